@@ -1,0 +1,286 @@
+"""Modules that take the place of `transformers`' own where a pruned model needs other shapes.
+
+They keep the parameter names of what they replace, so that dense checkpoints load unchanged.
+Everything else (encoder layers, residuals, norms, masks) stays `transformers`' code.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Nothing(nn.Module):
+    """A removed sub-layer: a zero that broadcasts over (B, T, D)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.new_zeros(1, 1, 1)
+
+
+class ChannelNorm(nn.LayerNorm):
+    """LayerNorm over channels that may be gated.
+
+    With gates z the statistics are weighted by z:
+
+        mean = sum_c z_c x_c / sum_c z_c,   var = sum_c z_c (x_c - mean)^2 / sum_c z_c
+
+    For z in {0, 1} this is the ordinary LayerNorm over the kept channels, so that slimming keeps
+    the function exactly and a slimmed model needs no norm of its own. The output of a dropped
+    channel is not zero here; the weights that read it are.
+
+    `gate` is set from outside for the length of one forward pass.
+    """
+
+    gate: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.gate is None:
+            return super().forward(x)
+        share = self.gate / self.gate.sum()
+        centred = x - (x * share).sum(-1, keepdim=True)
+        variance = (centred.square() * share).sum(-1, keepdim=True)
+        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+class PrunableAttention(nn.Module):
+    """Multi-head self-attention whose heads may have different numbers of dimensions.
+
+    Head h computes softmax(s Q_h K_h^T + mask) V_h with Q_h, K_h in R^{T x qk_h}, V_h in
+    R^{T x vo_h}, and s the scale of the dense head. The projections have exactly
+    sum(qk_h) and sum(vo_h) rows. A head without query-key dimensions attends uniformly (or by
+    the position bias alone); without heads the output is the output bias; when the whole is
+    dropped there are no parameters and the output is zero.
+
+    Args:
+        dense: the `transformers` attention module to take the projections from.
+    """
+
+    def __init__(self, dense: nn.Module):
+        super().__init__()
+        self.q_proj, self.k_proj = dense.q_proj, dense.k_proj
+        self.v_proj, self.out_proj = dense.v_proj, dense.out_proj
+        self.base_heads: int = dense.num_heads
+        self.base_head_dim: int = dense.head_dim
+        self.scaling: float = dense.head_dim**-0.5
+        self.attention_dropout = float(dense.dropout)
+        self.heads: tuple[int, ...] = tuple(range(dense.num_heads))
+        self.qk_sizes = self.vo_sizes = (dense.head_dim,) * dense.num_heads
+        self.present = True
+
+    def restructure(
+        self, mha: tuple[int, ...], heads: tuple[int, ...], qk: tuple[int, ...], vo: tuple[int, ...]
+    ) -> None:
+        """Take over what is kept; all numbers are units of the base architecture."""
+        self.present = bool(mha)
+        self.heads = heads
+        self.qk_sizes = self._per_head(qk)
+        self.vo_sizes = self._per_head(vo)
+        if not self.present:
+            self.remove()
+
+    def _per_head(self, units: tuple[int, ...]) -> tuple[int, ...]:
+        counts = dict.fromkeys(self.heads, 0)
+        for unit in units:
+            counts[unit // self.base_head_dim] += 1
+        return tuple(counts.values())
+
+    def remove(self) -> None:
+        """Drop the parameters of a sub-layer that is gone."""
+        self.q_proj = self.k_proj = self.v_proj = self.out_proj = None
+
+    def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D).
+
+        Args:
+            mask: None, a boolean mask (True: attend) or an additive one, broadcastable to
+                (B, heads, T, T); a head dimension, where there is one, follows `self.heads`.
+        """
+        if not self.present:
+            return x.new_zeros(1, 1, 1)
+        if not self.heads:
+            return self.out_proj.bias.view(1, 1, -1)
+        query, key, value = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if len(set(self.qk_sizes)) == 1 and len(set(self.vo_sizes)) == 1 and self.qk_sizes[0]:
+            context = self._attend_equal(query, key, value, mask)
+        else:
+            context = self._attend_unequal(query, key, value, mask)
+        return self.out_proj(context)
+
+    def _attend_equal(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None):
+        batch, time, _ = query.shape
+        heads = len(self.heads)
+        query, key, value = (
+            t.view(batch, time, heads, -1).transpose(1, 2) for t in (query, key, value)
+        )
+        return self._products(query, key, value, mask).transpose(1, 2).reshape(batch, time, -1)
+
+    def _attend_unequal(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None):
+        batch, time, _ = query.shape
+        heads = zip(
+            query.split(self.qk_sizes, -1),
+            key.split(self.qk_sizes, -1),
+            value.split(self.vo_sizes, -1),
+            strict=True,
+        )
+        outputs = []
+        for number, parts in enumerate(heads):
+            head_mask = mask
+            if mask is not None and mask.dim() == 4 and mask.shape[1] > 1:
+                head_mask = mask[:, number : number + 1]
+            q, k, v = (part.unsqueeze(1) for part in parts)
+            outputs.append(self._products(q, k, v, head_mask).squeeze(1))
+        return torch.cat(outputs, -1)
+
+    def _products(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention of heads of one size: (B, H, T, qk), (B, H, T, qk), (B, H, T, vo)."""
+        if q.shape[-1] == 0:
+            # Scores of zero: one zero column says the same to the kernel.
+            q, k = (F.pad(t, (0, 1)) for t in (q, k))
+        dropout = self.attention_dropout if self.training else 0.0
+        if q.shape[-1] == v.shape[-1]:
+            return F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
+            )
+        # The fused kernels want one size for Q, K and V: the shorter is filled up with zeros.
+        width = max(q.shape[-1], v.shape[-1])
+        kept = v.shape[-1]
+        q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
+        )
+        return out[..., :kept]
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs):
+        """As `transformers`' encoder layers call it: (output, attention weights)."""
+        return self.attend(hidden_states, attention_mask), None
+
+
+class PrunableRelativeAttention(PrunableAttention):
+    """WavLM's attention: a relative position bias of layer 0, gated in every layer.
+
+    The bias table belongs to the first layer and serves all others; it stays when the attention
+    of the first layer is dropped. The gate of head h reads the h-th part of the layer's input.
+    """
+
+    def __init__(self, dense: nn.Module):
+        super().__init__(dense)
+        self.gru_rel_pos_const = dense.gru_rel_pos_const
+        self.gru_rel_pos_linear = dense.gru_rel_pos_linear
+        self.num_buckets, self.max_distance = dense.num_buckets, dense.max_distance
+        if hasattr(dense, "rel_attn_embed"):
+            self.rel_attn_embed = dense.rel_attn_embed
+        # `transformers`' own bucket computation, which reads the two attributes above.
+        self._relative_positions_bucket = dense._relative_positions_bucket
+
+    def remove(self) -> None:
+        super().remove()
+        self.gru_rel_pos_const = self.gru_rel_pos_linear = None
+
+    def position_bias(self, time: int) -> Tensor:
+        """(base heads, T, T) the bias before gating."""
+        position = torch.arange(time, device=self.rel_attn_embed.weight.device)
+        bucket = self._relative_positions_bucket(position[None, :] - position[:, None])
+        return self.rel_attn_embed(bucket).permute(2, 0, 1)
+
+    def gated_bias(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, heads, T, T) the bias of the heads that are left, gated by the input (B, T, D)."""
+        heads = torch.tensor(self.heads, device=x.device)
+        parts = x.unflatten(-1, (self.base_heads, -1)).transpose(1, 2)[:, heads]
+        gates = self.gru_rel_pos_linear(parts).unflatten(-1, (2, 4)).sum(-1).sigmoid()
+        gate_a, gate_b = gates.chunk(2, dim=-1)  # (B, heads, T, 1)
+        return (gate_a * (gate_b * self.gru_rel_pos_const - 1.0) + 2.0) * bias[heads]
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        **kwargs,
+    ):
+        """As WavLM's layers call it: (output, attention weights, bias for the next layers)."""
+        if position_bias is None:
+            position_bias = self.position_bias(hidden_states.shape[1])
+        mask = None
+        if self.present and self.heads:
+            mask = self.gated_bias(hidden_states, position_bias)
+            if attention_mask is not None:  # (B, T), true where there is speech
+                padding = ~attention_mask.bool()[:, None, None, :]
+                mask = mask.masked_fill(padding, float("-inf"))
+        return self.attend(hidden_states, mask), None, position_bias
+
+
+class PrunablePositionalConv(nn.Module):
+    """The grouped positional convolution with some output channels gone.
+
+    A dropped channel adds nothing to the residual stream. Groups with equal numbers of channels
+    left run as one grouped convolution, others one by one.
+
+    Args:
+        dense: the `transformers` module to take the geometry from. Its weight norm gives way to a
+            plain weight, since the norm runs over all channels and would change when some are
+            dropped (`Family.dense_state` folds it).
+    """
+
+    def __init__(self, dense: nn.Module):
+        super().__init__()
+        conv = dense.conv
+        self.conv = nn.Conv1d(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,
+            padding=conv.padding,
+            groups=conv.groups,
+        )
+        self.batch_norm = getattr(dense, "batch_norm", None)
+        self.padding, self.activation = dense.padding, dense.activation
+        self.channels: int = conv.out_channels
+        self.groups: int = conv.groups
+        self.kept: tuple[int, ...] = tuple(range(conv.out_channels))
+        #: Gates of the channels that are left, set from outside for one forward pass.
+        self.gate: Tensor | None = None
+
+    def restructure(self, kept: tuple[int, ...]) -> None:
+        """Take over the numbers of the output channels that are left."""
+        self.kept = kept
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D)"""
+        if not self.kept:
+            return hidden_states.new_zeros(1, 1, 1)
+        x = hidden_states.transpose(1, 2)
+        if self.batch_norm is not None:
+            x = self.batch_norm(x)
+        y = self.activation(self.padding(self._convolve(x)))
+        if self.gate is not None:
+            y = y * self.gate[:, None]
+        if len(self.kept) < self.channels:
+            index = torch.tensor(self.kept, device=y.device)
+            y = y.new_zeros(*x.shape[:2], y.shape[-1]).index_copy(1, index, y)
+        return y.transpose(1, 2)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        share = self.channels // self.groups
+        sizes = [0] * self.groups
+        for channel in self.kept:
+            sizes[channel // share] += 1
+        weight, bias, padding = self.conv.weight, self.conv.bias, self.conv.padding
+        if len(set(sizes)) == 1:
+            return F.conv1d(x, weight, bias, padding=padding, groups=self.groups)
+        parts = zip(
+            x.chunk(self.groups, 1), weight.split(sizes), bias.split(sizes), sizes, strict=True
+        )
+        return torch.cat([F.conv1d(i, w, b, padding=padding) for i, w, b, n in parts if n], 1)
+
+
+def resize(module: nn.Module) -> None:
+    """Bring the size attributes of a torch layer in line with its (cut) weight."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.Conv1d):
+        module.out_channels = module.weight.shape[0]
+        module.in_channels = module.weight.shape[1] * module.groups
+    elif isinstance(module, nn.LayerNorm):
+        module.normalized_shape = tuple(module.weight.shape)
+    elif isinstance(module, nn.GroupNorm):
+        module.num_groups = module.num_channels = module.weight.shape[0]

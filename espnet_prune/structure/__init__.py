@@ -1,0 +1,22 @@
+"""Sites put to work: gates on encoders, costs, slimming, saving and loading."""
+
+from espnet_prune.structure.encoder import (
+    SpeechEncoder,
+    SpeechEncoderConfig,
+    SpeechEncoderOutput,
+    load_encoder,
+)
+from espnet_prune.structure.gated import GatedEncoder
+from espnet_prune.structure.plan import Kept, Plan
+from espnet_prune.structure.slim import slim
+
+__all__ = [
+    "GatedEncoder",
+    "Kept",
+    "Plan",
+    "SpeechEncoder",
+    "SpeechEncoderConfig",
+    "SpeechEncoderOutput",
+    "load_encoder",
+    "slim",
+]

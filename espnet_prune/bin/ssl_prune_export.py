@@ -1,0 +1,119 @@
+"""Turn a training directory of the task `ssl_prune` into an encoder directory.
+
+A model with gates is slimmed: the units that its hard masks drop are physically removed. A model
+without gates (second phase) is written as it is. The directory holds config.json and
+model.safetensors, kept.png (what is left of every layer) and summary.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import yaml
+
+from espnet_prune.bin import cli
+from espnet_prune.distill import DistillModel
+from espnet_prune.recipe.plots import plot_kept
+from espnet_prune.structure import SpeechEncoder, slim
+from espnet_prune.tasks.ssl_prune import SSLPruneTask
+
+
+def load_trained(train_dir: Path, model_file: str) -> DistillModel:
+    """The model of a training directory with the weights of `model_file`."""
+    config, weights = train_dir / "config.yaml", train_dir / model_file
+    for path in (config, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing; has the training stage been run to its end?")
+    args = argparse.Namespace(**yaml.safe_load(config.read_text()))
+    model = SSLPruneTask.build_model(args)
+    state = torch.load(weights, map_location="cpu", weights_only=True)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{weights}: does not fit {config}: {error}") from None
+    return model.eval()
+
+
+def slimmed(model: DistillModel, calibrate: bool) -> tuple[SpeechEncoder, dict]:
+    """The slimmed student and the sparsities that led to it."""
+    gated, pruning = model.student, model.pruning
+    natural = gated.hard_masks()
+    masks = gated.hard_masks(pruning.target) if calibrate else natural
+    summary = {
+        "target": pruning.target,
+        "cost": pruning.cost,
+        "expected": float(gated.expected_sparsity()),
+        "exact_at_threshold_zero": gated.exact_sparsity(natural),
+        "exact": gated.exact_sparsity(masks),
+        "updates": int(model.updates),
+    }
+    return slim(gated.encoder, masks), summary
+
+
+def write(encoder: SpeechEncoder, summary: dict, output_dir: Path) -> None:
+    """Write an encoder directory under a temporary name, then rename it."""
+    plan = encoder.plan()
+    dense = SpeechEncoder(encoder.config.__class__(family=encoder.family, base=encoder.config.base))
+    whole = dense.plan()
+    masks = {
+        name: torch.zeros(site.size).index_fill(0, torch.tensor(plan.kept[name]).long(), 1.0)
+        for name, site in whole.sites.items()
+    }
+    summary = {
+        **summary,
+        "parameters": int(plan.parameters()),
+        "dense_parameters": int(whole.parameters()),
+        "macs_per_second": float(plan.macs()),
+        "dense_macs_per_second": float(whole.macs()),
+    }
+    temporary = output_dir.with_name(f".{output_dir.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    encoder.save_pretrained(temporary)
+    plot_kept(whole, masks, temporary / "kept.png")
+    (temporary / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    if output_dir.exists():
+        shutil.rmtree(output_dir)
+    temporary.rename(output_dir)
+    share = 1 - summary["parameters"] / summary["dense_parameters"]
+    print(
+        f"{output_dir}: {summary['parameters'] / 1e6:.3f} M parameters ({share:.1%} fewer), "
+        f"{summary['macs_per_second'] / 1e9:.3f} of {summary['dense_macs_per_second'] / 1e9:.3f} "
+        "G MACs per second of audio"
+    )
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--train_dir", type=Path, required=True, help="training directory")
+    parser.add_argument("--model_file", default="latest.pth", help="weights in it")
+    parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
+    parser.add_argument(
+        "--calibrate",
+        choices=("true", "false"),
+        default="true",
+        help="move the gates' threshold to where the exact sparsity is nearest to the target; "
+        "false keeps the units with log_alpha >= 0",
+    )
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    model = load_trained(args.train_dir, args.model_file)
+    if model.pruning is None:
+        encoder, summary = model.encoder, {"updates": int(model.updates)}
+    else:
+        encoder, summary = slimmed(model, args.calibrate == "true")
+    write(encoder, summary, args.output_dir)
+
+
+def main(cmd=None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

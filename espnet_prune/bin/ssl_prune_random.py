@@ -1,0 +1,48 @@
+"""Random structured pruning to an exact size: the baseline that every method has to beat.
+
+Units inside heads and feed-forward layers and CNN channels are dropped uniformly at random; whole
+heads, attention and feed-forward sub-layers are not (that would only weaken the baseline).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from espnet_prune.bin import cli
+from espnet_prune.bin.ssl_prune_export import write
+from espnet_prune.structure import GatedEncoder, load_encoder, slim
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
+    parser.add_argument("--target", type=float, required=True, help="sparsity in [0, 1)")
+    parser.add_argument("--cost", choices=("parameters", "macs"), default="parameters")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    if not 0.0 <= args.target < 1.0:
+        raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
+    encoder = load_encoder(args.teacher)
+    gated = GatedEncoder(encoder, protected=("mha", "ffn", "head"), cost=args.cost)
+    generator = torch.Generator().manual_seed(args.seed)
+    with torch.no_grad():
+        for alpha in gated.log_alphas().values():
+            alpha.copy_(torch.rand(len(alpha), generator=generator))
+    masks = gated.hard_masks(args.target)
+    summary = {"target": args.target, "cost": args.cost, "exact": gated.exact_sparsity(masks)}
+    write(slim(encoder, masks), summary, args.output_dir)
+
+
+def main(cmd=None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

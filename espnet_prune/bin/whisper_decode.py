@@ -1,0 +1,256 @@
+"""Transcribes a data directory by Whisper's own decoder behind a dense or pruned encoder.
+
+Greedy, over Whisper's full window of 30 s, with the prompt and the suppressed tokens of the
+teacher's generation_config.json. Writes OUTPUT_DIR/text (utterance and hypothesis a line). A run
+that was stopped goes on after the last finished batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+from transformers import AutoTokenizer, WhisperForConditionalGeneration
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.utils import logging as transformers_logging
+
+from espnet_prune.bin import cli
+from espnet_prune.recipe.data_dir import audio_path, read_table, write_table, write_text
+from espnet_prune.recipe.format_wav import check_speech, read_speech
+from espnet_prune.structure import SpeechEncoder, load_encoder
+
+logger = logging.getLogger(__name__)
+
+PARTIAL = ".text.partial"
+RECORD = "decode.json"
+
+
+def prompt_ids(config) -> list[int]:
+    """The tokens that ask for an English transcript without timestamps.
+
+    Args:
+        config: the teacher's ``GenerationConfig``.
+    """
+    ids = [config.decoder_start_token_id]
+    if getattr(config, "is_multilingual", False):
+        ids += [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
+    return [*ids, config.no_timestamps_token_id]
+
+
+@torch.inference_mode()
+def greedy_decode(
+    model: WhisperForConditionalGeneration, states: Tensor, max_new_tokens: int
+) -> list[list[int]]:
+    """The most probable token at each step, with cached keys and values.
+
+    The same tokens as ``model.generate`` gives, without its bookkeeping per step.
+
+    Args:
+        model: whose decoder and generation config are used.
+        states: (B, frames, d_model) the encoder's last hidden states.
+        max_new_tokens: limit for what never ends by itself.
+
+    Returns:
+        B lists of token ids, without prompt and end token.
+    """
+    config = model.generation_config
+    suppressed = torch.zeros(model.config.vocab_size, device=states.device)
+    suppressed[config.suppress_tokens or []] = -torch.inf
+    at_begin = suppressed.clone()
+    at_begin[config.begin_suppress_tokens or []] = -torch.inf
+    end = config.eos_token_id
+    end = end[0] if isinstance(end, list) else end
+
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    tokens = torch.tensor([prompt_ids(config)] * len(states), device=states.device)
+    done = torch.zeros(len(states), dtype=torch.bool, device=states.device)
+    steps = []
+    while len(steps) < max_new_tokens and not done.all():
+        hidden = model.model.decoder(
+            input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True
+        ).last_hidden_state[:, -1]
+        logits = model.proj_out(hidden) + (suppressed if steps else at_begin)
+        tokens = logits.argmax(-1).masked_fill(done, end)[:, None]
+        done |= tokens[:, 0] == end
+        steps.append(tokens)
+    rows = torch.cat(steps, dim=1).tolist()
+    return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+def load_speech(utterance: str, value: str) -> Tensor:
+    """The samples of a line of wav.scp, shape (T,); errors name the utterance's file."""
+    path = audio_path(value)
+    samples, rate = read_speech(path)
+    samples = samples[:, 0] if samples.shape[1] == 1 else samples
+    check_speech(samples, rate, f"{utterance}: {path}", fs=SpeechEncoder.sampling_rate)
+    return torch.from_numpy(samples)
+
+
+def sorted_batches(utterances: dict[str, str], batch_size: int) -> Iterator[list[str]]:
+    """Batches of utterances of about the same file size, small ones first.
+
+    One batch takes as many decoding steps as its longest transcript.
+    """
+    keys = sorted(utterances, key=lambda key: (audio_path(utterances[key]).stat().st_size, key))
+    for start in range(0, len(keys), batch_size):
+        yield keys[start : start + batch_size]
+
+
+def fingerprint(args: argparse.Namespace, scp: dict[str, str]) -> dict[str, str]:
+    """What the hypotheses depend on; results of other inputs must not be taken for finished."""
+    marks = {"data_dir": hashlib.sha256()}
+    for key, value in scp.items():
+        stat = audio_path(value).stat()
+        marks["data_dir"].update(f"{key} {value} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    for name in ("teacher_dir", "encoder"):
+        marks[name] = hashlib.sha256(str(getattr(args, name)).encode())
+        directory = Path(getattr(args, name) or args.teacher_dir)
+        for file in sorted(directory.glob("*")):
+            if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
+                marks[name].update(file.name.encode())
+                marks[name].update(file.read_bytes())
+    return {name: mark.hexdigest() for name, mark in marks.items()}
+
+
+def read_partial(path: Path, inputs: dict[str, str]) -> dict[str, str]:
+    """Hypotheses of an earlier run of the same inputs that was stopped.
+
+    The file has one JSON object a line: the inputs, then utterance and text. What follows the
+    last whole line is cut off.
+    """
+    if not path.is_file():
+        return {}
+    whole = path.read_bytes().rpartition(b"\n")
+    try:
+        head, *rows = [json.loads(line) for line in whole[0].split(b"\n")]
+        texts = {utterance: text for utterance, text in rows}
+    except ValueError:
+        return {}
+    if head != inputs:
+        return {}
+    os.truncate(path, len(whole[0]) + 1)
+    return texts
+
+
+def load_models(
+    teacher_dir: Path, encoder: str | None
+) -> tuple[WhisperForConditionalGeneration, SpeechEncoder]:
+    """The teacher, for its decoder, and the encoder to put in front of it.
+
+    Raises:
+        FileNotFoundError: one of the directories is absent.
+        ValueError: the teacher is no Whisper, or the encoder does not fit its decoder.
+    """
+    file = teacher_dir / "config.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: no such file; give a transformers directory of Whisper")
+    kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    if kind != "whisper":
+        raise ValueError(f"{file}: the model type is '{kind}'; only Whisper has a decoder")
+    front = load_encoder(encoder or teacher_dir).eval()
+    model = WhisperForConditionalGeneration.from_pretrained(teacher_dir, dtype=torch.float32)
+    if front.family != "whisper" or front.hidden_size != model.config.d_model:
+        raise ValueError(
+            f"{encoder}: a {front.family} encoder with {front.hidden_size} dimensions does not fit "
+            f"Whisper's decoder of {teacher_dir} with {model.config.d_model}"
+        )
+    return model.eval(), front
+
+
+def decode(
+    teacher_dir: Path, encoder: str | None, scp: dict[str, str], batch_size: int, partial: Path
+) -> float:
+    """Decodes the utterances and appends the hypotheses to ``partial`` batch by batch.
+
+    Returns:
+        seconds of speech.
+    """
+    model, front = load_models(teacher_dir, encoder)
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    # Half of the decoder's context, as in the original implementation.
+    max_new_tokens = model.config.max_target_positions // 2
+    samples = 0
+    with partial.open("a", encoding="utf-8") as file, tqdm(total=len(scp), unit="utt") as bar:
+        for keys in sorted_batches(scp, batch_size):
+            speech = [load_speech(key, scp[key]) for key in keys]
+            lengths = torch.tensor([len(x) for x in speech])
+            samples += int(lengths.sum())
+            padded = torch.nn.utils.rnn.pad_sequence(speech, batch_first=True)
+            with torch.inference_mode():
+                states = front(padded, lengths, full_window=True).last_hidden_state
+            for key, ids in zip(keys, greedy_decode(model, states, max_new_tokens), strict=True):
+                text = " ".join(tokenizer.decode(ids, skip_special_tokens=True).split())
+                file.write(json.dumps([key, text]) + "\n")
+            file.flush()
+            bar.update(len(keys))
+    return samples / front.sampling_rate
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.batch_size < 1:
+        raise ValueError(f"--batch_size is {args.batch_size}; give 1 or more")
+    scp = read_table(args.data_dir / "wav.scp")
+    for key, value in scp.items():
+        if not audio_path(value).is_file():
+            raise FileNotFoundError(f"{args.data_dir / 'wav.scp'}: {key}: no such file as {value}")
+    inputs = fingerprint(args, scp)
+    text, record, partial = (args.output_dir / name for name in ("text", RECORD, PARTIAL))
+    if text.is_file() and record.is_file():
+        if json.loads(record.read_text(encoding="utf-8"))["inputs"] == inputs:
+            logger.info("%s: done already", text)
+            return
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    finished = read_partial(partial, inputs)
+    if finished:
+        logger.info("going on after %d of %d utterances", len(finished), len(scp))
+    else:
+        partial.write_text(json.dumps(inputs) + "\n", encoding="utf-8")
+    left = {key: value for key, value in scp.items() if key not in finished}
+
+    begin = time.perf_counter()
+    seconds = decode(args.teacher_dir, args.encoder, left, args.batch_size, partial) if left else 0.0
+    took = time.perf_counter() - begin
+    write_table(text, read_partial(partial, inputs))
+    settings = {key: str(value) for key, value in vars(args).items() if key != "output_dir"}
+    write_text(record, json.dumps({**settings, "inputs": inputs}, indent=2) + "\n")
+    partial.unlink()
+    logger.info(
+        "%s: %d utterances; %.0f s of speech decoded in %.0f s", text, len(scp), seconds, took
+    )
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--teacher_dir", type=Path, required=True, help="transformers directory of the full Whisper"
+    )
+    parser.add_argument(
+        "--encoder", help="dense or pruned encoder directory (default: the teacher's own encoder)"
+    )
+    parser.add_argument(
+        "--data_dir", type=Path, required=True, help="has wav.scp with formatted 16 kHz audio"
+    )
+    parser.add_argument("--output_dir", type=Path, required=True, help="for text and decode.json")
+    parser.add_argument("--batch_size", type=int, default=16, help="utterances at a time")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    transformers_logging.disable_progress_bar()
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,180 @@
+"""The ESPnet model of prune-and-distil, and of distillation after slimming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor
+
+from espnet_prune.distill.losses import LOSSES, distillation_loss
+from espnet_prune.gates import Lagrangian, ramped_target
+from espnet_prune.structure import GatedEncoder, SpeechEncoder
+
+
+@dataclass
+class PruningConf:
+    """How to prune (`pruning_conf` in YAML).
+
+    Attributes:
+        target: share of the cost to remove, in [0, 1).
+        cost: "parameters" or "macs" of the encoder.
+        ramp_updates: updates until the full target is asked for.
+        protected: kinds or names of sites that stay whole.
+        ste: straight-through estimator.
+        init: initial log_alpha of all gates.
+        gate_lr, multiplier_lr: learning rates of the gates and of the Lagrange multipliers.
+    """
+
+    target: float = 0.5
+    cost: str = "parameters"
+    ramp_updates: int = 5000
+    protected: list[str] = field(default_factory=list)
+    ste: bool = True
+    init: float = 3.0
+    gate_lr: float = 0.02
+    multiplier_lr: float = 0.02
+
+    def __post_init__(self):
+        if not 0.0 <= self.target < 1.0:
+            raise ValueError(f"pruning_conf.target is {self.target}, but has to be in [0, 1)")
+
+
+class DistillModel(AbsESPnetModel):
+    """Distil a student from a frozen teacher; with `pruning`, learn gates at the same time.
+
+        L = L_distill + lambda1 (s_hat - t) + lambda2 (s_hat - t)^2
+
+    The teacher is not a submodule: it stays in eval mode and out of checkpoints, optimisers and
+    gradient synchronisation.
+
+    Args:
+        teacher: dense encoder.
+        student: encoder to train, dense or slimmed; its layers have the teacher's widths.
+        pruning: None distils only.
+        layers: numbers of the hidden states to compare; None takes all.
+        losses: name in `LOSSES` -> weight.
+        full_window: see `SpeechEncoder.forward`; with it the silence that fills the window counts
+            in the loss, too, since Whisper's decoder listens to it.
+        dropout: of the student; distillation wants the teacher's own function, hence 0.
+        seed: of the gates' initial noise.
+    """
+
+    def __init__(
+        self,
+        teacher: SpeechEncoder,
+        student: SpeechEncoder,
+        pruning: PruningConf | None = None,
+        layers: Sequence[int] | None = None,
+        losses: Mapping[str, float] | None = None,
+        full_window: bool = True,
+        dropout: float = 0.0,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if (teacher.family, teacher.hidden_size) != (student.family, student.hidden_size):
+            raise ValueError(
+                f"the student is of family '{student.family}' ({student.hidden_size} wide), but its "
+                f"teacher of family '{teacher.family}' ({teacher.hidden_size} wide)"
+            )
+        self.layers = list(range(teacher.num_layers + 1) if layers is None else layers)
+        wrong = [n for n in self.layers if not 0 <= n <= teacher.num_layers]
+        if wrong:
+            raise ValueError(
+                f"layers: the teacher has no hidden state {wrong[0]}, only 0 to {teacher.num_layers}"
+            )
+        self.losses = dict(losses or {"l2": 1.0, "cosine": 1.0})
+        for name in self.losses:
+            if name not in LOSSES:
+                raise ValueError(f"losses: unknown loss '{name}', choose from {', '.join(LOSSES)}")
+        self._teacher = (teacher.eval().requires_grad_(False),)  # a tuple hides it from torch
+        student.set_dropout(dropout)
+        self.full_window = full_window
+        self.pruning = pruning
+        if pruning is None:
+            self.student = student
+        else:
+            self.student = GatedEncoder(
+                student,
+                protected=pruning.protected,
+                init=pruning.init,
+                ste=pruning.ste,
+                cost=pruning.cost,
+                seed=seed,
+            )
+            self.lagrangian = Lagrangian()
+        #: optimiser updates made, in the checkpoint; `SSLPruneTask` counts them
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        #: scalars of every forward pass in training since the trainer last took them
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def teacher(self) -> SpeechEncoder:
+        """The frozen teacher."""
+        return self._teacher[0]
+
+    @property
+    def encoder(self) -> SpeechEncoder:
+        """The student without its gates."""
+        return self.student if self.pruning is None else self.student.encoder
+
+    def forward(
+        self, speech: Tensor, speech_lengths: Tensor, **kwargs
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss, statistics and weight of a batch.
+
+        Args:
+            speech: (B, T) waveforms at 16 kHz.
+            speech_lengths: (B,) samples.
+        """
+        if self.teacher.device != speech.device:
+            self.teacher.to(speech.device)
+        with torch.no_grad():
+            wanted = self.teacher(speech, speech_lengths, self.full_window)
+        if self.pruning is None:
+            got = self.student(speech, speech_lengths, self.full_window)
+        elif self.training:
+            got = self.student(speech, speech_lengths, self.full_window)
+        else:  # what slimming now would give
+            masks = self.student.hard_masks()
+            got = self.student.masked_forward(masks, speech, speech_lengths, self.full_window)
+        time = wanted.last_hidden_state.shape[1]
+        last = time if self.full_window and self.teacher.family == "whisper" else wanted.lengths
+        frames = torch.arange(time, device=speech.device)[None] < torch.as_tensor(
+            last, device=speech.device
+        ).expand(len(speech))[:, None]
+        distill, stats = distillation_loss(
+            got.hidden_states, wanted.hidden_states, self.layers, self.losses, frames
+        )
+        loss = distill
+        if self.pruning is not None:
+            loss = distill + self._sparsity_terms(stats)
+        stats = {"distill": distill.detach(), **stats, "loss": loss.detach()}
+        if self.training:
+            row = {"update": int(self.updates)}
+            row.update((name, float(value)) for name, value in stats.items())
+            self.history.append(row)
+        weight = torch.tensor(float(len(speech)), device=speech.device)
+        return loss, stats, weight
+
+    def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
+        target = ramped_target(
+            self.pruning.target, int(self.updates), self.pruning.ramp_updates
+        )
+        expected = self.student.expected_sparsity()
+        penalty = self.lagrangian(expected, target)
+        stats.update(
+            sparsity_target=torch.tensor(target),
+            sparsity_expected=expected.detach(),
+            sparsity_exact=torch.tensor(self.student.exact_sparsity(self.student.hard_masks())),
+            lagrangian=penalty.detach(),
+            lambda1=self.lagrangian.lambda1.detach().clone(),
+            lambda2=self.lagrangian.lambda2.detach().clone(),
+        )
+        return penalty.to(self.lagrangian.lambda1)
+
+    def collect_feats(self, **batch) -> dict[str, Tensor]:
+        """There are no features to collect statistics of."""
+        return {}

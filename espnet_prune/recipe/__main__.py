@@ -1,0 +1,223 @@
+"""Command line of the recipe's data side: ``python -m espnet_prune.recipe COMMAND ...``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+# Each command imports what it needs when it runs, so that the light ones start at once.
+
+
+def _bool(value: str) -> bool:
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
+    raise argparse.ArgumentTypeError(f"'{value}' is neither true nor false")
+
+
+def _rate(value: str) -> int:
+    """A sampling rate in Hz, also in ESPnet's way of writing it: 16000 or 16k."""
+    try:
+        return int(float(value[:-1]) * 1000) if value.endswith("k") else int(value)
+    except ValueError:
+        text = f"'{value}' is no sampling rate, such as 16000 or 16k"
+        raise argparse.ArgumentTypeError(text) from None
+
+
+def _validate(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe import data_dir
+
+    errors = data_dir.validate(args.data_dir, need_text=not args.no_text)
+    for line in errors[:20]:
+        print(line, file=sys.stderr)
+    if errors:
+        raise ValueError(f"{args.data_dir}: {len(errors)} faults, {min(20, len(errors))} shown")
+    print(f"{args.data_dir}: valid")
+
+
+def _fix(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe import data_dir
+
+    for line in data_dir.fix(args.data_dir):
+        print(line)
+    print(f"{args.data_dir}: {len(data_dir.utterances(data_dir.read_dir(args.data_dir)))} kept")
+
+
+def _subset(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe import data_dir
+
+    number = data_dir.subset(
+        args.source,
+        args.target,
+        first=args.first,
+        utt_list=args.utt_list,
+        random=args.random,
+        seed=args.seed,
+    )
+    print(f"{args.target}: {number} utterances")
+
+
+def _combine(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe import data_dir
+
+    for line in data_dir.combine(args.target, args.sources):
+        print(line)
+
+
+def _split(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe import data_dir
+
+    data_dir.split(args.scp, args.num_parts, args.pattern)
+
+
+def _format_wav(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.format_wav import format_wav
+
+    summary = format_wav(
+        args.source,
+        args.target,
+        fs=args.fs,
+        audio_format=args.audio_format,
+        min_seconds=args.min_seconds,
+        skip_bad=args.skip_bad,
+        num_workers=args.nj,
+    )
+    for line in summary.lines():
+        print(f"{args.target}: {line}")
+
+
+def _pack(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.pack import pack
+
+    summary = pack(
+        args.source,
+        args.target,
+        window=args.window,
+        gap=args.gap,
+        seed=args.seed,
+        num_workers=args.nj,
+    )
+    for line in summary.lines():
+        print(f"{args.target}: {line}")
+
+
+def _voice_prompts(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.voice_prompts import prepare
+
+    for name, number in prepare(args.out_dir, args.download_dir, args.audio_dir).items():
+        print(f"{args.out_dir}/{name}: {number} utterances")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet_prune.recipe",
+        description="Data directories, audio formatting and jobs for shell recipes.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, function, summary):
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )
+        command.set_defaults(function=function)
+        return command
+
+    command = add("validate", _validate, "check a data directory and name every fault")
+    command.add_argument("data_dir")
+    command.add_argument(
+        "--no_text",
+        type=_bool,
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="BOOL",
+        help="do not ask for a text file",
+    )
+
+    command = add("fix", _fix, "mend a data directory in place and tell what was dropped")
+    command.add_argument("data_dir", help="its files as they were go into its folder .backup")
+
+    command = add("subset", _subset, "write a part of a data directory")
+    command.add_argument("source")
+    command.add_argument("target")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("--first", type=int, metavar="N", help="the first N utterances")
+    which.add_argument("--utt_list", metavar="FILE", help="the utterances in FILE, one a line")
+    which.add_argument("--random", type=int, metavar="N", help="N utterances by a hash with --seed")
+    command.add_argument("--seed", type=int, default=0, help="for --random")
+
+    command = add("combine", _combine, "write the union of data directories")
+    command.add_argument("target")
+    command.add_argument("sources", nargs="+")
+
+    command = add("split", _split, "split a file by lines into parts for jobs")
+    command.add_argument("scp", help="file to split")
+    command.add_argument("num_parts", type=int, help="number of parts")
+    command.add_argument("pattern", help="name of a part, with JOB for its number from 1")
+
+    command = add("format_wav", _format_wav, "write 16 bit mono audio at one rate, resampling")
+    command.add_argument("source", help="data directory")
+    command.add_argument("target", help="data directory to write; audio goes into its folder data")
+    command.add_argument("--fs", type=_rate, default=16000, help="sampling rate in Hz, or as 16k")
+    command.add_argument("--audio_format", choices=("flac", "wav"), default="flac", help="format")
+    command.add_argument(
+        "--min_seconds", type=float, default=0.1, help="shorter utterances are bad"
+    )
+    command.add_argument(
+        "--skip_bad",
+        type=_bool,
+        default=False,
+        metavar="BOOL",
+        help="drop bad utterances and list them in bad_utts, instead of failing",
+    )
+    command.add_argument("--nj", type=int, default=1, help="number of worker processes")
+
+    command = add("pack", _pack, "pack the utterances of a formatted data directory into windows")
+    command.add_argument("source", help="data directory written by format_wav")
+    command.add_argument("target", help="data directory to write, without text")
+    command.add_argument("--window", type=float, default=30.0, help="longest window in seconds")
+    command.add_argument("--gap", type=float, default=0.3, help="silence between, in seconds")
+    command.add_argument("--seed", type=int, default=0, help="seed of the order")
+    command.add_argument("--nj", type=int, default=1, help="number of worker processes")
+
+    command = add(
+        "voice_prompts", _voice_prompts, "prepare data directories from Debian's voice prompts"
+    )
+    command.add_argument(
+        "out_dir", help="gets train_ssl, valid_ssl and, with transcripts, train_en, dev_en, test_en"
+    )
+    command.add_argument("--download_dir", default="downloads", help="for the Debian packages")
+    command.add_argument(
+        "--audio_dir",
+        help=".wav, .flac, .ogg and .mp3 files below it are taken instead of the prompts; "
+        "x.txt beside x.wav is its English transcript",
+    )
+    # Only for the list of commands: Kaldi's interface is not argparse's, see main.
+    commands.add_parser("jobs", help="run commands as jobs, as run.pl and slurm.pl do")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] == "jobs":
+        from espnet_prune.recipe import jobs
+
+        return jobs.main(argv[1:])
+    args = get_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    try:
+        args.function(args)
+    except (ValueError, OSError) as error:
+        *lines, last = str(error).split("\n")
+        for line in lines:
+            print(line, file=sys.stderr)
+        print(f"error: {last}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,370 @@
+"""Reads a Whisper model in CTranslate2's binary format and writes it as a transformers directory.
+
+The format, little-endian, binary version 6 (a *string* is a uint16 length that counts the final
+NUL, then the bytes)::
+
+    uint32 version, string specification, uint32 revision
+    uint32 number of variables, then each:
+        string name, uint8 rank, uint32 dimension x rank, uint8 type, uint32 bytes, the data
+    uint32 number of aliases, then each: string alias, string name of a variable
+
+CTranslate2 stacks projections that read the same input: ``linear_0`` of self-attention is query,
+key and value; in cross-attention ``linear_0`` is the query and ``linear_1`` key and value.
+"""
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
+
+BINARY_VERSION = 6
+MAX_RANK = 8
+# CTranslate2's type number -> numpy type.
+DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
+# From this vocabulary size on a Whisper model is multilingual (openai/whisper, model.py).
+MULTILINGUAL_VOCABULARY = 51865
+
+
+@dataclass(frozen=True)
+class CTranslate2File:
+    """Content of a CTranslate2 ``model.bin``."""
+
+    specification: str
+    revision: int
+    variables: dict[str, np.ndarray]
+    aliases: dict[str, str]
+
+
+class _Reader:
+    """Reads from a byte string and says where and in what the file ends too early."""
+
+    def __init__(self, path: Path, data: bytes):
+        self.path, self.data, self.offset = path, data, 0
+
+    def take(self, size: int, what: str) -> memoryview:
+        left = len(self.data) - self.offset
+        if size > left:
+            raise ValueError(
+                f"{self.path}: not a whole CTranslate2 model: {what} needs {size} bytes at byte "
+                f"{self.offset}, {left} are left"
+            )
+        view = memoryview(self.data)[self.offset : self.offset + size]
+        self.offset += size
+        return view
+
+    def number(self, code: str, what: str) -> int:
+        return struct.unpack("<" + code, self.take(struct.calcsize("<" + code), what))[0]
+
+    def string(self, what: str) -> str:
+        raw = bytes(self.take(self.number("H", f"the length of {what}"), what))
+        if not raw.endswith(b"\0") or not raw[:-1].isascii():
+            raise ValueError(
+                f"{self.path}: not a CTranslate2 model: {what} before byte {self.offset} is no "
+                "NUL-terminated ASCII string"
+            )
+        return raw[:-1].decode("ascii")
+
+
+def _read_variable(reader: _Reader) -> tuple[str, np.ndarray]:
+    name = reader.string("a variable's name")
+    rank = reader.number("B", f"the rank of {name}")
+    if rank > MAX_RANK:
+        raise ValueError(f"{reader.path}: variable {name} has rank {rank}, more than {MAX_RANK}")
+    shape = tuple(reader.number("I", f"the shape of {name}") for _ in range(rank))
+    type_number = reader.number("B", f"the type of {name}")
+    if type_number not in DTYPES:
+        raise ValueError(f"{reader.path}: variable {name} has the unknown type {type_number}")
+    dtype = np.dtype(DTYPES[type_number])
+    size = reader.number("I", f"the size of {name}")
+    if size != math.prod(shape) * dtype.itemsize:
+        raise ValueError(
+            f"{reader.path}: variable {name} of shape {shape} and type {dtype.name} has {size} "
+            f"bytes instead of {math.prod(shape) * dtype.itemsize}"
+        )
+    return name, np.frombuffer(reader.take(size, name), dtype=dtype).reshape(shape)
+
+
+def read_ctranslate2(path: str | Path) -> CTranslate2File:
+    """Reads every variable of a CTranslate2 ``model.bin``.
+
+    Raises:
+        FileNotFoundError: ``path`` is no file.
+        ValueError: the file is of another format or version, is cut short, or goes on after its
+            last entry.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file (expected a CTranslate2 model.bin)")
+    reader = _Reader(path, path.read_bytes())
+    version = reader.number("I", "the version")
+    if version != BINARY_VERSION:
+        raise ValueError(
+            f"{path}: not a CTranslate2 model of binary version {BINARY_VERSION} "
+            f"(the first four bytes say {version})"
+        )
+    specification = reader.string("the specification")
+    revision = reader.number("I", "the revision")
+    count = reader.number("I", "the number of variables")
+    variables = dict(_read_variable(reader) for _ in range(count))
+    if len(variables) != count:
+        raise ValueError(f"{path}: {count - len(variables)} variables have a name twice")
+    aliases = {
+        reader.string("an alias"): reader.string("an alias's variable")
+        for _ in range(reader.number("I", "the number of aliases"))
+    }
+    if reader.offset != len(reader.data):
+        raise ValueError(
+            f"{path}: {len(reader.data) - reader.offset} bytes after the last entry of the model"
+        )
+    return CTranslate2File(specification, revision, variables, aliases)
+
+
+class _Weights:
+    """Hands out the variables of a model once each, as float32 tensors."""
+
+    def __init__(self, path: Path, variables: dict[str, np.ndarray]):
+        self.path, self.left = path, dict(variables)
+
+    def raw(self, name: str) -> np.ndarray:
+        if name not in self.left:
+            raise ValueError(f"{self.path}: no variable {name}: not a Whisper model")
+        return self.left.pop(name)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        value = self.raw(name)
+        if value.dtype.kind != "f":
+            raise ValueError(
+                f"{self.path}: variable {name} is {value.dtype.name}; only models stored in "
+                "float16 or float32 can be converted, not quantised ones"
+            )
+        return torch.from_numpy(value.astype(np.float32))
+
+    def stacked(self, name: str, parts: int) -> tuple[torch.Tensor, ...]:
+        value = self.tensor(name)
+        if value.shape[0] % parts:
+            raise ValueError(
+                f"{self.path}: variable {name} of shape {tuple(value.shape)} does not hold "
+                f"{parts} stacked projections"
+            )
+        return value.chunk(parts)
+
+
+def _attention(weights: _Weights, scope: str, name: str, cross: bool) -> dict[str, torch.Tensor]:
+    """The projections of one attention sub-layer, without its layer norm."""
+    source = f"{scope}/{'attention' if cross else 'self_attention'}"
+    state = {}
+    for kind in ("weight", "bias"):
+        if cross:
+            query = weights.tensor(f"{source}/linear_0/{kind}")
+            key, value = weights.stacked(f"{source}/linear_1/{kind}", 2)
+        else:
+            query, key, value = weights.stacked(f"{source}/linear_0/{kind}", 3)
+        output = weights.tensor(f"{source}/linear_{2 if cross else 1}/{kind}")
+        state |= {
+            f"{name}.q_proj.{kind}": query,
+            f"{name}.v_proj.{kind}": value,
+            f"{name}.out_proj.{kind}": output,
+        }
+        # Whisper's key projection has no bias; CTranslate2 stacks zeros in its place.
+        if kind == "weight":
+            state[f"{name}.k_proj.weight"] = key
+        elif key.count_nonzero():
+            raise ValueError(f"{weights.path}: {source} has a key bias, which Whisper has not")
+    return state
+
+
+def _layer_norm(weights: _Weights, source: str, name: str) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}.weight": weights.tensor(f"{source}/gamma"),
+        f"{name}.bias": weights.tensor(f"{source}/beta"),
+    }
+
+
+def _layer(weights: _Weights, scope: str, name: str) -> dict[str, torch.Tensor]:
+    state = _attention(weights, scope, f"{name}.self_attn", cross=False)
+    state |= _layer_norm(
+        weights, f"{scope}/self_attention/layer_norm", f"{name}.self_attn_layer_norm"
+    )
+    if scope.startswith("decoder/"):
+        state |= _attention(weights, scope, f"{name}.encoder_attn", cross=True)
+        state |= _layer_norm(
+            weights, f"{scope}/attention/layer_norm", f"{name}.encoder_attn_layer_norm"
+        )
+    for number in (0, 1):
+        for kind in ("weight", "bias"):
+            state[f"{name}.fc{number + 1}.{kind}"] = weights.tensor(
+                f"{scope}/ffn/linear_{number}/{kind}"
+            )
+    return state | _layer_norm(weights, f"{scope}/ffn/layer_norm", f"{name}.final_layer_norm")
+
+
+def _number_of_layers(model: CTranslate2File, side: str) -> int:
+    prefix = f"{side}/layer_"
+    numbers = {
+        name[len(prefix) :].split("/")[0] for name in model.variables if name.startswith(prefix)
+    }
+    return len(numbers - {"norm"})
+
+
+def whisper_state_dict(
+    path: str | Path, model: CTranslate2File
+) -> tuple[WhisperConfig, dict[str, torch.Tensor]]:
+    """Renames a CTranslate2 Whisper's variables to transformers' parameters.
+
+    Args:
+        path: file that ``model`` was read from, for messages.
+        model: content of that file.
+
+    Returns:
+        the architecture (token ids are not known here) and the state dict of
+        ``WhisperForConditionalGeneration`` in float32.
+
+    Raises:
+        ValueError: another specification than Whisper, a quantised model, a variable too many or
+            missing.
+    """
+    path = Path(path)
+    if model.specification != "WhisperSpec":
+        raise ValueError(f"{path}: holds a {model.specification}, not a Whisper model")
+    weights = _Weights(path, model.variables)
+    heads = {side: int(weights.raw(f"{side}/num_heads")) for side in ("encoder", "decoder")}
+    layers = {side: _number_of_layers(model, side) for side in ("encoder", "decoder")}
+
+    embeddings = weights.tensor("decoder/embeddings/weight")
+    state = {"model.decoder.embed_tokens.weight": embeddings, "proj_out.weight": embeddings}
+    for side in ("encoder", "decoder"):
+        state[f"model.{side}.embed_positions.weight"] = weights.tensor(
+            f"{side}/position_encodings/encodings"
+        )
+        for number in range(layers[side]):
+            state |= _layer(weights, f"{side}/layer_{number}", f"model.{side}.layers.{number}")
+        state |= _layer_norm(weights, f"{side}/layer_norm", f"model.{side}.layer_norm")
+    for number in (1, 2):
+        for kind in ("weight", "bias"):
+            state[f"model.encoder.conv{number}.{kind}"] = weights.tensor(
+                f"encoder/conv{number}/{kind}"
+            )
+    # What is left over may be switches of the runtime (scalars), never weights.
+    surplus = sorted(name for name, value in weights.left.items() if value.ndim > 0)
+    if surplus:
+        raise ValueError(f"{path}: variables that a Whisper model does not have: {surplus}")
+
+    config = WhisperConfig(
+        vocab_size=embeddings.shape[0],
+        num_mel_bins=state["model.encoder.conv1.weight"].shape[1],
+        d_model=embeddings.shape[1],
+        encoder_layers=layers["encoder"],
+        decoder_layers=layers["decoder"],
+        encoder_attention_heads=heads["encoder"],
+        decoder_attention_heads=heads["decoder"],
+        encoder_ffn_dim=state["model.encoder.layers.0.fc1.weight"].shape[0],
+        decoder_ffn_dim=state["model.decoder.layers.0.fc1.weight"].shape[0],
+        max_source_positions=state["model.encoder.embed_positions.weight"].shape[0],
+        max_target_positions=state["model.decoder.embed_positions.weight"].shape[0],
+        activation_function="gelu",
+        tie_word_embeddings=True,
+    )
+    return config, state
+
+
+def _token_ids(tokenizer_file: Path) -> dict[str, int]:
+    """The ids of Whisper's special tokens in a ``tokenizer.json``."""
+    names = {
+        "eos": "<|endoftext|>",
+        "start": "<|startoftranscript|>",
+        "no_timestamps": "<|notimestamps|>",
+        "previous": "<|startofprev|>",
+    }
+    try:
+        added = json.loads(tokenizer_file.read_text(encoding="utf-8"))["added_tokens"]
+        ids = {token["content"]: token["id"] for token in added}
+        return {key: ids[name] for key, name in names.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{tokenizer_file}: not Whisper's tokenizer ({error!r})") from error
+
+
+def convert_whisper(source: str | Path, target: str | Path) -> None:
+    """Converts a CTranslate2 directory of an English-only Whisper to a transformers directory.
+
+    Args:
+        source: holds ``model.bin``, ``config.json`` (tokens to suppress) and ``tokenizer.json``.
+        target: new directory for ``model.safetensors`` (float32), ``config.json``,
+            ``generation_config.json``, ``preprocessor_config.json`` and the tokenizer.
+
+    Raises:
+        FileNotFoundError: one of the three files is missing.
+        ValueError: a file is not what it should be, or the model is multilingual.
+    """
+    source, target = Path(source), Path(target)
+    for name in ("config.json", "tokenizer.json"):
+        if not (source / name).is_file():
+            raise FileNotFoundError(f"{source / name}: no such file")
+    config, state = whisper_state_dict(
+        source / "model.bin", read_ctranslate2(source / "model.bin")
+    )
+    if config.vocab_size >= MULTILINGUAL_VOCABULARY:
+        raise ValueError(
+            f"{source / 'model.bin'}: a multilingual Whisper ({config.vocab_size} tokens); only "
+            "English-only models are converted"
+        )
+    ids = _token_ids(source / "tokenizer.json")
+    runtime = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    special = {
+        "bos_token_id": ids["start"],
+        "eos_token_id": ids["eos"],
+        "pad_token_id": ids["eos"],
+        "decoder_start_token_id": ids["start"],
+    }
+    for key, value in special.items():
+        setattr(config, key, value)
+
+    # No random start is needed for weights that are all replaced.
+    with torch.device("meta"):
+        model = WhisperForConditionalGeneration(config)
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ValueError(f"{source / 'model.bin'}: not a Whisper model: {error}") from error
+    model.tie_weights()
+    model.generation_config = GenerationConfig(
+        **special,
+        suppress_tokens=runtime["suppress_ids"],
+        begin_suppress_tokens=runtime["suppress_ids_begin"],
+        no_timestamps_token_id=ids["no_timestamps"],
+        prev_sot_token_id=ids["previous"],
+        alignment_heads=runtime.get("alignment_heads"),
+        is_multilingual=False,
+        return_timestamps=False,
+        max_length=config.max_target_positions,
+    )
+    model.save_pretrained(target)
+    WhisperFeatureExtractor(feature_size=config.num_mel_bins).save_pretrained(target)
+    _save_tokenizer(source / "tokenizer.json", target, config.max_target_positions)
+
+
+def _save_tokenizer(tokenizer_file: Path, target: Path, max_length: int) -> None:
+    """Puts the tokenizer beside the model so that ``AutoTokenizer`` finds Whisper's class."""
+    (target / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    end = "<|endoftext|>"
+    settings = {
+        "tokenizer_class": "WhisperTokenizer",
+        "bos_token": end,
+        "eos_token": end,
+        "unk_token": end,
+        "pad_token": end,
+        "model_max_length": max_length,
+    }
+    text = json.dumps(settings, indent=2) + "\n"
+    (target / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    AutoTokenizer.from_pretrained(target)

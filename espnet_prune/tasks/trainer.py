@@ -1,0 +1,123 @@
+"""ESPnet's trainer, with checkpoints that survive a kill and the course of pruning made visible."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+from espnet2.train.trainer import Trainer
+
+from espnet_prune.distill import DistillModel
+from espnet_prune.recipe.plots import plot_course, plot_kept
+
+HISTORY = "updates.jsonl"
+
+
+@contextlib.contextmanager
+def atomic_torch_save():
+    """While active, `torch.save` to a path writes beside it and renames.
+
+    ESPnet writes `checkpoint.pth` in place; a job killed in that moment could not be resumed.
+    """
+    save = torch.save
+
+    def save_and_rename(obj, f, *args, **kwargs):
+        if not isinstance(f, str | os.PathLike):
+            return save(obj, f, *args, **kwargs)
+        temporary = f"{os.fspath(f)}.tmp{os.getpid()}"
+        try:
+            save(obj, temporary, *args, **kwargs)
+            os.replace(temporary, f)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    torch.save = save_and_rename
+    try:
+        yield
+    finally:
+        torch.save = save
+
+
+def repair(output_dir: Path) -> None:
+    """Finish what a killed job left between `checkpoint.pth` and the epoch's own files."""
+    for leftover in output_dir.glob("*.pth.tmp*"):
+        leftover.unlink()
+    checkpoint = output_dir / "checkpoint.pth"
+    if not checkpoint.is_file():
+        return
+    # ESPnet's own training state, which its resume reads in the same way
+    states = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    epoch = output_dir / f"{states['reporter']['epoch']}epoch.pth"
+    if not epoch.is_file():
+        torch.save(states["model"], epoch)
+    latest = output_dir / "latest.pth"
+    if not latest.exists() or latest.resolve() != epoch.resolve():
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(epoch.name)
+
+
+class PruneTrainer(Trainer):
+    """Adds to every epoch: `updates.jsonl`, the kept sizes in log and TensorBoard, and the plots
+    `images/course.png` (losses, sparsities, multipliers over updates) and `images/kept.png`."""
+
+    @classmethod
+    def run(cls, model, trainer_options, **kwargs) -> None:
+        with atomic_torch_save():
+            if trainer_options.resume:
+                repair(Path(trainer_options.output_dir))
+            super().run(model=model, trainer_options=trainer_options, **kwargs)
+
+    @classmethod
+    def train_one_epoch(cls, model, summary_writer, options, distributed_option, **kwargs) -> bool:
+        module = getattr(model, "module", model)
+        start = int(module.updates)
+        module.history.clear()
+        invalid = super().train_one_epoch(
+            model=model,
+            summary_writer=summary_writer,
+            options=options,
+            distributed_option=distributed_option,
+            **kwargs,
+        )
+        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            report(module, Path(options.output_dir), start, summary_writer)
+        return invalid
+
+
+def report(model: DistillModel, output_dir: Path, start: int, summary_writer) -> None:
+    """Write down what the last epoch did.
+
+    Args:
+        start: number of updates at its beginning; later rows are left over from a killed run.
+    """
+    path = output_dir / HISTORY
+    rows = [row for row in read_history(path) if row["update"] < start] + model.history
+    model.history = []
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    temporary.replace(path)
+    images = output_dir / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    plot_course(rows, images / "course.png")
+    if model.pruning is None:
+        return
+    gated = model.student
+    masks = gated.plan.canonical(gated.hard_masks())
+    sizes = {name: int(mask.sum()) for name, mask in masks.items()}
+    for name, size in sizes.items():
+        logging.info(f"kept: {name}: {size} of {gated.plan.size(name)}")
+        if summary_writer is not None:
+            summary_writer.add_scalar(f"kept/{name}", size, int(model.updates))
+    plot_kept(gated.plan, masks, images / "kept.png")
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Rows of `updates.jsonl`, [] where there is none."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -79,9 +79,10 @@ def greedy_decode(
             input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True
         ).last_hidden_state[:, -1]
         logits = model.proj_out(hidden) + (suppressed if steps else at_begin)
-        tokens = logits.argmax(-1).masked_fill(done, end)[:, None]
+        tokens = logits.argmax(-1)[:, None]
         done |= tokens[:, 0] == end
         steps.append(tokens)
+    # A row that ended early went on with the others; what follows its end means nothing.
     rows = torch.cat(steps, dim=1).tolist()
     return [row[: row.index(end)] if end in row else row for row in rows]
 
@@ -217,7 +218,9 @@ def run(args: argparse.Namespace) -> None:
     left = {key: value for key, value in scp.items() if key not in finished}
 
     begin = time.perf_counter()
-    seconds = decode(args.teacher_dir, args.encoder, left, args.batch_size, partial) if left else 0.0
+    seconds = 0.0
+    if left:
+        seconds = decode(args.teacher_dir, args.encoder, left, args.batch_size, partial)
     took = time.perf_counter() - begin
     write_table(text, read_partial(partial, inputs))
     settings = {key: str(value) for key, value in vars(args).items() if key != "output_dir"}

@@ -94,7 +94,8 @@ class PrunedSSLEncoder(AbsEncoder):
         Raises:
             ValueError: an utterance is too short for one frame, or longer than Whisper's window.
         """
-        frozen = int(self.num_updates) < self.freeze_finetune_updates
+        wait = self.freeze_finetune_updates
+        frozen = wait > 0 and int(self.num_updates) < wait
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             states, lengths = self.pretrained(xs_pad, ilens)
         if return_all_hs:

@@ -1,1 +1,1 @@
-"""What shell recipes need in Python (kept light: the installer imports parts of it with bare python3)."""
+"""What shell recipes need in Python; light, as the installer imports it with bare python3."""

@@ -95,6 +95,7 @@ def _pack(args: argparse.Namespace) -> None:
         window=args.window,
         gap=args.gap,
         seed=args.seed,
+        min_fill=args.min_fill,
         num_workers=args.nj,
     )
     for line in summary.lines():
@@ -180,6 +181,12 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("target", help="data directory to write, without text")
     command.add_argument("--window", type=float, default=30.0, help="longest window in seconds")
     command.add_argument("--gap", type=float, default=0.3, help="silence between, in seconds")
+    command.add_argument(
+        "--min_fill",
+        type=float,
+        help="windows have room for at least this many seconds, evenly spread up to --window, "
+        "instead of all of it",
+    )
     command.add_argument("--seed", type=int, default=0, help="seed of the order")
     command.add_argument("--nj", type=int, default=1, help="number of worker processes")
 

@@ -240,6 +240,8 @@ def whisper_state_dict(
     weights = _Weights(path, model.variables)
     heads = {side: int(weights.raw(f"{side}/num_heads")) for side in ("encoder", "decoder")}
     layers = {side: _number_of_layers(model, side) for side in ("encoder", "decoder")}
+    if not all(layers.values()):
+        raise ValueError(f"{path}: not a Whisper model: it has no layers")
 
     embeddings = weights.tensor("decoder/embeddings/weight")
     state = {"model.decoder.embed_tokens.weight": embeddings, "proj_out.weight": embeddings}
@@ -294,6 +296,18 @@ def _token_ids(tokenizer_file: Path) -> dict[str, int]:
         raise ValueError(f"{tokenizer_file}: not Whisper's tokenizer ({error!r})") from error
 
 
+def _suppressed_tokens(config_file: Path) -> dict[str, list[int]]:
+    """The tokens that Whisper must not write, under transformers' names."""
+    try:
+        config = json.loads(config_file.read_text(encoding="utf-8"))
+        return {
+            "suppress_tokens": config["suppress_ids"],
+            "begin_suppress_tokens": config["suppress_ids_begin"],
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{config_file}: not a CTranslate2 Whisper's ({error!r})") from error
+
+
 def convert_whisper(source: str | Path, target: str | Path) -> None:
     """Converts a CTranslate2 directory of an English-only Whisper to a transformers directory.
 
@@ -319,7 +333,7 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
             "English-only models are converted"
         )
     ids = _token_ids(source / "tokenizer.json")
-    runtime = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    suppressed = _suppressed_tokens(source / "config.json")
     special = {
         "bos_token_id": ids["start"],
         "eos_token_id": ids["eos"],
@@ -335,15 +349,14 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        raise ValueError(f"{source / 'model.bin'}: not a Whisper model: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source / 'model.bin'}: not a Whisper model: {reason}") from error
     model.tie_weights()
     model.generation_config = GenerationConfig(
         **special,
-        suppress_tokens=runtime["suppress_ids"],
-        begin_suppress_tokens=runtime["suppress_ids_begin"],
+        **suppressed,
         no_timestamps_token_id=ids["no_timestamps"],
         prev_sot_token_id=ids["previous"],
-        alignment_heads=runtime.get("alignment_heads"),
         is_multilingual=False,
         return_timestamps=False,
         max_length=config.max_target_positions,

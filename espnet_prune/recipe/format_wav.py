@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -153,7 +155,7 @@ def parallel_map(
     # spawn: a fork of a process in which torch has started threads may hang.
     context = multiprocessing.get_context("spawn")
     chunk = max(1, min(32, len(items) // (4 * num_workers)))
-    with ProcessPoolExecutor(num_workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(num_workers, context, initializer=_end_with_parent) as pool:
         try:
             results = pool.map(function, items, chunksize=chunk)
             yield from tqdm(results, title, len(items), mininterval=2)
@@ -162,6 +164,16 @@ def parallel_map(
                 f"{title}: a worker was killed, perhaps for want of memory; "
                 "run it again with a smaller --nj, what is written is kept"
             ) from None
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: else it would wait for work for ever."""
+
+    def watch() -> None:
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @dataclass(frozen=True)

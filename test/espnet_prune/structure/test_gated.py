@@ -1,0 +1,102 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from espnet_prune.structure import GatedEncoder, load_encoder, slim
+from test.espnet_prune.tiny import LAYOUTS, batch, largest_difference, saved
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def encoder(request, tmp_path_factory):
+    return load_encoder(saved(request.param, tmp_path_factory.mktemp("dense")))
+
+
+@torch.no_grad()
+def randomise(gated, seed=0, scale=4.0):
+    generator = torch.Generator().manual_seed(seed)
+    for alpha in gated.log_alphas().values():
+        alpha.copy_(torch.randn(len(alpha), generator=generator) * scale)
+
+
+def test_open_gates_change_nothing(encoder):
+    gated = GatedEncoder(encoder)
+    plan = gated.plan
+    speech, lengths = batch()
+    with torch.no_grad():
+        whole = gated.masked_forward(
+            {n: torch.ones(plan.size(n)) for n in plan.sites}, speech, lengths
+        )
+        assert largest_difference(whole, encoder(speech, lengths)) < 1e-4
+    assert float(plan.parameters()) == sum(p.numel() for p in encoder.parameters())
+
+
+def test_expected_cost_is_the_mean_of_exact_costs(encoder):
+    """The closed form against Monte Carlo over independent masks (before consequences drawn)."""
+    plan = encoder.plan()
+    generator = torch.Generator().manual_seed(0)
+    keep = {n: torch.rand(plan.size(n), generator=generator) for n in plan.sites}
+    counts = {"parameters": [], "macs": []}
+    for _ in range(300):
+        masks = {n: (torch.rand(len(p), generator=generator) < p).float() for n, p in keep.items()}
+        for kind, values in counts.items():
+            values.append(float(plan.cost(kind, masks)))
+    for kind, values in counts.items():
+        values = torch.tensor(values, dtype=torch.double)
+        error = 5 * float(values.std()) / len(values) ** 0.5
+        assert float(values.mean()) == pytest.approx(float(plan.cost(kind, keep)), abs=error)
+
+
+def test_every_gate_gets_gradients(encoder):
+    gated = GatedEncoder(encoder, init=1.0).train()
+    torch.manual_seed(0)
+    out = gated(*batch())
+    loss = sum(h.square().mean() for h in out.hidden_states) + 10 * gated.expected_sparsity()
+    loss.backward()
+    for name, alpha in gated.log_alphas().items():
+        assert alpha.grad is not None and bool(alpha.grad.abs().sum() > 0), name
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.floats(0.0, 0.85), st.integers(0, 5))
+def test_hard_masks_hit_the_target(target, seed):
+    gated = test_hard_masks_hit_the_target.gated
+    randomise(gated, seed)
+    masks = gated.hard_masks(target)
+    assert all(set(m.tolist()) <= {0.0, 1.0} for m in masks.values())
+    unit = max(gated.plan.sites[n].size for n in masks)  # the coarsest step is a whole sub-layer
+    assert abs(gated.exact_sparsity(masks) - target) < 0.12, unit
+
+
+@pytest.fixture(autouse=True)
+def _whisper(tmp_path):
+    if getattr(test_hard_masks_hit_the_target, "gated", None) is None:
+        test_hard_masks_hit_the_target.gated = GatedEncoder(
+            load_encoder(saved("whisper", tmp_path)), protected=("mha", "ffn", "head")
+        )
+
+
+def test_natural_threshold_is_half_open_gates(encoder):
+    gated = GatedEncoder(encoder)
+    randomise(gated)
+    for name, mask in gated.hard_masks().items():
+        alpha = gated.log_alphas()[name]
+        if gated.plan.sites[name].at_least == 0 or (alpha >= 0).any():
+            assert torch.equal(mask.bool(), alpha >= 0), name
+
+
+def test_protected_sites(encoder):
+    gated = GatedEncoder(encoder, protected=("head", "layers.0.ffn_dim"[:0] or "cnn"))
+    kinds = {gated.plan.sites[name].kind for name in gated.log_alphas()}
+    assert not kinds & {"head", "cnn"}
+    with pytest.raises(ValueError, match="unknown site 'heads'.*a kind"):
+        GatedEncoder(encoder, protected=("heads",))
+
+
+def test_gates_of_a_slimmed_model(encoder):
+    gated = GatedEncoder(encoder)
+    randomise(gated)
+    small = slim(encoder, gated.hard_masks())
+    again = GatedEncoder(small)
+    assert float(again.expected_sparsity()) == pytest.approx(0, abs=0.15)
+    assert again.dense_cost == sum(p.numel() for p in small.parameters())

@@ -1,0 +1,435 @@
+"""tools/install.py without a network: fake executables stand for python, pip and uv."""
+
+import fcntl
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+spec = importlib.util.spec_from_file_location("install", ROOT / "tools" / "install.py")
+installer = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(installer)
+
+
+def script(path: Path, body: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + body, encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+# --- Python's version -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 11), (3, 13)])
+def test_python_that_fits(version):
+    installer.check_python(version)
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 14), (2, 7)])
+def test_python_that_does_not_fit(version):
+    with pytest.raises(installer.InstallError, match=r"needs Python 3\.10 to 3\.13; run this"):
+        installer.check_python(version)
+
+
+# --- the stamp ------------------------------------------------------------------------------------
+
+REQUIREMENT_FILES = ["setup.py", "tools/constraints.txt", "tools/overrides.txt"]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout as far as the installer reads one."""
+    root = tmp_path / "checkout"
+    for name in REQUIREMENT_FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(f"content of {name}\n", encoding="utf-8")
+    return root
+
+
+@pytest.mark.parametrize("name", REQUIREMENT_FILES)
+def test_state_changes_with_each_requirement_file(checkout, name):
+    before = installer.wanted_state(checkout)
+    assert installer.wanted_state(checkout) == before
+    with open(checkout / name, "a", encoding="utf-8") as handle:
+        handle.write("more\n")
+    assert installer.wanted_state(checkout) != before
+
+
+def test_state_does_not_confuse_files(checkout):
+    before = installer.wanted_state(checkout)
+    one, two = checkout / "tools/constraints.txt", checkout / "tools/overrides.txt"
+    whole = one.read_bytes() + two.read_bytes()
+    one.write_bytes(whole[:3])
+    two.write_bytes(whole[3:])
+    assert installer.wanted_state(checkout) != before
+
+
+def test_complete_needs_stamp_and_python(checkout):
+    venv, state = checkout / "tools/venv", installer.wanted_state(checkout)
+    python = script(venv / "bin/python", "")
+    assert not installer.is_complete(venv, state)
+    installer.write_stamp(venv, state)
+    assert installer.is_complete(venv, state)
+    assert not installer.is_complete(venv, {**state, "root": "/elsewhere"})
+    python.unlink()
+    assert not installer.is_complete(venv, state)
+
+
+def test_broken_stamp_counts_as_none(checkout):
+    venv = checkout / "tools/venv"
+    venv.mkdir()
+    (venv / ".complete.json").write_text('{"requirements": "ab', encoding="utf-8")
+    assert installer.read_stamp(venv) == {}
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_pip_settings_precedence(tmp_path):
+    shared, user = tmp_path / "shared.conf", tmp_path / "user.conf"
+    shared.write_text("[global]\nindex-url = https://a.invalid/simple\ncert = /a.pem\n")
+    user.write_text("[global]\nindex_url = https://b.invalid/simple\n")
+    files = [tmp_path / "absent.conf", shared, user]
+    assert installer.pip_settings({}, files) == {
+        "index-url": "https://b.invalid/simple",
+        "cert": "/a.pem",
+    }
+    user.write_text(
+        "[global]\nindex-url = https://b.invalid\n[install]\nindex-url = https://c.invalid\n"
+    )
+    assert installer.pip_settings({}, files)["index-url"] == "https://c.invalid"
+    environ = {"PIP_INDEX_URL": "https://d.invalid", "PIP_CERT": ""}
+    settings = installer.pip_settings(environ, files)
+    assert settings == {"index-url": "https://d.invalid", "cert": "/a.pem"}
+
+
+def test_pip_config_that_is_none(tmp_path):
+    file = tmp_path / "pip.conf"
+    file.write_text("index-url = https://a.invalid\n")
+    with pytest.raises(installer.InstallError, match=re.escape(str(file))):
+        installer.pip_settings({}, [file])
+
+
+def test_pip_config_files_end_with_the_named_one(tmp_path):
+    files = installer.pip_config_files({"HOME": "/h", "PIP_CONFIG_FILE": "/my/pip.conf"})
+    assert files[-1] == Path("/my/pip.conf")
+    assert Path("/h/.config/pip/pip.conf") in files
+
+
+def test_index_of_pip_holds_for_uv():
+    pip = {"index-url": "https://a.invalid", "extra-index-url": "file:///partial/mirror"}
+    env = installer.client_environment({"PATH": "/bin"}, pip)
+    assert env["UV_DEFAULT_INDEX"] == "https://a.invalid"
+    assert "file:///partial/mirror" not in env.values()
+    assert env["PATH"] == "/bin"
+
+
+@pytest.mark.parametrize("name", ["UV_DEFAULT_INDEX", "UV_INDEX_URL"])
+def test_index_of_uv_wins(name):
+    env = installer.client_environment(
+        {name: "https://u.invalid"}, {"index-url": "https://a.invalid"}
+    )
+    assert env[name] == "https://u.invalid"
+    assert "https://a.invalid" not in env.values()
+
+
+def test_certificates_of_either_hold_for_both():
+    env = installer.client_environment({"SSL_CERT_FILE": "/s.pem"}, {})
+    assert env["PIP_CERT"] == "/s.pem"
+    env = installer.client_environment({}, {"cert": "/p.pem"})
+    assert env["SSL_CERT_FILE"] == "/p.pem"
+    assert env["UV_SYSTEM_CERTS"] == "true"
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+NETWORK = """error: Failed to fetch: `https://index.invalid/simple/torch/`
+  Caused by: error sending request for url
+  Caused by: dns error: failed to lookup address information
+"""
+
+
+@pytest.mark.parametrize(
+    ("output", "advice"),
+    [
+        (NETWORK, "did not answer; check the network"),
+        ("ERROR: pip\nReadTimeoutError: Read timed out.", "did not answer; check the network"),
+        ("error: invalid peer certificate: UnknownIssuer", "SSL_CERT_FILE"),
+        ("error: failed to write: No space left on device (os error 28)", "the disk is full"),
+        ("  × No solution found when resolving dependencies:", "no set of versions fits"),
+        ("error: Failed to build `x==1`\n  g++: not found", "install a C and C\\+\\+ compiler"),
+        ("some other trouble\n\n", "^some other trouble"),
+        ("", "no message"),
+    ],
+)
+def test_explain_names_cause_and_remedy(output, advice):
+    line = installer.explain(output)
+    assert re.search(advice, line)
+    assert "\n" not in line
+
+
+def test_run_shows_progress_but_no_package_list(capfd):
+    installer.run(["sh", "-c", "echo Resolved 2 packages; echo ' + torch==2.12.1'"], {})
+    assert capfd.readouterr().out == "  Resolved 2 packages\n"
+
+
+def test_run_failure_is_one_line():
+    command = ["sh", "-c", "echo first; echo connection refused >&2; exit 3"]
+    with pytest.raises(installer.InstallError) as error:
+        installer.run(command, {"PATH": "/bin:/usr/bin"})
+    assert "check the network" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_disk_space(tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**11, 0, 9 * 10**9))
+    installer.check_disk(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**11, 0, 7 * 10**9))
+    with pytest.raises(installer.InstallError, match=f"{tmp_path}: 7.0 GB of disk are free"):
+        installer.check_disk(tmp_path)
+
+
+def test_lock_excludes_and_outlives_a_killed_installer(tmp_path):
+    file = tmp_path / "lock"
+    with installer.lock(file) as held:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=(held,))
+    with open(file) as other:
+        with pytest.raises(BlockingIOError):  # the child goes on and still holds it
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        child.kill()
+        child.wait()
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# --- finding and fetching uv ----------------------------------------------------------------------
+
+
+def test_uv_on_path_comes_first(tmp_path):
+    ours = script(tmp_path / "tools/.uv/bin/uv", "echo uv 0.9.0")
+    theirs = script(tmp_path / "bin/uv", "echo 'uv 0.8.1 (abc 2025-01-01)'")
+    assert installer.find_uv(tmp_path / "tools", str(theirs.parent)) == theirs
+    assert installer.find_uv(tmp_path / "tools", str(tmp_path)) == ours
+
+
+@pytest.mark.parametrize("body", ["echo uv 0.4.30", "exit 1", "echo something else"])
+def test_uv_that_is_too_old_or_broken_is_passed_over(tmp_path, body):
+    theirs = script(tmp_path / "bin/uv", body)
+    assert installer.find_uv(tmp_path / "tools", str(theirs.parent)) is None
+    ours = script(tmp_path / "tools/.uv/bin/uv", "echo uv 1.0.0")
+    assert installer.find_uv(tmp_path / "tools", str(theirs.parent)) == ours
+
+
+# `python -m venv DIR` of a machine with ensurepip: its pip makes DIR/bin/uv
+VENV = r"""
+if [ "$2" = venv ]; then
+    mkdir -p "$3/bin"
+    printf '#!/bin/sh\ncd "$(dirname "$0")"\n' > "$3/bin/python"
+    printf 'printf "#!/bin/sh\\necho uv 9.1.0\\n" > uv; chmod +x uv\n' >> "$3/bin/python"
+    chmod +x "$3/bin/python"
+    exit 0
+fi
+"""
+NO_VENV = 'if [ "$2" = venv ]; then mkdir -p "$3/bin"; exit 1; fi\n'
+NO_PIP = 'if [ "$1 $2" = "-m pip" ]; then exit 1; fi\n'
+# pip install … --target DIR uv
+PIP = r"""
+while [ $# -gt 1 ] && [ "$1" != --target ]; do shift; done
+[ "$1" = --target ] || exit 0
+mkdir -p "$2/bin"
+printf '#!/bin/sh\necho uv 9.2.0\n' > "$2/bin/uv"
+chmod +x "$2/bin/uv"
+"""
+
+
+def test_fetch_uv_with_venv(tmp_path):
+    python = script(tmp_path / "python", VENV + "exit 1\n")
+    uv = installer.fetch_uv(tmp_path, str(python), {"PATH": "/bin:/usr/bin"})
+    assert uv == tmp_path / ".uv/bin/uv"
+    assert installer.uv_version(uv) == (9, 1)
+
+
+def test_fetch_uv_with_pip_where_there_is_no_venv(tmp_path):
+    python = script(tmp_path / "python", NO_VENV + PIP)
+    uv = installer.fetch_uv(tmp_path, str(python), {"PATH": "/bin:/usr/bin"})
+    assert installer.uv_version(uv) == (9, 2)
+    assert not (tmp_path / ".uv.part").exists()
+
+
+def test_fetch_uv_with_debians_pip_where_there_is_neither(tmp_path, monkeypatch):
+    wheel = tmp_path / "pip-1-py3-none-any.whl"
+    monkeypatch.setattr(installer, "debian_pip", lambda work: wheel)
+    log = tmp_path / "log"
+    python = script(tmp_path / "python", NO_VENV + NO_PIP + f'echo "$1" > {log}\n' + PIP)
+    uv = installer.fetch_uv(tmp_path, str(python), {"PATH": "/bin:/usr/bin"})
+    assert installer.uv_version(uv) == (9, 2)
+    assert log.read_text().strip() == str(wheel / "pip")
+
+
+def test_no_way_to_uv_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    python = script(tmp_path / "python", "exit 1\n")
+    with pytest.raises(
+        installer.InstallError, match="apt-get.*install one of uv, pip, python3-venv"
+    ):
+        installer.fetch_uv(tmp_path, str(python), {"PATH": "/bin:/usr/bin"})
+
+
+# --- the whole, with a fake uv --------------------------------------------------------------------
+
+FAKE_UV = r"""
+if [ "$1" = --version ]; then echo uv 9.0.0; exit; fi
+echo "$@" >> {log}
+if [ "$1" = venv ]; then
+    for last in "$@"; do :; done
+    mkdir -p "$last/bin"
+    printf '#!/bin/sh\ncase "$2" in *print*) echo {python};; esac\n' > "$last/bin/python"
+    chmod +x "$last/bin/python"
+fi
+test ! -e {fails}
+"""
+
+
+class Machine:
+    """A checkout, a fake uv on PATH and the log of its calls."""
+
+    def __init__(self, checkout: Path, folder: Path):
+        self.checkout, self.folder, self.log = checkout, folder, folder / "log"
+        self.venv = checkout / "tools/venv"
+        self.fails = folder / "fails"
+        self.set_python("3 11")
+
+    def set_python(self, version: str) -> None:
+        body = FAKE_UV.replace("{log}", str(self.log)).replace("{python}", version)
+        script(self.folder / "bin/uv", body.replace("{fails}", str(self.fails)))
+
+    def calls(self) -> list[str]:
+        """The uv calls since the last time this was asked: "venv" or "pip"."""
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        self.log.unlink(missing_ok=True)
+        self.options = " ".join(lines)
+        return [line.split()[0] for line in lines]
+
+    def install(self) -> None:
+        with installer.lock(self.checkout / "tools/.install.lock") as held:
+            installer.install(self.checkout, held)
+
+
+@pytest.fixture
+def machine(checkout, tmp_path, monkeypatch):
+    machine = Machine(checkout, tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
+    monkeypatch.setattr(installer, "check_disk", lambda folder: None)
+    return machine
+
+
+def test_install_then_nothing_to_do(machine):
+    machine.install()
+    assert machine.calls() == ["venv", "pip"]
+    assert "--editable .[test]" in machine.options
+    assert installer.is_complete(machine.venv, installer.wanted_state(machine.checkout))
+    assert not (machine.checkout / "tools/.venv.installing").exists()
+    machine.install()
+    assert machine.calls() == []
+
+
+def test_changed_requirements_update_in_place(machine):
+    machine.install()
+    machine.calls()
+    (machine.checkout / "tools/constraints.txt").write_text("new\n")
+    machine.install()
+    assert machine.calls() == ["pip"]
+    assert installer.is_complete(machine.venv, installer.wanted_state(machine.checkout))
+
+
+def test_half_made_environment_is_made_again(machine):
+    machine.fails.touch()
+    with pytest.raises(installer.InstallError):
+        machine.install()
+    (machine.venv / "half").touch()
+    machine.calls()
+    machine.fails.unlink()
+    machine.install()
+    assert machine.calls() == ["venv", "pip"]
+    assert not (machine.venv / "half").exists()
+
+
+def test_failed_update_leaves_no_stamp(machine):
+    machine.install()
+    (machine.checkout / "setup.py").write_text("new\n")
+    machine.fails.touch()
+    with pytest.raises(installer.InstallError):
+        machine.install()
+    assert installer.read_stamp(machine.venv) == {}
+
+
+def test_environment_whose_python_is_gone_is_made_again(machine):
+    machine.install()
+    (machine.venv / "bin/python").unlink()
+    machine.calls()
+    machine.install()
+    assert machine.calls() == ["venv", "pip"]
+
+
+def test_moved_checkout_is_made_again(machine, tmp_path):
+    machine.install()
+    machine.calls()
+    machine.checkout = machine.checkout.rename(tmp_path / "moved")
+    machine.venv = machine.checkout / "tools/venv"
+    machine.install()
+    assert machine.calls() == ["venv", "pip"]
+    assert json.loads((machine.venv / ".complete.json").read_text())["root"].endswith("moved")
+
+
+def test_constraints_are_for_their_python_only(machine):
+    machine.set_python("3 13")
+    machine.install()
+    machine.calls()
+    (machine.checkout / "setup.py").write_text("new\n")
+    machine.install()  # of an environment that has Python 3.13
+    assert machine.calls() == ["pip"]
+    assert "--constraints" not in machine.options
+    assert "--overrides" in machine.options
+
+    machine.set_python("3 11")
+    shutil.rmtree(machine.venv)
+    machine.install()
+    (machine.checkout / "setup.py").write_text("newer\n")
+    machine.calls()
+    machine.install()
+    machine.calls()
+    assert "--constraints" in machine.options
+
+
+# --- the files of requirements --------------------------------------------------------------------
+
+
+def test_constraints_are_exact_and_name_no_host():
+    lines = (ROOT / "tools/constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin) for pin in pins)
+    assert {"espnet==202511"} < set(pins)
+
+
+def test_every_requirement_is_constrained():
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    names = re.findall(r'^ {8,12}"([a-z0-9_-]+)(?:>=.*)?",$', setup, re.MULTILINE)
+    constrained = (ROOT / "tools/constraints.txt").read_text(encoding="utf-8")
+    assert len(names) > 15
+    missing = [n for n in names if f"\n{n.replace('_', '-')}==" not in constrained]
+    assert missing == []
+
+
+def test_unknown_argument_prints_the_usage():
+    command = [sys.executable, str(ROOT / "tools/install.py"), "--prefix"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert "usage: python3 tools/install.py" in result.stdout

@@ -46,7 +46,7 @@ def slimmed(model: DistillModel, calibrate: bool) -> tuple[SpeechEncoder, dict]:
     summary = {
         "target": pruning.target,
         "cost": pruning.cost,
-        "expected": float(gated.expected_sparsity()),
+        "expected": gated.expected_sparsity().item(),
         "exact_at_threshold_zero": gated.exact_sparsity(natural),
         "exact": gated.exact_sparsity(masks),
         "updates": int(model.updates),

@@ -324,9 +324,7 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         if not (source / name).is_file():
             raise FileNotFoundError(f"{source / name}: no such file")
-    config, state = whisper_state_dict(
-        source / "model.bin", read_ctranslate2(source / "model.bin")
-    )
+    config, state = whisper_state_dict(source / "model.bin", read_ctranslate2(source / "model.bin"))
     if config.vocab_size >= MULTILINGUAL_VOCABULARY:
         raise ValueError(
             f"{source / 'model.bin'}: a multilingual Whisper ({config.vocab_size} tokens); only "

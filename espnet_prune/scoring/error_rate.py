@@ -102,9 +102,7 @@ def _draws(utterances: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
         yield generator.integers(utterances, size=(min(rows, resamples - start), utterances))
 
 
-def _resampled_rates(
-    systems: Sequence[ErrorCounts], resamples: int, seed: int
-) -> np.ndarray:
+def _resampled_rates(systems: Sequence[ErrorCounts], resamples: int, seed: int) -> np.ndarray:
     """Rates of the systems on the same draws, shape (systems, resamples)."""
     length = systems[0].reference_length
     rates = []
@@ -136,9 +134,7 @@ def error_rate(counts: ErrorCounts, resamples: int = RESAMPLES, seed: int = 0) -
     """
     rate = _rate(counts)
     low, high = _interval(_resampled_rates([counts], resamples, seed)[0])
-    return ErrorRate(
-        int(counts.errors.sum()), int(counts.reference_length.sum()), rate, low, high
-    )
+    return ErrorRate(int(counts.errors.sum()), int(counts.reference_length.sum()), rate, low, high)
 
 
 def error_rate_difference(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
@@ -218,8 +219,12 @@ class SpeechEncoder(PreTrainedModel):
             model, info = super().from_pretrained(
                 name_or_path, *args, output_loading_info=True, **kwargs
             )
-        except RuntimeError as error:  # misshapen tensors
-            raise ValueError(f"{name_or_path}: the weights do not fit config.json: {error}") from None
+        except RuntimeError:  # `transformers` has logged which tensors are misshapen
+            raise ValueError(
+                f"{name_or_path}: tensors of model.safetensors do not fit the shapes of config.json"
+            ) from None
+        except SafetensorError as error:
+            raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None
         _check_keys(name_or_path, info["missing_keys"], info["unexpected_keys"])
         return model
 
@@ -291,7 +296,10 @@ def _read_state(name: str) -> dict[str, Tensor]:
 
     single, index = find("model.safetensors"), find("model.safetensors.index.json")
     if single:
-        return load_file(single)
+        try:
+            return load_file(single)
+        except SafetensorError as error:
+            raise ValueError(f"{name}: model.safetensors is damaged: {error}") from None
     if index:
         shards = set(json.loads(Path(index).read_text())["weight_map"].values())
         return {k: v for shard in sorted(shards) for k, v in load_file(find(shard)).items()}

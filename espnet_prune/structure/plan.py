@@ -119,11 +119,11 @@ class Plan:
                 continue
             whole = self.effective(masks)
             parent = site.parents[0]
-            alive = torch.zeros(self.size(parent))
-            alive.index_reduce_(
-                0, self._parent_index[name, parent], whole[name].float().cpu(), "amax"
+            alive = torch.zeros_like(whole[parent])
+            alive.index_add_(
+                0, self._parent_index[name, parent].to(alive.device), whole[name].to(alive.dtype)
             )
-            masks[parent] = whole[parent] * alive.to(whole[parent].device)
+            masks[parent] = whole[parent] * (alive > 0)
         return self.effective(masks)
 
     def select(self, masks: Mapping[str, Tensor]) -> Kept:

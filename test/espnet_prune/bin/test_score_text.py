@@ -56,9 +56,10 @@ def test_missing_utterance_counts_as_deleted(files, caplog):
     assert system["missing"] == ["b"]
     assert (system["wer"]["errors"], system["wer"]["reference_length"]) == (4, 7)
     assert "no hypothesis for b" in caplog.text
-    assert "utterances without a hypothesis: 1\n  b\n" in (
-        files / "out/score_wer/result.txt"
-    ).read_text()
+    assert (
+        "utterances without a hypothesis: 1\n  b\n"
+        in (files / "out/score_wer/result.txt").read_text()
+    )
 
 
 def test_two_systems(files, capsys):

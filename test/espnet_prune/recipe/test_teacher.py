@@ -216,6 +216,7 @@ def test_clients_are_tried_in_turn(tmp_path, monkeypatch):
     python = fake_client(bin_dir, "python", "echo 'No module named pip' >&2; exit 1")
     fake_client(bin_dir, "uv", f'echo "$@" > {tmp_path}/uv_arguments')
     monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
     teacher._install("some-package==1.0", tmp_path / "target")
     arguments = (tmp_path / "uv_arguments").read_text().split()
     assert arguments[:2] == ["pip", "install"] and arguments[-1] == "some-package==1.0"
@@ -226,6 +227,7 @@ def test_clients_are_tried_in_turn(tmp_path, monkeypatch):
 def test_no_client_can_fetch_it(tmp_path, monkeypatch):
     python = fake_client(tmp_path, "python", "echo one; echo 'no network' >&2; exit 1")
     monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError) as caught:
         teacher._install("some-package==1.0", tmp_path / "target")

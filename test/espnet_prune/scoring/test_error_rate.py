@@ -75,9 +75,7 @@ def test_interval_properties(rows, seed):
 def test_paired_difference_of_more_errors_everywhere(rows, more):
     worse = counts_of(rows)
     better = ErrorCounts(worse.hits, worse.substitutions, worse.deletions, worse.insertions)
-    worse = ErrorCounts(
-        worse.hits, worse.substitutions, worse.deletions, worse.insertions + more
-    )
+    worse = ErrorCounts(worse.hits, worse.substitutions, worse.deletions, worse.insertions + more)
     same = error_rate_difference(better, better, resamples=200)
     assert (same.difference, same.low, same.high, same.improvement) == (0, 0, 0, 0)
     up = error_rate_difference(better, worse, resamples=200)

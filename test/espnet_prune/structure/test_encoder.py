@@ -56,9 +56,17 @@ def test_missing_tensor(pruned):
 def test_misshapen_tensor(pruned):
     file = pruned / "model.safetensors"
     state = load_file(file)
-    state["backbone.conv1.weight"] = state["backbone.conv1.weight"][:1].clone()
+    weight = state["backbone.conv1.weight"]
+    state["backbone.conv1.weight"] = torch.cat([weight, weight])
     save_file(state, file, metadata={"format": "pt"})
-    with pytest.raises(ValueError, match="do(es)? not fit"):
+    with pytest.raises(ValueError, match="do not fit the shapes of config.json"):
+        load_encoder(pruned)
+
+
+def test_truncated_file(pruned):
+    file = pruned / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="model.safetensors is damaged"):
         load_encoder(pruned)
 
 

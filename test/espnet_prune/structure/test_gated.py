@@ -64,8 +64,8 @@ def test_hard_masks_hit_the_target(target, seed):
     randomise(gated, seed)
     masks = gated.hard_masks(target)
     assert all(set(m.tolist()) <= {0.0, 1.0} for m in masks.values())
-    unit = max(gated.plan.sites[n].size for n in masks)  # the coarsest step is a whole sub-layer
-    assert abs(gated.exact_sparsity(masks) - target) < 0.12, unit
+    # one more unit is the finest step, and ties end at a head or the one channel that stays
+    assert abs(gated.exact_sparsity(masks) - target) < 0.02
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +86,7 @@ def test_natural_threshold_is_half_open_gates(encoder):
 
 
 def test_protected_sites(encoder):
-    gated = GatedEncoder(encoder, protected=("head", "layers.0.ffn_dim"[:0] or "cnn"))
+    gated = GatedEncoder(encoder, protected=("head", "cnn"))
     kinds = {gated.plan.sites[name].kind for name in gated.log_alphas()}
     assert not kinds & {"head", "cnn"}
     with pytest.raises(ValueError, match="unknown site 'heads'.*a kind"):

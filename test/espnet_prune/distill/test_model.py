@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from espnet_prune.distill import DistillModel, PruningConf
+from espnet_prune.structure import load_encoder
+from test.espnet_prune.tiny import batch, saved
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    return saved("whisper", tmp_path_factory.mktemp("dense"))
+
+
+def build(directory, pruning=None, **kwargs):
+    return DistillModel(load_encoder(directory), load_encoder(directory), pruning, **kwargs)
+
+
+def test_teacher_stays_frozen_in_eval_and_out_of_checkpoints(directory):
+    model = build(directory, PruningConf(target=0.5)).train()
+    assert not model.teacher.training and not any(p.requires_grad for p in model.teacher.parameters())
+    names = list(model.state_dict())
+    assert not [name for name in names if "teacher" in name]
+    assert {"updates", "lagrangian.lambda1", "lagrangian.lambda2"} <= set(names)
+    before = {k: v.clone() for k, v in model.teacher.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    model(*batch())[0].backward()
+    optimizer.step()
+    assert all(torch.equal(v, before[k]) for k, v in model.teacher.state_dict().items())
+
+
+def test_a_student_equal_to_its_teacher_has_no_loss(directory):
+    loss, stats, weight = build(directory)(*batch())
+    assert loss.item() == pytest.approx(0, abs=1e-6) and weight.item() == 2
+    assert set(stats) == {"distill", "distill_l2", "distill_cosine", "loss"}
+
+
+def test_loss_is_distillation_plus_penalty(directory):
+    model = build(directory, PruningConf(target=0.4, ramp_updates=10)).train()
+    with torch.no_grad():
+        model.lagrangian.lambda1.fill_(1.5)
+        model.lagrangian.lambda2.fill_(2.0)
+    model.updates.fill_(5)
+    torch.manual_seed(0)
+    loss, stats, _ = model(*batch())
+    gap = stats["sparsity_expected"].item() - 0.2
+    assert stats["sparsity_target"].item() == pytest.approx(0.2)
+    assert loss.item() == pytest.approx(stats["distill"].item() + 1.5 * gap + 2 * gap**2, abs=1e-5)
+    assert model.history == [pytest.approx({"update": 5, **{k: v.item() for k, v in stats.items()}})]
+
+
+def test_evaluation_sees_the_slimmed_model(directory):
+    from espnet_prune.structure import slim
+
+    model = build(directory, PruningConf(target=0.4)).eval()
+    with torch.no_grad():
+        for alpha in model.student.log_alphas().values():
+            alpha.copy_(torch.randn_like(alpha) * 3)
+        _, stats, _ = model(*batch())
+        small = slim(model.encoder, model.student.hard_masks())
+        _, wanted, _ = DistillModel(model.teacher, small).eval()(*batch())
+    assert stats["distill"].item() == pytest.approx(wanted["distill"].item(), abs=1e-5)
+    assert not model.history
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"layers": [0, 9]}, "no hidden state 9, only 0 to 3"),
+        ({"losses": {"l3": 1.0}}, "unknown loss 'l3', choose from l1, l2, cosine"),
+    ],
+)
+def test_wrong_arguments(directory, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(directory, **kwargs)
+
+
+def test_student_of_another_family(directory, tmp_path):
+    with pytest.raises(ValueError, match="family 'hubert'.*teacher of family 'whisper'"):
+        DistillModel(load_encoder(directory), load_encoder(saved("hubert-base", tmp_path)))
+
+
+@pytest.mark.parametrize("target", [-0.01, 1.0])
+def test_target_outside_its_range(target):
+    with pytest.raises(ValueError, match=r"target is .*\[0, 1\)"):
+        PruningConf(target=target)

@@ -1,0 +1,204 @@
+"""The task through ESPnet's own trainer, on a tiny Whisper and synthetic utterances."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from espnet_prune.bin import ssl_prune_export, ssl_prune_random
+from espnet_prune.structure import load_encoder
+from espnet_prune.tasks.ssl_prune import SSLPruneTask, check_utterance
+from espnet_prune.tasks.trainer import atomic_torch_save, read_history
+from test.espnet_prune.tiny import saved
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Six utterances of noise, a teacher and a config."""
+    directory = tmp_path_factory.mktemp("corpus")
+    generator = np.random.default_rng(0)
+    scp, shape = [], []
+    for n in range(6):
+        samples = 16000 + 320 * n
+        soundfile.write(directory / f"{n}.wav", generator.normal(size=samples) * 0.1, 16000)
+        scp.append(f"utt{n} {directory / f'{n}.wav'}\n")
+        shape.append(f"utt{n} {samples}\n")
+    (directory / "wav.scp").write_text("".join(scp))
+    (directory / "shape").write_text("".join(shape))
+    saved("whisper", directory / "teacher")
+    return directory
+
+
+def config(**changes) -> dict:
+    return {
+        "pruning_conf": {
+            "target": 0.4,
+            "ramp_updates": 6,
+            "gate_lr": 0.3,
+            "multiplier_lr": 0.3,
+            "init": 1.0,
+        },
+        "optim": "adamw",
+        "optim_conf": {"lr": 1e-3},
+        "max_epoch": 3,
+        "batch_type": "unsorted",
+        "batch_size": 2,
+        "num_workers": 0,
+        "keep_nbest_models": 1,
+        "best_model_criterion": [["valid", "distill", "min"]],
+        "num_att_plot": 0,
+        "use_matplotlib": False,
+        "log_interval": 1,
+        **changes,
+    }
+
+
+def command(corpus, output_dir, conf) -> list[str]:
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "train.yaml").write_text(yaml.safe_dump(conf))
+    args = ["--config", str(output_dir / "train.yaml"), "--teacher", str(corpus / "teacher")]
+    for part in ("train", "valid"):
+        args += [f"--{part}_data_path_and_name_and_type", f"{corpus}/wav.scp,speech,sound"]
+        args += [f"--{part}_shape_file", f"{corpus}/shape"]
+    return [*args, "--output_dir", str(output_dir), "--resume", "true"]
+
+
+def train(corpus, output_dir, **changes):
+    SSLPruneTask.main(cmd=command(corpus, output_dir, config(**changes)))
+
+
+@pytest.fixture(scope="module")
+def trained(corpus, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("exp") / "prune"
+    train(corpus, directory)
+    return directory
+
+
+def test_both_phases(corpus, trained, tmp_path):
+    rows = read_history(trained / "updates.jsonl")
+    assert [row["update"] for row in rows] == list(range(9))
+    assert {"sparsity_target", "sparsity_expected", "sparsity_exact", "lambda1"} <= set(rows[0])
+    assert rows[-1]["lambda1"] < 0  # too dense at first: sparsity was rewarded
+    assert (trained / "images" / "course.png").stat().st_size > 1000
+    assert (trained / "images" / "kept.png").stat().st_size > 1000
+    assert list((trained / "tensorboard" / "train").iterdir())
+    state = torch.load(trained / "latest.pth", weights_only=True)
+    assert int(state["updates"]) == 9
+
+    slim_dir = tmp_path / "slim"
+    ssl_prune_export.main(["--train_dir", str(trained), "--output_dir", str(slim_dir)])
+    summary = json.loads((slim_dir / "summary.json").read_text())
+    assert summary["exact"] == pytest.approx(0.4, abs=0.02)
+    small = load_encoder(slim_dir)
+    assert sum(p.numel() for p in small.parameters()) == summary["parameters"]
+
+    train(corpus, tmp_path / "distill", pruning_conf=None, student=str(slim_dir), max_epoch=2)
+    ssl_prune_export.main(
+        ["--train_dir", str(tmp_path / "distill"), "--output_dir", str(tmp_path / "pruned")]
+    )
+    final = load_encoder(tmp_path / "pruned")
+    assert sum(p.numel() for p in final.parameters()) == summary["parameters"]
+    assert not torch.equal(final.backbone.conv2.weight, small.backbone.conv2.weight)
+
+
+def test_a_seed_gives_the_same_result_and_resume_goes_on(corpus, trained, tmp_path):
+    train(corpus, tmp_path, max_epoch=1)
+    train(corpus, tmp_path, max_epoch=3)  # resumes
+    a = torch.load(trained / "latest.pth", weights_only=True)
+    b = torch.load(tmp_path / "latest.pth", weights_only=True)
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+    assert read_history(trained / "updates.jsonl") == read_history(tmp_path / "updates.jsonl")
+
+
+def test_kill_and_resume(corpus, trained, tmp_path):
+    """Killed while it trains; what is there afterwards loads, and the rest follows."""
+    args = [sys.executable, "-m", "espnet_prune.bin.ssl_prune_train"]
+    args += command(corpus, tmp_path, config())
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(args, env=env, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.time() + 240
+    while not (tmp_path / "checkpoint.pth").exists() and time.time() < deadline:
+        time.sleep(0.01)
+        assert process.poll() in (None, 0)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for file in tmp_path.glob("*epoch.pth"):
+        torch.load(file, weights_only=True)
+    train(corpus, tmp_path)
+    a = torch.load(trained / "latest.pth", weights_only=True)
+    b = torch.load(tmp_path / "latest.pth", weights_only=True)
+    assert int(b["updates"]) == 9 and all(torch.equal(a[name], b[name]) for name in a)
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_killed_between_checkpoint_and_epoch(corpus, trained, tmp_path):
+    train(corpus, tmp_path)
+    (tmp_path / "latest.pth").unlink()
+    (tmp_path / "3epoch.pth").unlink()
+    (tmp_path / "3epoch.pth.tmp77").write_bytes(b"half")
+    train(corpus, tmp_path)
+    assert torch.load(tmp_path / "latest.pth", weights_only=True)["updates"] == 9
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_atomic_save_leaves_nothing_half_written(tmp_path):
+    class Unpicklable:
+        def __reduce__(self):
+            raise OSError("disk full")
+
+    target = tmp_path / "checkpoint.pth"
+    with atomic_torch_save():
+        torch.save({"a": 1}, target)
+        with pytest.raises(OSError, match="disk full"):
+            torch.save(Unpicklable(), target)
+    assert torch.load(target) == {"a": 1} and list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"pruning_conf": {"target": 1.2}}, r"target is 1.2, but has to be in \[0, 1\)"),
+        ({"pruning_conf": {"goal": 0.5}}, "pruning_conf: unknown key 'goal', choose from target"),
+        ({"pruning_conf": {"protected": ["heads"]}}, "unknown site 'heads': give a kind"),
+        ({"model_conf": {"layer": [1]}}, "model_conf: .*'layer'"),
+        ({"teacher": "/nowhere/teacher"}, "/nowhere/teacher: no such directory"),
+    ],
+)
+def test_wrong_yaml(corpus, tmp_path, changes, message):
+    args = command(corpus, tmp_path, config(**changes))
+    if "teacher" in changes:
+        del args[args.index("--teacher") : args.index("--teacher") + 2]
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        SSLPruneTask.main(cmd=args)
+
+
+@pytest.mark.parametrize("samples", [np.array([], np.float32), np.array([0.1, np.nan], np.float32)])
+def test_bad_samples_are_named(samples):
+    with pytest.raises(ValueError, match="utt7"):
+        check_utterance("utt7", {"speech": samples})
+
+
+def test_random_baseline_and_its_errors(corpus, tmp_path, capsys):
+    args = ["--teacher", str(corpus / "teacher"), "--output_dir", str(tmp_path / "random")]
+    ssl_prune_random.main([*args, "--target", "0.5"])
+    assert json.loads((tmp_path / "random" / "summary.json").read_text())["exact"] == pytest.approx(
+        0.5, abs=0.02
+    )
+    with pytest.raises(SystemExit):
+        ssl_prune_random.main([*args, "--target", "1.0"])
+    assert "error: --target is 1.0, but has to be in [0, 1)" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        ssl_prune_export.main(["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "x")])
+    assert "config.yaml: missing" in capsys.readouterr().err

@@ -38,6 +38,10 @@ setup(
         "sentencepiece",
         "kaldiio",
         "jiwer",
+        "inflect",
+        "humanfriendly",
+        "numpy",
+        "pyyaml",
         "tqdm",
     ],
     extras_require={

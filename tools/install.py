@@ -167,6 +167,7 @@ def client_environment(environ: Mapping[str, str], pip: dict[str, str]) -> dict[
     env.setdefault("UV_HTTP_TIMEOUT", "180")
     env.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
     env["PIP_USER"] = "0"  # `--user` from a configuration file contradicts `--target`
+    env.setdefault("PIP_ROOT_USER_ACTION", "ignore")
     return env
 
 
@@ -192,8 +193,8 @@ CAUSES = [
     ),
     (
         r"failed to build|build backend|command '?(gcc|cc|g\+\+)",
-        "a package has no wheel for this Python and machine and could not be built; install a C and "
-        "C++ compiler and Python's headers",
+        "a package has no wheel for this Python and machine and could not be built; install a C "
+        "and C++ compiler and Python's headers",
     ),
 ]
 

@@ -63,4 +63,5 @@ done
 chroot "${trixie}" "${inside[@]}" python3 /work/main/tools/install.py
 chroot "${trixie}" "${inside[@]}" /work/main/tools/venv/bin/python -c \
     'import espnet, sys; print("ESPnet", espnet.__version__, "on Python", sys.version.split()[0])'
-chroot "${trixie}" "${inside[@]}" /work/main/tools/run_tests.sh -m "not recipe" "$@"
+chroot "${trixie}" "${inside[@]}" OMP_NUM_THREADS=1 sh -c \
+    'cd /work/main && exec tools/venv/bin/python -m pytest -n 2 --dist loadfile -m "not recipe" "$@"' sh "$@"

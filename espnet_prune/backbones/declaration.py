@@ -163,7 +163,9 @@ class Declaration:
         """
         out, query = f"{prefix}.out_proj", f"{prefix}.q_proj"
         mha = self.site(f"{prefix}.mha", "mha", 1, scales=(Scale(f"{out}.bias", 0),))
-        head = self.site(f"{prefix}.head", "head", heads, parents=(mha,), macs_per_unit=macs_per_head)
+        head = self.site(
+            f"{prefix}.head", "head", heads, parents=(mha,), macs_per_unit=macs_per_head
+        )
         products = rate * rate * seconds  # one product with every frame of the context
         qk = self.site(
             f"{prefix}.qk",

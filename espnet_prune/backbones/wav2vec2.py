@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2Model
-from transformers import WavLMConfig, WavLMModel
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
 
 from espnet_prune.backbones.declaration import Binding, Declaration, Scale
 from espnet_prune.backbones.family import Family, HiddenStates
@@ -37,7 +43,9 @@ class Wav2Vec2Family(Family):
         # Masking, adapters and layer drop belong to training recipes; with them off the saved
         # model has no tensors that its forward pass does not use.
         if config.get("add_adapter"):
-            raise ValueError("add_adapter: models with an adapter are not supported, set it to false")
+            raise ValueError(
+                "add_adapter: models with an adapter are not supported, set it to false"
+            )
         off = ("mask_time_prob", "mask_feature_prob", "layerdrop")
         return {**config, **dict.fromkeys(off, 0.0), "apply_spec_augment": False}
 

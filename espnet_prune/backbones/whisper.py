@@ -95,7 +95,9 @@ class WhisperFamily(Family):
         cfg = self.config_class(**config)
         d = Declaration()
         rate = self.sampling_rate / STRIDE
-        cnn = d.site("conv1.cnn", "cnn", cfg.d_model, scales=(Scale("conv2.weight", 1),), at_least=1)
+        cnn = d.site(
+            "conv1.cnn", "cnn", cfg.d_model, scales=(Scale("conv2.weight", 1),), at_least=1
+        )
         d.linear("conv1", 2 * rate, rows=cnn)
         d.linear("conv2", rate, columns=cnn)
         for i in range(cfg.encoder_layers):

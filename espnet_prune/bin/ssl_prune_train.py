@@ -1,4 +1,4 @@
-"""Train entry of the ESPnet task `ssl_prune` (prune-and-distil, and distillation after slimming)."""
+"""Training entry of the ESPnet task `ssl_prune`: prune-and-distil, and distillation afterwards."""
 
 from espnet_prune.tasks.ssl_prune import SSLPruneTask
 

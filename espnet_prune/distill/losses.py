@@ -21,7 +21,7 @@ def relative_l1(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def relative_l2(student: Tensor, teacher: Tensor) -> Tensor:
-    """sum (s - t)^2 / sum (t - mean(t))^2 over (N, D) frames: the share of variance not explained."""
+    """sum (s - t)^2 / sum (t - mean(t))^2 over (N, D) frames: the variance not explained."""
     scale = (teacher - teacher.mean(0)).square().sum()
     return (student - teacher).square().sum() / scale.clamp(min=1e-8)
 

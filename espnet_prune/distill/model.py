@@ -76,14 +76,15 @@ class DistillModel(AbsESPnetModel):
         super().__init__()
         if (teacher.family, teacher.hidden_size) != (student.family, student.hidden_size):
             raise ValueError(
-                f"the student is of family '{student.family}' ({student.hidden_size} wide), but its "
-                f"teacher of family '{teacher.family}' ({teacher.hidden_size} wide)"
+                f"the student is of family '{student.family}' ({student.hidden_size} wide), but "
+                f"its teacher of family '{teacher.family}' ({teacher.hidden_size} wide)"
             )
         self.layers = list(range(teacher.num_layers + 1) if layers is None else layers)
         wrong = [n for n in self.layers if not 0 <= n <= teacher.num_layers]
         if wrong:
             raise ValueError(
-                f"layers: the teacher has no hidden state {wrong[0]}, only 0 to {teacher.num_layers}"
+                f"layers: the teacher has no hidden state {wrong[0]}, "
+                f"only 0 to {teacher.num_layers}"
             )
         self.losses = dict(losses or {"l2": 1.0, "cosine": 1.0})
         for name in self.losses:
@@ -142,9 +143,10 @@ class DistillModel(AbsESPnetModel):
             got = self.student.masked_forward(masks, speech, speech_lengths, self.full_window)
         time = wanted.last_hidden_state.shape[1]
         last = time if self.full_window and self.teacher.family == "whisper" else wanted.lengths
-        frames = torch.arange(time, device=speech.device)[None] < torch.as_tensor(
-            last, device=speech.device
-        ).expand(len(speech))[:, None]
+        frames = (
+            torch.arange(time, device=speech.device)[None]
+            < torch.as_tensor(last, device=speech.device).expand(len(speech))[:, None]
+        )
         distill, stats = distillation_loss(
             got.hidden_states, wanted.hidden_states, self.layers, self.losses, frames
         )
@@ -160,9 +162,7 @@ class DistillModel(AbsESPnetModel):
         return loss, stats, weight
 
     def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
-        target = ramped_target(
-            self.pruning.target, int(self.updates), self.pruning.ramp_updates
-        )
+        target = ramped_target(self.pruning.target, int(self.updates), self.pruning.ramp_updates)
         expected = self.student.expected_sparsity()
         penalty = self.lagrangian(expected, target)
         stats.update(

@@ -1,4 +1,4 @@
-"""Hard concrete gates (Louizos et al., 2018) with the straight-through estimator of arXiv 2306.01385.
+"""Hard concrete gates (Louizos et al., 2018), straight-through estimator (arXiv 2306.01385).
 
     u ~ U(0, 1)
     s     = sigmoid((log u - log(1 - u) + log_alpha) / beta)
@@ -44,7 +44,7 @@ def hard_concrete(log_alpha: Tensor, u: Tensor, ste: bool = True) -> Tensor:
 
 
 def prob_nonzero(log_alpha: Tensor) -> Tensor:
-    """P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta)), the expected L0 norm of each gate."""
+    """P(z != 0) = sigmoid(log_alpha - beta log(-gamma / zeta)), the expected L0 norm of a gate."""
     return torch.sigmoid(log_alpha - BETA * math.log(-GAMMA / ZETA))
 
 

@@ -1,6 +1,6 @@
 """Brings the teacher, a transformers model directory, to where a recipe wants it.
 
-    python -m espnet_prune.recipe.teacher --teacher whisper_tiny.en --output_dir exp/teacher
+python -m espnet_prune.recipe.teacher --teacher whisper_tiny.en --output_dir exp/teacher
 """
 
 import argparse

@@ -71,7 +71,7 @@ class SpeechEncoderConfig(PretrainedConfig):
 
 @dataclass
 class SpeechEncoderOutput(ModelOutput):
-    """Hidden states of all layers (the first layer's input included), each (B, T', D); lengths (B,)."""
+    """Hidden states (B, T', D) of all layers, the first layer's input included; lengths (B,)."""
 
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
@@ -142,8 +142,8 @@ class SpeechEncoder(PreTrainedModel):
         unknown = names - set(plan.sites)
         if unknown:
             raise ValueError(
-                f"config.json: 'kept' names sites that family '{self.family}' of this size does not "
-                f"have: {', '.join(sorted(unknown)[:3])}"
+                f"config.json: 'kept' names sites that family '{self.family}' of this size does "
+                f"not have: {', '.join(sorted(unknown)[:3])}"
             )
         for name, parameter in list(self.backbone.named_parameters()):
             shape = plan.shape(name)
@@ -245,7 +245,9 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     """
     name = str(name_or_path)
     path = Path(name)
-    if not path.exists() and (path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1):
+    if not path.exists() and (
+        path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    ):
         raise FileNotFoundError(f"{name}: no such directory; give a model directory or a hub name")
     if path.exists() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
@@ -334,6 +336,6 @@ def _check_keys(name, missing, unexpected) -> None:
             keys = sorted(keys)
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise ValueError(
-                f"{name}: model.safetensors {what} tensors {', '.join(keys[:3])}{more}; it does not "
-                "belong to this config.json or is damaged"
+                f"{name}: model.safetensors {what} tensors {', '.join(keys[:3])}{more}; it does "
+                "not belong to this config.json or is damaged"
             )

@@ -129,7 +129,11 @@ class Plan:
     def select(self, masks: Mapping[str, Tensor]) -> Kept:
         """What is left after canonical `masks`, in units of the base architecture."""
         return {
-            name: tuple(unit for unit, keep in zip(self.kept[name], masks[name].tolist()) if keep)
+            name: tuple(
+                unit
+                for unit, keep in zip(self.kept[name], masks[name].tolist(), strict=True)
+                if keep
+            )
             for name in self.sites
         }
 
@@ -139,7 +143,8 @@ class Plan:
         """Expected or exact number of parameters, a differentiable scalar (float64)."""
         whole = self.effective(units or {})
         return sum(
-            (self._elements(name, whole) for name in self._shapes), torch.zeros((), dtype=torch.double)
+            (self._elements(name, whole) for name in self._shapes),
+            torch.zeros((), dtype=torch.double),
         )
 
     def macs(self, units: Mapping[str, Tensor] | None = None) -> Tensor:

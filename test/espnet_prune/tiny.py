@@ -96,6 +96,8 @@ def random_masks(plan, generator, coarse: float = 0.75):
 def largest_difference(a, b) -> float:
     """Over all hidden states and the last one."""
     pairs = zip(
-        [*a.hidden_states, a.last_hidden_state], [*b.hidden_states, b.last_hidden_state], strict=True
+        [*a.hidden_states, a.last_hidden_state],
+        [*b.hidden_states, b.last_hidden_state],
+        strict=True,
     )
     return max(float((x - y).abs().max()) for x, y in pairs)

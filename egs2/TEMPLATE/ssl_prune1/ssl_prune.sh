@@ -48,33 +48,34 @@ distill_args=       # Options that override it.
 
 # Downstream: CTC ASR with the frozen encoder as ESPnet frontend
 asr_train_set=      # "": no downstream task.
-asr_valid_set=
+asr_valid_set=      # Its held-out set.
 test_sets=          # One or more.
 asr_config=         # Config of stock espnet2.bin.asr_train, without `model`.
 asr_args=           # Options that override it.
 inference_config=   # Config of stock espnet2.bin.asr_inference.
 inference_args=     # Options that override it.
-inference_asr_model=valid.loss.ave.pth
+inference_asr_model=valid.loss.ave.pth # Weights that are decoded with.
 whisper_decode=true # Put the encoder back in front of Whisper's own decoder.
 
 hf_repo=            # Name of the repository for stage 13.
 
+# shellcheck disable=SC2034
 help_message="Usage: $0 [--option value]...
-$(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | sed '$d; s/^\([a-z_]*\)=\([^ ]*\) *# /  --\1 [\2]  /')
+$(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shellcheck\|^help_' | sed 's/^\([a-z_]*\)=\([^ ]*\) *# /  --\1 [\2]  /')
 
 Stages: 1 data, 2 formatting, 3 teacher, 4 statistics, 5 prune-and-distil, 6 slim, 7 distil again,
   8 export, 9 downstream training, 10 decoding, 11 scoring, 12 results, 13 upload."
 
 command_line="$0 $*"
-# shellcheck source=/dev/null
+# shellcheck source=parse_options.sh
 . ./parse_options.sh
 if [ $# -ne 0 ]; then
     echo "$0: error: positional argument '$1'; options start with --" >&2
     exit 2
 fi
-# shellcheck source=/dev/null
+# shellcheck source=path.sh
 . ./path.sh
-# shellcheck source=/dev/null
+# shellcheck source=cmd.sh
 . ./cmd.sh
 
 for name in train_set valid_set teacher prune_config distill_config; do
@@ -142,7 +143,7 @@ launch() {
     shift
     mkdir -p "${dir}"
     # shellcheck disable=SC2086
-    if ! ${python} -m espnet2.bin.launch --cmd "${cuda_cmd} --name ${dir}/train.log" \
+    if ! ${python} -m espnet2.bin.launch --cmd "${cuda_cmd}" \
         --log "${dir}/train.log" --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
         --init_file_prefix "${dir}/.dist_init_" --multiprocessing_distributed true -- "$@"; then
         log "error: training failed, see ${dir}/train.log"
@@ -192,8 +193,10 @@ if wanted 4; then
         --valid_shape_file "${stats_dir}/logdir/valid.JOB.scp" \
         --model_conf extract_feats_in_collect_stats=false \
         --output_dir "${stats_dir}/logdir/stats.JOB"
-    ${python} -m espnet2.bin.aggregate_stats_dirs --skip_sum_stats --output_dir "${stats_dir}" \
-        $(for n in $(seq "${nj}"); do echo --input_dir "${stats_dir}/logdir/stats.${n}"; done)
+    parts=()
+    for n in $(seq "${nj}"); do parts+=(--input_dir "${stats_dir}/logdir/stats.${n}"); done
+    ${python} -m espnet2.bin.aggregate_stats_dirs --skip_sum_stats "${parts[@]}" \
+        --output_dir "${stats_dir}"
 fi
 
 ssl_data+=(
@@ -252,6 +255,7 @@ asr() {
     done
     asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor true)
     if [ ! -f "${asr_stats}/valid/text_shape" ]; then
+        # shellcheck disable=SC2086
         launch "${asr_stats}" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
             --collect_stats true --model_conf extract_feats_in_collect_stats=false \
             "${asr_data[@]}" "${asr_keys[@]}" --output_dir "${asr_stats}"

@@ -14,7 +14,10 @@ def test_zero_where_equal_and_scale_of_one_for_the_mean(name):
 
 
 def test_cosine_by_hand():
-    student, teacher = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0, 1.0], [2.0, 2.0]])
+    student, teacher = (
+        torch.tensor([[1.0, 0.0], [1.0, 1.0]]),
+        torch.tensor([[0.0, 1.0], [2.0, 2.0]]),
+    )
     assert LOSSES["cosine"](student, teacher).item() == pytest.approx(0.5)
 
 

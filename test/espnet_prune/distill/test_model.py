@@ -17,7 +17,9 @@ def build(directory, pruning=None, **kwargs):
 
 def test_teacher_stays_frozen_in_eval_and_out_of_checkpoints(directory):
     model = build(directory, PruningConf(target=0.5)).train()
-    assert not model.teacher.training and not any(p.requires_grad for p in model.teacher.parameters())
+    assert not model.teacher.training and not any(
+        p.requires_grad for p in model.teacher.parameters()
+    )
     names = list(model.state_dict())
     assert not [name for name in names if "teacher" in name]
     assert {"updates", "lagrangian.lambda1", "lagrangian.lambda2"} <= set(names)
@@ -45,7 +47,9 @@ def test_loss_is_distillation_plus_penalty(directory):
     gap = stats["sparsity_expected"].item() - 0.2
     assert stats["sparsity_target"].item() == pytest.approx(0.2)
     assert loss.item() == pytest.approx(stats["distill"].item() + 1.5 * gap + 2 * gap**2, abs=1e-5)
-    assert model.history == [pytest.approx({"update": 5, **{k: v.item() for k, v in stats.items()}})]
+    assert model.history == [
+        pytest.approx({"update": 5, **{k: v.item() for k, v in stats.items()}})
+    ]
 
 
 def test_evaluation_sees_the_slimmed_model(directory):

@@ -1,10 +1,8 @@
-import re
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_prune.recipe.spoken_text import cardinal, has_unclear_number, normalise_text, ordinal
+from espnet_prune.recipe.spoken_text import has_unclear_number, normalise_text
 
 
 @pytest.mark.parametrize(
@@ -36,40 +34,9 @@ def test_normalise_text(text, spoken):
 
 
 @given(st.text())
-def test_normalised_text_is_letters_and_apostrophes_and_stays(text):
+def test_normalising_twice_changes_nothing(text):
     once = normalise_text(text)
     assert normalise_text(once) == once
-    assert all(char.isalpha() or char in "' " for char in once)
-    assert once == " ".join(once.split())
-
-
-def parse_cardinal(words):
-    """The number that words stand for, by the rules of English numerals."""
-    small = {cardinal(n): n for n in list(range(20)) + list(range(20, 100, 10))}
-    total = group = 0
-    for word in words.split():
-        if word == "hundred":
-            group *= 100
-        elif word in ("thousand", "million", "billion"):
-            total += group * {"thousand": 10**3, "million": 10**6, "billion": 10**9}[word]
-            group = 0
-        else:
-            group += small[word]
-    return total + group
-
-
-@given(st.integers(0, 10**12 - 1))
-def test_cardinals_can_be_read_back(number):
-    assert parse_cardinal(cardinal(number)) == number
-
-
-@pytest.mark.parametrize(
-    ("number", "word"),
-    [(1, "first"), (12, "twelfth"), (20, "twentieth"), (43, "forty third"), (100, "one hundredth")],
-)
-def test_ordinals(number, word):
-    assert ordinal(number) == word
-    assert re.fullmatch(r"[a-z ]+", word)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def test_random_masks(layout, tmp_path):
         small, difference = compare(encoder, masks, speech, lengths)
         assert difference < 1e-4, f"draw {draw}"
         count = sum(p.numel() for p in small.parameters())
-        assert count == int(plan.parameters(plan.canonical(masks))) == int(small.plan().parameters())
+        assert (
+            count == int(plan.parameters(plan.canonical(masks))) == int(small.plan().parameters())
+        )
         macs = float(plan.macs(plan.canonical(masks)))
         assert float(small.plan().macs()) == pytest.approx(macs)
         if draw % 25 == 0:  # once more, and through a file

@@ -7,9 +7,9 @@ set -o pipefail
 audio_dir= # Take the audio files below this directory (x.txt beside x.wav is its transcript).
 debug=false # Write small subsets as well (*_debug).
 
-# shellcheck source=/dev/null
+# shellcheck source=../parse_options.sh
 . ./parse_options.sh
-# shellcheck source=/dev/null
+# shellcheck source=../path.sh
 . ./path.sh
 
 recipe="python3 -m espnet_prune.recipe"

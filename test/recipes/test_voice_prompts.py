@@ -1,0 +1,78 @@
+"""The recipe from its first stage to its last with the debug configs, as the README says."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_prune.structure import load_encoder
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "voice_prompts" / "ssl_prune1"
+
+
+def run(*options: str, expect: int = 0) -> str:
+    """The recipe in its own directory, as a user runs it; returns what it printed."""
+    done = subprocess.run(
+        ["./run.sh", *options],
+        cwd=RECIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
+    assert done.returncode == expect, done.stdout[-5000:]
+    return done.stdout
+
+
+@pytest.mark.recipe
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="the prompts are Debian packages")
+def test_debug_run(tmp_path):
+    options = ["--debug", "true", "--expdir", str(tmp_path / "exp")]
+    options += ["--dumpdir", str(tmp_path / "dump")]
+    printed = run(*options)
+    assert "Whisper's own decoder" in printed
+    exp = next((tmp_path / "exp").glob("ssl_prune_*_l0_0.5"))
+    results = (exp / "RESULTS.md").read_text()
+    for text in ("real-time factor", "WER %", "CER %", "CTC ASR", "## Environment", "kept.png"):
+        assert text in results
+    summary = json.loads((exp / "slim" / "summary.json").read_text())
+    assert summary["exact"] == pytest.approx(0.5, abs=0.01)
+    pruned = load_encoder(exp / "pruned")
+    assert sum(p.numel() for p in pruned.parameters()) == summary["parameters"]
+    asr = yaml.safe_load(next(exp.glob("asr_*/config.yaml")).read_text())
+    assert asr["frontend"] == "pruned_ssl" and asr["frontend_conf"]["model"] == str(exp / "pruned")
+
+    # Baseline with the same data, and nothing trained twice
+    printed = run(*options, "--stage", "6", "--method", "random")
+    assert next((tmp_path / "exp").glob("ssl_prune_*_random_0.5/RESULTS.md")).is_file()
+
+
+@pytest.mark.recipe
+def test_wrong_options():
+    assert "unknown option --bogus" in run("--bogus", "1", expect=2)
+    assert "has to be in [0, 1)" in run("--target", "1.0", expect=2)
+    assert "takes true or false" in run("--skip_bad", "maybe", expect=2)
+    assert "choose l0 or random" in run("--method", "magic", expect=2)
+    assert "--pack_window [" in run("--help")
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(
+    "config", sorted((RECIPE / "conf").glob("[pd][ri][us]*.yaml")), ids=lambda path: path.stem
+)
+def test_configs_of_pruning_are_valid(config, tmp_path):
+    """ESPnet's dry run builds model and optimiser from the YAML and stops."""
+    from espnet_prune.tasks.ssl_prune import SSLPruneTask
+    from test.espnet_prune.tiny import saved
+
+    teacher = saved("whisper", tmp_path / "teacher")
+    args = ["--config", str(config), "--teacher", str(teacher), "--dry_run", "true"]
+    SSLPruneTask.main(
+        cmd=[*args, "--iterator_type", "none", "--output_dir", str(tmp_path / "out")]
+    )
+    assert (tmp_path / "out" / "config.yaml").is_file()

@@ -10,10 +10,10 @@ export PATH="${PWD}/tools/venv/bin:${PATH}"
 
 echo "ruff:"
 ruff check .
-echo "shellcheck:"
+echo "shellcheck:" # run.pl and slurm.pl are bash under Kaldi's names
 shopt -s nullglob
 shellcheck --external-sources --source-path=SCRIPTDIR \
-    .ci/run tools/*.sh egs2/*/*/*.sh egs2/*/*/local/*.sh
+    .ci/run tools/*.sh egs2/*/*/*.sh egs2/*/*/*.pl egs2/*/*/local/*.sh
 echo "All checks passed!"
 
 # Two workers, each with one thread: most of a test's time is single-threaded, and each worker pays

@@ -35,8 +35,10 @@ cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "${trixie}/etc/ssl/cer
 # stays. ../shared, the developers' data, goes with it where it is.
 mkdir -p "${repository}"
 find "${repository}" -mindepth 1 -maxdepth 1 ! -name tools -exec rm -rf {} +
-tar -C "${root}" --exclude-vcs --exclude=./tools/venv --exclude='./tools/.*' --exclude='./egs2/*/*/exp' \
-    --exclude='./egs2/*/*/dump' --exclude='./egs2/*/*/downloads' -cf - . | tar -C "${repository}" -xf -
+tar -C "${root}" --exclude-vcs --exclude=./tools/venv --exclude='./tools/.*' \
+    --wildcards --no-wildcards-match-slash --exclude='./egs2/*/*/data' \
+    --exclude='./egs2/*/*/downloads' --exclude='./egs2/*/*/dump*' --exclude='./egs2/*/*/exp*' \
+    -cf - . | tar -C "${repository}" -xf -
 if [ -d "${root}/../shared" ]; then
     rm -rf "${trixie}/work/shared"
     cp -r "${root}/../shared" "${trixie}/work/shared"

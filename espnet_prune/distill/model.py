@@ -110,6 +110,8 @@ class DistillModel(AbsESPnetModel):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         #: scalars of every forward pass in training since the trainer last took them
         self.history: list[dict[str, float]] = []
+        #: the same of validation
+        self.validation: list[dict[str, float]] = []
 
     @property
     def teacher(self) -> SpeechEncoder:
@@ -154,10 +156,9 @@ class DistillModel(AbsESPnetModel):
         if self.pruning is not None:
             loss = distill + self._sparsity_terms(stats)
         stats = {"distill": distill.detach(), **stats, "loss": loss.detach()}
-        if self.training:
-            row = {"update": int(self.updates)}
-            row.update((name, float(value)) for name, value in stats.items())
-            self.history.append(row)
+        row = {"update": int(self.updates)}
+        row.update((name, float(value)) for name, value in stats.items())
+        (self.history if self.training else self.validation).append(row)
         weight = torch.tensor(float(len(speech)), device=speech.device)
         return loss, stats, weight
 

@@ -15,6 +15,7 @@ from espnet_prune.distill import DistillModel
 from espnet_prune.recipe.plots import plot_course, plot_kept
 
 HISTORY = "updates.jsonl"
+VALIDATION = "valid.jsonl"
 
 
 @contextlib.contextmanager
@@ -62,7 +63,8 @@ def repair(output_dir: Path) -> None:
 
 
 class PruneTrainer(Trainer):
-    """Adds to every epoch: `updates.jsonl`, the kept sizes in log and TensorBoard, and the plots
+    """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training) and
+    `valid.jsonl` (a row for every epoch), the kept sizes in log and TensorBoard, and the plots
     `images/course.png` (losses, sparsities, multipliers over updates) and `images/kept.png`."""
 
     @classmethod
@@ -88,19 +90,37 @@ class PruneTrainer(Trainer):
             report(module, Path(options.output_dir), start, summary_writer)
         return invalid
 
+    @classmethod
+    @torch.no_grad()
+    def validate_one_epoch(cls, model, options, distributed_option, **kwargs) -> None:
+        module = getattr(model, "module", model)
+        module.validation.clear()
+        super().validate_one_epoch(
+            model=model, options=options, distributed_option=distributed_option, **kwargs
+        )
+        rows = module.validation
+        if rows and (not distributed_option.distributed or distributed_option.dist_rank == 0):
+            mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+            mean["update"] = rows[0]["update"]
+            extend(Path(options.output_dir) / VALIDATION, [mean], rows[0]["update"])
 
-def report(model: DistillModel, output_dir: Path, start: int, summary_writer) -> None:
-    """Write down what the last epoch did.
 
-    Args:
-        start: number of updates at its beginning; later rows are left over from a killed run.
+def extend(path: Path, rows: list[dict[str, float]], start: int) -> list[dict[str, float]]:
+    """Add rows to a history; what it has from update `start` on is left over from a killed run.
+
+    Returns: all rows.
     """
-    path = output_dir / HISTORY
-    rows = [row for row in read_history(path) if row["update"] < start] + model.history
-    model.history = []
+    rows = [row for row in read_history(path) if row["update"] < start] + rows
     temporary = path.with_suffix(".tmp")
     temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
     temporary.replace(path)
+    return rows
+
+
+def report(model: DistillModel, output_dir: Path, start: int, summary_writer) -> None:
+    """Write down what the last epoch did, which began at update `start`."""
+    rows = extend(output_dir / HISTORY, model.history, start)
+    model.history.clear()
     images = output_dir / "images"
     images.mkdir(parents=True, exist_ok=True)
     plot_course(rows, images / "course.png")

@@ -88,6 +88,8 @@ def trained(corpus, tmp_path_factory):
 def test_both_phases(corpus, trained, tmp_path):
     rows = read_history(trained / "updates.jsonl")
     assert [row["update"] for row in rows] == list(range(9))
+    checks = read_history(trained / "valid.jsonl")
+    assert [row["update"] for row in checks] == [3, 6, 9] and checks[0]["distill"] > 0
     assert {"sparsity_target", "sparsity_expected", "sparsity_exact", "lambda1"} <= set(rows[0])
     assert rows[-1]["lambda1"] < 0  # too dense at first: sparsity was rewarded
     assert (trained / "images" / "course.png").stat().st_size > 1000

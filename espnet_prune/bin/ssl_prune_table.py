@@ -1,0 +1,92 @@
+"""One table of several pruning experiments: method, size, held-out distillation loss, WER.
+
+Experiments that differ only in their seed share a row (mean, and the range over seeds).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+from pathlib import Path
+
+from espnet_prune.bin import cli
+from espnet_prune.bin.score_text import table
+
+SEED = re.compile(r"_seed\d+$")
+
+
+def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
+    """Numbers of one experiment directory of the recipe `ssl_prune1`.
+
+    Args:
+        scores: names of `scores.json` files in it, relative.
+    """
+    pruned, valid = exp / "pruned" / "summary.json", exp / "distill" / "valid.jsonl"
+    for file in (pruned, valid, *(exp / score for score in scores)):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: missing; run the experiment to its end first")
+    summary = json.loads(pruned.read_text())
+    row = {
+        "parameters (M)": summary["parameters"] / 1e6,
+        "G MACs/s": summary["macs_per_second"] / 1e9,
+        "held-out loss": json.loads(valid.read_text().splitlines()[-1])["distill"],
+    }
+    for score in scores:
+        found = json.loads((exp / score).read_text())["systems"]["hyp"]
+        name = Path(score).parent.name
+        row[f"WER % {name}"] = 100 * found["wer"]["rate"]
+        row[f"CER % {name}"] = 100 * found["cer"]["rate"]
+    return row
+
+
+def rows_of(experiments: list[Path], scores: list[str]) -> list[list[str]]:
+    """Head and rows; seeds of one experiment are put together."""
+    groups: dict[str, list[dict[str, float]]] = {}
+    for exp in experiments:
+        groups.setdefault(SEED.sub("", exp.name), []).append(read_experiment(exp, scores))
+    rows: list[list[str]] = []
+    for name, runs in groups.items():
+        rows = rows or [["experiment", "runs", *runs[0]]]
+        cells = []
+        for key in runs[0]:
+            values = [run[key] for run in runs]
+            digits = 1 if "%" in key else 4
+            text = f"{statistics.mean(values):.{digits}f}"
+            if len(runs) > 1:
+                text += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
+            cells.append(text)
+        rows.append([name, str(len(runs)), *cells])
+    return rows
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("experiments", nargs="+", type=Path, help="experiment directories")
+    parser.add_argument(
+        "--score",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a scores.json inside every experiment, e.g. whisper/test_en/scores.json",
+    )
+    parser.add_argument("--output", type=Path, help="file to write the table to, too")
+    return parser
+
+
+def run(args: argparse.Namespace) -> None:
+    text = table(rows_of(args.experiments, args.score))
+    print(text)
+    if args.output:
+        temporary = args.output.with_name(f".{args.output.name}.tmp")
+        temporary.write_text(text + "\n")
+        temporary.replace(args.output)
+
+
+def main(cmd=None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

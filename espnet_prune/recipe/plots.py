@@ -80,3 +80,20 @@ def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
         axis.axis("off")
     figure.tight_layout()
     _save(figure, path)
+
+
+def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Exact sparsity and distillation loss over updates, one line for each run.
+
+    Args:
+        runs: name -> rows of `updates.jsonl`.
+    """
+    panels = {"sparsity_exact": "exact sparsity", "distill": "distillation loss"}
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False)
+    for axis, (key, title) in zip(axes[0], panels.items(), strict=True):
+        for name, rows in runs.items():
+            axis.plot([r["update"] for r in rows], [r[key] for r in rows], label=name, lw=1)
+        axis.set(xlabel="updates", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    _save(figure, path)

@@ -79,3 +79,23 @@ def test_table_puts_seeds_together(experiment, tmp_path, capsys):
     with pytest.raises(SystemExit):
         ssl_prune_table.main([str(tmp_path)])
     assert "missing; run the experiment to its end first" in capsys.readouterr().err
+
+
+def test_compare(tmp_path, capsys):
+    from espnet_prune.bin import ssl_prune_compare
+
+    row = {"sparsity_expected": 0.5, "sparsity_exact": 0.25, "distill": 2.0}
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        rows = [{**row, "update": n, "distill": float(n)} for n in range(4)]
+        text = "".join(json.dumps(r) + "\n" for r in rows)
+        (tmp_path / name / "updates.jsonl").write_text(text)
+    args = ["--run", "first", f"{tmp_path}/a", "--run", "second", f"{tmp_path}/b"]
+    ssl_prune_compare.main([*args, "--last", "2", "--output", f"{tmp_path}/plot.png"])
+    assert "| first  | 4       | 0.5000            | 0.2500         | 2.5000  |" in (
+        capsys.readouterr().out
+    )
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+    with pytest.raises(SystemExit):
+        ssl_prune_compare.main(["--run", "x", str(tmp_path), "--output", f"{tmp_path}/p.png"])
+    assert "updates.jsonl: missing, or of a run without gates" in capsys.readouterr().err

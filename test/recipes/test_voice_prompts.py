@@ -72,7 +72,5 @@ def test_configs_of_pruning_are_valid(config, tmp_path):
 
     teacher = saved("whisper", tmp_path / "teacher")
     args = ["--config", str(config), "--teacher", str(teacher), "--dry_run", "true"]
-    SSLPruneTask.main(
-        cmd=[*args, "--iterator_type", "none", "--output_dir", str(tmp_path / "out")]
-    )
+    SSLPruneTask.main(cmd=[*args, "--iterator_type", "none", "--output_dir", str(tmp_path / "out")])
     assert (tmp_path / "out" / "config.yaml").is_file()

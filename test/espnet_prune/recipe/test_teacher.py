@@ -114,7 +114,7 @@ def test_name_that_no_hub_gives(tmp_path, hub_down):
         (lambda folder: (folder / "config.json").unlink(), "config.json"),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "bert"}'), "bert"),
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors"),
-        (lambda folder: os.truncate(folder / "model.safetensors", 5000), "cannot be read"),
+        (lambda folder: os.truncate(folder / "model.safetensors", 5000), "is damaged"),
     ],
 )
 def test_directory_that_is_no_teacher(model_dir, tmp_path, damage, message):

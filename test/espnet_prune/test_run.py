@@ -248,3 +248,21 @@ def test_spawned_process_trains_with_encoder(corpus, tmp_path):
 
     state = torch.load(exp / "1epoch.pth", weights_only=True)
     assert state["encoder.num_updates"] == 2  # six utterances, three a batch
+
+
+def test_edit_distance_where_the_package_is_absent(monkeypatch):
+    import importlib.util
+
+    from espnet_prune.run import provide_editdistance
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n, *a: None if n == "editdistance" else find_spec(n, *a)
+    )
+    monkeypatch.delitem(sys.modules, "editdistance", raising=False)
+    provide_editdistance()
+    import editdistance
+
+    assert editdistance.eval("kitten", "sitting") == 3
+    assert editdistance.eval(["a", "b"], ["b"]) == 1
+    monkeypatch.delitem(sys.modules, "editdistance")

@@ -37,7 +37,8 @@ class ChannelNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         if self.gate is None:
             return super().forward(x)
-        share = self.gate / self.gate.sum()
+        # All gates may be zero in one draw; what reads the output is then multiplied by zero, too.
+        share = self.gate / self.gate.sum().clamp(min=1e-6)
         centred = x - (x * share).sum(-1, keepdim=True)
         variance = (centred.square() * share).sum(-1, keepdim=True)
         return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import shutil
+import sys
 from pathlib import Path
 
 import torch
@@ -30,7 +32,10 @@ def load_trained(train_dir: Path, model_file: str) -> DistillModel:
             raise FileNotFoundError(f"{path}: missing; has the training stage been run to its end?")
     args = argparse.Namespace(**yaml.safe_load(config.read_text()))
     model = SSLPruneTask.build_model(args)
-    state = torch.load(weights, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{weights}: damaged: {error}") from None
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -51,6 +56,12 @@ def slimmed(model: DistillModel, calibrate: bool) -> tuple[SpeechEncoder, dict]:
         "exact": gated.exact_sparsity(masks),
         "updates": int(model.updates),
     }
+    if abs(summary["exact"] - pruning.target) > 0.01:
+        print(
+            f"warning: the exact sparsity is {summary['exact']:.2%}, the target "
+            f"{pruning.target:.2%}: train longer, or protect fewer sites",
+            file=sys.stderr,
+        )
     return slim(gated.encoder, masks), summary
 
 

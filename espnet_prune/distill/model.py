@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
@@ -38,6 +39,12 @@ class PruningConf:
     multiplier_lr: float = 0.02
 
     def __post_init__(self):
+        if isinstance(self.protected, str):
+            self.protected = [self.protected]
+        for key in ("target", "ramp_updates", "init", "gate_lr", "multiplier_lr"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"pruning_conf.{key} is {value!r}, but has to be a number")
         if not 0.0 <= self.target < 1.0:
             raise ValueError(f"pruning_conf.target is {self.target}, but has to be in [0, 1)")
 
@@ -74,12 +81,15 @@ class DistillModel(AbsESPnetModel):
         seed: int = 0,
     ):
         super().__init__()
-        if (teacher.family, teacher.hidden_size) != (student.family, student.hidden_size):
-            raise ValueError(
-                f"the student is of family '{student.family}' ({student.hidden_size} wide), but "
-                f"its teacher of family '{teacher.family}' ({teacher.hidden_size} wide)"
-            )
+        kinds = [
+            f"of family '{e.family}' ({e.num_layers} layers, {e.hidden_size} wide)"
+            for e in (student, teacher)
+        ]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"the student is {kinds[0]}, but its teacher {kinds[1]}")
         self.layers = list(range(teacher.num_layers + 1) if layers is None else layers)
+        if not self.layers:
+            raise ValueError("layers: is empty, give the hidden states to compare")
         wrong = [n for n in self.layers if not 0 <= n <= teacher.num_layers]
         if wrong:
             raise ValueError(
@@ -119,6 +129,11 @@ class DistillModel(AbsESPnetModel):
         return self._teacher[0]
 
     @property
+    def target(self) -> float:
+        """The sparsity that is asked for at this update."""
+        return ramped_target(self.pruning.target, int(self.updates), self.pruning.ramp_updates)
+
+    @property
     def encoder(self) -> SpeechEncoder:
         """The student without its gates."""
         return self.student if self.pruning is None else self.student.encoder
@@ -136,12 +151,10 @@ class DistillModel(AbsESPnetModel):
             self.teacher.to(speech.device)
         with torch.no_grad():
             wanted = self.teacher(speech, speech_lengths, self.full_window)
-        if self.pruning is None:
+        if self.pruning is None or self.training:
             got = self.student(speech, speech_lengths, self.full_window)
-        elif self.training:
-            got = self.student(speech, speech_lengths, self.full_window)
-        else:  # what slimming now would give
-            masks = self.student.hard_masks()
+        else:  # what slimming to the target of this moment would give
+            masks = self.student.hard_masks(self.target)
             got = self.student.masked_forward(masks, speech, speech_lengths, self.full_window)
         time = wanted.last_hidden_state.shape[1]
         last = time if self.full_window and self.teacher.family == "whisper" else wanted.lengths
@@ -160,10 +173,11 @@ class DistillModel(AbsESPnetModel):
         row.update((name, float(value)) for name, value in stats.items())
         (self.history if self.training else self.validation).append(row)
         weight = torch.tensor(float(len(speech)), device=speech.device)
-        return loss, stats, weight
+        # One-dimensional and on one device, as gathering over processes needs them
+        return force_gatherable((loss, stats, weight), loss.device)
 
     def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
-        target = ramped_target(self.pruning.target, int(self.updates), self.pruning.ramp_updates)
+        target = self.target
         expected = self.student.expected_sparsity()
         penalty = self.lagrangian(expected, target)
         stats.update(

@@ -219,9 +219,10 @@ class SpeechEncoder(PreTrainedModel):
             model, info = super().from_pretrained(
                 name_or_path, *args, output_loading_info=True, **kwargs
             )
-        except RuntimeError:  # `transformers` has logged which tensors are misshapen
+        except RuntimeError as error:  # `transformers` has logged which tensors are misshapen
             raise ValueError(
-                f"{name_or_path}: tensors of model.safetensors do not fit the shapes of config.json"
+                f"{name_or_path}: tensors of model.safetensors do not fit the shapes of "
+                f"config.json: {error}"
             ) from None
         except SafetensorError as error:
             raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None

@@ -11,6 +11,9 @@ from torch.func import functional_call
 from espnet_prune.gates import HardConcrete
 from espnet_prune.structure.encoder import SpeechEncoder, SpeechEncoderOutput
 
+#: Kinds of sites whose units are so large that the cost cannot be set by them.
+COARSE = ("mha", "ffn", "head")
+
 
 class GatedEncoder(nn.Module):
     """An encoder with one hard concrete gate for every unit of every prunable site.
@@ -127,29 +130,42 @@ class GatedEncoder(nn.Module):
 
         Args:
             sparsity: None keeps the units whose noise-free gate is at least one half
-                (log_alpha >= 0). A number moves that threshold, the same for all gates, to where
-                the exact sparsity is nearest to it.
+                (log_alpha >= 0). A number moves that threshold, the same for all gates of single
+                units, to where the exact sparsity is nearest to it; the coarse gates (whole
+                sub-layers and heads), each of which is a step in the cost, are moved with them
+                only where that comes nearer.
         """
         alphas = {name: alpha.detach() for name, alpha in self.log_alphas().items()}
         if sparsity is None:
-            return self._threshold(alphas, 0.0)
-        candidates = torch.cat(list(alphas.values())).unique()  # sorted
+            return self._threshold(alphas, 0.0, ())
+        fine = [name for name in alphas if self.plan.sites[name].kind not in COARSE]
+        options = [
+            masks
+            for moved in (fine, list(alphas))
+            for masks in self._around(alphas, moved, sparsity)
+        ]
+        return min(options, key=lambda masks: abs(self.exact_sparsity(masks) - sparsity))
+
+    def _around(self, alphas: Mapping[str, Tensor], moved: list[str], sparsity: float):
+        """The masks just below and just above the wanted sparsity, moving one threshold."""
+        if not moved:
+            return []
+        candidates = torch.cat([alphas[name] for name in moved]).unique()  # sorted
         low, high = 0, len(candidates)
         # Exact sparsity grows with the threshold: the first candidate that reaches the target.
         while low < high:
             middle = (low + high) // 2
-            if self.exact_sparsity(self._threshold(alphas, candidates[middle])) < sparsity:
+            if self.exact_sparsity(self._threshold(alphas, candidates[middle], moved)) < sparsity:
                 low = middle + 1
             else:
                 high = middle
-        around = candidates[max(0, low - 1) : low + 1]
-        options = [self._threshold(alphas, threshold) for threshold in around]
-        return min(options, key=lambda masks: abs(self.exact_sparsity(masks) - sparsity))
+        return [self._threshold(alphas, t, moved) for t in candidates[max(0, low - 1) : low + 1]]
 
-    def _threshold(self, alphas: Mapping[str, Tensor], threshold) -> dict[str, Tensor]:
+    def _threshold(self, alphas: Mapping[str, Tensor], threshold, moved) -> dict[str, Tensor]:
+        """Masks by `threshold` at the sites `moved` and by 0 at the others."""
         masks = {}
         for name, alpha in alphas.items():
-            masks[name] = (alpha >= threshold).float()
+            masks[name] = (alpha >= (threshold if name in moved else 0.0)).float()
             least = self.plan.sites[name].at_least
             if masks[name].sum() < least:
                 masks[name][alpha.topk(least).indices] = 1.0

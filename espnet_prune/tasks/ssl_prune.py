@@ -107,7 +107,8 @@ class SSLPruneTask(AbsTask):
         cls, args: argparse.Namespace, model: torch.nn.Module
     ) -> list[torch.optim.Optimizer]:
         """Groups: weights (`optim_conf.lr`), gates (`gate_lr`), multipliers (`multiplier_lr`,
-        ascending). The update counter of the model follows the optimiser's steps."""
+        ascending). A scheduler of ESPnet scales all of them. The update counter of the model
+        follows the optimiser's steps."""
         weights = [p for p in model.encoder.parameters() if p.requires_grad]
         groups: list[dict[str, Any]] = [{"params": weights}]
         if model.pruning is not None:
@@ -125,6 +126,11 @@ class SSLPruneTask(AbsTask):
                 },
             ]
         optimizer = optim_classes[args.optim](groups, **args.optim_conf)
+        if model.pruning is not None and "maximize" not in optimizer.defaults:
+            raise ValueError(
+                f"optim: '{args.optim}' cannot ascend, which the Lagrange multipliers have to; "
+                "choose adamw, adam or sgd"
+            )
 
         def count(*_):
             model.updates += 1

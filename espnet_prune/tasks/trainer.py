@@ -70,8 +70,12 @@ class PruneTrainer(Trainer):
     @classmethod
     def run(cls, model, trainer_options, **kwargs) -> None:
         with atomic_torch_save():
+            distributed = kwargs["distributed_option"]
             if trainer_options.resume:
-                repair(Path(trainer_options.output_dir))
+                if not distributed.distributed or distributed.dist_rank == 0:
+                    repair(Path(trainer_options.output_dir))
+                if distributed.distributed:
+                    torch.distributed.barrier()
             super().run(model=model, trainer_options=trainer_options, **kwargs)
 
     @classmethod

@@ -47,6 +47,19 @@ def test_debug_run(tmp_path):
     asr = yaml.safe_load(next(exp.glob("asr_*/config.yaml")).read_text())
     assert asr["frontend"] == "pruned_ssl" and asr["frontend_conf"]["model"] == str(exp / "pruned")
 
+    # What was made from other inputs is not taken for this
+    printed = run(
+        *options,
+        "--stage",
+        "5",
+        "--prune_tag",
+        exp.name.removeprefix("ssl_prune_"),
+        "--seed",
+        "1",
+        expect=1,
+    )
+    assert "was made from other data, models or options" in printed
+
     # Baseline with the same data, and nothing trained twice
     printed = run(*options, "--stage", "6", "--method", "random")
     assert next((tmp_path / "exp").glob("ssl_prune_*_random_0.5/RESULTS.md")).is_file()

@@ -124,7 +124,7 @@ asr_tag=
 if [ -n "${asr_config}" ]; then asr_tag=$(name_of "${asr_config}"); fi
 inference_tag=decode
 if [ -n "${inference_config}" ]; then inference_tag=$(name_of "${inference_config}"); fi
-dense_asr=${expdir}/asr_${asr_tag}_dense
+dense_asr=${expdir}/asr_${asr_tag}_dense_$(basename "${teacher_dir}")
 asr_stats=${expdir}/asr_stats_${asr_tag}
 token_list=${expdir}/token_list/char/tokens.txt
 ssl_train=${raw}/${train_set}${pack_window:+_packed}
@@ -151,10 +151,31 @@ launch() {
     fi
 }
 
+# fresh DIR INPUT...: stop when DIR was made from other inputs (files by content, or words).
+fresh() {
+    local dir=$1 now x
+    shift
+    mkdir -p "${dir}"
+    now=$(for x in "$@"; do if [ -f "${x}" ]; then sha256sum < "${x}"; else echo "${x}"; fi; done | sha256sum)
+    if [ -f "${dir}/.inputs" ] && [ "$(cat "${dir}/.inputs")" != "${now}" ]; then
+        log "error: ${dir} was made from other data, models or options: remove it, or give another --prune_tag or --expdir"
+        return 1
+    fi
+    echo "${now}" > "${dir}/.inputs"
+}
+
 if wanted 1; then
     log "Stage 1: Data preparation"
     # shellcheck disable=SC2086
     local/data.sh ${local_data_opts}
+fi
+
+if [ -n "${asr_train_set}" ] && [ -d "data/${train_set}" ] && [ ! -f "data/${asr_train_set}/text" ]; then
+    log "data/${asr_train_set} has no transcripts: there will be no downstream task"
+    asr_train_set=
+    asr_valid_set=
+    test_sets=
+    skip_stages+=" 9 10 11"
 fi
 
 if wanted 2; then
@@ -175,6 +196,10 @@ fi
 if wanted 3; then
     log "Stage 3: Teacher ${teacher}"
     ${python} -m espnet_prune.recipe.teacher --teacher "${teacher}" --output_dir "${teacher_dir}"
+fi
+
+if [ -f "${teacher_dir}/config.json" ] && ! grep -q '"model_type": *"whisper"' "${teacher_dir}/config.json"; then
+    whisper_decode=false
 fi
 
 if wanted 4; then
@@ -204,8 +229,15 @@ ssl_data+=(
     --valid_shape_file "${stats_dir}/valid/speech_shape"
 )
 
+if [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
+    # Of a sub-layer that has lost all its heads only the output bias is used.
+    ssl_data+=(--unused_parameters true)
+fi
+
 if wanted 5; then
     log "Stage 5: Prune and distil: ${exp}/prune"
+    fresh "${exp}/prune" "${teacher_dir}/model.safetensors" "${prune_config}" "${ssl_train}/wav.scp" \
+        "${target} ${seed} ${prune_args}"
     # shellcheck disable=SC2086
     launch "${exp}/prune" ${python} -m espnet_prune.bin.ssl_prune_train --config "${prune_config}" \
         --teacher "${teacher_dir}" --resume true --seed "${seed}" --ngpu "${ngpu}" \
@@ -225,6 +257,7 @@ fi
 
 if wanted 7; then
     log "Stage 7: Distil the slimmed model: ${exp}/distill"
+    fresh "${exp}/distill" "${exp}/slim/model.safetensors" "${distill_config}" "${distill_args}"
     # shellcheck disable=SC2086
     launch "${exp}/distill" ${python} -m espnet_prune.bin.ssl_prune_train \
         --config "${distill_config}" --teacher "${teacher_dir}" --student "${exp}/slim" \
@@ -254,11 +287,14 @@ asr() {
         )
     done
     asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor true)
-    if [ ! -f "${asr_stats}/valid/text_shape" ]; then
+    fresh "${asr_stats}" "${raw}/${asr_train_set}/text" "${raw}/${asr_valid_set}/text"
+    fresh "$1" "$2/model.safetensors" "${asr_config}" "${seed} ${asr_args}"
+    if [ ! -f "${asr_stats}/.done" ]; then
         # shellcheck disable=SC2086
         launch "${asr_stats}" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
             --collect_stats true --model_conf extract_feats_in_collect_stats=false \
             "${asr_data[@]}" "${asr_keys[@]}" --output_dir "${asr_stats}"
+        touch "${asr_stats}/.done"
     fi
     # shellcheck disable=SC2086
     launch "$1" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
@@ -282,7 +318,7 @@ if wanted 10; then
         if [ -n "${asr_train_set}" ]; then
             for dir in "${dense_asr}" "${exp}/asr_${asr_tag}"; do
                 out=${dir}/${inference_tag}/${dset}
-                if [ -f "${out}/text" ]; then continue; fi
+                if [ "${out}/text" -nt "${dir}/${inference_asr_model}" ]; then continue; fi
                 mkdir -p "${out}/logdir"
                 ${python} -m espnet_prune.recipe split "${raw}/${dset}/wav.scp" "${inference_nj}" \
                     "${out}/logdir/keys.JOB.scp"

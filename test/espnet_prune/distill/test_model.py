@@ -55,15 +55,37 @@ def test_loss_is_distillation_plus_penalty(directory):
 def test_evaluation_sees_the_slimmed_model(directory):
     from espnet_prune.structure import slim
 
-    model = build(directory, PruningConf(target=0.4)).eval()
+    model = build(directory, PruningConf(target=0.4, ramp_updates=10)).eval()
+    model.updates.fill_(10)
     with torch.no_grad():
         for alpha in model.student.log_alphas().values():
             alpha.copy_(torch.randn_like(alpha) * 3)
         _, stats, _ = model(*batch())
-        small = slim(model.encoder, model.student.hard_masks())
+        small = slim(model.encoder, model.student.hard_masks(0.4))
         _, wanted, _ = DistillModel(model.teacher, small).eval()(*batch())
     assert stats["distill"].item() == pytest.approx(wanted["distill"].item(), abs=1e-5)
     assert not model.history
+
+
+def test_statistics_can_be_gathered_over_processes(directory):
+    """`recursive_average` is what ESPnet's trainer does with them under DDP."""
+    from espnet2.torch_utils.recursive_op import recursive_average
+
+    loss, stats, weight = build(directory, PruningConf(target=0.5)).train()(*batch())
+    stats, weight = recursive_average(stats, weight, distributed=False)
+    assert loss.shape == (1,) and float(weight) == 2
+
+
+@pytest.mark.parametrize(
+    ("conf", "message"),
+    [
+        ({"target": "half"}, "pruning_conf.target is 'half', but has to be a number"),
+        ({"gate_lr": None}, "pruning_conf.gate_lr is None"),
+    ],
+)
+def test_wrong_types(conf, message):
+    with pytest.raises(ValueError, match=message):
+        PruningConf(**conf)
 
 
 @pytest.mark.parametrize(

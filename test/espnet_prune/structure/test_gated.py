@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from espnet_prune.backbones.layers import ChannelNorm
 from espnet_prune.structure import GatedEncoder, load_encoder, slim
 from test.espnet_prune.tiny import LAYOUTS, batch, largest_difference, saved
 
@@ -74,6 +75,26 @@ def _whisper(tmp_path):
         test_hard_masks_hit_the_target.gated = GatedEncoder(
             load_encoder(saved("whisper", tmp_path)), protected=("mha", "ffn", "head")
         )
+
+
+@pytest.mark.parametrize("alpha", [-2.0, -0.3, 0.1, 0.5, 2.0])
+def test_a_coarse_gate_near_the_threshold_does_not_spoil_the_target(alpha, tmp_path):
+    gated = GatedEncoder(load_encoder(saved("whisper", tmp_path, full_size=True)))
+    randomise(gated, scale=1.0)
+    with torch.no_grad():
+        for name, value in gated.log_alphas().items():
+            if gated.plan.sites[name].kind in ("mha", "ffn", "head"):
+                value.fill_(3.0)
+        gated.log_alphas()["layers.1.ffn"].fill_(alpha)
+    assert gated.exact_sparsity(gated.hard_masks(0.5)) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_all_gates_of_a_norm_closed():
+    norm = ChannelNorm(6)
+    norm.gate = torch.zeros(6, requires_grad=True)
+    out = norm(torch.randn(2, 3, 6))
+    out.sum().backward()
+    assert bool(out.isfinite().all()) and bool(norm.weight.grad.isfinite().all())
 
 
 def test_natural_threshold_is_half_open_gates(encoder):

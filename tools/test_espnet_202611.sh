@@ -20,7 +20,7 @@ mkdir -p "$1"
 work=$(cd "$1" && pwd)
 shift
 trixie=${work}/trixie
-repository=${trixie}/work/main
+repository=${trixie}/srv/main
 
 if [ ! -d "${trixie}" ]; then
     rm -rf "${trixie}.part"
@@ -40,8 +40,8 @@ tar -C "${root}" --exclude-vcs --exclude=./tools/venv --exclude='./tools/.*' \
     --exclude='./egs2/*/*/downloads' --exclude='./egs2/*/*/dump*' --exclude='./egs2/*/*/exp*' \
     -cf - . | tar -C "${repository}" -xf -
 if [ -d "${root}/../shared" ]; then
-    rm -rf "${trixie}/work/shared"
-    cp -r "${root}/../shared" "${trixie}/work/shared"
+    rm -rf "${trixie}/srv/shared"
+    cp -r "${root}/../shared" "${trixie}/srv/shared"
 fi
 
 unmount() {
@@ -62,8 +62,8 @@ for name in HTTP_PROXY HTTPS_PROXY NO_PROXY http_proxy https_proxy no_proxy PIP_
         inside+=("${name}=${!name}")
     fi
 done
-chroot "${trixie}" "${inside[@]}" python3 /work/main/tools/install.py
-chroot "${trixie}" "${inside[@]}" /work/main/tools/venv/bin/python -c \
+chroot "${trixie}" "${inside[@]}" python3 /srv/main/tools/install.py
+chroot "${trixie}" "${inside[@]}" /srv/main/tools/venv/bin/python -c \
     'import espnet, sys; print("ESPnet", espnet.__version__, "on Python", sys.version.split()[0])'
 chroot "${trixie}" "${inside[@]}" OMP_NUM_THREADS=1 sh -c \
-    'cd /work/main && exec tools/venv/bin/python -m pytest -n 2 --dist loadfile -m "not recipe" "$@"' sh "$@"
+    'cd /srv/main && exec tools/venv/bin/python -m pytest -n 2 --dist loadfile -m "not recipe" "$@"' sh "$@"

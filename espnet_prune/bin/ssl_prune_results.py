@@ -16,6 +16,7 @@ import torch
 
 from espnet_prune.bin import cli
 from espnet_prune.bin.score_text import table
+from espnet_prune.recipe.data_dir import write_text
 from espnet_prune.recipe.environment import environment_report
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
@@ -141,13 +142,8 @@ def run(args: argparse.Namespace) -> None:
         parts += ["## Course of pruning", "", "![course](prune/images/course.png)", ""]
     parts.append(environment_report())
     text = "\n".join(parts)
-    for name, content in (
-        ("RESULTS.md", text),
-        ("results.json", json.dumps(summary, indent=2) + "\n"),
-    ):
-        temporary = args.exp / f".{name}.tmp"
-        temporary.write_text(content)
-        temporary.replace(args.exp / name)
+    write_text(args.exp / "RESULTS.md", text)
+    write_text(args.exp / "results.json", json.dumps(summary, indent=2) + "\n")
     print(text)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from espnet_prune.bin import cli
 from espnet_prune.bin.score_text import table
+from espnet_prune.recipe.data_dir import write_text
 
 SEED = re.compile(r"_seed\d+$")
 
@@ -79,9 +80,7 @@ def run(args: argparse.Namespace) -> None:
     text = table(rows_of(args.experiments, args.score))
     print(text)
     if args.output:
-        temporary = args.output.with_name(f".{args.output.name}.tmp")
-        temporary.write_text(text + "\n")
-        temporary.replace(args.output)
+        write_text(args.output, text + "\n")
 
 
 def main(cmd=None) -> None:

@@ -12,6 +12,7 @@ import torch
 from espnet2.train.trainer import Trainer
 
 from espnet_prune.distill import DistillModel
+from espnet_prune.recipe.data_dir import write_text
 from espnet_prune.recipe.plots import plot_course, plot_kept
 
 HISTORY = "updates.jsonl"
@@ -115,9 +116,7 @@ def extend(path: Path, rows: list[dict[str, float]], start: int) -> list[dict[st
     Returns: all rows.
     """
     rows = [row for row in read_history(path) if row["update"] < start] + rows
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    temporary.replace(path)
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from espnet_prune.registry import register
+from espnet_prune.startup import faster
 
 HELP = """\
 usage: python3 -m espnet_prune.run [-m] MODULE [ARG ...]
@@ -43,6 +44,7 @@ OURS_AND_ESPNETS = ("espnet2", "espnet_prune")
 # At module level, because a process that `torch.multiprocessing` spawns imports this file anew
 # (as "__mp_main__") and must have the plugins, too.
 register()
+faster()
 
 
 def provide_editdistance() -> None:

@@ -165,6 +165,8 @@ def client_environment(environ: Mapping[str, str], pip: dict[str, str]) -> dict[
         env.setdefault("UV_NATIVE_TLS", "true")
     env.setdefault("UV_PYTHON_DOWNLOADS", "never")
     env.setdefault("UV_HTTP_TIMEOUT", "180")
+    # For commands that start often, also where PYTHONDONTWRITEBYTECODE keeps Python from doing it.
+    env.setdefault("UV_COMPILE_BYTECODE", "1")
     env.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
     env["PIP_USER"] = "0"  # `--user` from a configuration file contradicts `--target`
     env.setdefault("PIP_ROOT_USER_ACTION", "ignore")

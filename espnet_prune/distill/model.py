@@ -11,6 +11,7 @@ from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
 from espnet_prune.distill.losses import LOSSES, distillation_loss
+from espnet_prune.distill.teacher_cache import TeacherCache
 from espnet_prune.gates import Lagrangian, ramped_target
 from espnet_prune.structure import GatedEncoder, SpeechEncoder
 
@@ -66,6 +67,8 @@ class DistillModel(AbsESPnetModel):
         full_window: see `SpeechEncoder.forward`; with it the silence that fills the window counts
             in the loss, too, since Whisper's decoder listens to it.
         dropout: of the student; distillation wants the teacher's own function, hence 0.
+        teacher_cache: directory to keep the teacher's hidden states in, see `TeacherCache`; for
+            whole utterances that are seen again, not for random crops.
         seed: of the gates' initial noise.
     """
 
@@ -78,6 +81,7 @@ class DistillModel(AbsESPnetModel):
         losses: Mapping[str, float] | None = None,
         full_window: bool = True,
         dropout: float = 0.0,
+        teacher_cache: str | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -103,6 +107,7 @@ class DistillModel(AbsESPnetModel):
         self._teacher = (teacher.eval().requires_grad_(False),)  # a tuple hides it from torch
         student.set_dropout(dropout)
         self.full_window = full_window
+        self._cache = TeacherCache(teacher_cache, teacher, full_window) if teacher_cache else None
         self.pruning = pruning
         if pruning is None:
             self.student = student
@@ -149,14 +154,17 @@ class DistillModel(AbsESPnetModel):
         """
         if self.teacher.device != speech.device:
             self.teacher.to(speech.device)
-        with torch.no_grad():
-            wanted = self.teacher(speech, speech_lengths, self.full_window)
+        if self._cache is not None:
+            wanted = self._cache(speech, speech_lengths)
+        else:
+            with torch.no_grad():
+                wanted = self.teacher(speech, speech_lengths, self.full_window)
         if self.pruning is None or self.training:
             got = self.student(speech, speech_lengths, self.full_window)
         else:  # what slimming to the target of this moment would give
             masks = self.student.hard_masks(self.target)
             got = self.student.masked_forward(masks, speech, speech_lengths, self.full_window)
-        time = wanted.last_hidden_state.shape[1]
+        time = wanted.hidden_states[0].shape[1]
         last = time if self.full_window and self.teacher.family == "whisper" else wanted.lengths
         frames = (
             torch.arange(time, device=speech.device)[None]

@@ -42,6 +42,7 @@ method=l0           # l0, or random (baseline: random structured pruning, no sta
 prune_config=       # Config of prune-and-distil.
 prune_args=         # Options that override it, e.g. "--pruning_conf target=0.7".
 prune_tag=          # Names the experiment; from config, target and arguments when empty.
+teacher_cache=false # Keep the teacher's hidden states on disk (small corpora: 0.2 MB/s of audio).
 target=0.5          # Share of the encoder's parameters to remove.
 distill_config=     # Config of the second distillation.
 distill_args=       # Options that override it.
@@ -234,6 +235,10 @@ if [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
     ssl_data+=(--unused_parameters true)
 fi
 
+if "${teacher_cache}"; then
+    ssl_data+=(--model_conf teacher_cache="${expdir}/teacher_cache")
+fi
+
 if wanted 5; then
     log "Stage 5: Prune and distil: ${exp}/prune"
     fresh "${exp}/prune" "${teacher_dir}/model.safetensors" "${prune_config}" "${ssl_train}/wav.scp" \
@@ -271,94 +276,128 @@ if wanted 8; then
         --output_dir "${exp}/pruned"
 fi
 
+# The data of ASR, and the files of their lengths.
+asr_data=()
+asr_keys=()
+asr_shapes=()
+for part in train valid; do
+    dset=asr_${part}_set
+    asr_data+=(
+        "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/wav.scp,speech,sound"
+        "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/text,text,text"
+    )
+    asr_keys+=("--${part}_shape_file" "${raw}/${!dset}/wav.scp")
+    asr_shapes+=(
+        "--${part}_shape_file" "${asr_stats}/${part}/speech_shape"
+        "--${part}_shape_file" "${asr_stats}/${part}/text_shape"
+    )
+done
+asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor true)
+
+asr_statistics() {
+    fresh "${asr_stats}" "${raw}/${asr_train_set}/text" "${raw}/${asr_valid_set}/text"
+    if [ -f "${asr_stats}/.done" ]; then return; fi
+    # shellcheck disable=SC2086
+    launch "${asr_stats}" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
+        --collect_stats true --model_conf extract_feats_in_collect_stats=false \
+        "${asr_data[@]}" "${asr_keys[@]}" --output_dir "${asr_stats}"
+    touch "${asr_stats}/.done"
+}
+
 # asr DIR MODEL: train stock ESPnet ASR on top of a frozen encoder.
 asr() {
-    local asr_data=() asr_keys=() asr_shapes=() part dset
-    for part in train valid; do
-        dset=asr_${part}_set
-        asr_data+=(
-            "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/wav.scp,speech,sound"
-            "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/text,text,text"
-        )
-        asr_keys+=("--${part}_shape_file" "${raw}/${!dset}/wav.scp")
-        asr_shapes+=(
-            "--${part}_shape_file" "${asr_stats}/${part}/speech_shape"
-            "--${part}_shape_file" "${asr_stats}/${part}/text_shape"
-        )
-    done
-    asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor true)
-    fresh "${asr_stats}" "${raw}/${asr_train_set}/text" "${raw}/${asr_valid_set}/text"
     fresh "$1" "$2/model.safetensors" "${asr_config}" "${seed} ${asr_args}"
-    if [ ! -f "${asr_stats}/.done" ]; then
-        # shellcheck disable=SC2086
-        launch "${asr_stats}" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
-            --collect_stats true --model_conf extract_feats_in_collect_stats=false \
-            "${asr_data[@]}" "${asr_keys[@]}" --output_dir "${asr_stats}"
-        touch "${asr_stats}/.done"
-    fi
     # shellcheck disable=SC2086
     launch "$1" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
         --frontend_conf model="$2" --frontend_conf fs="${fs}" --resume true --seed "${seed}" \
         --ngpu "${ngpu}" "${asr_data[@]}" "${asr_shapes[@]}" --output_dir "$1" ${asr_args}
 }
 
+# systems DSET: what is decoded there, a line each: title|directory of the pruned|of the dense one.
+systems() {
+    if [ -n "${asr_train_set}" ]; then
+        echo "CTC ASR on the frozen encoder|${exp}/asr_${asr_tag}/${inference_tag}/$1|${dense_asr}/${inference_tag}/$1"
+    fi
+    if "${whisper_decode}"; then
+        echo "Whisper's own decoder|${exp}/whisper/$1|${expdir}/whisper_dense/$1"
+    fi
+}
+
+# both COMMAND "ARGS of the dense" "ARGS of the pruned": side by side, each with half of the cores.
+both() {
+    local jobs=() status=0 job words
+    for words in "$2" "$3"; do
+        # shellcheck disable=SC2030,SC2031,SC2086
+        (
+            export OMP_NUM_THREADS=$(((${OMP_NUM_THREADS:-$(nproc)} + 1) / 2))
+            "$1" ${words}
+        ) &
+        jobs+=($!)
+    done
+    for job in "${jobs[@]}"; do wait "${job}" || status=1; done
+    return "${status}"
+}
+
 if wanted 9; then
     log "Stage 9: ASR with the dense and with the pruned encoder as frontend"
     mkdir -p "$(dirname "${token_list}")"
-    ${python} -m espnet2.bin.tokenize_text --token_type char --input "${raw}/${asr_train_set}/text" \
+    ${plugin} -m espnet2.bin.tokenize_text --token_type char --input "${raw}/${asr_train_set}/text" \
         --output "${token_list}" --field 2- --write_vocabulary true \
         --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
-    asr "${dense_asr}" "${teacher_dir}"
-    asr "${exp}/asr_${asr_tag}" "${exp}/pruned"
+    asr_statistics
+    both asr "${dense_asr} ${teacher_dir}" "${exp}/asr_${asr_tag} ${exp}/pruned"
 fi
+
+# decode_asr DIR: the model of `asr` in DIR on all test sets.
+decode_asr() {
+    local dset out
+    for dset in ${test_sets}; do
+        out=$1/${inference_tag}/${dset}
+        if [ "${out}/text" -nt "$1/${inference_asr_model}" ]; then continue; fi
+        mkdir -p "${out}/logdir"
+        ${python} -m espnet_prune.recipe split "${raw}/${dset}/wav.scp" "${inference_nj}" \
+            "${out}/logdir/keys.JOB.scp"
+        # shellcheck disable=SC2086
+        ${decode_cmd} JOB=1:"${inference_nj}" "${out}/logdir/asr_inference.JOB.log" \
+            env OMP_NUM_THREADS=1 ${plugin} -m espnet2.bin.asr_inference \
+            ${inference_config:+--config "${inference_config}"} --ngpu 0 \
+            --data_path_and_name_and_type "${raw}/${dset}/wav.scp,speech,sound" \
+            --key_file "${out}/logdir/keys.JOB.scp" --asr_train_config "$1/config.yaml" \
+            --asr_model_file "$1/${inference_asr_model}" \
+            --output_dir "${out}/logdir/output.JOB" ${inference_args}
+        cat "${out}"/logdir/output.*/1best_recog/text | LC_ALL=C sort > "${out}/text.tmp"
+        mv "${out}/text.tmp" "${out}/text"
+    done
+}
+
+# decode_whisper DIR [OPTION...]: Whisper's decoder on all test sets.
+decode_whisper() {
+    local dset dir=$1
+    shift
+    for dset in ${test_sets}; do
+        ${python} -m espnet_prune.bin.whisper_decode --teacher_dir "${teacher_dir}" \
+            --data_dir "${raw}/${dset}" --output_dir "${dir}/${dset}" "$@"
+    done
+}
 
 if wanted 10; then
     log "Stage 10: Decoding of ${test_sets}"
-    for dset in ${test_sets}; do
-        if [ -n "${asr_train_set}" ]; then
-            for dir in "${dense_asr}" "${exp}/asr_${asr_tag}"; do
-                out=${dir}/${inference_tag}/${dset}
-                if [ "${out}/text" -nt "${dir}/${inference_asr_model}" ]; then continue; fi
-                mkdir -p "${out}/logdir"
-                ${python} -m espnet_prune.recipe split "${raw}/${dset}/wav.scp" "${inference_nj}" \
-                    "${out}/logdir/keys.JOB.scp"
-                # shellcheck disable=SC2086
-                ${decode_cmd} JOB=1:"${inference_nj}" "${out}/logdir/asr_inference.JOB.log" \
-                    env OMP_NUM_THREADS=1 ${plugin} -m espnet2.bin.asr_inference \
-                    ${inference_config:+--config "${inference_config}"} --ngpu 0 \
-                    --data_path_and_name_and_type "${raw}/${dset}/wav.scp,speech,sound" \
-                    --key_file "${out}/logdir/keys.JOB.scp" \
-                    --asr_train_config "${dir}/config.yaml" \
-                    --asr_model_file "${dir}/${inference_asr_model}" \
-                    --output_dir "${out}/logdir/output.JOB" ${inference_args}
-                cat "${out}"/logdir/output.*/1best_recog/text | LC_ALL=C sort > "${out}/text.tmp"
-                mv "${out}/text.tmp" "${out}/text"
-            done
-        fi
-        if "${whisper_decode}"; then
-            ${python} -m espnet_prune.bin.whisper_decode --teacher_dir "${teacher_dir}" \
-                --data_dir "${raw}/${dset}" --output_dir "${expdir}/whisper_dense/${dset}"
-            ${python} -m espnet_prune.bin.whisper_decode --teacher_dir "${teacher_dir}" \
-                --encoder "${exp}/pruned" --data_dir "${raw}/${dset}" \
-                --output_dir "${exp}/whisper/${dset}"
-        fi
-    done
+    if [ -n "${asr_train_set}" ]; then
+        both decode_asr "${dense_asr}" "${exp}/asr_${asr_tag}"
+    fi
+    if "${whisper_decode}"; then
+        both decode_whisper "${expdir}/whisper_dense" "${exp}/whisper --encoder ${exp}/pruned"
+    fi
 fi
 
 if wanted 11; then
     log "Stage 11: Scoring (the second system is the dense one)"
     for dset in ${test_sets}; do
-        if [ -n "${asr_train_set}" ]; then
+        while IFS='|' read -r title dir dense_dir; do
+            log "${title}, ${dset}"
             ${python} -m espnet_prune.bin.score_text --ref "${raw}/${dset}/text" \
-                --hyp "${exp}/asr_${asr_tag}/${inference_tag}/${dset}/text" \
-                --hyp2 "${dense_asr}/${inference_tag}/${dset}/text" \
-                --output_dir "${exp}/asr_${asr_tag}/${inference_tag}/${dset}"
-        fi
-        if "${whisper_decode}"; then
-            ${python} -m espnet_prune.bin.score_text --ref "${raw}/${dset}/text" \
-                --hyp "${exp}/whisper/${dset}/text" --hyp2 "${expdir}/whisper_dense/${dset}/text" \
-                --output_dir "${exp}/whisper/${dset}"
-        fi
+                --hyp "${dir}/text" --hyp2 "${dense_dir}/text" --output_dir "${dir}"
+        done < <(systems "${dset}")
     done
 fi
 
@@ -366,13 +405,9 @@ if wanted 12; then
     log "Stage 12: Results: ${exp}/RESULTS.md"
     scores=()
     for dset in ${test_sets}; do
-        if [ -n "${asr_train_set}" ]; then
-            scores+=(--score "CTC ASR on the frozen encoder, ${dset}"
-                "${exp}/asr_${asr_tag}/${inference_tag}/${dset}/scores.json")
-        fi
-        if "${whisper_decode}"; then
-            scores+=(--score "Whisper's own decoder, ${dset}" "${exp}/whisper/${dset}/scores.json")
-        fi
+        while IFS='|' read -r title dir _; do
+            scores+=(--score "${title}, ${dset}" "${dir}/scores.json")
+        done < <(systems "${dset}")
     done
     ${python} -m espnet_prune.bin.ssl_prune_results --dense "${teacher_dir}" --exp "${exp}" \
         --command "${command_line}" "${scores[@]}"

@@ -24,6 +24,7 @@ case "${debug}" in
     true)
         suffix=_debug
         defaults+=(--local_data_opts "--debug true" --dumpdir dump_debug --expdir exp_debug)
+        defaults+=(--inference_nj 1)
         ;;
     *)
         echo "$0: error: --debug takes true or false, not '${debug}'" >&2
@@ -37,6 +38,7 @@ esac
     --pack_window 30 \
     --pack_min_fill 5 \
     --teacher openai/whisper-tiny.en \
+    --teacher_cache true \
     --prune_config "conf/prune${suffix}.yaml" \
     --distill_config "conf/distill${suffix}.yaml" \
     --asr_train_set "train_en${suffix}" \

@@ -1,0 +1,40 @@
+"""What makes ESPnet start faster, done before its modules are imported."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from types import ModuleType
+
+
+def import_later(name: str) -> None:
+    """Have `import name` put off the work until a name of the module is used.
+
+    Nothing happens when the module is imported already or is not there. Unlike
+    `importlib.util.LazyLoader`, looking at `__file__` and the like, as `inspect` does with all
+    modules, does not start the work.
+    """
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return
+    placeholder = ModuleType(name)
+    placeholder.__spec__ = spec
+
+    def load(attribute: str):
+        if attribute.startswith("__"):
+            raise AttributeError(f"module '{name}' has no attribute '{attribute}'")
+        if sys.modules.get(name) is placeholder:
+            del sys.modules[name]
+        return getattr(importlib.import_module(name), attribute)
+
+    placeholder.__getattr__ = load
+    sys.modules[name] = placeholder
+
+
+def faster() -> None:
+    """Put off what ESPnet imports in every command and uses in few: English phonemes (4 s, and
+    attempts to download a dictionary)."""
+    import_later("g2p_en")

@@ -1,0 +1,97 @@
+import logging
+
+import pytest
+import torch
+
+from espnet_prune.distill import DistillModel, PruningConf
+from espnet_prune.distill import teacher_cache as module
+from espnet_prune.distill.teacher_cache import TeacherCache
+from espnet_prune.structure import load_encoder
+from test.espnet_prune.tiny import LAYOUTS, batch, saved
+
+
+@pytest.fixture(params=LAYOUTS)
+def teacher(request, tmp_path):
+    return load_encoder(saved(request.param, tmp_path / "dense")).eval()
+
+
+def files(directory):
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def test_answers_are_the_teachers(teacher, tmp_path):
+    speech, lengths = batch()
+    cache = TeacherCache(tmp_path / "cache", teacher, full_window=True)
+    first, again = cache(speech, lengths), cache(speech, lengths)
+    assert len(files(tmp_path / "cache")) == len(speech)
+    for n, (a, b) in enumerate(zip(first.hidden_states, again.hidden_states, strict=True)):
+        assert torch.equal(a, b)
+        for row, length in enumerate(lengths.tolist()):
+            with torch.no_grad():
+                want = teacher(speech[row : row + 1, :length]).hidden_states[n][0]
+            assert (a[row, : len(want)] - want).abs().max() < 2e-3 * want.abs().max()
+            assert not a[row, len(want) :].any()
+    assert torch.equal(first.lengths, teacher(speech, lengths).lengths)
+
+
+def test_the_second_call_asks_the_disk_only(tmp_path, monkeypatch):
+    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
+    TeacherCache(tmp_path / "cache", teacher, True)(*batch())
+    monkeypatch.setattr(teacher, "forward", lambda *_: pytest.fail("asked the teacher"))
+    TeacherCache(tmp_path / "cache", teacher, True)(*batch())
+
+
+@pytest.mark.parametrize("change", ["weights", "waveform", "window"])
+def test_other_weights_waveforms_or_windows_are_other_entries(change, tmp_path):
+    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
+    speech, lengths = batch()
+    TeacherCache(tmp_path / "cache", teacher, True)(speech, lengths)
+    before = len(files(tmp_path / "cache"))
+    if change == "weights":
+        with torch.no_grad():
+            next(teacher.parameters()).view(-1)[0] += 1e-3
+    if change == "waveform":
+        speech = speech * 0.5
+    TeacherCache(tmp_path / "cache", teacher, change != "window")(speech, lengths)
+    assert len(files(tmp_path / "cache")) == 2 * before
+
+
+def test_hidden_states_that_overflow_half_precision_stay_single(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_HALF", 0.0)
+    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
+    cache = TeacherCache(tmp_path / "cache", teacher, True)
+    cache(*batch())
+    speech, lengths = batch()
+    with torch.no_grad():
+        want = teacher(speech[:1, : lengths[0]])
+    assert torch.equal(cache(speech, lengths).hidden_states[-1][:1], want.hidden_states[-1])
+
+
+def test_a_full_disk_costs_only_the_speed(tmp_path, monkeypatch, caplog):
+    def full(_, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "save_file", full)
+    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
+    cache = TeacherCache(tmp_path / "cache", teacher, True)
+    with caplog.at_level(logging.WARNING):
+        cache(*batch())
+        cache(*batch())
+    assert not files(tmp_path / "cache")
+    assert len([r for r in caplog.records if "No space left" in r.message]) == 1
+
+
+def test_training_with_the_cache_is_training_without(tmp_path):
+    directory = saved("whisper", tmp_path / "dense")
+    losses = []
+    for cache in (None, str(tmp_path / "cache"), str(tmp_path / "cache")):
+        model = DistillModel(
+            load_encoder(directory),
+            load_encoder(directory),
+            PruningConf(target=0.5),
+            teacher_cache=cache,
+        ).train()
+        torch.manual_seed(0)
+        losses.append(model(*batch())[0].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[1] == losses[2]

@@ -1,0 +1,17 @@
+"""Token pruning for speech language models, after SpeechPrune (arXiv 2412.12009). Pure torch."""
+
+from espnet_prune.tokens.phases import first_phase, frame_budgets, second_phase
+from espnet_prune.tokens.pruner import TokenPruner
+from espnet_prune.tokens.scores import FirstLayer, attention_received, query_similarity
+from espnet_prune.tokens.strategies import STRATEGIES
+
+__all__ = [
+    "STRATEGIES",
+    "FirstLayer",
+    "TokenPruner",
+    "attention_received",
+    "first_phase",
+    "frame_budgets",
+    "query_similarity",
+    "second_phase",
+]

@@ -1,0 +1,148 @@
+"""`TokenPruner`: a strategy and how much of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from espnet_prune.tokens.scores import FirstLayer
+from espnet_prune.tokens.strategies import STRATEGIES, Tokens
+
+
+class TokenPruner:
+    """Chooses the audio tokens that a speech language model gets to see.
+
+        prune = TokenPruner("speechprune", rate=0.2)
+
+    As in the paper a rate refers to the tokens of 30 s (`window`), or to all where there are fewer:
+    at rate r a recording of N tokens keeps round((1 - r) min(N, window)). The strategy `none` keeps
+    all N, whatever the rate.
+
+    Args:
+        strategy: key of `STRATEGIES`: none, speechprune, first_phase, second_phase, rap (random
+            tokens), rac (one random contiguous crop), crop (the beginning), uniform.
+        rate: in [0, 1). Not together with `keep`.
+        keep: absolute number of tokens, at least 1; recordings that have fewer keep all.
+        window: tokens that the first phase leaves to the second, and that rates refer to.
+        frame_tokens: audio tokens a second.
+        seed: of the random strategies.
+    Raises:
+        ValueError: an unknown strategy, or a number out of its range.
+    """
+
+    def __init__(
+        self,
+        strategy: str = "speechprune",
+        rate: float | None = None,
+        keep: int | None = None,
+        window: int = 750,
+        frame_tokens: int = 25,
+        seed: int = 0,
+    ):
+        if strategy not in STRATEGIES:
+            raise ValueError(
+                f"token pruning: unknown strategy '{strategy}', choose from {', '.join(STRATEGIES)}"
+            )
+        if rate is not None and keep is not None:
+            raise ValueError("token pruning: give rate or keep, not both")
+        if rate is None and keep is None:
+            rate = 0.0
+        if rate is not None and not (_number(rate) and 0.0 <= rate < 1.0):
+            raise ValueError(f"token pruning: rate is {rate!r}, but has to be in [0, 1)")
+        for name, value in (("keep", keep), ("window", window), ("frame_tokens", frame_tokens)):
+            if value is not None and not (_number(value) and value == int(value) and value >= 1):
+                raise ValueError(f"token pruning: {name} is {value!r}, but has to be 1 or more")
+        self.strategy = strategy
+        self.rate = rate
+        self.keep = keep
+        self.window = window
+        self.frame_tokens = frame_tokens
+        self.seed = seed
+
+    def __repr__(self) -> str:
+        much = f"rate={self.rate}" if self.keep is None else f"keep={self.keep}"
+        return f"TokenPruner({self.strategy!r}, {much})"
+
+    def kept_tokens(self, n: int) -> int:
+        """How many of `n` tokens stay; at least 1."""
+        if self.strategy == "none":
+            return n
+        if self.keep is not None:
+            return min(n, self.keep)
+        return max(1, round((1.0 - self.rate) * min(n, self.window)))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        audio: Tensor,
+        lengths: Tensor | Sequence[int] | None = None,
+        query: Tensor | None = None,
+        query_lengths: Tensor | Sequence[int] | None = None,
+        first_layer: FirstLayer | None = None,
+        keys: Sequence[str] | None = None,
+    ) -> list[Tensor]:
+        """The kept tokens of every recording.
+
+        Args:
+            audio: (B, N, D) audio tokens as the language model receives them.
+            lengths: (B,) real tokens; all of N when absent.
+            query: (B, L, D) embeddings of the query's text alone.
+            query_lengths: (B,); all of L when absent.
+            first_layer: see `FirstLayer`.
+            keys: (B) names of the recordings: the random strategies draw by seed and name, so that
+                a recording keeps its tokens in whatever batch it is. Row numbers when absent.
+        Returns: B long tensors of indices into N, in time order.
+        Raises:
+            ValueError: something that the strategy needs is missing, or a recording or a query
+                without tokens.
+        """
+        lengths = _lengths(lengths, audio, "recording")
+        strategy = STRATEGIES[self.strategy]
+        if strategy.needs_query:
+            if query is None:
+                raise ValueError(f"strategy '{self.strategy}' needs the query's embeddings")
+            if query.shape[-1] != audio.shape[-1]:
+                raise ValueError(
+                    f"audio tokens have {audio.shape[-1]} dimensions, the query's "
+                    f"{query.shape[-1]}: give both as the language model receives them"
+                )
+            query_lengths = _lengths(query_lengths, query, "query")
+        if strategy.needs_first_layer and first_layer is None:
+            raise ValueError(f"strategy '{self.strategy}' needs the model's first layer")
+        tokens = Tokens(
+            audio=audio,
+            lengths=lengths,
+            query=query,
+            query_lengths=query_lengths,
+            first_layer=first_layer,
+            frame_tokens=self.frame_tokens,
+            window=self.window,
+            seeds=[self._seed(key) for key in (keys or range(len(audio)))],
+        )
+        keep = torch.tensor([self.kept_tokens(n) for n in lengths.tolist()], device=audio.device)
+        return [row.nonzero().squeeze(1) for row in strategy.choose(tokens, keep)]
+
+    def _seed(self, key) -> int:
+        digest = hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=7)
+        return int.from_bytes(digest.digest(), "big")
+
+
+def _number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _lengths(lengths, tokens: Tensor, what: str) -> Tensor:
+    if lengths is None:
+        lengths = [tokens.shape[1]] * len(tokens)
+    lengths = torch.as_tensor(lengths, dtype=torch.long, device=tokens.device)
+    if lengths.shape != (len(tokens),):
+        raise ValueError(f"{len(tokens)} rows, but lengths of shape {tuple(lengths.shape)}")
+    if bool((lengths < 1).any()) or bool((lengths > tokens.shape[1]).any()):
+        raise ValueError(
+            f"a {what} has {int(lengths.min())} to {int(lengths.max())} tokens, but 1 to "
+            f"{tokens.shape[1]} are needed"
+        )
+    return lengths

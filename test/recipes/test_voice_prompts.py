@@ -2,16 +2,21 @@
 
 import json
 import os
+import random
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from espnet_prune.structure import load_encoder
 
 RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "voice_prompts" / "ssl_prune1"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
 
 
 def run(*options: str, expect: int = 0) -> str:
@@ -22,21 +27,45 @@ def run(*options: str, expect: int = 0) -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        env=ENVIRONMENT,
     )
     assert done.returncode == expect, done.stdout[-5000:]
     return done.stdout
 
 
-@pytest.mark.recipe
-@pytest.mark.timeout(1500)
-@pytest.mark.skipif(shutil.which("apt-get") is None, reason="the prompts are Debian packages")
-def test_debug_run(tmp_path):
+def kill(seconds: float, *options: str) -> None:
+    """Start the recipe and kill it and all that it started after some time, as kill -9 does."""
+    process = subprocess.Popen(
+        ["./run.sh", *options],
+        cwd=RECIPE,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    time.sleep(seconds)
+    assert process.poll() is None, "it ended before it was killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def debug_run(tmp_path_factory):
+    """Options of a finished debug run, what it printed, and its experiment's directory."""
+    if shutil.which("apt-get") is None:
+        pytest.skip("the prompts are Debian packages")
+    tmp_path = tmp_path_factory.mktemp("debug")
     options = ["--debug", "true", "--expdir", str(tmp_path / "exp")]
     options += ["--dumpdir", str(tmp_path / "dump")]
     printed = run(*options)
+    return options, printed, next((tmp_path / "exp").glob("ssl_prune_*_l0_0.5"))
+
+
+@pytest.mark.recipe
+@pytest.mark.timeout(1500)
+def test_debug_run(debug_run):
+    options, printed, exp = debug_run
     assert "Whisper's own decoder" in printed
-    exp = next((tmp_path / "exp").glob("ssl_prune_*_l0_0.5"))
     results = (exp / "RESULTS.md").read_text()
     for text in ("real-time factor", "WER %", "CER %", "CTC ASR", "## Environment", "kept.png"):
         assert text in results
@@ -62,7 +91,31 @@ def test_debug_run(tmp_path):
 
     # Baseline with the same data, and nothing trained twice
     printed = run(*options, "--stage", "6", "--method", "random")
-    assert next((tmp_path / "exp").glob("ssl_prune_*_random_0.5/RESULTS.md")).is_file()
+    assert next(exp.parent.glob("ssl_prune_*_random_0.5/RESULTS.md")).is_file()
+
+
+@pytest.mark.recipe
+@pytest.mark.timeout(1500)
+def test_killed_three_times_it_ends_as_without(debug_run):
+    """Both phases, killed at random moments; gates, multipliers, counter and weights continue."""
+    options, _, whole = debug_run
+    options = [*options, "--stage", "5", "--stop_stage", "8", "--prune_tag", "killed"]
+    moments = random.Random()  # another three in every run; each of them has to do
+    for _ in range(3):
+        kill(moments.uniform(8, 25), *options)
+    run(*options)
+    killed = whole.parent / "ssl_prune_killed"
+    for phase in ("prune", "distill"):
+        # ESPnet's own training state
+        a, b = (
+            torch.load(exp / phase / "checkpoint.pth", weights_only=False)["model"]
+            for exp in (whole, killed)
+        )
+        assert a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+        rows = [(exp / phase / "updates.jsonl").read_text() for exp in (whole, killed)]
+        assert rows[0] == rows[1] and len(rows[0].splitlines()) == 6
+    a, b = ((exp / "pruned" / "model.safetensors").read_bytes() for exp in (whole, killed))
+    assert a == b
 
 
 @pytest.mark.recipe

@@ -162,7 +162,8 @@ fresh() {
         log "error: ${dir} was made from other data, models or options: remove it, or give another --prune_tag or --expdir"
         return 1
     fi
-    echo "${now}" > "${dir}/.inputs"
+    echo "${now}" > "${dir}/.inputs.tmp"
+    mv "${dir}/.inputs.tmp" "${dir}/.inputs"
 }
 
 if wanted 1; then

@@ -3,39 +3,71 @@
 #   ours     query-key and value-output dimensions inside heads, heads, feed-forward, CNN
 #   heads    the same, but attention is pruned by whole heads only
 #   random   random structured pruning, then distillation
-# Run ./run.sh once before (data, teacher, dense scores). Options: --targets, --seeds (for 0.5).
+# Run ./run.sh once before (data, teacher, dense scores, ours at 0.5). What is finished is not run
+# again, so that it can be stopped and called again.
 set -e
 set -u
 set -o pipefail
 
-targets="0.3 0.5 0.7" # Shares of parameters to remove.
-seeds="0 1 2"         # Seeds of the middle target; the others have seed 0.
-expdir=exp            # As in run.sh.
+targets="0.5 0.7 0.3"       # Shares of parameters to remove.
+seeds="0 1 2"               # Seeds of the target 0.5; the others have seed 0.
+methods="ours heads random" # Rows of the table.
+nj=1                        # Experiments at a time, each with its share of the cores.
+expdir=exp                  # As in run.sh.
 
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 # shellcheck source=path.sh
 . ./path.sh
 
+export OMP_NUM_THREADS=$((($(nproc) + nj - 1) / nj))
+# Wait until fewer than $1 experiments run.
+wait_for() {
+    while [ "$(jobs -rp | wc -l)" -ge "$1" ]; do
+        wait -n || {
+            echo "$0: error: an experiment failed, see ${expdir}/table_*.log" >&2
+            exit 1
+        }
+    done
+}
+
 experiments=()
-# one NAME TARGET SEED OPTION...: an experiment from pruning to scores, if it is not there yet.
+# one NAME TARGET SEED OPTION...: start an experiment from pruning to scores, if it is not there.
 one() {
     local tag="$1_$2"
     if [ "$3" != 0 ]; then tag+="_seed$3"; fi
-    experiments+=("${expdir}/ssl_prune_${tag}")
-    if [ -f "${expdir}/ssl_prune_${tag}/whisper/test_en/scores.json" ]; then return; fi
+    local exp=${expdir}/ssl_prune_${tag}
+    experiments+=("${exp}")
+    if [ "${tag}" = ours_0.5 ] && [ ! -e "${exp}" ] && [ -d "${expdir}/ssl_prune_prune_l0_0.5" ]; then
+        ln -s ssl_prune_prune_l0_0.5 "${exp}" # the main job itself
+    fi
+    if [ -f "${exp}/whisper/test_en/scores.json" ]; then return; fi
+    wait_for "${nj}"
+    echo "$(date '+%H:%M:%S') ${tag}: log in ${expdir}/table_${tag}.log"
     ./run.sh --stage 5 --stop_stage 11 --asr_train_set "" --expdir "${expdir}" \
-        --prune_tag "${tag}" --target "$2" --seed "$3" "${@:4}"
+        --prune_tag "${tag}" --target "$2" --seed "$3" "${@:4}" > "${expdir}/table_${tag}.log" 2>&1 &
 }
 
 for target in ${targets}; do
     if [ "${target}" = 0.5 ]; then use=${seeds}; else use=0; fi
     for seed in ${use}; do
-        one ours "${target}" "${seed}"
-        one heads "${target}" "${seed}" --prune_args "--pruning_conf protected=[qk,vo]"
-        one random "${target}" "${seed}" --method random \
-            --distill_args "--num_iters_per_epoch 120 --scheduler_conf max_steps=600"
+        for method in ${methods}; do
+            case "${method}" in
+                ours) options=() ;;
+                heads) options=(--prune_args "--pruning_conf protected=[qk,vo]") ;;
+                random)
+                    options=(--method random
+                        --distill_args "--num_iters_per_epoch 120 --scheduler_conf max_steps=600")
+                    ;;
+                *)
+                    echo "$0: error: unknown method '${method}', choose ours, heads or random" >&2
+                    exit 2
+                    ;;
+            esac
+            one "${method}" "${target}" "${seed}" "${options[@]}"
+        done
     done
 done
+wait_for 1
 python3 -m espnet_prune.bin.ssl_prune_table --score whisper/test_en/scores.json \
     --output "${expdir}/TABLE.md" "${experiments[@]}"

@@ -33,7 +33,7 @@ def test_gives_the_output_of_the_model(tiny, family, shape):
     speech = SPEECH if shape == "(B, T)" else SPEECH[:, :, None]
     out, lengths, state = encoder(speech, LENGTHS)
     expected = load_encoder(tiny[family])(SPEECH, LENGTHS)
-    assert encoder.output_size() == 16 and state is None
+    assert encoder.output_size() == 24 and state is None
     assert torch.equal(lengths, expected.lengths)
     assert out.shape[1] == lengths.max()
     torch.testing.assert_close(out, expected.last_hidden_state[:, : out.shape[1]])
@@ -42,7 +42,7 @@ def test_gives_the_output_of_the_model(tiny, family, shape):
 def test_gives_the_output_of_every_layer_where_speech_translation_asks(tiny):
     encoder = PrunedSSLEncoder(1, tiny["hubert"]).eval()
     (out, layers), _, _ = encoder(SPEECH, LENGTHS, return_all_hs=True)
-    assert len(layers) == 2 and torch.equal(layers[-1], out)
+    assert len(layers) == 3 and torch.equal(layers[-1], out)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -76,7 +76,7 @@ def test_feature_encoder_frozen_is_not_run_through_backwards(tiny):
 
 def test_frozen_for_the_first_updates_however_many_batches_one_takes(tiny):
     model = torch.nn.ModuleList(
-        [PrunedSSLEncoder(1, tiny["hubert"], freeze_finetune_updates=2), torch.nn.Linear(16, 3)]
+        [PrunedSSLEncoder(1, tiny["hubert"], freeze_finetune_updates=2), torch.nn.Linear(24, 3)]
     ).train()
     encoder, head = model
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -148,7 +148,7 @@ def test_inside_espnets_asr_model(tiny):
         encoder=encoder,
         postencoder=None,
         decoder=None,
-        ctc=CTC(odim=5, encoder_output_size=16),
+        ctc=CTC(odim=5, encoder_output_size=24),
         joint_network=None,
         ctc_weight=1.0,
     )

@@ -41,10 +41,10 @@ def test_features_are_the_hidden_states(tiny, family):
     speech, lengths = batch(8000, 4321)
     feats, frames = frontend(speech, lengths)
     out = load_encoder(tiny[family])(speech, lengths)
-    assert frontend.output_size() == feats.shape[2] == 16
+    assert frontend.output_size() == feats.shape[2] == 24
     assert torch.equal(frames, out.lengths)
     torch.testing.assert_close(feats, out.hidden_states[1][:, : frames.max()])
-    last, _ = PrunedSSLFrontend(tiny[family], layer=2)(speech, lengths)
+    last, _ = PrunedSSLFrontend(tiny[family], layer=3)(speech, lengths)
     torch.testing.assert_close(last, out.last_hidden_state[:, : frames.max()])
 
 
@@ -59,8 +59,8 @@ def test_weighted_sum_starts_as_the_mean_and_follows_its_weights(tiny, family):
     torch.testing.assert_close(frontend(speech, lengths)[0], mean)
 
     with torch.no_grad():
-        frontend.layer_weights.copy_(torch.tensor([0.0, 2.0, -1.0]).log_softmax(0) + 5)
-    w = torch.tensor([1.0, 2.718281828**2, 1 / 2.718281828])
+        frontend.layer_weights.copy_(torch.tensor([0.0, 2.0, -1.0, 0.5]).log_softmax(0) + 5)
+    w = torch.tensor([0.0, 2.0, -1.0, 0.5]).exp()
     expected = sum(a * b for a, b in zip(w / w.sum(), states, strict=True))[:, :frames]
     torch.testing.assert_close(frontend(speech, lengths)[0], expected)
 
@@ -75,13 +75,13 @@ def test_weighted_sum_starts_as_the_mean_and_follows_its_weights(tiny, family):
     full_window=st.booleans(),
 )
 def test_lengths_are_those_of_each_utterance_alone(tiny, family, lengths, extra, full_window):
-    frontend = PrunedSSLFrontend(tiny[family], layer=2, full_window=full_window)
+    frontend = PrunedSSLFrontend(tiny[family], layer=3, full_window=full_window)
     speech, samples = batch(*lengths)
     padded = torch.nn.functional.pad(speech, (0, extra))
     feats, frames = frontend(padded, samples)
     alone = [frontend(*batch(length))[1].item() for length in lengths]
     assert frames.tolist() == alone
-    assert feats.shape == (len(lengths), max(alone), 16)
+    assert feats.shape == (len(lengths), max(alone), 24)
     assert all(abs(n - length / 320) <= 2 for n, length in zip(alone, lengths, strict=True))
 
 
@@ -100,11 +100,11 @@ def test_loads_a_pruned_model(tiny, tmp_path):
     masks = {ffn_dim: (torch.arange(dense.plan().size(ffn_dim)) < 4).float()}
     pruned = slim(dense, masks)
     pruned.save_pretrained(tmp_path)
-    frontend = PrunedSSLFrontend(str(tmp_path), layer=2)
+    frontend = PrunedSSLFrontend(str(tmp_path), layer=3)
     speech, lengths = batch(8000, 5000)
     feats, _ = frontend(speech, lengths)
     torch.testing.assert_close(feats, pruned.eval()(speech, lengths).last_hidden_state)
-    assert not torch.allclose(feats, PrunedSSLFrontend(tiny["hubert"], layer=2)(speech, lengths)[0])
+    assert not torch.allclose(feats, PrunedSSLFrontend(tiny["hubert"], layer=3)(speech, lengths)[0])
     assert sum(p.numel() for p in frontend.parameters()) < sum(
         p.numel() for p in dense.parameters()
     )
@@ -143,7 +143,7 @@ def test_encoder_that_is_not_frozen_is_trained(tiny):
 @pytest.mark.parametrize("shape", [(1, 8000, 1), (1, 8000)])
 def test_takes_one_channel(tiny, shape):
     feats, _ = PrunedSSLFrontend(tiny["whisper"])(torch.ones(shape), torch.tensor([8000]))
-    assert feats.shape == (1, 25, 16)
+    assert feats.shape == (1, 25, 24)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_takes_one_channel(tiny, shape):
         ({"fs": "8k"}, r"fs: 8k, but pretrained encoders hear 16000 Hz"),
         ({"fs": 44100}, r"fs: 44100, but"),
         ({"fs": "fast"}, r"cannot read fs: fast"),
-        ({"layer": 3}, r"layer: 3, choose 'weighted' or one of 0 .* to 2"),
+        ({"layer": 4}, r"layer: 4, choose 'weighted' or one of 0 .* to 3"),
         ({"layer": -1}, r"layer: -1"),
         ({"layer": "last"}, r"layer: last"),
         ({"layer": True}, r"layer: True"),
@@ -172,8 +172,8 @@ def test_unknown_key_is_an_error_and_known_ones_of_espnet_are_not(tiny):
 
 
 def test_bad_speech(tiny):
-    with pytest.raises(ValueError, match="399 samples, but wav2vec2 needs at least 400"):
-        PrunedSSLFrontend(tiny["wav2vec2"])(*batch(8000, 399))
+    with pytest.raises(ValueError, match="344 samples, but wav2vec2 needs at least 345"):
+        PrunedSSLFrontend(tiny["wav2vec2"])(*batch(8000, 344))
     with pytest.raises(ValueError, match=r"single-channel waveforms \(B, T\), got \(1, 8000, 2\)"):
         PrunedSSLFrontend(tiny["wav2vec2"])(torch.zeros(1, 8000, 2), torch.tensor([8000]))
 
@@ -208,13 +208,13 @@ def test_checkpoint_that_lacks_a_weight_is_refused(tiny, freeze):
 
 def test_checkpoint_of_another_model_is_refused(tiny):
     model = Model(tiny["hubert"])
-    key = "frontend.pretrained.encoder.backbone.encoder.layers.1.final_layer_norm.bias"
+    key = "frontend.pretrained.encoder.backbone.encoder.layers.2.final_layer_norm.bias"
     state = dict(model.state_dict())
     state[key] = torch.zeros(5)
     with pytest.raises(ValueError, match=r"misshapen .*final_layer_norm\.bias \(5,\) instead of"):
         model.load_state_dict(state, strict=False)
-    state = model.state_dict() | {key.replace("layers.1", "layers.2"): torch.zeros(16)}
-    with pytest.raises(ValueError, match=r"unknown \S+layers\.2\.final_layer_norm"):
+    state = model.state_dict() | {key.replace("layers.2", "layers.3"): torch.zeros(24)}
+    with pytest.raises(ValueError, match=r"unknown \S+layers\.3\.final_layer_norm"):
         model.load_state_dict(state, strict=False)
 
 

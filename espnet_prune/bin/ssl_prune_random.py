@@ -10,9 +10,11 @@ import argparse
 from pathlib import Path
 
 import torch
+import yaml
 
 from espnet_prune.bin import cli
 from espnet_prune.bin.ssl_prune_export import write
+from espnet_prune.distill import PruningConf
 from espnet_prune.structure import GatedEncoder, load_encoder, slim
 
 
@@ -20,7 +22,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
     parser.add_argument("--target", type=float, required=True, help="sparsity in [0, 1)")
-    parser.add_argument("--cost", choices=("parameters", "macs"), default="parameters")
+    parser.add_argument(
+        "--config", type=Path, help="config of prune-and-distil, for the `cost` in its pruning_conf"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
     return parser
@@ -29,14 +33,16 @@ def get_parser() -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> None:
     if not 0.0 <= args.target < 1.0:
         raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
+    conf = yaml.safe_load(args.config.read_text()) if args.config else {}
+    cost = PruningConf(**conf.get("pruning_conf") or {}).cost
     encoder = load_encoder(args.teacher)
-    gated = GatedEncoder(encoder, protected=("mha", "ffn", "head"), cost=args.cost)
+    gated = GatedEncoder(encoder, protected=("mha", "ffn", "head"), cost=cost)
     generator = torch.Generator().manual_seed(args.seed)
     with torch.no_grad():
         for alpha in gated.log_alphas().values():
             alpha.copy_(torch.rand(len(alpha), generator=generator))
     masks = gated.hard_masks(args.target)
-    summary = {"target": args.target, "cost": args.cost, "exact": gated.exact_sparsity(masks)}
+    summary = {"target": args.target, "cost": cost, "exact": gated.exact_sparsity(masks)}
     write(slim(encoder, masks), summary, args.output_dir)
 
 

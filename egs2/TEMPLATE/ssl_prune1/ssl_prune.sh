@@ -254,7 +254,7 @@ if wanted 6; then
     log "Stage 6: Slim: ${exp}/slim"
     if [ "${method}" = random ]; then
         ${python} -m espnet_prune.bin.ssl_prune_random --teacher "${teacher_dir}" \
-            --target "${target}" --seed "${seed}" --output_dir "${exp}/slim"
+            --config "${prune_config}" --target "${target}" --seed "${seed}" --output_dir "${exp}/slim"
     else
         ${python} -m espnet_prune.bin.ssl_prune_export --train_dir "${exp}/prune" \
             --output_dir "${exp}/slim"

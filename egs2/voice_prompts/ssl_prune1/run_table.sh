@@ -57,7 +57,7 @@ for target in ${targets}; do
                 heads) options=(--prune_args "--pruning_conf protected=[qk,vo]") ;;
                 random)
                     options=(--method random
-                        --distill_args "--num_iters_per_epoch 120 --scheduler_conf max_steps=600")
+                        --distill_args "--num_iters_per_epoch 300 --scheduler_conf max_steps=600")
                     ;;
                 *)
                     echo "$0: error: unknown method '${method}', choose ours, heads or random" >&2

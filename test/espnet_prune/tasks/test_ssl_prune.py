@@ -194,10 +194,13 @@ def test_bad_samples_are_named(samples):
 
 def test_random_baseline_and_its_errors(corpus, tmp_path, capsys):
     args = ["--teacher", str(corpus / "teacher"), "--output_dir", str(tmp_path / "random")]
-    ssl_prune_random.main([*args, "--target", "0.5"])
-    assert json.loads((tmp_path / "random" / "summary.json").read_text())["exact"] == pytest.approx(
-        0.5, abs=0.02
-    )
+    (tmp_path / "macs.yaml").write_text("pruning_conf: {cost: macs}\n")
+    for cost, config in (("parameters", []), ("macs", ["--config", str(tmp_path / "macs.yaml")])):
+        ssl_prune_random.main([*args, *config, "--target", "0.5"])
+        summary = json.loads((tmp_path / "random" / "summary.json").read_text())
+        assert summary["cost"] == cost and summary["exact"] == pytest.approx(0.5, abs=0.02)
+    left = summary["macs_per_second"] / summary["dense_macs_per_second"]
+    assert left == pytest.approx(0.5, abs=0.02)
     with pytest.raises(SystemExit):
         ssl_prune_random.main([*args, "--target", "1.0"])
     assert "error: --target is 1.0, but has to be in [0, 1)" in capsys.readouterr().err

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
-import time
 from pathlib import Path
 
 import torch
@@ -19,23 +17,7 @@ from espnet_prune.bin.score_text import table
 from espnet_prune.recipe.data_dir import write_text
 from espnet_prune.recipe.environment import environment_report
 from espnet_prune.structure import SpeechEncoder, load_encoder
-
-
-@torch.inference_mode()
-def real_time_factors(
-    encoders: list[SpeechEncoder], seconds: float, repeats: int
-) -> list[tuple[float, float, float]]:
-    """(median, least, greatest) time over length of the audio for each encoder, taking turns."""
-    speech = torch.randn(1, int(seconds * 16000), generator=torch.Generator().manual_seed(0)) * 0.1
-    lengths = torch.tensor([speech.shape[1]])
-    times: list[list[float]] = [[] for _ in encoders]
-    for turn in range(repeats + 2):
-        for encoder, measured in zip(encoders, times, strict=True):
-            start = time.perf_counter()
-            encoder(speech, lengths, full_window=False)
-            if turn >= 2:  # two turns to warm up
-                measured.append((time.perf_counter() - start) / seconds)
-    return [(statistics.median(t), min(t), max(t)) for t in times]
+from espnet_prune.structure.measure import time_in_turns
 
 
 def size_rows(dense: SpeechEncoder, pruned: SpeechEncoder, seconds: float, repeats: int):
@@ -44,10 +26,9 @@ def size_rows(dense: SpeechEncoder, pruned: SpeechEncoder, seconds: float, repea
     for name, encoder in (("dense", dense), ("pruned", pruned)):
         plan = encoder.plan(seconds)
         numbers[name] = [float(plan.parameters()), float(plan.macs())]
-    for name, rtf in zip(
-        numbers, real_time_factors([dense, pruned], seconds, repeats), strict=True
-    ):
-        numbers[name] += rtf
+    timings = time_in_turns([dense, pruned], seconds, repeats)
+    for name, timing in zip(numbers, timings, strict=True):
+        numbers[name] += [timing.percentile(q) / seconds for q in (50, 0, 100)]
     rows = [["", "parameters (M)", "G MACs / s of audio", "real-time factor (least to greatest)"]]
     for name, (parameters, macs, rtf, low, high) in numbers.items():
         rows.append(

@@ -1,0 +1,123 @@
+"""What an encoder costs when it runs: counted MACs, time, memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from espnet_prune.structure.encoder import SpeechEncoder
+
+#: turns before those that count
+WARM_UP = 2
+
+
+def noise(encoder: SpeechEncoder, seconds: float, batch: int) -> tuple[Tensor, Tensor]:
+    """(B, T) quiet noise on the encoder's device, and its (B,) lengths."""
+    samples = int(seconds * encoder.sampling_rate)
+    speech = torch.randn(batch, samples, generator=torch.Generator().manual_seed(0)) * 0.1
+    return speech.to(encoder.device, encoder.dtype), torch.full((batch,), samples)
+
+
+@torch.inference_mode()
+def counted_macs(encoder: SpeechEncoder, seconds: float) -> dict[str, float]:
+    """Multiply-accumulates of one utterance by torch's own counter, whatever was declared.
+
+    Attention runs unfused meanwhile, since the counter does not see into the fused kernel of CPUs.
+    Half of what torch counts as floating-point operations; element-wise work is not counted.
+
+    Returns: module's name, as in `named_modules` -> MACs, each with those of its children; ""
+        for the whole model.
+    """
+    speech, lengths = noise(encoder, seconds, 1)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        encoder(speech, lengths, full_window=False)
+    top = type(encoder).__name__
+    counts: dict[str, float] = {}
+    for name, by_operator in counter.get_flop_counts().items():
+        if name == "Global":
+            counts[""] = sum(by_operator.values()) / 2
+        elif name.startswith(f"{top}."):
+            counts[name.removeprefix(f"{top}.")] = sum(by_operator.values()) / 2
+    return counts
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of single forward passes.
+
+    Attributes:
+        times: (repeats,) seconds.
+        audio: seconds of audio in a pass, over the whole batch.
+    """
+
+    times: np.ndarray
+    audio: float
+
+    def percentile(self, q: float) -> float:
+        """Seconds."""
+        return float(np.percentile(self.times, q))
+
+    @property
+    def real_time_factor(self) -> float:
+        """Median time over length of the audio."""
+        return self.percentile(50) / self.audio
+
+
+@torch.inference_mode()
+def time_in_turns(
+    encoders: Sequence[SpeechEncoder], seconds: float, repeats: int, batch: int = 1
+) -> list[Timing]:
+    """Time encoders side by side: they take turns, so that what disturbs the machine is shared."""
+    inputs = [noise(encoder, seconds, batch) for encoder in encoders]
+    times: list[list[float]] = [[] for _ in encoders]
+    for turn in range(repeats + WARM_UP):
+        for encoder, (speech, lengths), measured in zip(encoders, inputs, times, strict=True):
+            _synchronize(encoder)
+            start = time.perf_counter()
+            encoder(speech, lengths, full_window=False)
+            _synchronize(encoder)
+            if turn >= WARM_UP:
+                measured.append(time.perf_counter() - start)
+    return [Timing(np.array(measured), seconds * batch) for measured in times]
+
+
+@torch.inference_mode()
+def peak_memory(encoder: SpeechEncoder, seconds: float, batch: int = 1) -> int | None:
+    """Bytes at the peak of a forward pass beyond what was there before it (weights not counted).
+
+    On a GPU of the allocator; on Linux of the process, where it is a lower bound when memory that
+    the process holds free already is used again. None where neither can be told.
+    """
+    speech, lengths = noise(encoder, seconds, batch)
+    if encoder.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(encoder.device)
+        before = torch.cuda.memory_allocated(encoder.device)
+        encoder(speech, lengths, full_window=False)
+        return torch.cuda.max_memory_allocated(encoder.device) - before
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
+        before = _status("VmRSS")
+        encoder(speech, lengths, full_window=False)
+        return max(0, _status("VmHWM") - before)
+    except OSError:
+        return None
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def _synchronize(encoder: SpeechEncoder) -> None:
+    if encoder.device.type == "cuda":
+        torch.cuda.synchronize(encoder.device)

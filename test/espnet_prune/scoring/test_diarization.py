@@ -1,5 +1,4 @@
 import re
-import shutil
 import subprocess
 
 import numpy as np
@@ -122,15 +121,14 @@ def test_agrees_with_pyannote(seed):
     assert errors.confusion.sum() == pytest.approx(metric["confusion"])
 
 
-@pytest.mark.skipif(shutil.which("md-eval") is None, reason="md-eval (of sctk) is not installed")
-def test_agrees_with_md_eval(tmp_path):
+def test_agrees_with_md_eval(tmp_path, sctk):
     references = random_recordings(3)
     hypotheses = random_recordings(4, speakers="wxyz")
     (tmp_path / "ref.rttm").write_text(rttm_text(references))
     (tmp_path / "hyp.rttm").write_text(rttm_text(hypotheses))
     # Without a UEM file md-eval leaves out what lies beyond the reference.
     (tmp_path / "all.uem").write_text("".join(f"{name} 1 0 100\n" for name in references))
-    command = ["md-eval", "-c", "0", "-r", "ref.rttm", "-s", "hyp.rttm", "-u", "all.uem"]
+    command = [*sctk("md-eval"), "-c", "0", "-r", "ref.rttm", "-s", "hyp.rttm", "-u", "all.uem"]
     out = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     rate = float(re.search(r"OVERALL SPEAKER DIARIZATION ERROR = ([\d.]+) percent", out)[1])
     errors = count_diarization_errors(references, hypotheses)

@@ -1,3 +1,6 @@
+import re
+import subprocess
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,6 +46,21 @@ def test_rate_by_hand():
     assert (result.errors, result.reference_length, result.rate) == (2, 8, 0.25)
     # Both, one or none of the two draws is the bad utterance: 0, 1/4 or 1/2.
     assert (result.low, result.high) == (0.0, 0.5)
+
+
+def test_counts_agree_with_sclite(tmp_path, sctk):
+    references = ["the cat sat on the mat", "one two three", "stay here", "go on", "so it is"]
+    hypotheses = ["the cat on a mat", "one too three four", "", "go on", "so is it then"]
+    for name, texts in (("ref", references), ("hyp", hypotheses)):
+        lines = [f"{text} (spk-{number})\n" for number, text in enumerate(texts)]
+        (tmp_path / f"{name}.trn").write_text("".join(lines))
+    files = ["-r", "ref.trn", "trn", "-h", "hyp.trn", "trn", "-i", "rm", "-o", "pra", "stdout"]
+    run = subprocess.run([*sctk("sclite"), *files], cwd=tmp_path, capture_output=True, text=True)
+    pattern = r"id: \(spk-(\d)\)\nScores: \(#C #S #D #I\) (\d+) (\d+) (\d+) (\d+)"
+    found = {int(row[0]): row[1:] for row in re.findall(pattern, run.stdout)}
+    counts = count_errors(references, hypotheses)
+    parts = [counts.hits, counts.substitutions, counts.deletions, counts.insertions]
+    assert {number: tuple(str(part[number]) for part in parts) for number in range(5)} == found
 
 
 def test_interval_agrees_with_the_binomial_one():

@@ -39,6 +39,8 @@ setup(
         "huggingface_hub",
         "soundfile",
         "jiwer",
+        "gguf",  # SmolLM2 comes in this format where no model hub is reachable
+        "peft",
         "inflect",
         "humanfriendly",
         "numpy",

@@ -197,7 +197,7 @@ fi
 
 if wanted 3; then
     log "Stage 3: Teacher ${teacher}"
-    ${python} -m espnet_prune.recipe.teacher --teacher "${teacher}" --output_dir "${teacher_dir}"
+    ${python} -m espnet_prune.recipe.pretrained --model "${teacher}" --output_dir "${teacher_dir}"
 fi
 
 if [ -f "${teacher_dir}/config.json" ] && ! grep -q '"model_type": *"whisper"' "${teacher_dir}/config.json"; then
@@ -298,9 +298,11 @@ asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor tru
 asr_statistics() {
     fresh "${asr_stats}" "${raw}/${asr_train_set}/text" "${raw}/${asr_valid_set}/text"
     if [ -f "${asr_stats}/.done" ]; then return; fi
+    # One process: on several GPUs each would write the same files
     # shellcheck disable=SC2086
-    launch "${asr_stats}" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
-        --collect_stats true --model_conf extract_feats_in_collect_stats=false \
+    ngpu=0 num_nodes=1 launch "${asr_stats}" ${plugin} -m espnet2.bin.asr_train \
+        --config "${asr_config}" --collect_stats true \
+        --model_conf extract_feats_in_collect_stats=false \
         "${asr_data[@]}" "${asr_keys[@]}" --output_dir "${asr_stats}"
     touch "${asr_stats}/.done"
 }

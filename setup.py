@@ -39,6 +39,7 @@ setup(
         "huggingface_hub",
         "soundfile",
         "jiwer",
+        "espeakng-loader",
         "gguf",  # SmolLM2 comes in this format where no model hub is reachable
         "peft",
         "inflect",

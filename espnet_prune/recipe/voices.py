@@ -1,7 +1,14 @@
-"""Synthetic speakers: CMU Flite's voices from Debian's packages, unpacked without root."""
+"""Synthetic English speakers, none of which needs root or a compiler.
+
+CMU Flite's voices were made from recordings of a person each; they come in Debian's packages.
+eSpeak NG's are rules and formants, in any number of variants ("en-us+f2": a dialect, plus a
+variant); they come in a Python package.
+"""
 
 from __future__ import annotations
 
+import _ctypes
+import ctypes
 import os
 import subprocess
 import tempfile
@@ -14,18 +21,53 @@ from espnet_prune.recipe.debian import fetch_packages
 from espnet_prune.recipe.format_wav import resample
 
 #: name -> Flite's own name; a woman (slt) and three men, clearest to Whisper first
-VOICES = {"slt": "slt", "awb": "awb", "rms": "rms", "kal": "kal16"}
+FLITE = {"slt": "slt", "awb": "awb", "rms": "rms", "kal": "kal16"}
 SAMPLING_RATE = 16000
 
 
-class Flite:
-    """Speaks English sentences, always the same way.
+class Voices:
+    """Speaks English sentences, a text in a voice always the same way.
+
+    A voice is a key of `FLITE` or an English voice of eSpeak NG ("en-us", "en-gb-scotland+m3";
+    "en" is British).
 
     Args:
-        work: where the packages are unpacked; nothing is fetched again that is there.
-    Raises:
-        PackageNotFound: they cannot be downloaded on this machine.
+        work: where Debian's packages are unpacked; nothing is fetched again that is there.
     """
+
+    def __init__(self, work: str | Path):
+        self._work = Path(work)
+        self._flite: Flite | None = None
+        self._espeak: Espeak | None = None
+
+    def __call__(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+        """The sentence as (T,) float32 at 16 kHz, without the silence around it.
+
+        Args:
+            speed: 1.0 is the voice's own.
+        Raises:
+            PackageNotFound: Flite cannot be downloaded on this machine.
+            ValueError: an unknown voice, or a text without anything to speak.
+        """
+        if not any(c.isalnum() for c in text):
+            raise ValueError(f"'{text}': nothing to speak")
+        if voice in FLITE:
+            self._flite = self._flite or Flite(self._work)
+            return trim(self._flite.speak(text, voice, speed))
+        if not voice.startswith("en"):
+            raise ValueError(
+                f"unknown voice '{voice}', choose from {', '.join(FLITE)} or an English one of "
+                "eSpeak NG such as en-us or en+f2"
+            )
+        self._espeak = self._espeak or Espeak()
+        return trim(self._espeak.speak(text, voice, speed))
+
+    def __getstate__(self) -> dict:
+        return {"_work": self._work, "_flite": None, "_espeak": None}  # each process has its own
+
+
+class Flite:
+    """CMU Flite's program, a call for each sentence."""
 
     def __init__(self, work: str | Path):
         tree = fetch_packages(["flite", "libflite1"], work)
@@ -37,30 +79,71 @@ class Flite:
         )
 
     def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
-        """The sentence as (T,) float32 at 16 kHz, without the silence around it.
-
-        Args:
-            voice: key of `VOICES`.
-            speed: 1.0 is the voice's own.
-        Raises:
-            ValueError: an unknown voice, or a text without anything to speak.
-        """
-        if voice not in VOICES:
-            raise ValueError(f"unknown voice '{voice}', choose from {', '.join(VOICES)}")
-        if not any(c.isalnum() for c in text):
-            raise ValueError(f"'{text}': nothing to speak")
+        """(T,) float32 at 16 kHz."""
         with tempfile.TemporaryDirectory() as folder:
             # From a file: an argument that begins with a dash, or is very long, would not do
             source, target = Path(folder, "text"), Path(folder, "wav")
             source.write_text(text + "\n", encoding="utf-8")
-            command = [str(self._program), "-voice", VOICES[voice]]
+            command = [str(self._program), "-voice", FLITE[voice]]
             command += ["--setf", f"duration_stretch={1 / speed:g}"]
             command += ["-f", str(source), "-o", str(target)]
             done = subprocess.run(command, env=self._env, capture_output=True, text=True)
             if done.returncode or not target.is_file():
                 raise ValueError(f"'{text}': flite failed: {done.stderr.strip()[-300:]}")
             samples, rate = soundfile.read(target, dtype="float32")
-        return trim(resample(samples, rate, SAMPLING_RATE))
+        return resample(samples, rate, SAMPLING_RATE)
+
+
+class Espeak:
+    """eSpeak NG's library, by its C interface.
+
+    The library keeps the state of its flutter and noise over sentences and has no call that
+    resets it; so that a sentence sounds the same whatever came before, it is loaded anew each time.
+    """
+
+    # of speak_lib.h
+    _RETRIEVAL, _CHARACTERS, _UTF8, _RATE = 1, 1, 1, 1
+    _WORDS_A_MINUTE = 165
+
+    def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+        """(T,) float32 at 16 kHz.
+
+        Raises:
+            ValueError: an unknown voice.
+        """
+        import espeakng_loader
+
+        parts: list[np.ndarray] = []
+
+        def collect(samples, number: int, _events) -> int:
+            if samples and number:
+                parts.append(np.ctypeslib.as_array(samples, (number,)).copy())
+            return 0
+
+        kind = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+        )
+        callback = kind(collect)  # kept until the end: the library does not hold a reference
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        try:
+            folder = espeakng_loader.get_data_path().encode()
+            rate = library.espeak_Initialize(self._RETRIEVAL, 0, folder, 0)
+            library.espeak_SetSynthCallback(callback)
+            library.espeak_ng_SetRandSeed(ctypes.c_long(0))
+            if library.espeak_SetVoiceByName(voice.encode()):
+                raise ValueError(f"unknown voice '{voice}' of eSpeak NG")
+            library.espeak_SetParameter(self._RATE, round(self._WORDS_A_MINUTE * speed), 0)
+            data = text.encode()
+            library.espeak_Synth(
+                data, len(data) + 1, 0, self._CHARACTERS, 0, self._UTF8, None, None
+            )
+            library.espeak_Synchronize()
+            library.espeak_Terminate()
+        finally:
+            _ctypes.dlclose(library._handle)
+        if not parts:
+            raise ValueError(f"'{text}': eSpeak NG gave no sound")
+        return resample(np.concatenate(parts).astype(np.float32) / 32768.0, rate, SAMPLING_RATE)
 
 
 def trim(samples: np.ndarray, threshold: float = 0.003) -> np.ndarray:

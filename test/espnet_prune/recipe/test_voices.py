@@ -1,36 +1,57 @@
+import pickle
+
 import numpy as np
 import pytest
 
 from espnet_prune.recipe.debian import PackageNotFound
-from espnet_prune.recipe.voices import VOICES, Flite, trim
+from espnet_prune.recipe.voices import FLITE, Voices, trim
+
+SENTENCE = "The bridge opened in May."
 
 
 @pytest.fixture(scope="module")
-def flite(tmp_path_factory):
+def voices(tmp_path_factory):
+    return Voices(tmp_path_factory.mktemp("voices"))
+
+
+def spoken(voices, voice, text=SENTENCE, speed=1.0):
     try:
-        return Flite(tmp_path_factory.mktemp("flite"))
+        return voices(text, voice, speed)
     except PackageNotFound as error:
         pytest.skip(f"Debian packages cannot be had here: {error}")
 
 
-@pytest.mark.parametrize("voice", VOICES)
-def test_every_voice_speaks_the_same_again(flite, voice):
-    samples = flite.speak("The bridge opened in May.", voice)
+@pytest.mark.parametrize("voice", [*FLITE, "en-us", "en+f2", "en-gb-scotland"])
+def test_every_voice_speaks_the_same_again(voices, voice):
+    samples = spoken(voices, voice)
     assert samples.dtype == np.float32 and 1.0 < len(samples) / 16000 < 3.0
     assert 0.05 < np.abs(samples).max() <= 1.0
-    assert np.array_equal(samples, flite.speak("The bridge opened in May.", voice))
+    spoken(voices, voice, "Something else.")
+    assert np.array_equal(samples, spoken(voices, voice))
 
 
-def test_speed_and_dashes(flite):
-    slow, fast = (flite.speak("-- the harbour office", "slt", speed) for speed in (0.8, 1.25))
+@pytest.mark.parametrize("voice", ["slt", "en-us"])
+def test_speed_and_dashes(voices, voice):
+    slow, fast = (spoken(voices, voice, "-- the harbour office", s) for s in (0.8, 1.25))
     assert len(fast) < 0.8 * len(slow)
 
 
-def test_errors(flite):
-    with pytest.raises(ValueError, match="unknown voice 'bob', choose from slt"):
-        flite.speak("yes", "bob")
-    with pytest.raises(ValueError, match="nothing to speak"):
-        flite.speak("...", "slt")
+def test_another_process_gets_its_own(voices):
+    again = pickle.loads(pickle.dumps(voices))
+    assert np.array_equal(spoken(voices, "en-us"), spoken(again, "en-us"))
+
+
+@pytest.mark.parametrize(
+    ("text", "voice", "message"),
+    [
+        ("yes", "bob", "unknown voice 'bob', choose from slt"),
+        ("yes", "en-nowhere", "unknown voice 'en-nowhere'"),
+        ("...", "en-us", "nothing to speak"),
+    ],
+)
+def test_errors(voices, text, voice, message):
+    with pytest.raises(ValueError, match=message):
+        voices(text, voice)
 
 
 def test_trim():

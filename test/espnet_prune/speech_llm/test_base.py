@@ -112,7 +112,7 @@ def test_answers_are_the_text_of_the_new_tokens(llm, audio):
 @torch.no_grad()
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_choices_score_as_by_hand(llm, audio, positions):
-    choices = [["red", "the red team", "green"], ["one"], ["wait", "we do not know"]]
+    choices = [["the red team", "red", "green team"], ["one"], ["wait", "we do not know"]]
     prompts = llm.prompts(audio, QUESTIONS, pruner(llm), positions=positions)
     scores = llm.score_choices(prompts, choices)
     for b, row in enumerate(choices):
@@ -154,7 +154,7 @@ def test_the_order_of_the_words_of_a_question_changes_nothing(llm, audio):
 def test_audio_and_text_stand_in_for_each_other(llm, audio):
     passage = llm.embed_text("the red team wins")
     prompts = llm.prompts(
-        [llm.empty_audio(), passage, audio[0]], QUESTIONS, pruner(llm, strategy="rap", keep=3)
+        [llm.empty_audio(), passage, audio[0]], QUESTIONS, TokenPruner("rap", keep=3)
     )
     assert [len(kept) for kept in prompts.kept] == [0, 3, 3]
     assert len(llm.generate(prompts, max_new_tokens=2)) == 3

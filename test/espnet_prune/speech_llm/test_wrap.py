@@ -60,10 +60,14 @@ def same_steps(a, b):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 @pytest.mark.parametrize(
-    "options", [{}, {"num_beams": 2}, {"repetition_penalty": 1.5}, {"max_length": 200}], ids=str
+    "options", [{}, {"num_beams": 2}, {"repetition_penalty": 1.5}, {"max_length": 0}], ids=str
 )
 def test_keeping_everything_is_the_unwrapped_model(loaded, inputs, positions, options):
     model, processor = loaded
+    if "num_beams" in options:
+        # `transformers` itself repeats clips for beams one by one, so that a prompt of two clips
+        # gets the first one twice: compare where it is right.
+        inputs = make_inputs(processor, [speech(1.2), speech(0.6)], QUESTIONS)
     options = {**LOGITS, **options}
     if "max_length" in options:
         options["max_length"] = inputs.input_ids.shape[1] + 3
@@ -143,6 +147,14 @@ def test_95_s_go_through_in_four_chunks():
     audio = llm.embed_audio(torch.cat(chunks), RATE)
     expected = llm.select(TokenPruner("speechprune", rate=0.8), [audio], QUESTIONS[:1])[0]
     assert torch.equal(kept, expected)
+
+
+def test_lengths_count_the_whole_prompt(loaded, inputs):
+    model, processor = loaded
+    width = inputs.input_ids.shape[1] + 3
+    with prune_tokens(model, processor, TokenPruner(**PRUNER)):
+        ids = model.generate(**inputs, max_length=width, min_length=width, do_sample=False)
+    assert ids.shape == (2, width)
 
 
 def test_unwrapping_gives_the_model_back(loaded, inputs):

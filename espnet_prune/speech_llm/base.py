@@ -1,0 +1,340 @@
+"""`SpeechLLM`: what all speech language models have in common here.
+
+A speech LLM is a causal language model that gets audio as embeddings among those of text:
+
+    tokens of "before" | audio tokens (N, D) | tokens of "after"  ->  answer
+
+An adapter says how audio becomes tokens and what stands before and after it; the rest is here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from espnet_prune.speech_llm.prompts import POSITIONS, Prompts, left_pad, staying
+from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
+
+#: Chunks that go through the audio encoder together, so that its memory does not grow with length.
+CHUNKS_AT_ONCE = 4
+
+
+class SpeechLLM(ABC):
+    """A speech language model that answers questions about recordings of any length.
+
+        llm = Qwen2Audio.from_pretrained("Qwen/Qwen2-Audio-7B-Instruct", device="cuda")
+        prune = TokenPruner("speechprune", rate=0.2)
+        prompts = llm.prompts([llm.embed_audio(speech, 16000)], ["Who wins?"], prune)
+        llm.generate(prompts)  # ["The red team."]
+
+    The steps are separate, so that one pass through the audio encoder serves many questions and
+    pruners, and that each can be timed. What stands in the place of audio are (N, D) embeddings;
+    those of text (`embed_text` of a transcript) or none at all (`empty_audio`) do as well, for the
+    upper and the lower bound of what listening brings.
+
+    Args:
+        lm: a `transformers` causal LM that takes `inputs_embeds`, in evaluation mode.
+        tokenizer: its tokenizer.
+        chunk_samples: longest piece of audio that the encoder takes.
+    """
+
+    #: samples a second
+    sampling_rate = 16000
+    #: audio tokens a second and in a full chunk: `frame_tokens` and `window` of a `TokenPruner`
+    frame_tokens = 25
+    window = 750
+    #: what stands between the prompt and an answer, as text
+    answer_lead = ""
+
+    def __init__(self, lm, tokenizer, chunk_samples: int = 480000):
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.chunk_samples = chunk_samples
+
+    @abstractmethod
+    def encode(self, chunks: list[np.ndarray]) -> list[Tensor]:
+        """Audio tokens of pieces of audio.
+
+        Args:
+            chunks: float32 waveforms (T_i,), 1 to `chunk_samples` samples each.
+        Returns: for each one a tensor (N_i, D) as the language model receives it; N_i may be 0.
+        """
+
+    @abstractmethod
+    def layout(self, question: str) -> tuple[list[int], list[int]]:
+        """Token ids that stand before and after the audio, special ones included."""
+
+    @torch.no_grad()
+    def embed_audio(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Tensor:
+        """Audio tokens of a recording of any length, chunk after chunk.
+
+        Args:
+            speech: (T,) floating point, in [-1, 1].
+            sampling_rate: of `speech`; has to be the model's.
+        Returns: (N, D).
+        Raises:
+            ValueError: another sampling rate, several channels, whole numbers, no samples, or too
+                few for a token.
+        """
+        chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
+        tokens = []
+        for start in range(0, len(chunks), CHUNKS_AT_ONCE):
+            tokens += self.encode(chunks[start : start + CHUNKS_AT_ONCE])
+        tokens = torch.cat(tokens).to(self._embedding.weight)
+        if not len(tokens):
+            raise ValueError(f"audio of {len(chunks[0])} samples is too short for an audio token")
+        return tokens
+
+    @torch.no_grad()
+    def embed_text(self, text: str) -> Tensor:
+        """(L, D) embeddings of a text without special tokens.
+
+        Raises:
+            ValueError: no text, or special tokens in it.
+        """
+        ids = self._text_ids(text)
+        return self._embedding(torch.tensor(ids, device=self._embedding.weight.device))
+
+    def empty_audio(self) -> Tensor:
+        """(0, D): a prompt without audio."""
+        return self._embedding.weight.new_zeros(0, self._embedding.weight.shape[1])
+
+    def first_layer(self) -> FirstLayer:
+        """Query and key projection of the language model's first layer.
+
+        Raises:
+            ValueError: they are quantised, so that their signs cannot be read.
+        """
+        decoder = self.lm.get_decoder()
+        attention = decoder.layers[0].self_attn
+        weights = attention.q_proj.weight, attention.k_proj.weight
+        width = self._embedding.weight.shape[1]
+        if not all(w.is_floating_point() and w.shape[-1] == width for w in weights):
+            raise ValueError(
+                "the language model's first layer is quantised, but pruning reads its weights: "
+                "leave q_proj and k_proj of layer 0 in floating point"
+            )
+        return FirstLayer(*(w.detach() for w in weights), decoder.config.num_attention_heads)
+
+    @torch.no_grad()
+    def select(
+        self,
+        pruner: TokenPruner,
+        audio: Sequence[Tensor],
+        queries: Sequence[str],
+        keys: Sequence[str] | None = None,
+    ) -> list[Tensor]:
+        """Which audio tokens stay. `prompts` does this; it is apart to be timed and looked at.
+
+        Args:
+            audio: B tensors (N_b, D).
+            queries: B texts; not read where the strategy needs none, or an item has no audio.
+            keys: B names of the recordings, for random strategies; see `TokenPruner`.
+        Returns: B long tensors of indices into N_b, in time order.
+        Raises:
+            ValueError: as `TokenPruner`, `embed_text` and `first_layer`.
+        """
+        kept = [torch.arange(0, device=tokens.device) for tokens in audio]
+        rows = [b for b, tokens in enumerate(audio) if len(tokens)]
+        if not rows:
+            return kept
+        strategy, options = STRATEGIES[pruner.strategy], {}
+        if strategy.needs_query:
+            texts = [self.embed_text(queries[b]) for b in rows]
+            options["query"] = pad_sequence(texts, batch_first=True)
+            options["query_lengths"] = [len(text) for text in texts]
+        if strategy.needs_first_layer:
+            options["first_layer"] = self.first_layer()
+        chosen = pruner(
+            pad_sequence([audio[b] for b in rows], batch_first=True),
+            [len(audio[b]) for b in rows],
+            # by row number in the whole batch where there are no names
+            keys=[b if keys is None else keys[b] for b in rows],
+            **options,
+        )
+        for b, indices in zip(rows, chosen, strict=True):
+            kept[b] = indices
+        return kept
+
+    @torch.no_grad()
+    def prompts(
+        self,
+        audio: Sequence[Tensor],
+        questions: Sequence[str],
+        pruner: TokenPruner | None = None,
+        keys: Sequence[str] | None = None,
+        positions: str = "contiguous",
+    ) -> Prompts:
+        """A batch of prompts, left-padded. The question is also the query of the pruner.
+
+        Args:
+            audio: B tensors (N_b, D) of `embed_audio`.
+            questions: B texts.
+            pruner: which audio tokens stay; all when absent.
+            keys: B names of the recordings, for random strategies; see `TokenPruner`.
+            positions: `contiguous`, or `original` for those of the whole prompt.
+        Raises:
+            ValueError: a question without text, numbers that do not match, what the pruner says.
+        """
+        if not audio or len(audio) != len(questions):
+            raise ValueError(f"{len(audio)} recordings, but {len(questions)} questions")
+        self.check_positions(positions)
+        for question in questions:
+            self._text_ids(question)
+        if pruner is None:
+            kept = [torch.arange(len(tokens), device=tokens.device) for tokens in audio]
+        else:
+            kept = self.select(pruner, audio, questions, keys)
+        rows, places = [], []
+        for tokens, question, indices in zip(audio, questions, kept, strict=True):
+            ids = [torch.tensor(part, dtype=torch.long) for part in self.layout(question)]
+            before, after = (self._embedding(part.to(tokens.device)) for part in ids)
+            is_audio = torch.zeros(
+                len(before) + len(tokens) + len(after), dtype=torch.bool, device=tokens.device
+            )
+            is_audio[len(before) : len(before) + len(tokens)] = True
+            places.append(staying(is_audio, indices))
+            rows.append(torch.cat([before, tokens, after])[places[-1]])
+        return left_pad(rows, places, positions, kept)
+
+    @torch.no_grad()
+    def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options) -> list[str]:
+        """Answer, greedily unless `options` (those of `transformers`' `generate`) say otherwise.
+
+        Returns: B texts, without special tokens.
+        """
+        options = {"do_sample": False, "pad_token_id": self._filler, **self.stops(), **options}
+        ids = self.lm.generate(**prompts.inputs, max_new_tokens=max_new_tokens, **options)
+        return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
+
+    def stops(self) -> dict:
+        """Options of `generate` that end an answer, where the model's own do not."""
+        return {}
+
+    @torch.no_grad()
+    def score_choices(self, prompts: Prompts, choices: Sequence[Sequence[str]]) -> list[Tensor]:
+        """How likely each choice is as the answer.
+
+            score = (1 / L) sum_l log p(c_l | prompt, c_1 ... c_{l-1})
+
+        over the L tokens of the choice's text. The prompts go through the model once; choices
+        continue from their cache.
+
+        Args:
+            choices: B lists of texts, C_b each.
+        Returns: B float32 tensors (C_b,), at most 0.
+        Raises:
+            ValueError: an item without choices, or a choice without text.
+        """
+        if len(choices) != len(prompts.inputs_embeds):
+            raise ValueError(f"{len(prompts.inputs_embeds)} prompts, but {len(choices)} choices")
+        if not all(choices):
+            raise ValueError("an item has no choices")
+        ids = [[self._text_ids(text, self.answer_lead) for text in row] for row in choices]
+        body, head = self.lm.base_model, self.lm.get_output_embeddings()
+        out = body(**prompts.inputs, past_key_values=DynamicCache(), use_cache=True)
+        cache = out.past_key_values
+        first = head(out.last_hidden_state[:, -1:])
+        scores = [torch.zeros(len(row)) for row in ids]
+        for c in range(max(map(len, ids))):
+            # an item that has fewer choices repeats its first one, and nobody reads the score
+            column = [row[c] if c < len(row) else row[0] for row in ids]
+            means = self._continue(prompts, cache, body, head, first, column)
+            for row, mean in zip(scores, means.cpu(), strict=True):
+                if c < len(row):
+                    row[c] = mean
+        return scores
+
+    def _continue(self, prompts, cache, body, head, first, column) -> Tensor:
+        """(B,) mean log-likelihoods of B token sequences; `cache` is as before afterwards."""
+        mask, device = prompts.attention_mask, first.device
+        lengths = torch.tensor([len(ids) for ids in column], device=device)
+        width = int(lengths.max())
+        ids = torch.tensor([row + [0] * (width - len(row)) for row in column], device=device)
+        logits = first
+        if width > 1:
+            steps = torch.arange(width - 1, device=device)
+            real = (steps < (lengths - 1)[:, None]).to(mask)
+            out = body(
+                inputs_embeds=self._embedding(ids[:, :-1]),
+                attention_mask=torch.cat([mask, real], 1),
+                position_ids=prompts.position_ids[:, -1:] + 1 + steps,
+                past_key_values=cache,
+                use_cache=True,
+            )
+            cache.crop(1 - width)
+            logits = torch.cat([first, head(out.last_hidden_state)], 1)
+        inside = torch.arange(width, device=device) < lengths[:, None]
+        loss = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none")
+        return -(loss * inside).sum(1) / lengths
+
+    def check_positions(self, positions: str):
+        """Raises ValueError where positions are unknown or would be silently misread."""
+        if positions not in POSITIONS:
+            raise ValueError(f"positions is '{positions}', choose from {', '.join(POSITIONS)}")
+        attention = getattr(self.lm.get_decoder().config, "_attn_implementation", None) or ""
+        # With flash attention `transformers` takes gaps in position ids for borders of sequences.
+        if positions == "original" and "flash" in attention:
+            raise ValueError(
+                f"positions 'original' does not work with {attention}: load the model with "
+                "attn_implementation='sdpa', or take 'contiguous'"
+            )
+
+    @property
+    def _embedding(self) -> torch.nn.Embedding:
+        return self.lm.get_input_embeddings()
+
+    @property
+    def _filler(self) -> int:
+        """What `generate` puts behind an answer that has ended; never seen."""
+        ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        return next((i for i in ids if i is not None), 0)
+
+    def _text_ids(self, text: str, lead: str = "") -> list[int]:
+        if not text.strip():
+            raise ValueError("a question or answer has no text")
+        ids = self.tokenizer(lead + text, add_special_tokens=False).input_ids
+        special = set(ids) & set(self.tokenizer.all_special_ids)
+        if special:
+            token = self.tokenizer.convert_ids_to_tokens(min(special))
+            raise ValueError(f"the text '{text}' has the special token {token} in it: remove that")
+        return ids
+
+
+def audio_chunks(
+    speech: Tensor | np.ndarray,
+    sampling_rate: int,
+    wanted_rate: int = 16000,
+    chunk_samples: int = 480000,
+) -> list[np.ndarray]:
+    """Cut a recording into pieces of 30 s, the last one as long as it is.
+
+    Args:
+        speech: (T,) floating point.
+        sampling_rate: of `speech`; has to be `wanted_rate`.
+    Returns: float32 arrays of up to `chunk_samples` samples, in order.
+    Raises:
+        ValueError: see `SpeechLLM.embed_audio`.
+    """
+    if sampling_rate != wanted_rate:
+        raise ValueError(f"audio is at {sampling_rate} Hz: resample it to {wanted_rate} Hz")
+    if isinstance(speech, Tensor):
+        speech = speech.detach().cpu().numpy()
+    speech = np.asarray(speech)
+    if speech.ndim != 1:
+        raise ValueError(f"audio has the shape {speech.shape}, but one channel (T,) is needed")
+    if not len(speech):
+        raise ValueError("audio is empty")
+    if not np.issubdtype(speech.dtype, np.floating):
+        raise ValueError(f"audio is {speech.dtype}: give floating point numbers in [-1, 1]")
+    speech = speech.astype(np.float32)
+    if not np.isfinite(speech).all():
+        raise ValueError("audio has values that are not finite")
+    return [speech[i : i + chunk_samples] for i in range(0, len(speech), chunk_samples)]

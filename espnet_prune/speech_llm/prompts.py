@@ -1,0 +1,82 @@
+"""From embeddings of text and audio to a left-padded batch, with some audio tokens left out.
+
+Pruning happens here, before the language model: what it gets are the embeddings that stay, their
+mask and their position ids, so that its cache and its masks fit together at every decoding step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+POSITIONS = ("contiguous", "original")
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """A batch of prompts as a language model takes it; padding is on the left.
+
+    Args:
+        inputs_embeds: (B, P, D).
+        attention_mask: (B, P) 1 for what is real.
+        position_ids: (B, P); 0 in the padding.
+        kept: B index tensors: which audio tokens of each item stayed, in time order.
+    """
+
+    inputs_embeds: Tensor
+    attention_mask: Tensor
+    position_ids: Tensor
+    kept: list[Tensor]
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        """Keyword arguments of `forward` and `generate` of a `transformers` causal LM."""
+        return {
+            "inputs_embeds": self.inputs_embeds,
+            "attention_mask": self.attention_mask,
+            "position_ids": self.position_ids,
+        }
+
+
+def staying(is_audio: Tensor, kept: Tensor) -> Tensor:
+    """Indices into a prompt of P tokens that stay: all of its text, and the kept audio.
+
+    Args:
+        is_audio: (P,) bool.
+        kept: indices into the audio tokens, in time order.
+    """
+    stays = ~is_audio
+    stays[is_audio.nonzero().squeeze(1)[kept]] = True
+    return stays.nonzero().squeeze(1)
+
+
+def left_pad(
+    rows: Sequence[Tensor], places: Sequence[Tensor], positions: str, kept: list[Tensor]
+) -> Prompts:
+    """Make a batch of pruned prompts.
+
+    Args:
+        rows: B tensors (P_b, D), what stays.
+        places: B tensors (P_b,), where that was in the whole prompt, see `staying`.
+        positions: one of `POSITIONS`. `contiguous` numbers what stays from 0 on; `original` leaves
+            every token the position that it has in the whole prompt, which keeps distances in time,
+            and the text after the audio as far away as it was. New tokens follow the last position
+            in both.
+    """
+    if positions == "contiguous":
+        places = [torch.arange(len(p), device=p.device) for p in places]
+    return Prompts(
+        inputs_embeds=pad(rows),
+        attention_mask=pad([torch.ones_like(p) for p in places]),
+        position_ids=pad(places),
+        kept=kept,
+    )
+
+
+def pad(rows: Sequence[Tensor], value: int = 0) -> Tensor:
+    """(B, P, ...) of B tensors (P_b, ...), filled up on the left."""
+    return pad_sequence(list(rows), batch_first=True, padding_value=value, padding_side="left")

@@ -1,0 +1,174 @@
+"""`prune_tokens`: token pruning inside the ordinary `generate` of a loaded Qwen2-Audio."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import Qwen2AudioForConditionalGeneration
+
+from espnet_prune.speech_llm.prompts import left_pad, pad, staying
+from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
+from espnet_prune.tokens import TokenPruner
+
+
+def prune_tokens(
+    model: Qwen2AudioForConditionalGeneration,
+    processor,
+    pruner: TokenPruner,
+    query: str | Sequence[str] | None = None,
+    positions: str = "contiguous",
+) -> PrunedGenerate:
+    """Have `model.generate(**inputs)` prune audio tokens, until `unwrap()`.
+
+        with prune_tokens(model, processor, TokenPruner("speechprune", rate=0.2)):
+            ids = model.generate(**processor(text=text, audio=audio, return_tensors="pt"))
+
+    Works without `with`, too: keep the result and call its `unwrap()`. The ids that come back
+    begin with the whole prompt, as without pruning. All audio of a prompt counts as one recording:
+    longer ones than 30 s go in as several chunks (`audio_chunks`), each with a placeholder of its
+    own, for the feature extractor cuts off silently what is beyond 30 s. Plain `model(**inputs)`
+    prunes nothing.
+
+    Args:
+        model: changed in place; only its attribute `generate`.
+        processor: the model's, for the text of the query.
+        query: what the audio is compared with: one text for all prompts or one for each. When
+            absent it is read from the prompt: the text of the last user turn (of the whole prompt
+            if it has no turns) without special tokens, placeholders and "Audio 1:".
+        positions: `contiguous`, or `original` for those of the whole prompt.
+    Raises:
+        ValueError: another kind of model, or one that is wrapped already.
+    """
+    if not isinstance(model, Qwen2AudioForConditionalGeneration):
+        raise ValueError(
+            f"prune_tokens takes Qwen2AudioForConditionalGeneration, not {type(model).__name__}"
+        )
+    if isinstance(vars(model).get("generate"), PrunedGenerate):
+        raise ValueError("the model prunes already: call unwrap() first")
+    return PrunedGenerate(model, processor, pruner, query, positions)
+
+
+class PrunedGenerate:
+    """The `generate` of a wrapped model, made by `prune_tokens`.
+
+    `kept` has the indices of the audio tokens that stayed in the last call, a tensor for each item.
+    """
+
+    def __init__(self, model, processor, pruner, query, positions):
+        self.llm = Qwen2Audio(model, processor)
+        self.llm.check_positions(positions)
+        self.model = model
+        self.pruner = pruner
+        self.query = query
+        self.positions = positions
+        self.kept: list[Tensor] = []
+        self._before = vars(model).get("generate")  # what someone else may have put there
+        self._generate = model.generate
+        model.generate = self
+
+    def unwrap(self):
+        """Give the model back as it was."""
+        if vars(self.model).get("generate") is self:
+            del self.model.generate
+            if self._before is not None:
+                self.model.generate = self._before
+
+    def __enter__(self):
+        return self.model
+
+    def __exit__(self, *exception):
+        self.unwrap()
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor | None = None, generation_config=None, **options):
+        """As `generate` of the model; inputs without `input_features` go there unchanged.
+
+        `max_length` and `min_length`, given as keywords, count the whole prompt.
+
+        Raises:
+            ValueError: audio without `input_ids`, or with a number of placeholders that does not
+                match; a cache from an earlier call; no text to compare the audio with.
+        """
+        features = options.pop("input_features", None)
+        if features is None:
+            return self._generate(inputs, generation_config, **options)
+        feature_mask = options.pop("feature_attention_mask", None)
+        ids = options.pop("input_ids", inputs)
+        mask = options.pop("attention_mask", None)
+        if ids is None or feature_mask is None:
+            raise ValueError("pruning needs input_ids and feature_attention_mask of the processor")
+        if options.get("past_key_values") is not None:
+            raise ValueError("a pruned prompt cannot continue a cache: give the whole prompt")
+        options.pop("position_ids", None)
+        mask = torch.ones_like(ids) if mask is None else mask
+        embeds, is_audio = self._merge(ids, features, feature_mask)
+
+        real = [m.bool() for m in mask]
+        is_audio = [a[r] for a, r in zip(is_audio, real, strict=True)]
+        text = [i[r] for i, r in zip(ids, real, strict=True)]
+        rows = [e[r] for e, r in zip(embeds, real, strict=True)]
+        self.kept = self.llm.select(
+            self.pruner,
+            [row[a] for row, a in zip(rows, is_audio, strict=True)],
+            self._queries(text, is_audio),
+        )
+        places = [staying(a, k) for a, k in zip(is_audio, self.kept, strict=True)]
+        prompts = left_pad(
+            [row[p] for row, p in zip(rows, places, strict=True)],
+            places,
+            self.positions,
+            self.kept,
+        )
+        # The ids go along with the embeddings for what reads them, as a repetition penalty does.
+        filler = self.model.generation_config.pad_token_id
+        short = pad([i[p] for i, p in zip(text, places, strict=True)], filler or 0)
+        for name in ("max_length", "min_length"):
+            if options.get(name) is not None:
+                options[name] = max(options[name] - ids.shape[1] + short.shape[1], 0)
+        out = self._generate(short, generation_config, **prompts.inputs, **options)
+        sequences = out if isinstance(out, Tensor) else out.sequences
+        prompt = ids.repeat_interleave(len(sequences) // len(ids), 0).to(sequences.device)
+        sequences = torch.cat([prompt, sequences[:, short.shape[1] :]], 1)
+        if isinstance(out, Tensor):
+            return sequences
+        out.sequences = sequences
+        return out
+
+    def _merge(self, ids: Tensor, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, P, D) embeddings with the audio in its places, and (B, P) bool where those are."""
+        embeds = self.model.get_input_embeddings()(ids)
+        is_audio = ids == self.model.config.audio_token_id
+        audio = torch.cat(self.llm.encode_features(features, mask)).to(embeds)
+        if int(is_audio.sum()) != len(audio):
+            raise ValueError(
+                f"the prompts have {int(is_audio.sum())} audio placeholders for {len(audio)} audio "
+                "tokens: make text and features in one call of the processor"
+            )
+        embeds[is_audio] = audio
+        return embeds, is_audio
+
+    def _queries(self, text: list[Tensor], is_audio: list[Tensor]) -> list[str]:
+        if self.query is None:
+            decode = self.llm.tokenizer.decode
+            return [
+                question_in_prompt(decode(ids[~audio], clean_up_tokenization_spaces=False))
+                for ids, audio in zip(text, is_audio, strict=True)
+            ]
+        queries = [self.query] * len(text) if isinstance(self.query, str) else list(self.query)
+        if len(queries) != len(text):
+            raise ValueError(f"{len(text)} prompts, but {len(queries)} queries")
+        return queries
+
+
+def question_in_prompt(prompt: str) -> str:
+    """What the user says in a prompt of Qwen2-Audio from which audio tokens are removed.
+
+    The last user turn, or all of a prompt without turns, without special tokens and "Audio 1:".
+    """
+    turns = re.findall(r"<\|im_start\|>user\n(.*?)(?:<\|im_end\|>|$)", prompt, re.DOTALL)
+    text = turns[-1] if turns else prompt
+    text = re.sub(r"(Audio \d+: ?)?<\|audio_bos\|>\s*<\|audio_eos\|>", " ", text)
+    return re.sub(r"<\|[^|>]*\|>", " ", text).strip()

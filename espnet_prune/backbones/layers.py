@@ -44,6 +44,21 @@ class ChannelNorm(nn.LayerNorm):
         return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
 
+class ScaledChannelNorm(ChannelNorm):
+    """`ChannelNorm` of g * x, with a gain g for each channel.
+
+    What DPHuBERT leaves of the gates of its last CNN layer: they stand between a GELU and a
+    LayerNorm, so that no weight can take them over.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.gain = nn.Parameter(torch.ones(self.normalized_shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x * self.gain)
+
+
 class PrunableAttention(nn.Module):
     """Multi-head self-attention whose heads may have different numbers of dimensions.
 

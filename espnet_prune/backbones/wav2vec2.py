@@ -26,6 +26,7 @@ from espnet_prune.backbones.layers import (
     PrunableAttention,
     PrunablePositionalConv,
     PrunableRelativeAttention,
+    ScaledChannelNorm,
 )
 
 
@@ -60,6 +61,10 @@ class Wav2Vec2Family(Family):
             norm = getattr(holder, "layer_norm", None)
             if isinstance(norm, nn.LayerNorm):
                 holder.layer_norm = ChannelNorm(norm.normalized_shape, eps=norm.eps)
+        if config.get("feat_proj_gain"):  # imported from DPHuBERT
+            norm = model.feature_projection.layer_norm
+            gained = ScaledChannelNorm(norm.normalized_shape, eps=norm.eps)
+            model.feature_projection.layer_norm = gained
         return model
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -102,6 +107,8 @@ class Wav2Vec2Family(Family):
             previous = site
         if getattr(cfg, "feat_proj_layer_norm", True):
             d.norm("feature_projection.layer_norm", previous)
+        if config.get("feat_proj_gain"):
+            d.tensor("feature_projection.layer_norm.gain", {0: previous})
         d.linear("feature_projection.projection", rate, columns=previous)
 
         width = cfg.hidden_size

@@ -1,7 +1,11 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from espnet_prune.checkpoints import import_checkpoint
+from espnet_prune.checkpoints.dphubert import convert
+from espnet_prune.checkpoints.importing import build
 from espnet_prune.structure import GatedEncoder, load_encoder, slim
 from test.espnet_prune.checkpoints.dphubert_files import CHANNELS, FFN, HEADS, cut
 from test.espnet_prune.checkpoints.torchaudio_models import assert_same_states
@@ -26,6 +30,51 @@ def test_hidden_states_are_those_of_the_silenced_dense_model(tmp_path, layout, w
     encoder = imported(tmp_path, content)
     assert encoder.family == ("wavlm" if wavlm else "hubert")
     assert_same_states(encoder, model, SPEECH)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    wavlm=st.booleans(),
+    layout=st.sampled_from(["base", "large"]),
+    heads=st.lists(st.sets(st.integers(0, 3)), min_size=3, max_size=3),
+    ffn=st.lists(st.integers(0, 20), min_size=3, max_size=3),
+    channels=st.lists(st.integers(4, 9), min_size=7, max_size=7),
+    seed=st.integers(0, 99),
+)
+def test_any_cut(wavlm, layout, heads, ffn, channels, seed):
+    heads = [sorted(numbers) for numbers in heads]
+    content, model = cut(layout, wavlm, True, heads, ffn, channels, seed)
+    if wavlm and not heads[0]:  # then DPHuBERT has no position bias
+        with torch.no_grad():
+            model.encoder.transformer.layers[0].attention.rel_attn_embed.weight.zero_()
+    encoder = build(convert(content, "x"), "x")
+    assert_same_states(encoder, model, SPEECH, tolerance=1e-4)
+
+
+def test_full_size(tmp_path):
+    generator = torch.Generator().manual_seed(1)
+    channels = torch.randint(150, 512, (7,), generator=generator).tolist()
+    heads = [torch.randperm(12, generator=generator)[:n].sort().values.tolist() for n in range(12)]
+    content, model = cut(
+        "base",
+        True,
+        gain=True,
+        heads=heads[::-1],
+        ffn=[0, *range(100, 1200, 100)],
+        channels=channels,
+        encoder_embed_dim=768,
+        encoder_num_layers=12,
+        encoder_num_heads=12,
+        encoder_ff_interm_features=3072,
+        encoder_pos_conv_kernel=128,
+        encoder_pos_conv_groups=16,
+        encoder_num_buckets=320,
+        encoder_max_distance=800,
+    )
+    encoder = imported(tmp_path, content)
+    assert encoder.config.base["conv_dim"] == [512] * 7
+    assert encoder.config.base["intermediate_size"] == 3072
+    assert_same_states(encoder, model, SPEECH[:1], tolerance=1e-4)
 
 
 @pytest.mark.parametrize("wavlm", [False, True])

@@ -3,8 +3,11 @@ import json
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from espnet_prune.checkpoints import import_checkpoint
+from espnet_prune.checkpoints.fairseq import _conv_layers
 from test.espnet_prune.checkpoints.s3prl_reference import FACTS, FRAME, waveform, weights
 
 facts = json.loads(FACTS.read_text())
@@ -125,6 +128,17 @@ def test_wrong_options(tmp_path, change, message):
     with pytest.raises(ValueError, match=r"model\.pt: .*") as error:
         import_checkpoint(path)
     assert message in str(error.value)
+
+
+LAYERS = st.lists(st.tuples(*[st.integers(1, 600)] * 3), min_size=1, max_size=3)
+
+
+@given(st.lists(st.tuples(LAYERS, st.integers(1, 4)), min_size=1, max_size=4))
+def test_conv_layers_are_what_python_makes_of_the_text(parts):
+    text = " + ".join(str(layers) if n == 1 else f"{layers} * {n}" for layers, n in parts)
+    expected = eval(text)  # as fairseq does
+    base = {"conv_dim": [a for a, _, _ in expected], "conv_kernel": [b for _, b, _ in expected]}
+    assert _conv_layers({"conv_feature_layers": text}, base, "x") == expected
 
 
 def test_missing_tensor(tmp_path):

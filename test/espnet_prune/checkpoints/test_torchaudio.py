@@ -103,6 +103,13 @@ def test_bundles_architectures_are_known(name):
         assert base["max_bucket_distance"] == said["encoder_max_distance"]
 
 
+def test_full_size_state_dict_alone(tmp_path):
+    model = build(torchaudio.pipelines.WAVLM_BASE_PLUS._params)
+    torch.save(model.state_dict(), tmp_path / "wavlm_base_plus.pth")
+    encoder = import_checkpoint(tmp_path / "wavlm_base_plus.pth")[1]
+    assert_same_states(encoder, model, SPEECH[:1])
+
+
 def test_unpublished_architecture_needs_its_configuration():
     state = build(config("base", False)).state_dict()
     with pytest.raises(ValueError, match="m.pth: a state dict of width 16 .* none of torchaudio's"):

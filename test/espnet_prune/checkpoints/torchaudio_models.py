@@ -31,7 +31,7 @@ LAYOUTS = {
         "encoder_layer_norm_first": True,
     },
 }
-WAVLM = {"encoder_num_buckets": 32, "encoder_max_distance": 40}
+WAVLM = {"encoder_num_buckets": 8, "encoder_max_distance": 9}  # reached by nine frames
 
 
 def config(layout, wavlm, **changes):

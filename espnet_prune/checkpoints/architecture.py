@@ -1,0 +1,88 @@
+"""A `transformers` configuration from the shapes of tensors and what shapes do not tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+POS_CONV = "encoder.pos_conv_embed.conv"
+
+
+def sizes(state: Mapping[str, Tensor], source: str) -> dict:
+    """What the shapes of tensors (under `transformers`' names) say about the architecture.
+
+    Args:
+        state: tensors of a dense or slimmed model; of a slimmed one the sizes are what is left.
+        source: names the file in errors.
+    Raises:
+        ValueError: a tensor that every such model has is missing.
+    """
+    kernels = [
+        need(state, f"feature_extractor.conv_layers.{i}.conv.weight", source)
+        for i in range(_count(state, r"feature_extractor\.conv_layers\.(\d+)\."))
+    ]
+    layers = _count(state, r"encoder\.layers\.(\d+)\.")
+    if not kernels or not layers:
+        raise ValueError(f"{source}: lacks the tensors of the CNN or of the Transformer")
+    projection = need(state, "feature_projection.projection.weight", source)
+    direction = next(
+        (
+            state[name]
+            for name in (
+                f"{POS_CONV}.weight_v",
+                f"{POS_CONV}.parametrizations.weight.original1",
+                f"{POS_CONV}.weight",
+            )
+            if name in state
+        ),
+        None,
+    )
+    if direction is None:
+        raise ValueError(f"{source}: lacks tensor {POS_CONV}.weight_v (the positional convolution)")
+    base = {
+        "conv_dim": [weight.shape[0] for weight in kernels],
+        "conv_kernel": [weight.shape[2] for weight in kernels],
+        "conv_bias": "feature_extractor.conv_layers.0.conv.bias" in state,
+        "feat_extract_norm": (
+            "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in state else "group"
+        ),
+        "hidden_size": projection.shape[0],
+        "num_hidden_layers": layers,
+        "num_conv_pos_embeddings": direction.shape[2],
+        "num_conv_pos_embedding_groups": direction.shape[0] // direction.shape[1],
+    }
+    first = state.get("encoder.layers.0.feed_forward.intermediate_dense.weight")
+    if first is not None:
+        base["intermediate_size"] = first.shape[0]
+    table = state.get("encoder.layers.0.attention.rel_attn_embed.weight")
+    if table is not None:
+        base["num_buckets"] = table.shape[0]
+    return base
+
+
+def is_wavlm(state: Mapping[str, Tensor]) -> bool:
+    """Whether attention has WavLM's gated relative position bias."""
+    return any(".gru_rel_pos_" in name for name in state)
+
+
+def need(state: Mapping[str, Tensor], name: str, source: str) -> Tensor:
+    """A tensor that has to be there."""
+    if name not in state:
+        raise ValueError(
+            f"{source}: lacks tensor {name} (`transformers`' name); the file is incomplete"
+        )
+    return state[name]
+
+
+def option(config: Mapping, name: str, source: str):
+    """An entry of a checkpoint's configuration that has to be there."""
+    if config.get(name) is None:
+        raise ValueError(f"{source}: its configuration lacks '{name}'")
+    return config[name]
+
+
+def _count(state: Mapping[str, Tensor], pattern: str) -> int:
+    found = (re.match(pattern, name) for name in state)
+    return max((int(match.group(1)) + 1 for match in found if match), default=0)

@@ -1,0 +1,108 @@
+"""Open a file written by `torch.save` without running anything that is in it.
+
+fairseq stores its training options beside the tensors, as `argparse.Namespace` or OmegaConf
+objects, and its dictionaries. Those are read as inert stand-ins that only keep what they were
+given; any other object is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from pathlib import Path
+
+import torch
+from torch.serialization import safe_globals
+
+# What may be replaced by a stand-in: options, type annotations inside them, dictionaries.
+_OPTIONS = re.compile(
+    r"argparse\.Namespace|(?:omegaconf|fairseq)\.[\w.]+|typing\.\w+|operator\.getitem"
+)
+_TYPES = [
+    f"{module}.{name}"
+    for module in ("builtins", "__builtin__")
+    for name in ("bool", "dict", "float", "int", "list", "object", "str", "tuple")
+]
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+
+
+class StandIn:
+    """In the place of an object of another package: its arguments and its state, no behaviour."""
+
+    def __new__(cls, *args):  # objects are also made without __init__
+        new = super().__new__(cls)
+        new.args, new.state = args, None
+        return new
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+def _empty_dict(*args) -> dict:
+    """In the place of `collections.defaultdict`, whose default would be called."""
+    return {}
+
+
+def read_file(path: str | Path):
+    """The object that a `torch.save` file holds, options as plain containers.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, no `torch.save` file, or holds objects other than tensors,
+            plain containers and fairseq's options.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; give a checkpoint file (.pt, .pth, .bin)")
+    allowed: dict[str, object] = {name: StandIn for name in _TYPES}
+    allowed["collections.defaultdict"] = _empty_dict
+    while True:
+        try:
+            with safe_globals([(stand_in, name) for name, stand_in in allowed.items()]):
+                return plain(torch.load(path, map_location="cpu", weights_only=True))
+        except pickle.UnpicklingError as error:
+            name = _refused(error)
+            if name is None:
+                raise ValueError(f"{path}: damaged, or not a file of torch.save") from None
+            if name in allowed or not _OPTIONS.fullmatch(name):
+                raise ValueError(
+                    f"{path}: holds a '{name}', not only tensors and options, and is not opened: "
+                    "save {'state_dict': …, 'config': …} of plain tensors and values where the "
+                    "file comes from"
+                ) from None
+            # One name a round: the unpickler stops at the first that it does not know.
+            allowed[name] = StandIn
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
+                AttributeError, UnicodeDecodeError) as error:  # fmt: skip
+            reason = (str(error) or "it ends too early").splitlines()[0]
+            raise ValueError(f"{path}: damaged: {reason}") from None
+
+
+def _refused(error: pickle.UnpicklingError) -> str | None:
+    found = _REFUSED.search(str(error))
+    return found.group(1) if found else None
+
+
+def plain(value, within: tuple[int, ...] = ()):
+    """Stand-ins, at any depth, as the dicts, lists and values that they were made from.
+
+    Args:
+        within: ids of the stand-ins that `value` is part of; one inside itself becomes None.
+    """
+    if isinstance(value, StandIn):
+        if id(value) in within:
+            return None
+        within = (*within, id(value))
+        if not isinstance(value.state, dict):
+            return plain(value.args[0], within) if value.args else None
+        for content in ("_content", "_val"):  # OmegaConf's containers and its values
+            if content in value.state:
+                return plain(value.state[content], within)
+        return plain(value.state, within)
+    if isinstance(value, type):
+        return None
+    if isinstance(value, dict):
+        return {key: plain(item, within) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(plain(item, within) for item in value)
+    return value

@@ -146,7 +146,7 @@ class DistillModel(AbsESPnetModel):
     def forward(
         self, speech: Tensor, speech_lengths: Tensor, **kwargs
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Loss, statistics and weight of a batch.
+        """Loss, statistics and weight (number of frames that count) of a batch.
 
         Args:
             speech: (B, T) waveforms at 16 kHz.
@@ -180,7 +180,7 @@ class DistillModel(AbsESPnetModel):
         row = {"update": int(self.updates)}
         row.update((name, float(value)) for name, value in stats.items())
         (self.history if self.training else self.validation).append(row)
-        weight = torch.tensor(float(len(speech)), device=speech.device)
+        weight = frames.sum().float()  # so that processes average as one would
         # One-dimensional and on one device, as gathering over processes needs them
         return force_gatherable((loss, stats, weight), loss.device)
 

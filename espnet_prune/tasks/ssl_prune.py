@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks.abs_task import AbsTask, optim_classes
 from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils.nested_dict_action import NestedDictAction
-from espnet2.utils.types import str_or_none
+from espnet2.utils.types import float_or_none, str_or_none
 
 from espnet_prune.distill import DistillModel, PruningConf
 from espnet_prune.recipe.format_wav import check_speech
 from espnet_prune.structure import SpeechEncoder, load_encoder
+from espnet_prune.tasks.cropping import CroppingIterFactory, RandomCrop
 from espnet_prune.tasks.trainer import PruneTrainer
 
 
@@ -59,6 +61,13 @@ class SSLPruneTask(AbsTask):
             + ". Without it there are no gates (second phase)",
         )
         group.add_argument(
+            "--crop_seconds",
+            type=float_or_none,
+            default=None,
+            help="Longer utterances are cropped to a random part of this length in training, "
+            "another one in each epoch",
+        )
+        group.add_argument(
             "--model_conf",
             action=NestedDictAction,
             default={},
@@ -74,7 +83,23 @@ class SSLPruneTask(AbsTask):
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
+        if train and args.crop_seconds is not None:
+            samples = int(args.crop_seconds * SpeechEncoder.sampling_rate)
+            return RandomCrop(check_utterance, samples, args.seed)
         return check_utterance
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: argparse.Namespace, distributed_option, mode: str, kwargs: dict | None = None
+    ) -> AbsIterFactory:
+        factory = super().build_iter_factory(args, distributed_option, mode, kwargs)
+        if mode != "train" or args.crop_seconds is None:
+            return factory
+        if args.iterator_type != "sequence":
+            raise ValueError(
+                f"crop_seconds: not with iterator_type '{args.iterator_type}', only with sequence"
+            )
+        return CroppingIterFactory(factory, factory.dataset.preprocess)
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False):
@@ -88,6 +113,15 @@ class SSLPruneTask(AbsTask):
     def build_model(cls, args: argparse.Namespace) -> DistillModel:
         if args.teacher is None:
             raise ValueError("teacher: give the directory or hub name of a dense encoder")
+        # Configs of trainings before there was cropping are read here, too
+        crop_seconds = getattr(args, "crop_seconds", None)
+        if crop_seconds is not None and crop_seconds <= 0:
+            raise ValueError(f"crop_seconds is {crop_seconds}, but has to be positive")
+        if crop_seconds is not None and args.model_conf.get("teacher_cache"):
+            raise ValueError(
+                "crop_seconds: another crop in each epoch is never found in teacher_cache; "
+                "leave one of them out"
+            )
         teacher = load_encoder(args.teacher)
         student = load_encoder(args.student or args.teacher)
         pruning = None

@@ -17,6 +17,8 @@ from espnet_prune.recipe.plots import plot_course, plot_kept
 
 HISTORY = "updates.jsonl"
 VALIDATION = "valid.jsonl"
+#: rows of `updates.jsonl` that an epoch may add
+ROWS = 500
 
 
 @contextlib.contextmanager
@@ -64,9 +66,10 @@ def repair(output_dir: Path) -> None:
 
 
 class PruneTrainer(Trainer):
-    """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training) and
-    `valid.jsonl` (a row for every epoch), the kept sizes in log and TensorBoard, and the plots
-    `images/course.png` (losses, sparsities, multipliers over updates) and `images/kept.png`."""
+    """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training, means of
+    several where an epoch has more than `ROWS`), `valid.jsonl` (a row for every epoch), the kept
+    sizes in log and TensorBoard, and the plots `images/course.png` (losses, sparsities,
+    multipliers over updates) and `images/kept.png`."""
 
     @classmethod
     def run(cls, model, trainer_options, **kwargs) -> None:
@@ -120,9 +123,20 @@ def extend(path: Path, rows: list[dict[str, float]], start: int) -> list[dict[st
     return rows
 
 
+def thinned(rows: list[dict[str, float]], most: int = ROWS) -> list[dict[str, float]]:
+    """Means of consecutive rows, so many that `most` are left; `update` is the first row's."""
+    size = max(1, -(-len(rows) // most))
+    groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [
+        {name: sum(row[name] for row in group) / len(group) for name in group[0]}
+        | {"update": group[0]["update"]}
+        for group in groups
+    ]
+
+
 def report(model: DistillModel, output_dir: Path, start: int, summary_writer) -> None:
     """Write down what the last epoch did, which began at update `start`."""
-    rows = extend(output_dir / HISTORY, model.history, start)
+    rows = extend(output_dir / HISTORY, thinned(model.history), start)
     model.history.clear()
     images = output_dir / "images"
     images.mkdir(parents=True, exist_ok=True)

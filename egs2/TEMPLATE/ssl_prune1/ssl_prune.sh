@@ -326,9 +326,17 @@ systems() {
     fi
 }
 
-# both COMMAND "ARGS of the dense" "ARGS of the pruned": side by side, each with half of the cores.
+# both COMMAND "ARGS of the dense" "ARGS of the pruned": side by side, each with half of the cores;
+# one after the other where they would share GPUs.
 both() {
     local jobs=() status=0 job words
+    if [ "${ngpu}" -gt 0 ]; then
+        # shellcheck disable=SC2086
+        "$1" $2
+        # shellcheck disable=SC2086
+        "$1" $3
+        return
+    fi
     for words in "$2" "$3"; do
         # shellcheck disable=SC2030,SC2031,SC2086
         (

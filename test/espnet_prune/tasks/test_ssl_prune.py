@@ -17,7 +17,7 @@ import yaml
 from espnet_prune.bin import ssl_prune_export, ssl_prune_random
 from espnet_prune.structure import load_encoder
 from espnet_prune.tasks.ssl_prune import SSLPruneTask, check_utterance
-from espnet_prune.tasks.trainer import atomic_torch_save, read_history
+from espnet_prune.tasks.trainer import atomic_torch_save, read_history, thinned
 from test.espnet_prune.tiny import saved
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -207,3 +207,14 @@ def test_random_baseline_and_its_errors(corpus, tmp_path, capsys):
     with pytest.raises(SystemExit):
         ssl_prune_export.main(["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "x")])
     assert "config.yaml: missing" in capsys.readouterr().err
+
+
+def test_long_epochs_leave_means():
+    rows = [{"update": n, "loss": float(n)} for n in range(7)]
+    assert thinned(rows, most=7) == rows
+    assert thinned(rows, most=3) == [
+        {"update": 0, "loss": 1.0},
+        {"update": 3, "loss": 4.0},
+        {"update": 6, "loss": 6.0},
+    ]
+    assert thinned([], most=3) == []

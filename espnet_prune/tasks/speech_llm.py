@@ -1,0 +1,231 @@
+"""ESPnet tasks of the compact speech LLM: `SpeechLlmCtcTask`, then `SpeechLlmLoraTask`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import numpy as np
+import torch
+from espnet2.tasks.abs_task import AbsTask
+from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.train.trainer import Trainer
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import str_or_none
+
+from espnet_prune.speech_llm.compact import (
+    AudioAdapter,
+    CompactConfig,
+    lora_parameters,
+    with_lora,
+)
+from espnet_prune.structure import load_encoder
+from espnet_prune.tasks.speech_llm_model import AdapterCtcModel, SpeechLoraModel
+from espnet_prune.tasks.trainer import atomic_torch_save, repair
+
+Data = dict[str, np.ndarray | str]
+
+
+class SpeechLlmTrainer(Trainer):
+    """ESPnet's trainer, with checkpoints that survive a kill."""
+
+    @classmethod
+    def run(cls, model, trainer_options, **kwargs) -> None:
+        with atomic_torch_save():
+            distributed = kwargs["distributed_option"]
+            if trainer_options.resume:
+                if not distributed.distributed or distributed.dist_rank == 0:
+                    repair(Path(trainer_options.output_dir))
+                if distributed.distributed:
+                    torch.distributed.barrier()
+            super().run(model=model, trainer_options=trainer_options, **kwargs)
+
+
+class TokenIds:
+    """A preprocessor of ESPnet: the texts of an utterance as token ids, as after a blank.
+
+    Args:
+        tokenizer: the language model's.
+        ends: names of the texts that get the token that ends an answer.
+    """
+
+    def __init__(self, tokenizer, ends: Collection[str] = ()):
+        self.tokenizer = tokenizer
+        self.ends = ends
+
+    def __call__(self, utt_id: str, data: Data) -> dict[str, np.ndarray]:
+        data = dict(data)
+        for name, text in data.items():
+            if isinstance(text, str):
+                ids = self.tokenizer(f" {text}", add_special_tokens=False).input_ids
+                if not text or not ids:
+                    raise ValueError(f"{utt_id}: '{name}' has no text")
+                if name in self.ends:
+                    ids = [*ids, self.tokenizer.eos_token_id]
+                data[name] = np.array(ids, dtype=np.int64)
+        return data
+
+
+def read_token_ids(path: str | Path) -> tuple[int, ...]:
+    """Ids of a file with one a line.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file; a line that is no number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        return tuple(int(line) for line in path.read_text().split())
+    except ValueError as error:
+        raise ValueError(f"{path}: has to have a token id a line: {error}") from None
+
+
+class _SpeechLlmTask(AbsTask):
+    """What both steps share."""
+
+    num_optimizers: int = 1
+    class_choices_list: list = []
+    trainer = SpeechLlmTrainer
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser):
+        group = parser.add_argument_group(description="Task related")
+        for name, what in (
+            ("encoder", "Directory of the frozen encoder that made the features"),
+            ("language_model", "Directory of the language model"),
+            ("token_ids", "File with the token ids that the adapter tells apart, one a line"),
+        ):
+            group.add_argument(f"--{name}", type=str_or_none, help=f"{what} (required)")
+        group.add_argument(
+            "--adapter_conf",
+            action=NestedDictAction,
+            default={},
+            help="width, blocks, kernel and dropout of AudioAdapter",
+        )
+        group.add_argument(
+            "--model_conf",
+            action=NestedDictAction,
+            default={},
+            help="noise: standard deviation of the noise on the adapter's input, in units of that "
+            "of the input itself",
+        )
+        return group
+
+    @classmethod
+    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
+        return CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False):
+        return ()
+
+    @classmethod
+    def _tokenizer(cls, args: argparse.Namespace):
+        from transformers import AutoTokenizer
+
+        cls._check(args)
+        return AutoTokenizer.from_pretrained(args.language_model)
+
+    @classmethod
+    def _check(cls, args: argparse.Namespace):
+        for name in ("encoder", "language_model", "token_ids"):
+            if not getattr(args, name):
+                raise ValueError(f"{name}: is required")
+        if not Path(args.language_model).is_dir():
+            raise FileNotFoundError(f"{args.language_model}: no such directory")
+
+    @classmethod
+    def _adapter(cls, args: argparse.Namespace) -> AudioAdapter:
+        """A new adapter between the encoder and the language model."""
+        from transformers import AutoConfig
+
+        cls._check(args)
+        inputs = load_encoder(args.encoder).hidden_size
+        outputs = AutoConfig.from_pretrained(args.language_model).hidden_size
+        try:
+            return AudioAdapter(
+                inputs, outputs, read_token_ids(args.token_ids), **args.adapter_conf
+            )
+        except TypeError as error:
+            raise ValueError(f"adapter_conf: {error}") from None
+
+    @classmethod
+    def _noise(cls, args: argparse.Namespace) -> float:
+        """The one key of `model_conf` that is ours."""
+        conf = dict(args.model_conf)
+        conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
+        noise = conf.pop("noise", 0.0)
+        if conf:
+            raise ValueError(f"model_conf: unknown key '{next(iter(conf))}', choose from noise")
+        return noise
+
+
+class SpeechLlmCtcTask(_SpeechLlmTask):
+    """First step: CTC training of the adapter."""
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False):
+        return ("feats", "words")
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
+        return TokenIds(cls._tokenizer(args))
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> AdapterCtcModel:
+        return AdapterCtcModel(cls._adapter(args), cls._tokenizer(args), cls._noise(args))
+
+
+class SpeechLlmLoraTask(_SpeechLlmTask):
+    """Second step: LoRA training of the language model on what the adapter gives; `init_param`
+    takes the first step's adapter."""
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser):
+        group = super().add_task_arguments(parser)
+        group.add_argument("--lora_rank", type=int, default=16, help="Rank of LoRA's matrices")
+        group.add_argument("--lora_alpha", type=float, default=32.0, help="Scale times rank")
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False):
+        return ("feats", "prompt", "answer")
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
+        return TokenIds(cls._tokenizer(args), ends=("answer",))
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> SpeechLoraModel:
+        from espnet_prune.speech_llm.compact import load_language_model
+
+        adapter = cls._adapter(args)
+        lm, tokenizer = load_language_model(args.language_model)
+        lm = with_lora(lm, compact_config(args, adapter))
+        for parameter in lora_parameters(lm).values():
+            parameter.requires_grad_(True)
+        return SpeechLoraModel(adapter, lm, tokenizer, cls._noise(args))
+
+
+def compact_config(
+    args: argparse.Namespace,
+    adapter: AudioAdapter,
+    encoder: str | None = None,
+    language_model: str | None = None,
+) -> CompactConfig:
+    """The configuration of the speech LLM that a training of `SpeechLlmLoraTask` makes.
+
+    Args:
+        encoder, language_model: names of the frozen parts, instead of the training's directories.
+    """
+    return CompactConfig(
+        encoder=encoder or args.encoder,
+        language_model=language_model or args.language_model,
+        token_ids=tuple(adapter.token_ids.tolist()),
+        width=adapter.input.out_features,
+        blocks=len(adapter.convolutions),
+        kernel=adapter.convolutions[0].kernel_size[0] if len(adapter.convolutions) else 1,
+        lora_rank=args.lora_rank,
+        lora_alpha=args.lora_alpha,
+    )

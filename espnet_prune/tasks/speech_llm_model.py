@@ -1,0 +1,183 @@
+"""The ESPnet models of the two steps that make a compact speech LLM.
+
+Both read what the frozen encoder gave (`espnet_prune.bin.speech_llm_features`), so no audio and no
+encoder are needed in training.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_prune.scoring.error_rate import count_errors
+from espnet_prune.scoring.normalize import normalize_text
+from espnet_prune.speech_llm.compact import BEFORE, AudioAdapter, lora_parameters
+
+
+def noisy(frames: Tensor, lengths: Tensor, noise: float) -> Tensor:
+    """Frames (B, T, D) with Gaussian noise of `noise` times their own standard deviation."""
+    if not noise:
+        return frames
+    inside = torch.arange(frames.shape[1], device=frames.device)[None] < lengths[:, None]
+    return frames + noise * frames[inside].std() * torch.randn_like(frames)
+
+
+class AdapterCtcModel(AbsESPnetModel):
+    """First step: the adapter learns to hear, by CTC over the language model's token ids.
+
+    Args:
+        adapter: to be trained.
+        tokenizer: the language model's, for the word error rate in validation.
+        noise: in training, see `noisy`.
+    """
+
+    def __init__(self, adapter: AudioAdapter, tokenizer, noise: float = 0.0):
+        super().__init__()
+        self.adapter = adapter
+        self.tokenizer = tokenizer
+        self.noise = noise
+        classes = torch.full((len(tokenizer),), -1)
+        classes[adapter.token_ids] = torch.arange(1, len(adapter.token_ids) + 1)
+        #: class of a token id, -1 for those that the adapter does not know
+        self.register_buffer("classes", classes, persistent=False)
+
+    def forward(
+        self,
+        feats: Tensor,
+        feats_lengths: Tensor,
+        words: Tensor,
+        words_lengths: Tensor,
+        **kwargs,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """CTC loss per token; in validation the word error rate of the best paths (`wer`), too.
+
+        Args:
+            feats: (B, T, D) encoder frames.
+            words: (B, L) token ids; those that the adapter does not know are left out of the
+                loss, but not of the word error rate.
+        """
+        if self.training:
+            feats = noisy(feats, feats_lengths, self.noise)
+        logits = self.adapter(feats, feats_lengths)
+        rows = [ids[:n] for ids, n in zip(words, words_lengths.tolist(), strict=True)]
+        targets = [self.classes[ids] for ids in rows]
+        targets = [row[row > 0] for row in targets]
+        number = sum(len(row) for row in targets)
+        loss = F.ctc_loss(
+            logits.float().log_softmax(-1).transpose(0, 1),
+            torch.cat(targets),
+            feats_lengths,
+            torch.tensor([len(row) for row in targets], device=feats.device),
+            reduction="sum",
+            zero_infinity=True,  # more tokens than frames
+        ) / max(number, 1)
+        stats = {"loss": loss.detach()}
+        weight = float(number)
+        if not self.training:
+            texts = ([ids.tolist() for ids in rows], self.adapter.greedy(logits, feats_lengths))
+            said, heard = ([normalize_text(self.tokenizer.decode(r)) for r in t] for t in texts)
+            counts = count_errors(said, heard)
+            weight = float(counts.reference_length.sum())  # the mean over batches is that over words
+            stats["wer"] = torch.tensor(counts.errors.sum() / weight)
+        return force_gatherable((loss, stats, torch.tensor(weight)), loss.device)
+
+    def collect_feats(self, **batch) -> dict[str, Tensor]:
+        """The features have no statistics to collect."""
+        return {}
+
+
+class SpeechLoraModel(AbsESPnetModel):
+    """Second step: the language model learns to read audio tokens, by LoRA.
+
+        -(1 / L) sum_l log p(a_l | "Passage:", S_1 ... S_T, prompt, a_1 ... a_{l-1})
+
+    over the L tokens of the answer: a transcript or the answer to a question. The adapter is
+    frozen but for e_blank. The language model is not a submodule, so that checkpoints hold the
+    adapter and the LoRA weights only.
+
+    Args:
+        adapter: trained by the first step.
+        lm: a `peft` model, see `espnet_prune.speech_llm.compact.with_lora`.
+        tokenizer: its tokenizer.
+        noise: on the adapter's input in training, see `noisy`.
+    """
+
+    def __init__(self, adapter: AudioAdapter, lm, tokenizer, noise: float = 0.0):
+        super().__init__()
+        self.adapter = adapter.requires_grad_(False)
+        self.adapter.blank.requires_grad_(True)
+        self._lm = (lm,)  # a tuple hides it from torch
+        named = lora_parameters(lm)
+        self.lora_names = list(named)
+        self.lora = nn.ParameterList(named.values())
+        self.noise = noise
+        before = tokenizer(BEFORE, add_special_tokens=False).input_ids
+        self.register_buffer("before", torch.tensor(before), persistent=False)
+
+    def lora_weights(self) -> dict[str, Tensor]:
+        """The LoRA weights by name, as `save_compact` takes them."""
+        return dict(zip(self.lora_names, self.lora, strict=True))
+
+    def train(self, mode: bool = True):
+        """As ever, but the frozen adapter stays in evaluation mode."""
+        super().train(mode)
+        self.adapter.eval()
+        return self
+
+    def forward(
+        self,
+        feats: Tensor,
+        feats_lengths: Tensor,
+        prompt: Tensor,
+        prompt_lengths: Tensor,
+        answer: Tensor,
+        answer_lengths: Tensor,
+        **kwargs,
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss, and the share of the answers' tokens that are the likeliest (`acc`).
+
+        Args:
+            feats: (B, T, D) encoder frames.
+            prompt: (B, P) token ids between audio and answer.
+            answer: (B, L) token ids, the last one that which ends an answer.
+        """
+        lm = self._lm[0].get_base_model()
+        if lm.device != feats.device:
+            lm.to(feats.device)
+        if self.training:
+            feats = noisy(feats, feats_lengths, self.noise)
+        embedding = lm.get_input_embeddings()
+        audio = self.adapter.embed(self.adapter(feats, feats_lengths), embedding.weight)
+        sizes = zip(
+            feats_lengths.tolist(), prompt_lengths.tolist(), answer_lengths.tolist(), strict=True
+        )
+        rows, starts = [], []
+        for b, (t, p, n) in enumerate(sizes):
+            parts = embedding(self.before), audio[b, :t], embedding(prompt[b, :p])
+            starts.append(sum(map(len, parts)))
+            rows.append(torch.cat([*parts, embedding(answer[b, : n - 1])]))
+        mask = pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True)
+        out = lm.base_model(
+            inputs_embeds=pad_sequence(rows, batch_first=True),
+            attention_mask=mask.long(),
+            use_cache=False,
+        )
+        said = [ids[:n] for ids, n in zip(answer, answer_lengths.tolist(), strict=True)]
+        # The vocabulary is large: logits of the answers' places only
+        hidden = [
+            row[start - 1 : start - 1 + len(ids)]
+            for row, start, ids in zip(out.last_hidden_state, starts, said, strict=True)
+        ]
+        logits, ids = lm.get_output_embeddings()(torch.cat(hidden)), torch.cat(said)
+        loss = F.cross_entropy(logits.float(), ids)
+        acc = (logits.argmax(-1) == ids).float().mean()
+        stats = {"loss": loss.detach(), "acc": acc}
+        return force_gatherable((loss, stats, torch.tensor(float(len(ids)))), loss.device)
+
+    def collect_feats(self, **batch) -> dict[str, Tensor]:
+        """The features have no statistics to collect."""
+        return {}

@@ -1,0 +1,56 @@
+"""Two processes under DistributedDataParallel (gloo, CPU) are one process with the joined batch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from espnet_prune.structure import load_encoder
+from test.espnet_prune.tiny import saved
+
+WORKER = Path(__file__).with_name("distributed_worker.py")
+# Group-norm layouts normalise over the padding of a batch, so there the batch matters.
+LAYOUTS = ("whisper", "wavlm-large", "hubert-large")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Directory with the states of one process and of two, a folder for each layout."""
+    work = tmp_path_factory.mktemp("distributed")
+    teachers = [str(saved(layout, work / layout)) for layout in LAYOUTS]
+    for world_size in (1, 2):
+        processes = [
+            subprocess.Popen(
+                [sys.executable, str(WORKER), str(rank), str(world_size), str(work), *teachers],
+                cwd=work,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(world_size)
+        ]
+        for process in processes:
+            printed, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, printed[-3000:]
+    return work
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_two_processes_are_one_with_the_joined_batch(trained, layout):
+    folder = trained / str(LAYOUTS.index(layout))
+    one, first, second = (
+        torch.load(folder / f"{name}.pth", weights_only=True)
+        for name in ("rank0of1", "rank0of2", "rank1of2")
+    )
+    dense = load_encoder(trained / layout).state_dict()
+    moved = 0.0
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name]), name
+        assert (first[name] - value).abs().max() <= 1e-5, name
+        before = dense.get(name.removeprefix("student.encoder."))
+        if before is not None:
+            moved = max(moved, float((value - before).abs().max()))
+    assert moved > 1e-2  # it did train
+    assert int(one["updates"]) == 20 and one["lagrangian.lambda1"].abs() > 0.1

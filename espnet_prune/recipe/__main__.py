@@ -109,6 +109,25 @@ def _voice_prompts(args: argparse.Namespace) -> None:
         print(f"{args.out_dir}/{name}: {number} utterances")
 
 
+def _librispeech(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.librispeech import prepare
+
+    for name, number in prepare(args.corpus, args.out_dir, args.train_hours).items():
+        print(f"{args.out_dir}/{name}: {number} utterances")
+
+
+def _model_name(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.training_config import model_name
+
+    print(model_name(args.teacher))
+
+
+def _spread_updates(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.training_config import write_spread
+
+    write_spread(args.source, args.target, args.gpus, args.accum_grad)
+
+
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m espnet_prune.recipe",
@@ -202,6 +221,27 @@ def get_parser() -> argparse.ArgumentParser:
         help=".wav, .flac, .ogg and .mp3 files below it are taken instead of the prompts; "
         "x.txt beside x.wav is its English transcript",
     )
+
+    command = add("librispeech", _librispeech, "prepare data directories from LibriSpeech")
+    command.add_argument("corpus", help="directory that holds LibriSpeech/dev-clean and so on")
+    command.add_argument(
+        "out_dir", help="gets dev, train_960 (for 960 hours) and a directory for each subset"
+    )
+    command.add_argument(
+        "--train_hours", type=int, choices=(960, 100), default=960, help="training subsets wanted"
+    )
+
+    command = add("model_name", _model_name, "print the name that a teacher's config has")
+    command.add_argument("teacher", help="hub name or directory")
+
+    command = add("spread_updates", _spread_updates, "write a config for several GPUs")
+    command.add_argument("source", help="config for one GPU")
+    command.add_argument("target", help="config to write, with the same audio in an update")
+    command.add_argument("--gpus", type=int, default=1, help="number of GPUs on all nodes")
+    command.add_argument(
+        "--accum_grad", type=int, help="forward passes of an update, instead of as many as are due"
+    )
+
     # Only for the list of commands: Kaldi's interface is not argparse's, see main.
     commands.add_parser("jobs", help="run commands as jobs, as run.pl and slurm.pl do")
     return parser

@@ -1,0 +1,161 @@
+"""The recipe from its first stage to its last, on a stand-in of LibriSpeech and a tiny WavLM."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import WavLMConfig, WavLMModel
+
+from espnet_prune.recipe.training_config import MODELS
+from espnet_prune.structure import load_encoder
+from test.espnet_prune.stand_in import librispeech
+from test.espnet_prune.tiny import saved
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "ssl_prune1"
+CONFIGS = sorted((RECIPE / "conf").glob("*.yaml"))
+
+
+def run(*options: str, expect: int = 0, **environment: str) -> str:
+    """The recipe in its own directory, as a user runs it; returns what it printed."""
+    done = subprocess.run(
+        ["./run.sh", *options],
+        cwd=RECIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
+    )
+    assert done.returncode == expect, done.stdout[-5000:]
+    return done.stdout
+
+
+def rows(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.recipe
+@pytest.mark.timeout(1500)
+def test_all_stages(tmp_path):
+    corpus = librispeech(tmp_path / "corpus")
+    teacher = saved("wavlm-base", tmp_path / "tiny")
+    options = ["--debug", "true", "--teacher", str(teacher), "--target", "0.5"]
+    options += ["--expdir", str(tmp_path / "exp"), "--dumpdir", str(tmp_path / "dump")]
+    printed = run(*options, LIBRISPEECH=str(corpus))
+    assert "train-other-500: has 4 utterances instead of the published 148688" in printed
+    for stage in range(1, 13):
+        assert f"Stage {stage}: " in printed
+
+    exp = tmp_path / "exp" / "ssl_prune_prune_debug_960h_l0_0.5"
+    results = (exp / "RESULTS.md").read_text()
+    for name in ("test_clean", "test_other"):
+        assert f"CTC ASR on the frozen encoder, {name} (4 utterances)" in results
+    assert "Whisper" not in results
+    summary = json.loads((exp / "slim" / "summary.json").read_text())
+    assert summary["exact"] == pytest.approx(0.5, abs=0.02)
+    pruned = load_encoder(exp / "pruned")
+    assert pruned.family == "wavlm"
+    assert sum(p.numel() for p in pruned.parameters()) == summary["parameters"]
+
+    # Two forward passes make an update
+    for phase in ("prune", "distill"):
+        updates = [row["update"] for row in rows(exp / phase / "updates.jsonl")]
+        assert updates == [0, 0, 1, 1, 2, 2, 3, 3]
+        assert [row["update"] for row in rows(exp / phase / "valid.jsonl")] == [2, 4]
+        config = yaml.safe_load((exp / phase / "config.yaml").read_text())
+        assert config["crop_seconds"] == 1.5 and config["use_amp"]
+        assert config["train_data_path_and_name_and_type"][0][0].endswith("raw/train_960/wav.scp")
+    asr = yaml.safe_load(next(exp.glob("asr_*/config.yaml")).read_text())
+    assert asr["frontend_conf"]["model"] == str(exp / "pruned")
+    data = {Path(path).parent.name for path, *_ in asr["train_data_path_and_name_and_type"]}
+    assert data == {"train_clean_100"}
+
+
+@pytest.mark.recipe
+def test_wrong_options(tmp_path):
+    assert "--train_hours is '5', choose 960 or 100" in run("--train_hours", "5", expect=2)
+    assert "--debug takes true or false, not 'x'" in run("--debug", "x", expect=2)
+    assert "option --teacher wants a value" in run("--teacher", expect=2)
+    assert "no config for this hub name" in run("--teacher", "some/model", expect=1)
+    shown = run("--help")
+    assert "--train_hours [960]" in shown and "--num_nodes [1]" in shown
+    options = ["--expdir", str(tmp_path), "--stop_stage", "1"]
+    assert "Fill the value of 'LIBRISPEECH' of db.sh" in run(*options, expect=1, LIBRISPEECH="")
+    assert "error: unknown option --bogus" in run(*options, "--bogus", "1", expect=2)
+    options += ["--train_hours", "100", "--ngpu", "4", "--num_nodes", "2"]
+    run(*options, expect=1, LIBRISPEECH="")
+    spread = yaml.safe_load((tmp_path / "conf" / "prune_wavlm_base_plus_100h.yaml").read_text())
+    assert (spread["accum_grad"], spread["batch_bins"]) == (1, 640 * 16000)
+
+
+@pytest.mark.recipe
+def test_a_config_for_each_model():
+    names = {path.stem for path in CONFIGS}
+    assert {f"prune_{model}" for model in MODELS.values()} <= names
+    for path in CONFIGS:
+        config = yaml.safe_load(path.read_text())
+        if path.stem.startswith(("prune", "distill")):  # the schedule ends with the training
+            updates = config["max_epoch"] * config["num_iters_per_epoch"] / config["accum_grad"]
+            assert updates == config["scheduler_conf"]["max_steps"], path.stem
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Narrow models with as many layers as Base and Large, and the tiny one."""
+    folder = tmp_path_factory.mktemp("teachers")
+    directories = {"debug": saved("wavlm-base", folder / "debug")}
+    for size, layers in (("base", 12), ("large", 24)):
+        config = WavLMConfig(
+            hidden_size=16,
+            num_hidden_layers=layers,
+            num_attention_heads=2,
+            intermediate_size=8,
+            conv_dim=(8,) * 7,
+            num_conv_pos_embeddings=4,
+            num_conv_pos_embedding_groups=2,
+        )
+        directories[size] = folder / size
+        WavLMModel(config).save_pretrained(directories[size])
+    return directories
+
+
+def size_of(config: Path) -> str:
+    return next(size for size in ("debug", "large", "base") if size in config.stem)
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(
+    "config",
+    [c for c in CONFIGS if c.stem[0] in "pd" and "ctc" not in c.stem],
+    ids=lambda c: c.stem,
+)
+def test_configs_of_pruning_are_valid(config, teachers, tmp_path):
+    """ESPnet's dry run builds model, optimiser and scheduler from the YAML and stops."""
+    from espnet_prune.tasks.ssl_prune import SSLPruneTask
+
+    args = ["--config", str(config), "--teacher", str(teachers[size_of(config)])]
+    args += ["--dry_run", "true", "--iterator_type", "none", "--output_dir", str(tmp_path)]
+    SSLPruneTask.main(cmd=args)
+    assert (tmp_path / "config.yaml").is_file()
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(
+    "config", sorted((RECIPE / "conf").glob("train_asr*.yaml")), ids=lambda c: c.stem
+)
+def test_configs_of_asr_are_valid(config, teachers, tmp_path):
+    from espnet2.tasks.asr import ASRTask
+
+    from espnet_prune.registry import register
+
+    register()
+    width = {"debug": 24}.get(size_of(config), 16)  # the teachers here are narrower
+    (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\nA\n<sos/eos>\n")
+    args = ["--config", str(config), "--token_list", str(tmp_path / "tokens.txt")]
+    args += ["--frontend_conf", f"model={teachers[size_of(config)]}", "--token_type", "char"]
+    args += ["--preencoder_conf", f"input_size={width}", "--dry_run", "true"]
+    args += ["--iterator_type", "none", "--output_dir", str(tmp_path)]
+    ASRTask.main(cmd=args)
+    assert (tmp_path / "config.yaml").is_file()

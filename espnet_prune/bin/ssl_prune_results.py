@@ -16,6 +16,7 @@ from espnet_prune.bin import cli
 from espnet_prune.bin.score_text import table
 from espnet_prune.recipe.data_dir import write_text
 from espnet_prune.recipe.environment import environment_report
+from espnet_prune.recipe.plots import plot_gates
 from espnet_prune.structure import SpeechEncoder, load_encoder
 from espnet_prune.structure.measure import time_in_turns
 
@@ -121,6 +122,8 @@ def run(args: argparse.Namespace) -> None:
     parts += ["## What is left of each layer", "", "![kept sizes](pruned/kept.png)", ""]
     if (args.exp / "prune" / "images" / "course.png").is_file():
         parts += ["## Course of pruning", "", "![course](prune/images/course.png)", ""]
+        plot_gates(args.exp / "gates.png")
+        parts += ["## A gate", "", "![z and s_bar](gates.png)", ""]
     parts.append(environment_report())
     text = "\n".join(parts)
     write_text(args.exp / "RESULTS.md", text)

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
+import torch
 from torch import Tensor
 
 from espnet_prune.backbones import KINDS
+from espnet_prune.gates.hard_concrete import GAMMA, ZETA, hard_concrete, stretched_concrete
 from espnet_prune.structure import Plan
 
 matplotlib.use("Agg")
@@ -94,6 +96,39 @@ def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         for name, rows in runs.items():
             axis.plot([r["update"] for r in rows], [r[key] for r in rows], label=name, lw=1)
         axis.set(xlabel="updates", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def plot_gates(path: Path, samples: int = 500, seed: int = 0) -> None:
+    """z and s_bar of a gate: their distributions, and their means against log alpha.
+
+    Figure 1 of arXiv 2306.01385. Shaded is where the mean of s_bar is outside (0, 1): there most
+    draws are clamped, and without the straight-through estimator z has no gradient.
+
+    Args:
+        samples: draws that the means are taken over.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5))
+    bins = torch.linspace(GAMMA, ZETA, 61)
+    u = torch.rand(100 * samples, generator=generator).clamp(1e-6, 1 - 1e-6)
+    s_bar = stretched_concrete(torch.zeros(()), u)
+    for values, name in ((s_bar, "s_bar"), (hard_concrete(torch.zeros(()), u), "z")):
+        left.hist(values.numpy(), bins.numpy(), density=True, alpha=0.5, label=name)
+    left.set(xlabel="value at log alpha = 0", ylabel="density", yscale="log")
+
+    log_alpha = torch.linspace(-4, 4, 161)
+    # The same draws for all values of log alpha, so that the curves are smooth
+    u = torch.rand(samples, 1, generator=generator).clamp(1e-6, 1 - 1e-6)
+    means = stretched_concrete(log_alpha, u).mean(0)
+    right.plot(log_alpha, means, label="s_bar")
+    right.plot(log_alpha, hard_concrete(log_alpha, u).mean(0), label="z")
+    clamped = ((means <= 0) | (means >= 1)).numpy()
+    right.fill_between(log_alpha, GAMMA, ZETA, where=clamped, alpha=0.2, color="grey")
+    right.set(xlabel="log alpha", ylabel=f"mean of {samples} samples")
+    for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     _save(figure, path)

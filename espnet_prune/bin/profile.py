@@ -17,7 +17,7 @@ from espnet_prune.bin.score_text import table
 from espnet_prune.recipe.data_dir import write_text
 from espnet_prune.recipe.environment import environment_report
 from espnet_prune.structure import SpeechEncoder, load_encoder
-from espnet_prune.structure.measure import counted_macs, peak_memory, time_in_turns
+from espnet_prune.structure.measure import counted_macs, peak_memory, time_encoders
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -31,7 +31,7 @@ def profile(
         encoders: name -> encoder, in eval mode on its device.
     """
     memory = [peak_memory(encoder, seconds, batch) for encoder in encoders.values()]
-    timings = time_in_turns(list(encoders.values()), seconds, repeats, batch)
+    timings = time_encoders(list(encoders.values()), seconds, repeats, batch)
     found = {}
     for (name, encoder), bytes_, timing in zip(encoders.items(), memory, timings, strict=True):
         plan = encoder.plan(seconds)

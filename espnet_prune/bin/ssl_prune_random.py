@@ -7,6 +7,7 @@ heads, attention and feed-forward sub-layers are not (that would only weaken the
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ import yaml
 from espnet_prune.bin import cli
 from espnet_prune.bin.ssl_prune_export import write
 from espnet_prune.distill import PruningConf
-from espnet_prune.structure import GatedEncoder, load_encoder, slim
+from espnet_prune.structure import GatedEncoder, SpeechEncoder, load_encoder, slim
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -23,7 +24,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
     parser.add_argument("--target", type=float, required=True, help="sparsity in [0, 1)")
     parser.add_argument(
-        "--config", type=Path, help="config of prune-and-distil, for the `cost` in its pruning_conf"
+        "--config", type=Path, help="config of prune-and-distil, for `cost` and `protected` in it"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
@@ -34,16 +35,28 @@ def run(args: argparse.Namespace) -> None:
     if not 0.0 <= args.target < 1.0:
         raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
     conf = yaml.safe_load(args.config.read_text()) if args.config else {}
-    cost = PruningConf(**conf.get("pruning_conf") or {}).cost
+    pruning = PruningConf(**conf.get("pruning_conf") or {})
     encoder = load_encoder(args.teacher)
-    gated = GatedEncoder(encoder, protected=("mha", "ffn", "head"), cost=cost)
-    generator = torch.Generator().manual_seed(args.seed)
+    small, exact = prune_at_random(encoder, args.target, pruning.cost, pruning.protected, args.seed)
+    summary = {"target": args.target, "cost": pruning.cost, "exact": exact}
+    write(small, summary, args.output_dir)
+
+
+def prune_at_random(
+    encoder: SpeechEncoder,
+    target: float,
+    cost: str = "parameters",
+    protected: Iterable[str] = (),
+    seed: int = 0,
+) -> tuple[SpeechEncoder, float]:
+    """A slimmed copy with about the same share of every layer left, and its exact sparsity."""
+    gated = GatedEncoder(encoder, protected=(*protected, "mha", "ffn", "head"), cost=cost)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for alpha in gated.log_alphas().values():
             alpha.copy_(torch.rand(len(alpha), generator=generator))
-    masks = gated.hard_masks(args.target)
-    summary = {"target": args.target, "cost": cost, "exact": gated.exact_sparsity(masks)}
-    write(slim(encoder, masks), summary, args.output_dir)
+    masks = gated.hard_masks(target)
+    return slim(encoder, masks), gated.exact_sparsity(masks)
 
 
 def main(cmd=None) -> None:

@@ -18,7 +18,7 @@ from espnet_prune.recipe.data_dir import write_text
 from espnet_prune.recipe.environment import environment_report
 from espnet_prune.recipe.plots import plot_gates
 from espnet_prune.structure import SpeechEncoder, load_encoder
-from espnet_prune.structure.measure import time_in_turns
+from espnet_prune.structure.measure import time_encoders
 
 
 def size_rows(dense: SpeechEncoder, pruned: SpeechEncoder, seconds: float, repeats: int):
@@ -27,7 +27,7 @@ def size_rows(dense: SpeechEncoder, pruned: SpeechEncoder, seconds: float, repea
     for name, encoder in (("dense", dense), ("pruned", pruned)):
         plan = encoder.plan(seconds)
         numbers[name] = [float(plan.parameters()), float(plan.macs())]
-    timings = time_in_turns([dense, pruned], seconds, repeats)
+    timings = time_encoders([dense, pruned], seconds, repeats)
     for name, timing in zip(numbers, timings, strict=True):
         numbers[name] += [timing.percentile(q) / seconds for q in (50, 0, 100)]
     rows = [["", "parameters (M)", "G MACs / s of audio", "real-time factor (least to greatest)"]]

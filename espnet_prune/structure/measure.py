@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from espnet_prune.structure.encoder import SpeechEncoder
 WARM_UP = 2
 
 
-def noise(encoder: SpeechEncoder, seconds: float, batch: int) -> tuple[Tensor, Tensor]:
-    """(B, T) quiet noise on the encoder's device, and its (B,) lengths."""
-    samples = int(seconds * encoder.sampling_rate)
+def noise(seconds: float, batch: int, device, dtype) -> tuple[Tensor, Tensor]:
+    """(B, T) quiet noise at 16 kHz, and its (B,) lengths."""
+    samples = int(seconds * SpeechEncoder.sampling_rate)
     speech = torch.randn(batch, samples, generator=torch.Generator().manual_seed(0)) * 0.1
-    return speech.to(encoder.device, encoder.dtype), torch.full((batch,), samples)
+    return speech.to(device, dtype), torch.full((batch,), samples)
 
 
 @torch.inference_mode()
@@ -36,7 +37,7 @@ def counted_macs(encoder: SpeechEncoder, seconds: float) -> dict[str, float]:
     Returns: module's name, as in `named_modules` -> MACs, each with those of its children; ""
         for the whole model.
     """
-    speech, lengths = noise(encoder, seconds, 1)
+    speech, lengths = noise(seconds, 1, encoder.device, encoder.dtype)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encoder(speech, lengths, full_window=False)
     top = type(encoder).__name__
@@ -73,20 +74,38 @@ class Timing:
 
 @torch.inference_mode()
 def time_in_turns(
-    encoders: Sequence[SpeechEncoder], seconds: float, repeats: int, batch: int = 1
+    models: Sequence[Callable[[Tensor, Tensor], object]],
+    seconds: float,
+    repeats: int,
+    batch: int = 1,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
 ) -> list[Timing]:
-    """Time encoders side by side: they take turns, so that what disturbs the machine is shared."""
-    inputs = [noise(encoder, seconds, batch) for encoder in encoders]
-    times: list[list[float]] = [[] for _ in encoders]
+    """Time models side by side: they take turns, so that what disturbs the machine is shared.
+
+    Args:
+        models: called with (B, T) quiet noise and its (B,) lengths.
+    """
+    speech, lengths = noise(seconds, batch, device, dtype)
+    times: list[list[float]] = [[] for _ in models]
     for turn in range(repeats + WARM_UP):
-        for encoder, (speech, lengths), measured in zip(encoders, inputs, times, strict=True):
-            _synchronize(encoder)
+        for model, measured in zip(models, times, strict=True):
+            _synchronize(speech)
             start = time.perf_counter()
-            encoder(speech, lengths, full_window=False)
-            _synchronize(encoder)
+            model(speech, lengths)
+            _synchronize(speech)
             if turn >= WARM_UP:
                 measured.append(time.perf_counter() - start)
     return [Timing(np.array(measured), seconds * batch) for measured in times]
+
+
+def time_encoders(
+    encoders: Sequence[SpeechEncoder], seconds: float, repeats: int, batch: int = 1
+) -> list[Timing]:
+    """`time_in_turns` of encoders that are on one device and of one type."""
+    calls = [functools.partial(encoder, full_window=False) for encoder in encoders]
+    first = encoders[0]
+    return time_in_turns(calls, seconds, repeats, batch, first.device, first.dtype)
 
 
 @torch.inference_mode()
@@ -96,7 +115,7 @@ def peak_memory(encoder: SpeechEncoder, seconds: float, batch: int = 1) -> int |
     On a GPU of the allocator; on Linux of the process, where it is a lower bound when memory that
     the process holds free already is used again. None where neither can be told.
     """
-    speech, lengths = noise(encoder, seconds, batch)
+    speech, lengths = noise(seconds, batch, encoder.device, encoder.dtype)
     if encoder.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(encoder.device)
         before = torch.cuda.memory_allocated(encoder.device)
@@ -118,6 +137,6 @@ def _status(field: str) -> int:
     raise OSError(f"/proc/self/status has no {field}")
 
 
-def _synchronize(encoder: SpeechEncoder) -> None:
-    if encoder.device.type == "cuda":
-        torch.cuda.synchronize(encoder.device)
+def _synchronize(tensor: Tensor) -> None:
+    if tensor.device.type == "cuda":
+        torch.cuda.synchronize(tensor.device)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from espnet_prune.structure import GatedEncoder, load_encoder, slim
-from espnet_prune.structure.measure import Timing, counted_macs, peak_memory, time_in_turns
+from espnet_prune.structure.measure import Timing, counted_macs, peak_memory, time_encoders
 from test.espnet_prune.tiny import random_masks, saved
 
 
@@ -44,7 +44,7 @@ def test_timings_take_turns_and_know_their_audio(tmp_path, monkeypatch):
         monkeypatch.setattr(
             model, "forward", lambda *a, f=forward, n=name, **k: order.append(n) or f(*a, **k)
         )
-    timings = time_in_turns([encoder, pruned], 0.5, 3, batch=2)
+    timings = time_encoders([encoder, pruned], 0.5, 3, batch=2)
     assert order == ["dense", "pruned"] * 5
     assert all(len(t.times) == 3 and (t.times > 0).all() and t.audio == 1.0 for t in timings)
 

@@ -1,0 +1,171 @@
+"""Speed of random models of true size: dense in every implementation, pruned in several layouts.
+
+Random weights take as long as trained ones. Pruned models have the same number of parameters in
+every layout, and about the same share of every layer left. All models take turns in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torchaudio
+from transformers import AutoConfig, AutoModel
+
+from espnet_prune.bin import cli
+from espnet_prune.bin.score_text import table
+from espnet_prune.bin.ssl_prune_random import prune_at_random
+from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.environment import environment_report
+from espnet_prune.structure import SpeechEncoder, SpeechEncoderConfig
+from espnet_prune.structure.measure import time_in_turns
+
+_LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+}
+#: name -> (type of the model in `transformers`, its sizes, maker of the same in torchaudio)
+ARCHITECTURES = {
+    "wavlm_base_plus": ("wavlm", {}, torchaudio.models.wavlm_base),
+    "wavlm_large": ("wavlm", _LARGE, torchaudio.models.wavlm_large),
+    "hubert_base": ("hubert", {}, torchaudio.models.hubert_base),
+    "hubert_large": ("hubert", _LARGE, torchaudio.models.hubert_large),
+    "wav2vec2_base": ("wav2vec2", {}, torchaudio.models.wav2vec2_base),
+    "wav2vec2_large": ("wav2vec2", _LARGE, torchaudio.models.wav2vec2_large_lv60k),
+}
+#: what stays whole in each layout
+LAYOUTS = {
+    "Transformer": ("cnn", "pos_conv"),
+    "Transformer and CNN": ("pos_conv",),
+    "all": (),
+}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def dense_models(
+    name: str, device: str, dtype: torch.dtype
+) -> dict[str, Callable[[torch.Tensor, torch.Tensor], object]]:
+    """Implementations of the dense model: ours, transformers' and torchaudio's."""
+    kind, sizes, other = ARCHITECTURES[name]
+    config = AutoConfig.for_model(kind, **sizes)
+    ours = SpeechEncoder(SpeechEncoderConfig(family=kind, base=config.to_dict()))
+    models: dict[str, torch.nn.Module] = {"dense, this package": ours}
+    for attention in ("eager", "sdpa"):
+        try:
+            model = AutoModel.from_config(config, attn_implementation=attention)
+        except ValueError:  # the family has no such attention
+            continue
+        models[f"dense, transformers {attention}"] = model
+    models["dense, torchaudio"] = other()
+    calls: dict[str, Callable] = {}
+    for label, model in models.items():
+        model.eval().to(device, dtype)
+        # The others are given no lengths: one utterance, or all of the same length
+        calls[label] = model if model is ours else partial(_without_lengths, model)
+    return calls
+
+
+def _without_lengths(model, speech, _lengths):
+    return model(speech)
+
+
+def run(args: argparse.Namespace) -> None:
+    if not 0.0 <= args.target < 1.0:
+        raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device is {args.device}, but there is no GPU that torch can use")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    dtype = DTYPES[args.dtype]
+    models = dense_models(args.architecture, args.device, dtype)
+    ours = models["dense, this package"]
+    sizes = dict.fromkeys(models, float(ours.plan(args.seconds).parameters()))
+    dense_macs = float(ours.plan(args.seconds).macs())
+    macs = dict.fromkeys(models, dense_macs)
+    for layout, protected in LAYOUTS.items():
+        label = f"pruned: {layout}"
+        small, exact = prune_at_random(ours, args.target, protected=protected)
+        if abs(exact - args.target) > 0.005:
+            print(f"{label}: left out, it cannot lose {args.target:.0%} (only {exact:.1%})")
+            continue
+        small.eval().to(args.device, dtype)
+        plan = small.plan(args.seconds)
+        models[label] = small
+        sizes[label], macs[label] = float(plan.parameters()), float(plan.macs())
+    timings = dict(
+        zip(
+            models,
+            time_in_turns(
+                list(models.values()), args.seconds, args.repeats, args.batch, args.device, dtype
+            ),
+            strict=True,
+        )
+    )
+    fastest = min(
+        (label for label in models if label.startswith("dense")),
+        key=lambda label: timings[label].percentile(50),
+    )
+    rows = [["model", "parameters (M)", "G MACs/s", "ms (median)", "p90", "speed", "MACs", "used"]]
+    found = {}
+    for label, timing in timings.items():
+        speed = timings[fastest].percentile(50) / timing.percentile(50)
+        fewer = dense_macs / macs[label]
+        found[label] = {
+            "parameters": sizes[label],
+            "macs_per_second": macs[label],
+            "seconds": timing.times.tolist(),
+            "speed": speed,
+        }
+        rows.append(
+            [
+                label,
+                f"{sizes[label] / 1e6:.2f}",
+                f"{macs[label] / 1e9:.3f}",
+                f"{1000 * timing.percentile(50):.1f}",
+                f"{1000 * timing.percentile(90):.1f}",
+                f"{speed:.2f}x",
+                f"{fewer:.2f}x",
+                f"{speed / fewer:.0%}",
+            ]
+        )
+    conditions = (
+        f"{args.architecture}, random weights, {args.seconds:g} s of audio, batch {args.batch}, "
+        f"{args.dtype}, {args.device}, {torch.get_num_threads()} threads, {args.repeats} passes of "
+        f"each model in turn. Speed and MACs against the fastest dense one ({fastest}); used: the "
+        "speed-up as a share of the ratio of MACs."
+    )
+    print(table(rows), f"\n{conditions}", sep="\n")
+    if args.output:
+        report = {"conditions": conditions, "environment": environment_report(), "models": found}
+        write_text(args.output, json.dumps(report, indent=2) + "\n")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="wavlm_base_plus")
+    parser.add_argument("--target", type=float, default=0.72, help="share of parameters to remove")
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
+    parser.add_argument("--batch", type=int, default=1, help="utterances at a time")
+    parser.add_argument("--repeats", type=int, default=10, help="timed passes of each model")
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when not given")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--output", type=Path, help="JSON file for all numbers")
+    return parser
+
+
+def main(cmd=None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Make the data directory of a set of SIR items: speak them, or take recordings of them.
+
+Items are JSONL files in SPIRAL's format. They are spoken by voices of Flite and eSpeak NG, each
+speaker of an item by another one, and the time of every sentence is kept; OUTPUT_DIR_windows gets
+windows of whole sentences, so that Whisper can check the speech. With --audio_dir ID.wav or ID.flac
+of every item is taken instead, and there are no times.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from espnet_prune.bin import cli
+from espnet_prune.recipe.voices import Voices
+from espnet_prune.sir.data import read_all_items, write_part, write_recorded_dir, write_windows
+from espnet_prune.sir.speech import write_data_dir
+
+logger = logging.getLogger(__name__)
+
+
+def run(args: argparse.Namespace) -> None:
+    items = read_all_items(args.items)
+    if args.first is not None:
+        if args.first < 1:
+            raise ValueError(f"--first is {args.first}; give 1 or more")
+        items = items[:: max(1, len(items) // args.first)][: args.first]  # of every kind
+    if args.part_of is not None:
+        write_part(args.part_of, args.output_dir, [item.id for item in items])
+        logger.info("%s: %d items of %s", args.output_dir, len(items), args.part_of)
+        return
+    if args.audio_dir is not None:
+        write_recorded_dir(items, args.audio_dir, args.output_dir, args.nj)
+        logger.info("%s: %d items", args.output_dir, len(items))
+        return
+    speak, voices = Voices(args.work), args.voices.split()
+    if voices:
+        speak("Good morning.", voices[0])  # fetches what is needed once, before there are workers
+    seconds = write_data_dir(items, speak, voices, args.output_dir, args.nj)
+    target = args.output_dir.with_name(args.output_dir.name + "_windows")
+    number = write_windows(args.output_dir, items, target)
+    logger.info(
+        "%s: %d items, %.1f minutes, %d windows", args.output_dir, len(items), seconds / 60, number
+    )
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--items", type=Path, nargs="+", required=True, metavar="JSONL", help="files of items")
+    add("--output_dir", type=Path, required=True, help="data directory to write")
+    add("--voices", default="slt awb rms kal", help="of Flite and eSpeak NG, with blanks between")
+    add("--work", type=Path, default=Path("downloads"), help="where Flite is unpacked")
+    add("--audio_dir", type=Path, help="recordings of the items")
+    add("--part_of", type=Path, help="data directory that has all of the items already")
+    add("--first", type=int, metavar="N", help="only N items, spread over the files")
+    add("--nj", type=int, default=1, help="number of worker processes")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

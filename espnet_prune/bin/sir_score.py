@@ -1,0 +1,293 @@
+"""Score the answers of sir_inference: tables, tests and plots over strategies and rates.
+
+Beside every accuracy stand what it has to be compared with: chance, always taking the most frequent
+letter, no audio, and the transcript in the place of audio. With the times of the key sentences
+(the data directory's file `sentences`) the evidence recall of every condition is given, too.
+Writes RESULTS.md, scores.json and images/ in OUTPUT_DIR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from espnet_prune.bin import cli
+from espnet_prune.bin.score_output import SCORES, metric, table
+from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.environment import environment_report
+from espnet_prune.scoring import Estimate, accuracy
+from espnet_prune.sir.answers import Answer, read_answers
+from espnet_prune.sir.conditions import (
+    FIRST_30_S,
+    NOTHING,
+    REFERENCES,
+    TRANSCRIPT,
+    WHOLE,
+    Condition,
+    strategy_order,
+)
+from espnet_prune.sir.items import LETTERS
+from espnet_prune.sir.plots import plot_rates, plot_strip
+from espnet_prune.sir.questions import Question, read_questions
+from espnet_prune.sir.scores import (
+    Comparison,
+    by_condition,
+    chance,
+    compare,
+    majority,
+    mean,
+    read_evidence,
+    recalls,
+    right,
+)
+
+#: items in the strip plot
+STRIPS = 3
+TITLES = {
+    WHOLE: "whole recording",
+    FIRST_30_S: "first 30 s",
+    TRANSCRIPT: "transcript instead of audio",
+    NOTHING: "no audio",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One condition: its answers, accuracy, evidence recall and comparisons."""
+
+    answers: list[Answer]
+    accuracy: Estimate
+    recall: Estimate | None
+    kept: float
+    against: dict[str, Comparison]
+
+    def to_json(self) -> dict:
+        found = {"accuracy": metric(self.accuracy.value, self.accuracy), "kept_tokens": self.kept}
+        if self.recall is not None:
+            found["evidence_recall"] = metric(self.recall.value, self.recall)
+        found["against"] = {name: dataclasses.asdict(c) for name, c in self.against.items()}
+        return found
+
+
+Results = dict[Condition, Result]
+
+
+def results(answers: list[Answer], spans: Mapping, frame_tokens: float) -> Results:
+    """Every condition, references first, then strategies and rates in order."""
+    grouped = by_condition(answers)
+    correct = {condition: right(rows) for condition, rows in grouped.items()}
+    found = {}
+    for condition in sorted(grouped, key=_order):
+        rows = grouped[condition]
+        against = {}
+        for name, other in rivals(condition).items():
+            if other in grouped and other != condition:
+                against[name] = compare(correct[condition], correct[other])
+        recall = recalls(rows, spans, frame_tokens)
+        found[condition] = Result(
+            rows,
+            accuracy([correct[condition]]),
+            None if recall is None else mean(recall),
+            float(np.mean([len(row.kept) for row in rows])),
+            against,
+        )
+    return found
+
+
+def _order(condition: Condition):
+    first = REFERENCES.index(condition) if condition in REFERENCES else len(REFERENCES)
+    return first, strategy_order(condition.strategy), condition.rate or 0.0, condition.keep or 0
+
+
+def rivals(condition: Condition) -> dict[str, Condition]:
+    """What a condition is compared with, by the name of a column."""
+    found = {"whole recording": WHOLE, "first 30 s": FIRST_30_S}
+    if condition not in REFERENCES:
+        same = dataclasses.replace(condition, strategy="speechprune")
+        found["speechprune, same rate"] = same
+    return found
+
+
+def percent(estimate: Estimate, sign: str = "") -> str:
+    value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+
+
+def bounds(found: Results, questions: list[Question]) -> tuple[list[list[str]], dict]:
+    """Rows and numbers of what every accuracy is to be held against."""
+    rows = [["", "accuracy % [95%]"]]
+    places = [answer.answer for answer in next(iter(found.values())).answers]
+    place, shuffled = majority(places)
+    letter, published = majority([question.answer for question in questions])
+    guess = chance(questions)
+    rows.append(["chance", f"{100 * guess:.1f}"])
+    rows.append([f"always {LETTERS[place]} (shuffled choices)", percent(shuffled)])
+    rows.append([f"always {LETTERS[letter]} (order of the file)", percent(published)])
+    for condition in (NOTHING, TRANSCRIPT, WHOLE, FIRST_30_S):
+        if condition in found:
+            rows.append([TITLES[condition], percent(found[condition].accuracy)])
+    numbers = {
+        "chance": guess,
+        "majority_letter": metric(shuffled.value, shuffled),
+        "majority_letter_of_the_file": metric(published.value, published),
+    }
+    return rows, numbers
+
+
+def cells(found: Results, measure: str) -> dict[str, dict[float, Estimate]]:
+    """strategy -> rate -> accuracy or evidence recall, where there are both."""
+    grid: dict[str, dict[float, Estimate]] = {}
+    for condition, result in found.items():
+        value = getattr(result, measure)
+        reference = condition in REFERENCES
+        if condition.rate is not None and value is not None and not reference:
+            grid.setdefault(condition.strategy, {})[condition.rate] = value
+    return grid
+
+
+def grid_table(grid: Mapping[str, Mapping[float, Estimate]]) -> str:
+    """Strategies down, rates across."""
+    rates = sorted({rate for row in grid.values() for rate in row})
+    rows = [["strategy", *(f"rate {rate:g}" for rate in rates)]]
+    for strategy, row in grid.items():
+        rows.append([strategy, *(percent(row[r]) if r in row else "" for r in rates)])
+    return table(rows)
+
+
+def tests_table(found: Results) -> str:
+    """All conditions with their differences and the p of McNemar's test."""
+    columns = list(dict.fromkeys(name for result in found.values() for name in result.against))
+    rows = [["condition", "tokens kept", "accuracy %", *(f"minus {name}" for name in columns)]]
+    for condition, result in found.items():
+        name = f"{TITLES[condition]}" if condition in TITLES else condition.name
+        rows.append([name, f"{result.kept:.0f}", f"{100 * result.accuracy.value:.1f}"])
+        for column in columns:
+            c = result.against.get(column)
+            rows[-1].append("" if c is None else f"{percent(c.difference, '+')}, p {c.p:.2g}")
+    return table(rows)
+
+
+def strips(found: Results) -> list[list[Answer]]:
+    """Answers of some items under every strategy, at the middle one of the rates."""
+    shown = [c for c in found if c.input == "speech" and c.rate is not None and c != FIRST_30_S]
+    if not shown:
+        shown = [c for c in found if c.input == "speech"]
+    else:
+        rates = sorted({c.rate for c in shown})
+        shown = [c for c in shown if c.rate == rates[(len(rates) - 1) // 2]]
+    count = len(next(iter(found.values())).answers)
+    picked = sorted({n * count // STRIPS for n in range(STRIPS)})
+    return [[found[c].answers[n] for c in shown] for n in picked] if shown else []
+
+
+def word_error_rate(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run the stage of the WER check first")
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    wer = scores["systems"]["hyp"]["wer"]
+    rate = percent(Estimate(wer["rate"], wer["low"], wer["high"]))
+    return f"{rate} on {scores['utterances']} windows ({wer['reference_length']} words)"
+
+
+def report(args: argparse.Namespace, found: Results, header: dict, questions) -> tuple[str, dict]:
+    """RESULTS.md and scores.json; draws the plots on the way."""
+    any_answers = next(iter(found.values())).answers
+    minutes = sum(answer.seconds for answer in any_answers) / 60
+    bound_rows, numbers = bounds(found, questions)
+    parts = [f"# {args.title}", ""]
+    if args.command:
+        parts += [f"Made by `{args.command}`.", ""]
+    parts += [
+        f"{len(any_answers)} recordings, {minutes:.1f} minutes; speech LLM "
+        f"`{header['speech_llm']}`; prompt `{json.dumps(header['prompt'])}`; choices shuffled per "
+        f"item (seed {header['seed']}) and scored by the mean log-likelihood of their texts.",
+        "",
+    ]
+    if args.wer is not None:
+        parts += [f"WER % of Whisper on the speech: {word_error_rate(args.wer)}.", ""]
+    parts += ["## What an accuracy has to be held against", "", table(bound_rows), ""]
+    numbers["conditions"] = {c.name: {**c.to_json(), **r.to_json()} for c, r in found.items()}
+    accuracies, evidence = cells(found, "accuracy"), cells(found, "recall")
+    if accuracies:
+        parts += ["## Accuracy (%)", "", grid_table(accuracies), ""]
+    if evidence:
+        parts += ["## Evidence recall (%)", "", grid_table(evidence), ""]
+        parts += ["The share of the key sentence's audio tokens that are kept.", ""]
+    parts += ["## Comparisons", "", tests_table(found), ""]
+    parts += [
+        "In brackets 95% bootstrap intervals over items, paired for differences (points); p of "
+        "McNemar's exact test, two-sided, not corrected for the number of comparisons.",
+        "",
+    ]
+    images = args.output_dir / "images"
+    if accuracies:
+        levels = {TITLES[c]: found[c].accuracy.value for c in REFERENCES if c in found}
+        panels = {"accuracy": (accuracies, {**levels, "chance": numbers["chance"]})}
+        if evidence:
+            first = found[FIRST_30_S].recall if FIRST_30_S in found else None
+            level = {TITLES[FIRST_30_S]: first.value} if first is not None else {}
+            panels["evidence recall"] = (evidence, level)
+        plot_rates(panels, images / "rates.png", list(accuracies))
+        parts += ["![accuracy and evidence recall against the rate](images/rates.png)", ""]
+    shown = strips(found)
+    if shown:
+        plot_strip(shown, read_spans(args.data_dir), header["frame_tokens"], images / "strip.png")
+        parts += ["![which audio tokens were kept](images/strip.png)", ""]
+    parts.append(environment_report())
+    return "\n".join(parts), numbers
+
+
+def read_spans(data_dir: Path) -> dict:
+    """Times of the key sentences; none where nobody knows them."""
+    path = data_dir / "sentences"
+    return read_evidence(path) if path.is_file() else {}
+
+
+def run(args: argparse.Namespace) -> None:
+    header, answers = read_answers(args.answers)
+    everything = read_questions(args.data_dir / "questions")
+    ids = sorted({answer.id for answer in answers})
+    unknown = [name for name in ids if name not in everything]
+    if unknown:
+        raise ValueError(f"{args.answers}: {unknown[0]} is not in {args.data_dir / 'questions'}")
+    if len(ids) < len(everything):
+        missing = min(everything.keys() - set(ids))
+        raise ValueError(
+            f"{args.answers}: {len(ids)} of {len(everything)} items are answered, {missing} is "
+            "not: inference has not ended, run it again"
+        )
+    found = results(answers, read_spans(args.data_dir), header["frame_tokens"])
+    text, numbers = report(args, found, header, [everything[name] for name in ids])
+    write_text(args.output_dir / "RESULTS.md", text)
+    scores = {"items": len(ids), "made_with": header, **numbers}
+    write_text(args.output_dir / SCORES, json.dumps(scores, indent=2) + "\n")
+    print(text)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--data_dir", type=Path, required=True, help="that the questions are from")
+    add("--answers", type=Path, required=True, help="directory with answers.*.jsonl")
+    add("--output_dir", type=Path, required=True, help="for RESULTS.md, scores.json and images/")
+    add("--title", default="Speech information retrieval", help="of RESULTS.md")
+    add("--command", default="", help="command that made the answers")
+    add("--wer", type=Path, help="scores.json of score_text: Whisper on the speech")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Training entry of the ESPnet task `SpeechLlmCtcTask`: the adapter learns to hear."""
+
+import logging
+import sys
+
+from espnet_prune.tasks.speech_llm import SpeechLlmCtcTask
+
+
+def get_parser():
+    """The parser of the task, as in every `espnet2.bin`."""
+    return SpeechLlmCtcTask.get_parser()
+
+
+def main(cmd=None):
+    """See egs2/speech_llm/compact1/run.sh.
+
+    Example:
+        % python -m espnet_prune.bin.speech_llm_ctc_train --config conf/ctc.yaml \\
+              --encoder exp/encoder --language_model exp/language_model \\
+              --token_ids exp/token_ids --output_dir exp/ctc …
+    """
+    try:
+        SpeechLlmCtcTask.main(cmd=cmd)
+    except (OSError, ValueError) as error:
+        logging.debug("", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Give the windows of a data directory to a frozen encoder, once, and write what training reads.
+
+Into the output directory go feats/ID.npy, (T, D) in float16 at 25 Hz; ctc/ with feats.scp,
+feats_shape and words; lora/ with feats.scp, feats_shape, prompt and answer. Windows that an earlier
+run has done with the same encoder are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from espnet_prune.bin import cli
+from espnet_prune.recipe.data_dir import read_table, write_table, write_text
+from espnet_prune.recipe.format_wav import check_speech, read_speech
+from espnet_prune.recipe.speech_windows import write_prompts
+from espnet_prune.speech_llm.compact import encode_pairs
+from espnet_prune.structure import SpeechEncoder, load_encoder
+
+BATCH = 8
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--encoder", type=Path, required=True, help="directory of a dense or pruned encoder")
+    add("--data_dir", type=Path, required=True, help="with wav.scp, text, words and questions")
+    add("--output_dir", type=Path, required=True, help="directory to write")
+    add("--ngpu", type=int, default=0, help="0: on the CPU")
+    return parser
+
+
+def fingerprint(encoder: SpeechEncoder) -> str:
+    """A digest of an encoder's structure and weights."""
+    digest = hashlib.blake2b(encoder.config.to_json_string().encode(), digest_size=16)
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def encode_all(encoder: SpeechEncoder, scp: dict[str, str], target: Path) -> None:
+    """Write target/ID.npy of every recording, unless it is there and not older than the audio.
+
+    Raises:
+        ValueError: the directory has features of another encoder.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    record, made_by = target / "encoder", fingerprint(encoder)
+    if record.is_file() and record.read_text().strip() != made_by:
+        raise ValueError(f"{target}: has features of another encoder: remove it")
+    write_text(record, made_by + "\n")
+    todo = [
+        (target / f"{name}.npy", Path(path))
+        for name, path in scp.items()
+        if not _is_newer(target / f"{name}.npy", Path(path))
+    ]
+    for start in tqdm(range(0, len(todo), BATCH), f"encode {target.parent.name}", mininterval=2):
+        batch, waves = todo[start : start + BATCH], []
+        for _, source in batch:
+            samples, rate = read_speech(source)
+            check_speech(samples[:, 0], rate, source, encoder.sampling_rate)
+            waves.append(samples[:, 0])
+        for (path, _), row in zip(batch, encode_pairs(encoder, waves), strict=True):
+            temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
+            np.save(temporary, row.cpu().numpy().astype(np.float16))
+            os.replace(temporary, path)
+
+
+def _is_newer(path: Path, source: Path) -> bool:
+    try:
+        return path.stat().st_mtime >= source.stat().st_mtime
+    except FileNotFoundError:
+        return False
+
+
+def run(args: argparse.Namespace) -> None:
+    encoder = load_encoder(args.encoder).eval()
+    if args.ngpu:
+        encoder.to("cuda")
+    scp, folder = read_table(args.data_dir / "wav.scp"), args.output_dir / "feats"
+    encode_all(encoder, scp, folder)
+    feats = {name: folder / f"{name}.npy" for name in scp}
+    shapes = {}
+    for name, path in feats.items():
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        shapes[name] = ",".join(map(str, array.shape))
+    # Words that stand for no sound are no target
+    words = {name: text for name, text in read_table(args.data_dir / "words").items() if text}
+    for table, values in (("words", words), ("feats_shape", shapes), ("feats.scp", feats)):
+        write_table(args.output_dir / "ctc" / table, {name: values[name] for name in words})
+    examples = write_prompts(args.data_dir, feats, shapes, args.output_dir / "lora")
+    seconds = sum(int(shape.partition(",")[0]) for shape in shapes.values()) / 25
+    print(f"{args.output_dir}: {len(scp)} windows, {seconds / 3600:.2f} h, {examples} examples")
+
+
+def main(cmd=None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,8 @@ def read_version() -> str:
     return re.search(r'^__version__ = "([^"]+)"', source, re.MULTILINE).group(1)
 
 
+ONNX = ["onnx", "onnxruntime", "onnxscript"]  # of espnet_prune.bin.export_onnx
+
 setup(
     name="espnet_prune",
     version=read_version(),
@@ -50,7 +52,9 @@ setup(
         "tqdm",
     ],
     extras_require={
+        "onnx": ONNX,
         "test": [
+            *ONNX,
             "hypothesis",
             "pyannote.metrics",  # a reference for our scorers
             "pytest",

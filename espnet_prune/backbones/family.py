@@ -63,11 +63,11 @@ class Family:
         self,
         model: nn.Module,
         speech: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | None,
         full_window: bool,
         normalize: bool,
     ) -> HiddenStates:
-        """Hidden states of 16 kHz waveforms (B, T) with `lengths` (B,) samples.
+        """Hidden states of 16 kHz waveforms (B, T) with `lengths` (B,) samples, None for all T.
 
         Args:
             full_window: pad to the window the model was trained on, where it has one.

@@ -154,19 +154,23 @@ class Wav2Vec2Family(Family):
         self,
         model: nn.Module,
         speech: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | None,
         full_window: bool,
         normalize: bool,
     ) -> HiddenStates:
-        mask = torch.arange(speech.shape[1], device=speech.device)[None] < lengths[:, None]
-        if normalize:
-            speech = zero_mean_unit_variance(speech, mask)
-        speech = speech * mask
-        out = model(
-            speech,
-            attention_mask=None if bool(mask.all()) else mask.long(),
-            output_hidden_states=True,
-        )
+        mask = None
+        if lengths is None:
+            lengths = torch.full((speech.shape[0],), speech.shape[1], device=speech.device)
+            if normalize:
+                speech = zero_mean_unit_variance(speech, torch.ones_like(speech))
+        else:
+            inside = torch.arange(speech.shape[1], device=speech.device)[None] < lengths[:, None]
+            if normalize:
+                speech = zero_mean_unit_variance(speech, inside)
+            speech = speech * inside
+            if not bool(inside.all()):
+                mask = inside.long()
+        out = model(speech, attention_mask=mask, output_hidden_states=True)
         return HiddenStates(
             list(out.hidden_states), out.last_hidden_state, self.frames(model, lengths)
         )

@@ -127,19 +127,24 @@ class WhisperFamily(Family):
         self,
         model: nn.Module,
         speech: Tensor,
-        lengths: Tensor,
+        lengths: Tensor | None,
         full_window: bool,
         normalize: bool,
     ) -> HiddenStates:
         filters = model.mel_filters.to(speech.device)
+        same = lengths is None
+        if same:
+            lengths = torch.full((speech.shape[0],), speech.shape[1], device=speech.device)
         frames = self.frames(model, lengths)
         if full_window:
             samples = model.max_source_positions * STRIDE
+        elif same:
+            samples = (speech.shape[1] + STRIDE - 1) // STRIDE * STRIDE
         else:
             samples = int(frames.max()) * STRIDE
         features = log_mel(speech, lengths, filters, samples).to(model.conv1.weight.dtype)
         mask = None
-        if not full_window and bool((frames < frames.max()).any()):
+        if not (full_window or same) and bool((frames < frames.max()).any()):
             inside = torch.arange(samples // STRIDE, device=frames.device)[None] < frames[:, None]
             # The convolutions' own padding is zero, so a shorter utterance ends in zeros, too.
             wide = inside.repeat_interleave(2, 1)[:, None]

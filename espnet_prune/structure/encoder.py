@@ -176,10 +176,12 @@ class SpeechEncoder(PreTrainedModel):
         Raises:
             ValueError: an utterance is too short for one frame or longer than the window.
         """
-        if speech_lengths is None:
-            speech_lengths = torch.full((len(speech),), speech.shape[1], device=speech.device)
-        self._check_lengths(speech_lengths)
-        speech = speech[:, : int(speech_lengths.max())]
+        if speech_lengths is None:  # nothing here depends on data then: `torch.export` can follow
+            self._check_lengths(speech.shape[1], speech.shape[1])
+        else:
+            shortest, longest = int(speech_lengths.min()), int(speech_lengths.max())
+            self._check_lengths(shortest, longest)
+            speech = speech[:, :longest]
         states, last, lengths = self.family_of.forward(
             self.backbone, speech, speech_lengths, full_window, self.config.do_normalize
         )
@@ -187,9 +189,8 @@ class SpeechEncoder(PreTrainedModel):
             last_hidden_state=last, hidden_states=tuple(states), lengths=lengths
         )
 
-    def _check_lengths(self, lengths: Tensor) -> None:
+    def _check_lengths(self, shortest: int, longest: int) -> None:
         least = self.family_of.minimum_samples(self.config.base)
-        shortest, longest = int(lengths.min()), int(lengths.max())
         if shortest < least:
             raise ValueError(
                 f"an utterance has {shortest} samples, but {self.family} needs at least {least} "

@@ -1,0 +1,237 @@
+"""What token pruning costs and saves: the pruner's time, and time, memory and FLOPs of the prefill.
+
+A language model of true size with random weights, which take as long as trained ones, reads a
+prompt of audio and text. On machines too small for all its layers --layers takes the first ones;
+FLOPs are those of the whole model in any case. All variants take turns in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from espnet_prune.bin import cli
+from espnet_prune.bin.score_text import table
+from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.environment import environment_report
+from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
+
+#: the language model of each speech LLM, as published
+SIZES = {
+    "qwen2_audio": (
+        "qwen2",
+        {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+        | {"num_key_value_heads": 32, "intermediate_size": 11008, "vocab_size": 156032},
+    ),
+    "diva": (
+        "llama",
+        {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+        | {"num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256},
+    ),
+    "compact": (
+        "llama",
+        {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9}
+        | {"num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152},
+    ),
+}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def language_model_config(name: str, layers: int | None = None):
+    """Configuration of the language model of a speech LLM, or of its first layers."""
+    kind, sizes = SIZES[name]
+    if layers is not None:
+        sizes = sizes | {"num_hidden_layers": layers}
+    return AutoConfig.for_model(kind, **sizes, attn_implementation="sdpa")
+
+
+def prefill_flops(config, tokens: int) -> float:
+    """Floating-point operations of the prefill of one prompt, a multiplication and an addition 2.
+
+        2 T (D (h + 2 h_kv) d_h + D h d_h + 3 D F) + 4 T^2 h d_h  for each layer, and 2 D V
+
+    Args:
+        config: `transformers` configuration with D, h, h_kv, F, V and the number of layers.
+        tokens: T, of text and audio.
+    """
+    d, heads = config.hidden_size, config.num_attention_heads
+    size = d // heads
+    projections = d * size * (2 * heads + 2 * config.num_key_value_heads)
+    linear = projections + 3 * d * config.intermediate_size
+    attention = 4 * tokens**2 * heads * size
+    # The last position alone is asked for its logits.
+    return config.num_hidden_layers * (2 * tokens * linear + attention) + 2 * d * config.vocab_size
+
+
+@dataclass
+class Variant:
+    """A strategy at a rate, and what was measured of it."""
+
+    pruner: TokenPruner
+    tokens: int
+    prune: list[float]
+    prefill: list[float]
+
+
+@torch.inference_mode()
+def measure(model, variants: list[Variant], args: argparse.Namespace) -> None:
+    """Time every variant, taking turns."""
+    generator = torch.Generator().manual_seed(0)
+    device, dtype = model.device, model.dtype
+    width = model.config.hidden_size
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(device, dtype)
+
+    audio, text = random(1, args.audio_tokens, width), random(1, args.text_tokens, width)
+    query = text[:, : args.query_tokens]
+    attention = model.model.layers[0].self_attn
+    first = FirstLayer(
+        attention.q_proj.weight, attention.k_proj.weight, model.config.num_attention_heads
+    )
+
+    def clock() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    for turn in range(args.repeats + 1):
+        for variant in variants:
+            start = clock()
+            (kept,) = variant.pruner(audio, query=query, first_layer=first)
+            middle = clock()
+            prompt = torch.cat([audio[:, kept], text], 1)
+            before = clock()
+            model(inputs_embeds=prompt, logits_to_keep=1, use_cache=True)
+            end = clock()
+            if turn:  # the first one warms up
+                variant.prune.append(middle - start)
+                variant.prefill.append(end - before)
+
+
+def run(args: argparse.Namespace) -> None:
+    for name in ("audio_tokens", "text_tokens", "query_tokens", "repeats"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} is {getattr(args, name)}, but has to be 1 or more")
+    if args.query_tokens > args.text_tokens:
+        raise ValueError("--query_tokens: the query is a part of the text, so not longer")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device is {args.device}, but there is no GPU that torch can use")
+    whole = language_model_config(args.speech_llm)
+    layers = args.layers or whole.num_hidden_layers
+    if not 1 <= layers <= whole.num_hidden_layers:
+        raise ValueError(f"--layers is {layers}, but the model has {whole.num_hidden_layers}")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    pruners = [TokenPruner("crop", rate=0.0)]  # the paper's "Original": 30 s
+    pruners += [TokenPruner(name, rate=rate) for name in args.strategies for rate in args.rates]
+    torch.manual_seed(0)
+    with torch.device(args.device):
+        torch.set_default_dtype(DTYPES[args.dtype])
+        try:
+            model = AutoModelForCausalLM.from_config(
+                language_model_config(args.speech_llm, layers)
+            ).eval()
+        finally:
+            torch.set_default_dtype(torch.float32)
+    variants = [
+        Variant(pruner, pruner.kept_tokens(args.audio_tokens), [], []) for pruner in pruners
+    ]
+    measure(model, variants, args)
+    report(args, whole, layers, variants)
+
+
+def report(args, whole, layers: int, variants: list[Variant]) -> None:
+    """Print the table and write the JSON file."""
+    head = [
+        "strategy",
+        "rate",
+        "audio tokens",
+        "TFLOPs",
+        "prune ms",
+        "prefill ms",
+        "speed",
+        "FLOPs",
+    ]
+    rows = [[*head, "prune / prefill of 30 s"]]
+    original = variants[0]
+    original_ms = float(np.median(original.prefill))
+    original_flops = prefill_flops(whole, original.tokens + args.text_tokens)
+    found = []
+    for variant in variants:
+        flops = prefill_flops(whole, variant.tokens + args.text_tokens)
+        prune, prefill = (float(np.median(times)) for times in (variant.prune, variant.prefill))
+        # Pruning is done once, the prefill in all layers.
+        share = prune / (original_ms * whole.num_hidden_layers / layers)
+        found.append(
+            {
+                "strategy": variant.pruner.strategy,
+                "rate": variant.pruner.rate,
+                "audio_tokens": variant.tokens,
+                "flops": flops,
+                "prune_seconds": variant.prune,
+                "prefill_seconds": variant.prefill,
+            }
+        )
+        rows.append(
+            [
+                variant.pruner.strategy,
+                f"{variant.pruner.rate:g}",
+                str(variant.tokens),
+                f"{flops / 1e12:.2f}",
+                f"{1000 * prune:.1f}",
+                f"{1000 * prefill:.1f}",
+                f"{original_ms / prefill:.2f}x",
+                f"{original_flops / flops:.2f}x",
+                f"{share:.2%}",
+            ]
+        )
+    conditions = (
+        f"{args.speech_llm}, random weights, {layers} of {whole.num_hidden_layers} layers "
+        f"(times are of these, TFLOPs and the last column of all), {args.audio_tokens} audio and "
+        f"{args.text_tokens} text tokens, {args.dtype}, {args.device}, "
+        f"{torch.get_num_threads()} threads, medians of {args.repeats}"
+    )
+    print(table(rows), f"\n{conditions}", sep="\n")
+    if args.output:
+        result = {"conditions": conditions, "environment": environment_report(), "variants": found}
+        write_text(args.output, json.dumps(result, indent=2) + "\n")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--speech_llm", choices=tuple(SIZES), default="qwen2_audio")
+    parser.add_argument("--layers", type=int, help="first layers that are built; all by default")
+    parser.add_argument("--audio_tokens", type=int, default=2250, help="of the recording (90 s)")
+    parser.add_argument("--text_tokens", type=int, default=180, help="of prompt and question")
+    parser.add_argument("--query_tokens", type=int, default=20, help="of the question")
+    parser.add_argument(
+        "--strategies",
+        nargs="+",
+        choices=tuple(STRATEGIES),
+        default=["speechprune"],
+        metavar="NAME",
+        help=", ".join(STRATEGIES),
+    )
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.2, 0.4, 0.6, 0.8])
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each")
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when not given")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    parser.add_argument("--output", type=Path, help="JSON file for all numbers")
+    return parser
+
+
+def main(cmd=None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

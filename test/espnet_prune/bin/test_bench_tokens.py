@@ -1,0 +1,63 @@
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from espnet_prune.bin import bench_tokens
+from espnet_prune.bin.bench_tokens import language_model_config, prefill_flops
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2, 1])
+@pytest.mark.parametrize("tokens", [15, 93])
+def test_flops_are_those_that_torch_counts(kv_heads, tokens):
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": kv_heads, "intermediate_size": 96, "vocab_size": 50}
+    config = AutoConfig.for_model("llama", **sizes, attn_implementation="eager")
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(inputs_embeds=torch.zeros(1, tokens, 64), logits_to_keep=1, use_cache=False)
+    # rotary positions, which the closed form leaves out, are tokens x half a head
+    assert prefill_flops(config, tokens) == pytest.approx(counter.get_total_flops(), rel=1e-3)
+
+
+def test_flops_of_the_paper():
+    """Table of arXiv 2412.12009, Qwen2-Audio: 12.20 TFLOPs at 750 audio tokens, 3.66 at 150."""
+    config = language_model_config("qwen2_audio")
+    difference = prefill_flops(config, 750 + 180) - prefill_flops(config, 150 + 180)
+    assert difference / 1e12 == pytest.approx(12.20 - 3.66, rel=0.1)
+
+
+def test_table_and_json(tmp_path, capsys):
+    output = tmp_path / "bench.json"
+    args = ["--speech_llm", "compact", "--layers", "1", "--repeats", "1", "--audio_tokens", "900"]
+    args += ["--strategies", "speechprune", "rap", "--rates", "0.2", "0.8"]
+    bench_tokens.main([*args, "--output", str(output)])
+    printed = capsys.readouterr().out
+    assert "1 of 30 layers" in printed and "900 audio and 180 text tokens" in printed
+    variants = json.loads(output.read_text())["variants"]
+    kept = [(v["strategy"], v["audio_tokens"]) for v in variants]
+    assert kept == [
+        ("crop", 750),
+        ("speechprune", 600),
+        ("speechprune", 150),
+        ("rap", 600),
+        ("rap", 150),
+    ]
+    assert all(v["prune_seconds"][0] > 0 and v["prefill_seconds"][0] > 0 for v in variants)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--layers", "99"], "--layers is 99, but the model has 32"),
+        (["--rates", "1.0"], "rate is 1.0, but has to be in [0, 1)"),
+        (["--query_tokens", "500"], "the query is a part of the text"),
+        (["--repeats", "0"], "--repeats is 0"),
+    ],
+)
+def test_errors(options, message, capsys):
+    with pytest.raises(SystemExit):
+        bench_tokens.main(options)
+    assert message in capsys.readouterr().err

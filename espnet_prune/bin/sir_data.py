@@ -13,6 +13,7 @@ import logging
 from pathlib import Path
 
 from espnet_prune.bin import cli
+from espnet_prune.recipe.speech_windows import EVALUATION_VOICES
 from espnet_prune.recipe.voices import Voices
 from espnet_prune.sir.data import read_all_items, write_part, write_recorded_dir, write_windows
 from espnet_prune.sir.speech import write_data_dir
@@ -35,8 +36,8 @@ def run(args: argparse.Namespace) -> None:
         logger.info("%s: %d items", args.output_dir, len(items))
         return
     speak, voices = Voices(args.work), args.voices.split()
-    if voices:
-        speak("Good morning.", voices[0])  # fetches what is needed once, before there are workers
+    for voice in voices:  # fetches what is needed once, before there are workers
+        speak("Good morning.", voice)
     seconds = write_data_dir(items, speak, voices, args.output_dir, args.nj)
     target = args.output_dir.with_name(args.output_dir.name + "_windows")
     number = write_windows(args.output_dir, items, target)
@@ -52,7 +53,12 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--items", type=Path, nargs="+", required=True, metavar="JSONL", help="files of items")
     add("--output_dir", type=Path, required=True, help="data directory to write")
-    add("--voices", default="slt awb rms kal", help="of Flite and eSpeak NG, with blanks between")
+    add(
+        "--voices",
+        default=" ".join(EVALUATION_VOICES),
+        help="of Flite and eSpeak NG, with blanks between; by default those "
+        "that the compact speech LLM is not trained on",
+    )
     add("--work", type=Path, default=Path("downloads"), help="where Flite is unpacked")
     add("--audio_dir", type=Path, help="recordings of the items")
     add("--part_of", type=Path, help="data directory that has all of the items already")

@@ -94,7 +94,7 @@ def model_mark(conf: dict) -> str:
 
 
 def data_mark(data_dir: Path) -> str:
-    """Digest of the tables of a data directory that answers depend on, and of its audio's sizes."""
+    """Digest of the tables of a data directory that answers depend on."""
     mark = hashlib.sha256()
     for name in ("wav.scp", "questions", "text", "utt2num_samples"):
         if (data_dir / name).is_file():
@@ -103,7 +103,11 @@ def data_mark(data_dir: Path) -> str:
 
 
 def header(args: argparse.Namespace) -> dict:
-    """What the answers depend on besides their conditions."""
+    """What the answers depend on besides their conditions, and how to read token numbers as times.
+
+    `frame_tokens` is None where audio tokens are not stretches of time.
+    """
+    kind = SPEECH_LLMS[args.speech_llm]
     conf = {k: v for k, v in args.token_pruner_conf.items() if k not in ("rate", "keep")}
     return {
         "speech_llm": args.speech_llm,
@@ -113,7 +117,7 @@ def header(args: argparse.Namespace) -> dict:
         "prompt": args.prompt,
         "positions": args.positions,
         "seed": args.seed,
-        "frame_tokens": SPEECH_LLMS[args.speech_llm].frame_tokens,
+        "frame_tokens": kind.frame_tokens if kind.in_time else None,
     }
 
 

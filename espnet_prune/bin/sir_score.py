@@ -78,7 +78,7 @@ class Result:
 Results = dict[Condition, Result]
 
 
-def results(answers: list[Answer], spans: Mapping, frame_tokens: float) -> Results:
+def results(answers: list[Answer], spans: Mapping, frame_tokens: float | None) -> Results:
     """Every condition, references first, then strategies and rates in order."""
     grouped = by_condition(answers)
     correct = {condition: right(rows) for condition, rows in grouped.items()}
@@ -162,7 +162,8 @@ def grid_table(grid: Mapping[str, Mapping[float, Estimate]]) -> str:
 
 def tests_table(found: Results) -> str:
     """All conditions with their differences and the p of McNemar's test."""
-    columns = list(dict.fromkeys(name for result in found.values() for name in result.against))
+    used = {name for result in found.values() for name in result.against}
+    columns = [name for name in rivals(Condition(strategy="rap")) if name in used]
     rows = [["condition", "tokens kept", "accuracy %", *(f"minus {name}" for name in columns)]]
     for condition, result in found.items():
         name = f"{TITLES[condition]}" if condition in TITLES else condition.name
@@ -236,7 +237,7 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
         plot_rates(panels, images / "rates.png", list(accuracies))
         parts += ["![accuracy and evidence recall against the rate](images/rates.png)", ""]
     shown = strips(found)
-    if shown:
+    if shown and header["frame_tokens"] is not None:
         plot_strip(shown, read_spans(args.data_dir), header["frame_tokens"], images / "strip.png")
         parts += ["![which audio tokens were kept](images/strip.png)", ""]
     parts.append(environment_report())

@@ -65,7 +65,7 @@ def encode_all(encoder: SpeechEncoder, scp: dict[str, str], target: Path) -> Non
         batch, waves = todo[start : start + BATCH], []
         for _, source in batch:
             samples, rate = read_speech(source)
-            check_speech(samples[:, 0], rate, source, encoder.sampling_rate)
+            check_speech(samples[:, 0], rate, source, fs=encoder.sampling_rate)
             waves.append(samples[:, 0])
         for (path, _), row in zip(batch, encode_pairs(encoder, waves), strict=True):
             temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")

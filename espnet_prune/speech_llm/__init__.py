@@ -1,17 +1,23 @@
 """Speech language models that answer questions about long recordings, with pruned audio tokens."""
 
 from espnet_prune.speech_llm.base import SpeechLLM, audio_chunks
+from espnet_prune.speech_llm.compact import Compact
 from espnet_prune.speech_llm.diva import Diva
 from espnet_prune.speech_llm.prompts import POSITIONS, Prompts
 from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
 from espnet_prune.speech_llm.wrap import PrunedGenerate, prune_tokens
 
 #: The adapters by the name that selects them in a YAML file.
-SPEECH_LLMS: dict[str, type[SpeechLLM]] = {"qwen2_audio": Qwen2Audio, "diva": Diva}
+SPEECH_LLMS: dict[str, type[SpeechLLM]] = {
+    "qwen2_audio": Qwen2Audio,
+    "diva": Diva,
+    "compact": Compact,
+}
 
 __all__ = [
     "POSITIONS",
     "SPEECH_LLMS",
+    "Compact",
     "Diva",
     "Prompts",
     "PrunedGenerate",

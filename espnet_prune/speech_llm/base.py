@@ -50,6 +50,8 @@ class SpeechLLM(ABC):
     #: audio tokens a second and in a full chunk: `frame_tokens` and `window` of a `TokenPruner`
     frame_tokens = 25
     window = 750
+    #: whether an audio token stands for a stretch of time, `frame_tokens` of them for a second
+    in_time = True
     #: what stands between the prompt and an answer, as text
     answer_lead = ""
 
@@ -171,6 +173,7 @@ class SpeechLLM(ABC):
         pruner: TokenPruner | None = None,
         keys: Sequence[str] | None = None,
         positions: str = "contiguous",
+        kept: Sequence[Tensor] | None = None,
     ) -> Prompts:
         """A batch of prompts, left-padded. The question is also the query of the pruner.
 
@@ -180,6 +183,8 @@ class SpeechLLM(ABC):
             pruner: which audio tokens stay; all when absent.
             keys: B names of the recordings, for random strategies; see `TokenPruner`.
             positions: `contiguous`, or `original` for those of the whole prompt.
+            kept: instead of a pruner, B index tensors of `select`: for a query that is not the
+                text of the prompt.
         Raises:
             ValueError: a question without text, numbers that do not match, what the pruner says.
         """
@@ -188,10 +193,12 @@ class SpeechLLM(ABC):
         self.check_positions(positions)
         for question in questions:
             self._text_ids(question)
-        if pruner is None:
-            kept = [torch.arange(len(tokens), device=tokens.device) for tokens in audio]
-        else:
+        if pruner is not None and kept is not None:
+            raise ValueError("give a pruner or what is kept, not both")
+        if pruner is not None:
             kept = self.select(pruner, audio, questions, keys)
+        elif kept is None:
+            kept = [torch.arange(len(tokens), device=tokens.device) for tokens in audio]
         rows, places = [], []
         for tokens, question, indices in zip(audio, questions, kept, strict=True):
             ids = [torch.tensor(part, dtype=torch.long) for part in self.layout(question)]
@@ -202,7 +209,7 @@ class SpeechLLM(ABC):
             is_audio[len(before) : len(before) + len(tokens)] = True
             places.append(staying(is_audio, indices))
             rows.append(torch.cat([before, tokens, after])[places[-1]])
-        return left_pad(rows, places, positions, kept)
+        return left_pad(rows, places, positions, list(kept))
 
     @torch.no_grad()
     def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options) -> list[str]:

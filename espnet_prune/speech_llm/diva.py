@@ -29,6 +29,7 @@ class Diva(SpeechLLM):
 
     frame_tokens = 15
     window = 448
+    in_time = False
 
     def __init__(self, model):
         extractor = model.processor.feature_extractor

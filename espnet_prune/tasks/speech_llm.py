@@ -99,7 +99,7 @@ class _SpeechLlmTask(AbsTask):
         ):
             group.add_argument(f"--{name}", type=str_or_none, help=f"{what} (required)")
         group.add_argument(
-            "--adapter_conf",
+            "--audio_adapter_conf",
             action=NestedDictAction,
             default={},
             help="width, blocks, kernel and dropout of AudioAdapter",
@@ -146,10 +146,10 @@ class _SpeechLlmTask(AbsTask):
         outputs = AutoConfig.from_pretrained(args.language_model).hidden_size
         try:
             return AudioAdapter(
-                inputs, outputs, read_token_ids(args.token_ids), **args.adapter_conf
+                inputs, outputs, read_token_ids(args.token_ids), **args.audio_adapter_conf
             )
         except TypeError as error:
-            raise ValueError(f"adapter_conf: {error}") from None
+            raise ValueError(f"audio_adapter_conf: {error}") from None
 
     @classmethod
     def _noise(cls, args: argparse.Namespace) -> float:

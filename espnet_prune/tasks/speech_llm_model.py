@@ -81,8 +81,9 @@ class AdapterCtcModel(AbsESPnetModel):
             texts = ([ids.tolist() for ids in rows], self.adapter.greedy(logits, feats_lengths))
             said, heard = ([normalize_text(self.tokenizer.decode(r)) for r in t] for t in texts)
             counts = count_errors(said, heard)
-            weight = float(counts.reference_length.sum())  # the mean over batches is that over words
-            stats["wer"] = torch.tensor(counts.errors.sum() / weight)
+            # With words as weight the mean over batches is that over all words
+            weight = float(max(counts.reference_length.sum(), 1))
+            stats["wer"] = torch.tensor(float(counts.errors.sum()) / weight)
         return force_gatherable((loss, stats, torch.tensor(weight)), loss.device)
 
     def collect_feats(self, **batch) -> dict[str, Tensor]:

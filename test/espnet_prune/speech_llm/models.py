@@ -19,7 +19,9 @@ from transformers import (
 )
 from transformers.models.whisper.modeling_whisper import WhisperDecoder, WhisperEncoder
 
-from espnet_prune.speech_llm import Diva, Qwen2Audio, SpeechLLM
+from espnet_prune.speech_llm import Compact, Diva, Qwen2Audio, SpeechLLM
+from espnet_prune.speech_llm.compact import AudioAdapter
+from espnet_prune.structure import SpeechEncoder, SpeechEncoderConfig
 
 RATE = 16000
 SPECIAL = (
@@ -185,7 +187,15 @@ class Plain(SpeechLLM):
         return tuple(self.tokenizer(part).input_ids for part in parts)
 
 
+def compact(seconds: int = 2) -> Compact:
+    tokens = tokenizer()
+    base = SpeechEncoderConfig(family="whisper", base=whisper(seconds).to_dict())
+    adapter = randomize(AudioAdapter(16, 24, range(4, 30), width=16, blocks=2, kernel=3))
+    return Compact(randomize(SpeechEncoder(base)), adapter, llama(len(tokens)), tokens)
+
+
 ADAPTERS = {
+    "compact": compact,
     "qwen2_audio": lambda seconds=2: Qwen2Audio(*qwen2_audio(seconds)),
     "diva": lambda seconds=2: Diva(DivaModel(seconds)),
     "plain": Plain,

@@ -98,6 +98,17 @@ def test_keeping_everything_is_no_pruning(llm, audio):
         assert whole.attention_mask[b].sum() == len(row)
 
 
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_what_is_kept_may_be_given(llm, audio, positions):
+    kept = llm.select(pruner(llm), audio, QUESTIONS)
+    given = llm.prompts(audio, QUESTIONS, positions=positions, kept=kept)
+    expected = llm.prompts(audio, QUESTIONS, pruner(llm), positions=positions)
+    for name, value in expected.inputs.items():
+        assert torch.equal(given.inputs[name], value)
+    with pytest.raises(ValueError, match="a pruner or what is kept, not both"):
+        llm.prompts(audio, QUESTIONS, pruner(llm), kept=kept)
+
+
 def test_answers_are_the_text_of_the_new_tokens(llm, audio):
     prompts = llm.prompts(audio, QUESTIONS, pruner(llm))
     answers = llm.generate(prompts, max_new_tokens=STEPS)

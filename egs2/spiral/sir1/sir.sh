@@ -1,0 +1,1 @@
+../../TEMPLATE/sir1/sir.sh

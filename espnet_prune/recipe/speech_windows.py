@@ -1,0 +1,172 @@
+"""Windows of synthetic speech to train a speech language model on, as data directories.
+
+A window is some sentences of a written passage in one voice; in a share of them an invented fact is
+hidden, with a question about it.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_prune.recipe.data_dir import read_table, write_table
+from espnet_prune.recipe.fact_questions import hide, invent
+from espnet_prune.recipe.voices import Voices
+from espnet_prune.recipe.written_text import windows
+from espnet_prune.sir.items import SirItem, write_questions
+from espnet_prune.sir.speech import write_data_dir
+
+#: Voices to train on, and those that only evaluations may use.
+TRAINING_VOICES = (
+    "kal",
+    "rms",
+    "en-us",
+    "en",
+    "en-us+m3",
+    "en+f2",
+    "en-us+f4",
+    "en-gb-scotland",
+)
+EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
+#: of the training voices
+SPEEDS = (0.9, 1.0, 1.15)
+#: of the sentences of a window, before a fact comes to them: 10 to 17 s with pauses and a fact
+WINDOW_SECONDS = 10.5
+
+
+@dataclass(frozen=True)
+class TimedVoices:
+    """`Voices` with a speed in the voice's name, "rms@1.15"; 1.0 when there is none."""
+
+    voices: Voices
+
+    def __call__(self, text: str, voice: str) -> np.ndarray:
+        name, _, speed = voice.partition("@")
+        return self.voices(text, name, float(speed or 1.0))
+
+
+def window_items(
+    passages: Iterable[Sequence[str]], prefix: str, fact_share: float, seed: int = 0
+) -> list[SirItem]:
+    """Cut passages into windows and hide facts in a share of them.
+
+    Args:
+        passages: lists of sentences.
+        prefix: of the windows' ids.
+    Returns: items; those without a fact have an empty question and no choices.
+    """
+    items = []
+    cut = windows([list(p) for p in passages if p], WINDOW_SECONDS)
+    for number, sentences in enumerate(cut):
+        name = f"{prefix}_{number:06d}"
+        draw = f"{seed} {name}"
+        if random.Random(f"share {draw}").random() < fact_share:
+            fact = invent(draw)
+            sentences, place = hide(sentences, fact, draw)
+            asked = fact.question, fact.choices, fact.answer
+        else:
+            place, asked = 0, ("", (), 0)
+        items.append(
+            SirItem(
+                name,
+                "window",
+                tuple(("speaker", sentence) for sentence in sentences),
+                (place, place + 1),
+                *asked,
+            )
+        )
+    return items
+
+
+def speak_windows(
+    items: Sequence[SirItem], voices: Sequence[str], tools: Path, directory: Path, nj: int
+) -> float:
+    """Speak windows into a data directory (`espnet_prune.sir.speech.write_data_dir`).
+
+    Its `questions` has the windows with a fact only.
+
+    Args:
+        voices: names with or without a speed.
+        tools: where the packages of the voices are unpacked.
+    Returns: seconds of speech.
+    """
+    seconds = write_data_dir(items, TimedVoices(Voices(tools)), voices, directory, nj)
+    write_questions(directory / "questions", [item for item in items if item.question])
+    return seconds
+
+
+def lower_case_words(texts: Iterable[str]) -> set[str]:
+    """Words that inside sentences stand more often in lower case than with a capital."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        for sentence in re.split(r"(?<=[.!?])\s+", text):
+            counts.update(_words(sentence)[1:])
+    return {w for w in counts if w[0].islower() and counts[w] >= counts[w[0].upper() + w[1:]]}
+
+
+def spoken_words(text: str, lower: set[str]) -> str:
+    """The words of a text without marks, those that begin a sentence in lower case if in `lower`.
+
+    That is what the adapter learns to hear: marks make no sound.
+    """
+    words = []
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        found = _words(sentence)
+        if found and found[0][0].lower() + found[0][1:] in lower:
+            found[0] = found[0][0].lower() + found[0][1:]
+        words += found
+    return " ".join(words)
+
+
+def _words(sentence: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", sentence)
+
+
+def write_words(train: Path, others: Iterable[Path]) -> None:
+    """Write the table `words`, see `spoken_words`, beside `text` of all data directories.
+
+    Args:
+        train: what begins a sentence in lower case is counted here.
+    """
+    lower = lower_case_words(read_table(train / "text").values())
+    for directory in (train, *others):
+        text = read_table(directory / "text")
+        write_table(directory / "words", {u: spoken_words(t, lower) for u, t in text.items()})
+
+
+def write_prompts(
+    source: Path, feats: dict[str, Path], shapes: dict[str, str], target: Path
+) -> int:
+    """A data directory for LoRA: every window with its transcript, those with a fact also with
+    their question.
+
+    Writes feats.scp, feats_shape, prompt (what stands between the audio and the answer) and answer.
+
+    Args:
+        source: with `text` and `questions`.
+        feats: window -> its features; `shapes` likewise, as ESPnet's shape files have it.
+    Returns: examples written.
+    """
+    from espnet_prune.speech_llm.compact import TRANSCRIBE, ask
+
+    rows = {f"{u}-text": (u, TRANSCRIBE, t) for u, t in read_table(source / "text").items()}
+    for window, (question, choices, answer) in read_questions(source / "questions").items():
+        rows[f"{window}-question"] = window, ask(question), choices[answer]
+    write_table(target / "prompt", {name: row[1].strip() for name, row in rows.items()})
+    write_table(target / "answer", {name: row[2] for name, row in rows.items()})
+    write_table(target / "feats_shape", {name: shapes[row[0]] for name, row in rows.items()})
+    write_table(target / "feats.scp", {name: feats[row[0]] for name, row in rows.items()})
+    return len(rows)
+
+
+def read_questions(path: Path) -> dict[str, tuple[str, list[str], int]]:
+    """Question, choices and number of the answer by id, as `write_questions` has written them."""
+    rows = {name: json.loads(value) for name, value in read_table(path).items()}
+    return {n: (row["question"], row["choices"], row["answer"]) for n, row in rows.items()}

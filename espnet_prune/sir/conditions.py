@@ -1,0 +1,108 @@
+"""Under which conditions questions are answered: what the model gets of a recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from espnet_prune.tokens import STRATEGIES, TokenPruner
+
+#: what stands in the place of audio: its tokens, those of its transcript, or nothing
+INPUTS = ("speech", "transcript", "nothing")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One cell of a table.
+
+    Attributes:
+        input: one of `INPUTS`.
+        strategy: of a `TokenPruner`; `none` where the input is not speech.
+        rate: None for the strategy `none`, or with `keep`.
+        keep: absolute number of tokens, or None.
+    """
+
+    input: str = "speech"
+    strategy: str = "none"
+    rate: float | None = None
+    keep: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Short and unique: "speechprune 0.2", "rap 150 tokens", "none", "transcript"."""
+        if self.input != "speech":
+            return self.input
+        if self.keep is not None:
+            return f"{self.strategy} {self.keep} tokens"
+        return self.strategy if self.rate is None else f"{self.strategy} {self.rate:g}"
+
+    def to_json(self) -> dict:
+        return asdict(self)
+
+
+#: the whole recording, the paper's "Original" (the first 30 s), and the two bounds
+WHOLE = Condition()
+FIRST_30_S = Condition(strategy="crop", rate=0.0)
+TRANSCRIPT = Condition("transcript")
+NOTHING = Condition("nothing")
+REFERENCES = (WHOLE, FIRST_30_S, TRANSCRIPT, NOTHING)
+
+
+def single(strategy: str, conf: Mapping) -> Condition:
+    """The condition of one pruner.
+
+    Raises:
+        ValueError: as `TokenPruner`.
+    """
+    if strategy == "none":
+        return WHOLE
+    found = TokenPruner(strategy, **_checked(conf))
+    return Condition(strategy=strategy, rate=_float(found.rate), keep=found.keep)
+
+
+def grid(strategies: Sequence[str], rates: Sequence[float]) -> list[Condition]:
+    """Every strategy at every rate, after the whole recording, its first 30 s, and the bounds.
+
+    Raises:
+        ValueError: an unknown strategy, a rate outside [0, 1), or none given.
+    """
+    if not strategies or not rates:
+        raise ValueError("a grid needs one strategy and one rate at least")
+    found = dict.fromkeys(REFERENCES)
+    for strategy in strategies:
+        for rate in rates:
+            found[single(strategy, {"rate": rate})] = None
+    return list(found)
+
+
+def pruner(condition: Condition, conf: Mapping, frame_tokens: int, window: int) -> TokenPruner:
+    """The pruner of a condition.
+
+    Args:
+        conf: `token_pruner_conf`: all but rate and keep is taken from it.
+        frame_tokens, window: of the speech LLM, where `conf` does not say otherwise.
+    Raises:
+        ValueError: as `TokenPruner`, or an unknown key.
+    """
+    options = {"frame_tokens": frame_tokens, "window": window, **_checked(conf)}
+    options.update(rate=condition.rate, keep=condition.keep)
+    return TokenPruner(condition.strategy, **options)
+
+
+def _checked(conf: Mapping) -> dict:
+    known = ("rate", "keep", "window", "frame_tokens", "seed")
+    unknown = sorted(set(conf) - set(known))
+    if unknown:
+        raise ValueError(
+            f"token_pruner_conf: unknown key '{unknown[0]}', choose from {', '.join(known)}"
+        )
+    return dict(conf)
+
+
+def _float(rate: float | None) -> float | None:
+    return None if rate is None else float(rate)
+
+
+def strategy_order(strategy: str) -> int:
+    """Where a strategy stands in tables."""
+    return list(STRATEGIES).index(strategy)

@@ -1,0 +1,193 @@
+"""Answer questions about recordings under many conditions with one speech LLM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from espnet_prune.recipe.data_dir import audio_path, read_table
+from espnet_prune.recipe.format_wav import check_speech, read_speech
+from espnet_prune.sir.answers import Answer
+from espnet_prune.sir.conditions import Condition
+from espnet_prune.sir.items import LETTERS, shuffled
+from espnet_prune.sir.questions import Question, read_questions
+from espnet_prune.speech_llm import SpeechLLM
+from espnet_prune.tokens import TokenPruner
+
+#: what the model is asked, if nothing else is said: the question alone
+PROMPT = "{question}"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording and what is asked about it.
+
+    Attributes:
+        path: of its audio.
+        samples: how many it has to have; None where nobody says.
+        transcript: None where there is none.
+    """
+
+    question: Question
+    path: Path
+    samples: int | None
+    transcript: str | None
+
+    @property
+    def id(self) -> str:
+        return self.question.id
+
+
+def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> list[Recording]:
+    """The recordings of a data directory with wav.scp, questions and, where they are there,
+    utt2num_samples and text.
+
+    Args:
+        keys: those that are wanted, in this order; all when absent.
+    Raises:
+        FileNotFoundError: a table or an audio file is missing.
+        ValueError: an item without question, or a damaged table.
+    """
+    folder = Path(data_dir)
+    scp, questions = read_table(folder / "wav.scp"), read_questions(folder / "questions")
+    samples, text = _optional(folder / "utt2num_samples"), _optional(folder / "text")
+    found = []
+    for name in scp if keys is None else keys:
+        if name not in scp:
+            raise ValueError(f"{folder / 'wav.scp'}: {name} is not there, but asked for")
+        if name not in questions:
+            raise ValueError(f"{folder / 'questions'}: {name} has no question")
+        path = audio_path(scp[name])
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder / 'wav.scp'}: {name}: no such file as {path}")
+        number = int(samples[name]) if name in samples else None
+        try:
+            _check_length(path, soundfile.info(path).frames, number)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
+        found.append(Recording(questions[name], path, number, text.get(name)))
+    return found
+
+
+def _optional(path: Path) -> dict[str, str]:
+    return read_table(path) if path.is_file() else {}
+
+
+def _check_length(path: Path, frames: int, wanted: int | None) -> None:
+    if wanted is not None and frames != wanted:
+        how = "it ends early" if frames < wanted else "it is another recording"
+        raise ValueError(
+            f"{path}: has {frames} samples, but utt2num_samples says {wanted}: {how}; make it again"
+        )
+
+
+def load_speech(recording: Recording, fs: int) -> np.ndarray:
+    """(T,) float32 samples.
+
+    Raises:
+        ValueError: unreadable, of several channels, at another rate than `fs`, or of a length that
+            is not as utt2num_samples says.
+    """
+    samples, rate = read_speech(recording.path)
+    samples = samples[:, 0] if samples.shape[1] == 1 else samples
+    check_speech(samples, rate, recording.path, fs=fs)
+    _check_length(recording.path, len(samples), recording.samples)
+    return samples
+
+
+class Answerer:
+    """Puts questions to a speech LLM and scores every choice by its text.
+
+    Choices are shuffled by `seed` and id before anything sees them. The pruner compares audio with
+    the question alone, whatever else stands in the prompt.
+
+    Args:
+        llm: the model.
+        prompt: what is asked: "{question}" is replaced, and so is "{choices}" by the choices with
+            letters, a line each, where it occurs.
+        seed: of the order of choices.
+        positions: see `SpeechLLM.prompts`.
+    Raises:
+        ValueError: a prompt without "{question}".
+    """
+
+    def __init__(
+        self, llm: SpeechLLM, prompt: str = PROMPT, seed: int = 0, positions: str = "contiguous"
+    ):
+        if "{question}" not in prompt:
+            raise ValueError(f"prompt is '{prompt}', but has to have {{question}} in it")
+        self.llm = llm
+        self.prompt = prompt
+        self.seed = seed
+        self.positions = positions
+
+    def __call__(
+        self, recordings: Sequence[Recording], pruners: Sequence[tuple[Condition, TokenPruner]]
+    ) -> Iterator[list[Answer]]:
+        """Answers to a batch under one condition after another; audio is embedded once.
+
+        Args:
+            pruners: the conditions; where the input is not speech the pruner is not used.
+        Raises:
+            ValueError: what the recordings or the model say; a transcript that is missing.
+        """
+        speech = [load_speech(r, self.llm.sampling_rate) for r in recordings]
+        seconds = [len(samples) / self.llm.sampling_rate for samples in speech]
+        audio: list[Tensor] = []
+        for condition, pruner in pruners:
+            if condition.input == "speech":
+                if not audio:
+                    rate = self.llm.sampling_rate
+                    audio = [self.llm.embed_audio(samples, rate) for samples in speech]
+                tokens = audio
+                kept = self.llm.select(
+                    pruner,
+                    audio,
+                    [r.question.question for r in recordings],
+                    [r.id for r in recordings],
+                )
+            else:
+                tokens = [self._stand_in(r, condition.input) for r in recordings]
+                kept = [torch.arange(len(t), device=t.device) for t in tokens]
+            yield self._answers(recordings, condition, seconds, tokens, kept)
+
+    def _stand_in(self, recording: Recording, kind: str) -> Tensor:
+        if kind == "nothing":
+            return self.llm.empty_audio()
+        if not recording.transcript:
+            raise ValueError(f"{recording.id}: has no line in text, which its transcript is")
+        return self.llm.embed_text(recording.transcript)
+
+    def _answers(self, recordings, condition, seconds, tokens, kept) -> list[Answer]:
+        asked = [shuffled(r.question, self.seed) for r in recordings]
+        prompts = self.llm.prompts(
+            tokens, [self._text(q) for q in asked], kept=kept, positions=self.positions
+        )
+        scores = self.llm.score_choices(prompts, [q.choices for q in asked])
+        return [
+            Answer(
+                id=recording.id,
+                condition=condition,
+                seconds=length,
+                audio_tokens=len(row),
+                kept=tuple(indices.tolist()),
+                order=tuple(recording.question.choices.index(text) for text in question.choices),
+                scores=tuple(likely.tolist()),
+                answer=question.answer,
+            )
+            for recording, question, length, row, indices, likely in zip(
+                recordings, asked, seconds, tokens, kept, scores, strict=True
+            )
+        ]
+
+    def _text(self, question: Question) -> str:
+        choices = "\n".join(
+            f"{letter}. {text}" for letter, text in zip(LETTERS, question.choices, strict=False)
+        )
+        return self.prompt.replace("{question}", question.question).replace("{choices}", choices)

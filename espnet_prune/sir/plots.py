@@ -1,0 +1,106 @@
+"""Plots of a grid: accuracy and evidence recall against the pruning rate, and what was kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from espnet_prune.scoring import Estimate
+from espnet_prune.sir.answers import Answer
+from espnet_prune.sir.evidence import Span
+
+#: strategy -> pruning rate -> measure
+Curves = Mapping[str, Mapping[float, Estimate]]
+
+
+def plot_rates(
+    panels: Mapping[str, tuple[Curves, Mapping[str, float]]], path: Path, strategies: Sequence[str]
+) -> None:
+    """A panel for each measure, a line for each strategy, with 95% intervals.
+
+    Args:
+        panels: title -> curves and horizontal lines (label -> value), all as fractions.
+        strategies: in the order of their colours, the same in every panel.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), squeeze=False)
+    for axis, (title, (curves, levels)) in zip(axes[0], panels.items(), strict=True):
+        for n, strategy in enumerate(strategies):
+            points = curves.get(strategy, {})
+            rates = sorted(points)
+            shift = 0.004 * (n - len(strategies) / 2)  # so that intervals do not hide each other
+            values = [100 * points[r].value for r in rates]
+            ends = [
+                [100 * (points[r].value - points[r].low) for r in rates],
+                [100 * (points[r].high - points[r].value) for r in rates],
+            ]
+            axis.errorbar(
+                [r + shift for r in rates],
+                values,
+                yerr=ends,
+                fmt="o-",
+                ms=4,
+                lw=1.2,
+                elinewidth=0.6,
+                color=f"C{n}",
+                label=strategy,
+            )
+        for n, (label, value) in enumerate(levels.items()):
+            axis.axhline(100 * value, color="0.4", ls=(0, (1 + 3 * n, 2)), lw=0.9, label=label)
+        axis.set(xlabel="pruning rate", ylabel=f"{title} (%)", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+    _save(figure, path)
+
+
+def plot_strip(
+    items: Sequence[Sequence[Answer]],
+    spans: Mapping[str, Span],
+    frame_tokens: float,
+    path: Path,
+) -> None:
+    """What was kept on the time line: a panel for each item, a row for each condition.
+
+    Args:
+        items: for each item its answers under some conditions.
+        spans: key sentences by id, marked where they are known.
+    """
+    height = sum(len(rows) for rows in items)
+    figure, axes = plt.subplots(
+        len(items),
+        1,
+        figsize=(10, 0.8 * len(items) + 0.28 * height),
+        squeeze=False,
+        height_ratios=[len(rows) + 1 for rows in items],
+    )
+    for axis, rows in zip(axes[:, 0], items, strict=True):
+        name = rows[0].id
+        if name in spans:
+            span = spans[name]
+            axis.axvspan(span.start, span.end, color="tab:orange", alpha=0.35, label="key sentence")
+            axis.legend(loc="upper right", fontsize=7)
+        for n, answer in enumerate(rows):
+            bars = [(k / frame_tokens, 1 / frame_tokens) for k in answer.kept]
+            axis.broken_barh(bars, (n - 0.35, 0.7), color="tab:blue", lw=0)
+        axis.set(
+            xlim=(0, rows[0].seconds),
+            ylim=(len(rows) - 0.4, -0.6),
+            yticks=range(len(rows)),
+            title=name,
+            xlabel="seconds",
+        )
+        axis.set_yticklabels([answer.condition.name for answer in rows], fontsize=7)
+    _save(figure, path)
+
+
+def _save(figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+    temporary.replace(path)

@@ -1,0 +1,336 @@
+"""A speech LLM that fits two CPU cores: Whisper tiny.en, a convolutional adapter, SmolLM2-135M.
+
+    waveform -> frozen encoder (50 Hz) -> averages of pairs x_t (25 Hz) -> adapter -> p_t
+    S_t = sum_k p_t(k) E_k + p_t(blank) e_blank   -> language model with LoRA
+
+The adapter is a CTC recogniser of the language model's own tokens: k runs over the token ids of
+its training text, E_k are their embeddings, e_blank is one learned vector. Only adapter and LoRA
+weights are stored; encoder and language model are named, by directory or hub name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_prune.speech_llm.base import SpeechLLM
+from espnet_prune.structure import SpeechEncoder, load_encoder
+
+CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
+#: samples of an audio token: two frames of the encoder
+TOKEN_SAMPLES = 640
+LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+# The prompt, in training as in use.
+BEFORE = "Passage:"
+TRANSCRIBE = " Transcript:"
+
+
+def ask(question: str) -> str:
+    """What stands between the audio and an answer."""
+    return f" Question: {question} Answer:"
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """What `compact.json` says.
+
+    Args:
+        encoder: dense or pruned encoder, a directory or hub name.
+        language_model: causal language model of `transformers`, the same.
+        token_ids: ids of the language model's tokens that the adapter tells apart.
+        width, blocks, kernel: of the adapter.
+        lora_rank, lora_alpha: of LoRA; its output is scaled by alpha / rank.
+    """
+
+    encoder: str
+    language_model: str
+    token_ids: tuple[int, ...]
+    width: int = 512
+    blocks: int = 3
+    kernel: int = 5
+    lora_rank: int = 16
+    lora_alpha: float = 32.0
+
+
+class AudioAdapter(nn.Module):
+    """Residual convolutions over time from encoder frames to tokens of a language model.
+
+    Args:
+        inputs: size of a frame.
+        outputs: size of the language model's embeddings.
+        token_ids: as in `CompactConfig`; class 0 is blank and class k + 1 `token_ids[k]`.
+        width, blocks, kernel: channels, number and (odd) kernel size of the convolutions.
+        dropout: after each of them, in training.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        token_ids: Sequence[int],
+        width: int = 512,
+        blocks: int = 3,
+        kernel: int = 5,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        if kernel % 2 == 0:
+            raise ValueError(f"kernel is {kernel}, but has to be odd")
+        self.input = nn.Linear(inputs, width)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(blocks)
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(width)
+        self.output = nn.Linear(width, len(token_ids) + 1)
+        self.blank = nn.Parameter(torch.randn(outputs) * 0.1)
+        self.register_buffer("token_ids", torch.tensor(list(token_ids)), persistent=False)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """
+        Args:
+            frames: (B, T, inputs); what is beyond the lengths (B,) changes nothing before it.
+        Returns: (B, T, 1 + tokens) logits.
+        """
+        inside = torch.arange(frames.shape[1], device=frames.device)[None] < lengths[:, None]
+        x = self.input(frames)
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            y = convolution((norm(x) * inside[..., None]).transpose(1, 2)).transpose(1, 2)
+            x = x + self.dropout(nn.functional.gelu(y))
+        return self.output(self.norm(x))
+
+    def embed(self, logits: Tensor, embeddings: Tensor) -> Tensor:
+        """Audio tokens S_t = sum_k p_t(k) E_k + p_t(blank) e_blank.
+
+        Args:
+            logits: (..., 1 + tokens).
+            embeddings: (vocabulary, D) of the language model.
+        Returns: (..., D).
+        """
+        p = logits.softmax(-1)
+        return p[..., 1:] @ embeddings[self.token_ids] + p[..., :1] * self.blank
+
+    def greedy(self, logits: Tensor, lengths: Tensor) -> list[list[int]]:
+        """Token ids of the best CTC path: repetitions merged, then blanks removed."""
+        rows = []
+        for best, length in zip(logits.argmax(-1), lengths.tolist(), strict=True):
+            merged = best[:length].unique_consecutive()
+            rows.append(self.token_ids[merged[merged > 0] - 1].tolist())
+        return rows
+
+
+@torch.no_grad()
+def encode_pairs(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
+    """Last hidden states of the frozen encoder, averaged in pairs: 25 a second.
+
+    Whisper gets its full 30 s window, as it was trained.
+
+    Args:
+        waves: float32 waveforms (T_i,) at 16 kHz, at most a window long.
+    Returns: a tensor (N_i, D) each; N_i is 0 for what is too short for a frame.
+    """
+    least = encoder.family_of.minimum_samples(encoder.config.base)
+    found = [torch.zeros(0, encoder.hidden_size, device=encoder.device) for _ in waves]
+    rows = [i for i, wave in enumerate(waves) if len(wave) >= least]
+    if not rows:
+        return found
+    lengths = torch.tensor([len(waves[i]) for i in rows], device=encoder.device)
+    speech = pad_sequence([torch.from_numpy(waves[i]) for i in rows], batch_first=True)
+    out = encoder(speech.to(encoder.device), lengths, True)
+    hidden = out.last_hidden_state
+    hidden = nn.functional.pad(hidden, (0, 0, 0, hidden.shape[1] % 2))
+    pairs = hidden.unflatten(1, (-1, 2)).mean(2)
+    for i, row, frames in zip(rows, pairs, out.lengths.tolist(), strict=True):
+        found[i] = row[: (frames + 1) // 2]
+    return found
+
+
+def with_lora(lm, config: CompactConfig):
+    """The language model, frozen, with LoRA (arXiv 2106.09685) in all attention projections.
+
+    Returns: a `peft` model around `lm`, which is changed in place.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(
+        r=config.lora_rank,
+        lora_alpha=config.lora_alpha,
+        target_modules=list(LORA_MODULES),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(lm, lora)
+
+
+def lora_parameters(model) -> dict[str, nn.Parameter]:
+    """The LoRA weights of a `peft` model, by names of the language model's own modules."""
+    return {
+        name.removeprefix("base_model.model.").replace(".default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name
+    }
+
+
+def load_language_model(directory: str | Path):
+    """A causal language model in float32 and evaluation mode, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    lm = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    return lm.eval(), AutoTokenizer.from_pretrained(directory)
+
+
+class Compact(SpeechLLM):
+    """The compact speech LLM; its prompt is plain text.
+
+    Args:
+        encoder: frozen.
+        adapter: in evaluation mode.
+        lm: language model with LoRA merged, else `first_layer` would not see it.
+        tokenizer: its tokenizer.
+    """
+
+    answer_lead = " "
+
+    def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm, tokenizer):
+        most = encoder.family_of.maximum_samples(encoder.config.base)
+        super().__init__(lm, tokenizer, most or 480000)
+        self.encoder = encoder
+        self.adapter = adapter
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path,
+        device: str = "cpu",
+        encoder: str | Path | None = None,
+        language_model: str | Path | None = None,
+    ) -> Compact:
+        """Load a directory that `save_compact` has written.
+
+        Args:
+            encoder, language_model: instead of those that `compact.json` names. Names that are no
+                directories are fetched once (`espnet_prune.recipe.pretrained`) and kept in the
+                user's cache folder.
+        Raises:
+            FileNotFoundError: a file or a frozen part cannot be found.
+            ValueError: files that are damaged or do not fit each other.
+        """
+        config, weights = read_compact(model)
+        frozen = load_encoder(_find(encoder or config.encoder, "encoder"))
+        lm, tokenizer = load_language_model(
+            _find(language_model or config.language_model, "language_model")
+        )
+        shape = config.width, config.blocks, config.kernel
+        width = lm.get_input_embeddings().weight.shape[1]
+        adapter = AudioAdapter(frozen.hidden_size, width, config.token_ids, *shape)
+        lm = with_lora(lm, config)
+        wanted = {f"adapter.{name}": value for name, value in adapter.state_dict().items()}
+        wanted.update((f"lora.{name}", value) for name, value in lora_parameters(lm).items())
+        shapes = [{name: tuple(t.shape) for name, t in ts.items()} for ts in (weights, wanted)]
+        for name in sorted(shapes[0].keys() | shapes[1].keys()):
+            got, due = (some.get(name) for some in shapes)
+            if got != due:
+                raise ValueError(
+                    f"{Path(model) / WEIGHTS}: {name} is {got}, but encoder, language model and "
+                    f"{CONFIG} ask for {due}"
+                )
+        with torch.no_grad():
+            for name, value in wanted.items():
+                value.copy_(weights[name])
+        lm = lm.merge_and_unload()
+        parts = (part.to(device).eval().requires_grad_(False) for part in (frozen, adapter, lm))
+        return cls(*parts, tokenizer)
+
+    def logits(self, chunks: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """CTC logits (B, T, 1 + tokens) of pieces of audio, and their lengths (B,)."""
+        frames = encode_pairs(self.encoder, chunks)
+        lengths = torch.tensor([len(row) for row in frames], device=frames[0].device)
+        return self.adapter(pad_sequence(frames, batch_first=True), lengths), lengths
+
+    @torch.no_grad()
+    def encode(self, chunks: list[np.ndarray]) -> list[Tensor]:
+        logits, lengths = self.logits(chunks)
+        tokens = self.adapter.embed(logits, self._embedding.weight)
+        return [row[:n] for row, n in zip(tokens, lengths.tolist(), strict=True)]
+
+    @torch.no_grad()
+    def recognise(self, chunks: list[np.ndarray]) -> list[str]:
+        """What the adapter alone hears: the text of its best CTC paths."""
+        paths = self.adapter.greedy(*self.logits(chunks))
+        return [self.tokenizer.decode(ids).strip() for ids in paths]
+
+    def layout(self, question: str) -> tuple[list[int], list[int]]:
+        before, after = (
+            self.tokenizer(part, add_special_tokens=False).input_ids
+            for part in (BEFORE, ask(question))
+        )
+        return before, after
+
+    def stops(self) -> dict:
+        return {"eos_token_id": self.tokenizer.eos_token_id}
+
+
+def save_compact(
+    directory: str | Path, config: CompactConfig, adapter: AudioAdapter, lora: dict[str, Tensor]
+) -> int:
+    """Write `compact.json` and, in float16, `compact.safetensors`.
+
+    Args:
+        lora: as `lora_parameters` gives it.
+    Returns: bytes of both files.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {f"adapter.{name}": value for name, value in adapter.state_dict().items()}
+    tensors.update((f"lora.{name}", value) for name, value in lora.items())
+    half = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
+    # One line per key: the token ids are many
+    rows = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in dataclasses.asdict(config).items()]
+    text = "{\n  " + ",\n  ".join(rows) + "\n}\n"
+    save_file(half, directory / f"{WEIGHTS}.tmp")
+    (directory / f"{CONFIG}.tmp").write_text(text, encoding="utf-8")
+    for name in (WEIGHTS, CONFIG):
+        os.replace(directory / f"{name}.tmp", directory / name)
+    return sum((directory / name).stat().st_size for name in (WEIGHTS, CONFIG))
+
+
+def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor]]:
+    """Configuration and weights that `save_compact` has written."""
+    directory = Path(directory)
+    for name in (CONFIG, WEIGHTS):
+        if not (directory / name).is_file():
+            raise FileNotFoundError(
+                f"{directory / name}: no such file; egs2/speech_llm/compact1 makes the model"
+            )
+    try:
+        raw = json.loads((directory / CONFIG).read_text(encoding="utf-8"))
+        config = CompactConfig(**{**raw, "token_ids": tuple(raw["token_ids"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{directory / CONFIG}: not a compact speech LLM's: {error}") from None
+    try:
+        return config, load_file(directory / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"{directory / WEIGHTS}: damaged: {error}") from None
+
+
+def _find(name: str | Path, kind: str) -> Path:
+    """The directory of a frozen part, fetched into the user's cache where `name` is none."""
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    # A recipe's helper, imported where it is needed: only this one call goes up the floors.
+    from espnet_prune.recipe.pretrained import prepare
+
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espnet_prune"
+    return prepare(str(name), cache / str(name).strip("/").replace("/", "--"), kind)

@@ -1,0 +1,88 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_prune.bin.sir_data import main
+from espnet_prune.recipe.data_dir import read_table, validate
+from test.espnet_prune.sir.test_items import row, write
+
+VOICES = "en-us en"
+
+
+@pytest.fixture
+def items(tmp_path):
+    """Three items of three sentences, by two speakers."""
+    return write(tmp_path, *(row(metadata={"id": f"c_{n}"}) for n in (1, 2, 3)))
+
+
+def options(items, out, *more):
+    return ["--items", str(items), "--output_dir", str(out), "--voices", VOICES, *more]
+
+
+def test_items_are_spoken(items, tmp_path):
+    out = tmp_path / "data" / "x"
+    main(options(items, out, "--first", "2"))
+    scp = read_table(out / "wav.scp")
+    assert list(scp) == ["c_1", "c_2"] == list(read_table(out / "questions"))
+    times = json.loads(read_table(out / "sentences")["c_1"])
+    assert len(times["sentences"]) == 3 and times["key"] == times["sentences"][1]
+    assert times["sentences"][2][1] == pytest.approx(soundfile.info(scp["c_1"]).duration, abs=1e-3)
+    windows = tmp_path / "data" / "x_windows"
+    assert validate(windows) == []
+    text = "Good morning. The bridge opened in May. I thought it was June."
+    assert read_table(windows / "text") == {"c_1-00": text, "c_2-00": text}
+
+    main(
+        options(write(tmp_path, row(metadata={"id": "c_2"})), tmp_path / "h", "--part_of", str(out))
+    )
+    assert read_table(tmp_path / "h" / "wav.scp") == {"c_2": scp["c_2"]}
+
+
+def test_recordings(items, tmp_path, capsys):
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for n in (1, 2):
+        soundfile.write(audio / f"c_{n}.wav", np.zeros(16000, np.float32), 16000)
+    with pytest.raises(SystemExit):
+        main(options(items, tmp_path / "d", "--audio_dir", str(audio)))
+    assert "c_3.wav: no such file" in capsys.readouterr().err
+    soundfile.write(audio / "c_3.flac", np.zeros(24000, np.float32), 24000)
+    main(options(items, tmp_path / "d", "--audio_dir", str(audio)))
+    assert set(read_table(tmp_path / "d" / "utt2num_samples").values()) == {"16000"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"test_question": {"question": "When?", "correct_answer": "B"}}, "'choices' is missing"),
+        (
+            {
+                "test_question": {
+                    "question": "W?",
+                    "choices": ["May", "June"],
+                    "correct_answer": "x",
+                }
+            },
+            "'x' is not among the choices",
+        ),
+    ],
+)
+def test_bad_rows(tmp_path, capsys, changes, message):
+    with pytest.raises(SystemExit) as stop:
+        main(options(write(tmp_path, row(), row(**changes)), tmp_path / "d"))
+    assert stop.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "data.jsonl: line 2: " in error and message in error
+
+
+def test_wrong_options(items, tmp_path, capsys):
+    for more, message in (
+        (["--first", "0"], "--first is 0"),
+        (["--voices", "en-us"], "2 speakers, but only 1 voices"),
+        (["--voices", "en-us nobody"], "unknown voice 'nobody'"),
+    ):
+        with pytest.raises(SystemExit):
+            main(options(items, tmp_path / "d", *more))
+        assert message in capsys.readouterr().err

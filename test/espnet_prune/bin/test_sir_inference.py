@@ -1,0 +1,178 @@
+"""The chain on a tiny random speech LLM and four short items; killed and resumed."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet_prune.bin import sir_inference
+from espnet_prune.bin.sir_inference import batches, main
+from espnet_prune.recipe.data_dir import read_table, write_table
+from espnet_prune.sir.answers import AnswerFile, read_answers
+from espnet_prune.sir.conditions import NOTHING, WHOLE
+from test.espnet_prune.sir.stand_in import SECONDS, save_data_dir, save_speech_llm
+
+GRID = ["--strategies", "speechprune rap", "--rates", "0.2 0.8"]
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory):
+    """Options that name the tiny model and the items, by a config."""
+    folder = tmp_path_factory.mktemp("sir")
+    config = {
+        "speech_llm": "qwen2_audio",
+        "speech_llm_conf": {"model": str(save_speech_llm(folder / "model"))},
+        "token_pruner": "speechprune",
+        "token_pruner_conf": {"rate": 0.2, "window": 100},
+    }
+    (folder / "sir.yaml").write_text(yaml.safe_dump(config))
+    data = save_data_dir(folder / "data")
+    return ["--config", str(folder / "sir.yaml"), "--data_dir", str(data)]
+
+
+@pytest.fixture
+def grid_options(options, tmp_path):
+    """The same for a grid, with another window."""
+    config = yaml.safe_load(Path(options[1]).read_text())
+    config["token_pruner_conf"] = {"window": 100, "seed": 1}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(config))
+    return ["--config", str(tmp_path / "grid.yaml"), *options[2:], *GRID]
+
+
+def fails(capsys, *options):
+    with pytest.raises(SystemExit) as stop:
+        main(list(options))
+    assert stop.value.code == 1
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
+
+
+def by_key(directory):
+    return {(a.id, a.condition): a for a in read_answers(directory)[1]}
+
+
+def test_one_condition_by_yaml(options, tmp_path):
+    main([*options, "--output_dir", str(tmp_path)])
+    header, answers = read_answers(tmp_path)
+    assert header["frame_tokens"] == 25 and header["speech_llm"] == "qwen2_audio"
+    assert [a.id for a in answers] == sorted(SECONDS)
+    for answer in answers:
+        tokens = round(25 * SECONDS[answer.id])
+        assert abs(answer.audio_tokens - tokens) <= 1
+        # 80% of the window, or of all where there is less
+        assert len(answer.kept) == round(0.8 * min(100, answer.audio_tokens))
+        assert answer.condition.name == "speechprune 0.2" and len(answer.scores) == 3
+
+
+def test_killed_at_half_and_started_again_with_another_split(grid_options, tmp_path, monkeypatch):
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    main([*grid_options, "--output_dir", str(whole)])
+    expected = by_key(whole)
+    assert len(expected) == 4 * (4 + 4)
+
+    writes = []
+
+    class Killed(AnswerFile):
+        def add(self, answers):
+            if len(writes) == 16:
+                raise KeyboardInterrupt
+            writes.append(len(answers))
+            super().add(answers)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sir_inference, "AnswerFile", Killed)
+        with pytest.raises(KeyboardInterrupt):
+            main([*grid_options, "--output_dir", str(half)])
+    assert len(by_key(half)) == 16
+    with (half / "answers.all.jsonl").open("a") as file:
+        file.write('{"id": "c", "input": "spee')
+
+    left = []
+    original = AnswerFile.add
+    monkeypatch.setattr(
+        AnswerFile, "add", lambda self, answers: (left.extend(answers), original(self, answers))
+    )
+    for number, keys in enumerate(("ac", "bd"), 1):
+        (tmp_path / f"{number}.keys").write_text("".join(f"{key}\n" for key in keys))
+        key_file = ["--key_file", str(tmp_path / f"{number}.keys")]
+        main([*grid_options, "--output_dir", str(half), *key_file])
+    assert len(left) == 16  # nothing was computed twice
+    found = by_key(half)
+    assert found.keys() == expected.keys()
+    for key, answer in found.items():
+        assert (answer.kept, answer.order) == (expected[key].kept, expected[key].order)
+        assert answer.scores == pytest.approx(expected[key].scores, abs=1e-4)
+
+
+def test_a_batch_answers_as_singles(grid_options, tmp_path):
+    main([*grid_options, "--output_dir", str(tmp_path / "1")])
+    main([*grid_options, "--output_dir", str(tmp_path / "3"), "--batch_size", "3"])
+    singles, batched = by_key(tmp_path / "1"), by_key(tmp_path / "3")
+    assert singles.keys() == batched.keys()
+    for key, answer in singles.items():
+        assert answer.kept == batched[key].kept
+        assert answer.scores == pytest.approx(batched[key].scores, abs=1e-3)
+
+
+def test_audio_shorter_than_the_budget_stays_whole(options, tmp_path):
+    (tmp_path / "key").write_text("b\n")
+    conf = ["--token_pruner_conf", "{keep: 5000}", "--key_file", str(tmp_path / "key")]
+    config = yaml.safe_load(Path(options[1]).read_text())
+    del config["token_pruner_conf"]
+    (tmp_path / "sir.yaml").write_text(yaml.safe_dump(config))
+    options = ["--config", str(tmp_path / "sir.yaml"), *options[2:]]
+    main([*options, *conf, "--output_dir", str(tmp_path)])
+    ((answer,),) = (read_answers(tmp_path)[1],)
+    assert answer.kept == tuple(range(answer.audio_tokens))
+    assert answer.condition.name == "speechprune 5000 tokens"
+
+
+def test_neighbours_that_lack_the_same_go_together():
+    a, b, c, d = ((n, (WHOLE,)) for n in "abcd")
+    e = ("e", (NOTHING,))
+    nothing = ("f", ())
+    assert batches([a, b, nothing, c, e, d], 2) == [
+        (["a", "b"], (WHOLE,)),
+        (["c"], (WHOLE,)),
+        (["e"], (NOTHING,)),
+        (["d"], (WHOLE,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--token_pruner", "magic"], "unknown strategy 'magic'"),
+        (["--token_pruner_conf", "rate=1.0"], "rate is 1.0, but has to be in [0, 1)"),
+        (["--token_pruner_conf", "ratio=0.5"], "unknown key 'ratio'"),
+        (["--speech_llm", "gpt"], "speech_llm is 'gpt', choose from qwen2_audio"),
+        (["--speech_llm_conf", "modle=x"], "speech_llm_conf of qwen2_audio"),
+        (["--batch_size", "0"], "--batch_size is 0"),
+        (["--prompt", "Listen!"], "has to have {question} in it"),
+        (GRID, "token_pruner_conf has rate"),
+        (["--strategies", "rap", "--rates", "much"], "have to be numbers"),
+    ],
+)
+def test_wrong_options(options, tmp_path, capsys, changes, message):
+    assert message in fails(capsys, *options, "--output_dir", str(tmp_path), *changes)
+
+
+def test_wrong_data(options, tmp_path, capsys):
+    folder = save_data_dir(tmp_path / "data")
+    rows = read_table(folder / "questions")
+    write_table(
+        folder / "questions", {**rows, "b": json.dumps({**json.loads(rows["b"]), "question": ""})}
+    )
+    options = [*options[:2], "--data_dir", str(folder), "--output_dir", str(tmp_path / "out")]
+    assert "questions: b: the question has no text" in fails(capsys, *options)
+    write_table(folder / "questions", rows)
+    (folder / "wav" / "c.wav").unlink()
+    assert "c: no such file as" in fails(capsys, *options)
+
+
+def test_answers_of_other_data_are_not_continued(options, tmp_path, capsys):
+    main([*options, "--output_dir", str(tmp_path)])
+    message = fails(capsys, *options, "--output_dir", str(tmp_path), "--seed", "1")
+    assert "was made with another seed" in message

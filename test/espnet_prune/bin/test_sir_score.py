@@ -1,0 +1,110 @@
+"""Tables of a grid whose accuracies and recalls are known by construction."""
+
+import json
+
+import pytest
+
+from espnet_prune.bin.sir_score import main
+from espnet_prune.recipe.data_dir import write_table
+from espnet_prune.sir.answers import Answer, AnswerFile
+from espnet_prune.sir.conditions import NOTHING, TRANSCRIPT, WHOLE, Condition, grid
+from test.espnet_prune.sir.stand_in import CHOICES
+
+HEADER = {"speech_llm": "x", "prompt": "{question}", "seed": 0, "frame_tokens": 25}
+ITEMS = 8
+#: how many of the first items are right
+RIGHT = {WHOLE: 7, NOTHING: 2, TRANSCRIPT: 8}
+BEST, WORST = (Condition(strategy=s, rate=0.2) for s in ("speechprune", "rap"))
+
+
+def answer(n, condition):
+    right = n < RIGHT.get(condition, {"speechprune": 6, "rap": 2}.get(condition.strategy, 4))
+    if condition.input == "speech":
+        tokens = 200
+        kept = range(25, 50) if condition == BEST else range(0, 200, 5)
+    else:
+        tokens, kept = 0, ()
+    place = n % 2  # the right choice stands in the first or second place, never in the third
+    scores = [-2.0, -2.0, -3.0]
+    scores[place if right else 2] = -1.0
+    return Answer(f"i{n}", condition, 8.0, tokens, tuple(kept), (0, 1, 2), tuple(scores), place)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    data = tmp_path / "data"
+    ids = [f"i{n}" for n in range(ITEMS)]
+    question = json.dumps({"question": "q", "choices": CHOICES, "answer": 2})
+    write_table(data / "questions", dict.fromkeys(ids, question))
+    key = json.dumps({"sentences": [], "key": [1.0, 3.0]})
+    write_table(data / "sentences", dict.fromkeys(ids, key))
+    conditions = grid(["rap", "speechprune"], [0.2, 0.8])
+    file = AnswerFile(tmp_path / "answers" / "answers.1.jsonl", HEADER)
+    file.add([answer(n, condition) for n in range(ITEMS) for condition in conditions])
+    return data, tmp_path / "answers"
+
+
+def score(folders, out, *options):
+    data, answers = folders
+    main(["--data_dir", str(data), "--answers", str(answers), "--output_dir", str(out), *options])
+    return (out / "RESULTS.md").read_text(), json.loads((out / "scores.json").read_text())
+
+
+def test_tables_numbers_and_plots(folders, tmp_path):
+    text, scores = score(folders, tmp_path / "out", "--title", "Tiny", "--command", "./run.sh")
+    assert text.startswith("# Tiny\n") and "`./run.sh`" in text and "## Environment" in text
+    assert scores["items"] == 8 and scores["chance"] == pytest.approx(1 / 3)
+    # the shuffled right letter is A in four and B in four; in the file it is always C
+    assert scores["majority_letter"]["value"] == 0.5
+    assert scores["majority_letter_of_the_file"]["value"] == 1.0
+    found = scores["conditions"]
+    assert {name: found[name]["accuracy"]["value"] for name in ("none", "nothing", "rap 0.8")} == {
+        "none": 7 / 8,
+        "nothing": 2 / 8,
+        "rap 0.8": 2 / 8,
+    }
+    # the key are tokens 25 to 74: all of 25 to 49 kept, or every fifth
+    assert found["speechprune 0.2"]["evidence_recall"]["value"] == 0.5
+    assert found["rap 0.2"]["evidence_recall"]["value"] == pytest.approx(0.2)
+    assert "evidence_recall" not in found["transcript"]
+    against = found["rap 0.2"]["against"]
+    assert set(against) == {"whole recording", "first 30 s", "speechprune, same rate"}
+    # rap loses four of four to speechprune: 2 / 2^4
+    same = against["speechprune, same rate"]
+    assert (same["gained"], same["lost"], same["p"]) == (0, 4, pytest.approx(0.125))
+    assert same["difference"]["value"] == pytest.approx(-0.5)
+    row = next(line for line in text.splitlines() if line.startswith("| rap "))
+    assert row.count("25.0 [") == 2
+    for line in ("always A (shuffled choices)", "always C (order of the file)", "no audio"):
+        assert line in text
+    for name in ("rates.png", "strip.png"):
+        assert (tmp_path / "out" / "images" / name).stat().st_size > 5000
+
+
+def test_without_times_there_is_no_recall(folders, tmp_path):
+    (folders[0] / "sentences").unlink()
+    text, scores = score(folders, tmp_path / "out")
+    assert "Evidence recall" not in text
+    assert not any("evidence_recall" in c for c in scores["conditions"].values())
+
+
+def test_word_error_rate_of_the_speech(folders, tmp_path):
+    wer = {"rate": 0.05, "low": 0.04, "high": 0.061, "reference_length": 321}
+    path = tmp_path / "wer.json"
+    path.write_text(json.dumps({"utterances": 9, "systems": {"hyp": {"wer": wer}}}))
+    text, _ = score(folders, tmp_path / "out", "--wer", str(path))
+    assert "WER % of Whisper on the speech: 5.0 [4.0, 6.1] on 9 windows (321 words)" in text
+
+
+def test_half_of_the_answers(folders, tmp_path, capsys):
+    file = folders[1] / "answers.1.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    for kept, message in (
+        (lines[:-1], "condition 'speechprune 0.8' has 7 of 8 items, i7 is not among them"),
+        (lines[: 1 + 4 * 8], "4 of 8 items are answered, i4 is not"),
+        (lines[:1], "no answers in it"),
+    ):
+        file.write_text("".join(kept))
+        with pytest.raises(SystemExit):
+            score(folders, tmp_path / "out")
+        assert message in capsys.readouterr().err

@@ -1,0 +1,187 @@
+"""The commands around the training of a compact speech LLM."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from espnet_prune.bin import (
+    speech_llm_features,
+    speech_llm_report,
+    speech_llm_speech,
+    speech_llm_text,
+    speech_llm_tokens,
+)
+from espnet_prune.recipe.data_dir import read_table, write_table
+from espnet_prune.recipe.speech_windows import read_questions
+from espnet_prune.structure import load_encoder
+from test.espnet_prune.speech_llm.models import tokenizer
+from test.espnet_prune.tiny import dense_model, saved
+
+PASSAGES = [[f"Passage number {n} says {w} and no more." for w in "abc"] for n in "uvwxyz"]
+
+
+class Tone:
+    """Half a second for every sentence; remembers who said it."""
+
+    said: list[tuple[str, str]] = []
+
+    def __init__(self, work=None):
+        pass
+
+    def __call__(self, text, voice, speed=1.0):
+        self.said.append((text, voice))
+        return np.full(8000, 0.1, np.float32)
+
+
+def test_text_is_asked_for_by_hours(tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def write(lm, tokens, passages, path, seed):
+        asked.append((passages, path, seed))
+        return [["one two", "three"], []]
+
+    monkeypatch.setattr(speech_llm_text, "load_language_model", lambda path: (None, None))
+    monkeypatch.setattr(speech_llm_text, "write_passages", write)
+    options = ["--language_model", "lm", "--output", str(tmp_path / "p"), "--held_out", "4"]
+    speech_llm_text.main([*options, "--hours", "0.03", "--seed", "7"])
+    assert asked == [(4 + 3, tmp_path / "p", 7)]  # 108 s, 40 s each
+    assert json.loads(capsys.readouterr().out) == {"passages": 2, "good": 1, "words": 3}
+    with pytest.raises(SystemExit):
+        speech_llm_text.main([*options, "--hours", "0"])
+    assert "--hours has to be positive" in capsys.readouterr().err
+
+
+def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("espnet_prune.recipe.speech_windows.Voices", Tone)
+    Tone.said.clear()
+    text = tmp_path / "passages.jsonl"
+    text.write_text("".join(json.dumps(p) + "\n" for p in PASSAGES))
+    options = ["--passages", str(text), "--output_dir", str(tmp_path / "data")]
+    options += ["--tools_dir", str(tmp_path), "--held_out", "4"]
+    speech_llm_speech.main([*options, "--voices", "kal en", "--test_voices", "slt"])
+    for part, numbers in (("valid", "uv"), ("test", "wx"), ("train", "yz")):
+        texts = " ".join(read_table(tmp_path / "data" / part / "text").values())
+        assert [n for n in "uvwxyz" if f"Passage number {n} " in texts] == list(numbers)
+        assert (tmp_path / "data" / part / "words").is_file()
+    test_windows = read_table(tmp_path / "data" / "test" / "wav.scp")
+    assert read_questions(tmp_path / "data" / "test" / "questions").keys() == test_windows.keys()
+    for sentence, voice in Tone.said:
+        if sentence.startswith("Passage number "):
+            assert (voice == "slt") == (sentence.split()[2] in "wx")
+    assert "test: 2 windows" in capsys.readouterr().out
+
+    for more, message in (
+        (["--voices", "kal slt"], "--voices and --test_voices both have slt"),
+        (["--held_out", "6"], "has no passages for train"),
+    ):
+        with pytest.raises(SystemExit):
+            speech_llm_speech.main([*options, *more])
+        assert message in capsys.readouterr().err
+    for line, message in (("[1]", "line 1: is no list of sentences"), ("[", "line 1: not JSON")):
+        text.write_text(line + "\n")
+        with pytest.raises(SystemExit):
+            speech_llm_speech.main(options)
+        assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def windows(tmp_path):
+    """A data directory of two windows that fit the tiny encoder."""
+    data = tmp_path / "data"
+    data.mkdir()
+    draw = np.random.default_rng(0)
+    for name, samples in (("u", 8000), ("v", 16000)):
+        soundfile.write(data / f"{name}.flac", draw.uniform(-0.3, 0.3, samples), 16000)
+    write_table(data / "wav.scp", {name: data / f"{name}.flac" for name in "uv"})
+    write_table(data / "text", {"u": "Hm.", "v": "The red team wins."})
+    write_table(data / "words", {"u": "", "v": "the red team wins"})
+    row = {"question": "Who wins?", "choices": ["Red", "Green"], "answer": 0}
+    (data / "questions").write_text(f"v {json.dumps(row)}\n")
+    return data
+
+
+def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
+    encoder, out = saved("whisper", tmp_path / "encoder"), tmp_path / "dump"
+    options = ["--data_dir", str(windows), "--output_dir", str(out)]
+    speech_llm_features.main([*options, "--encoder", str(encoder)])
+    assert "2 windows, 0.00 h, 3 examples" in capsys.readouterr().out
+    wave = torch.from_numpy(soundfile.read(windows / "v.flac", dtype="float32")[0])
+    with torch.no_grad():
+        hidden = load_encoder(encoder)(wave[None]).last_hidden_state[0, :50]
+    expected = hidden.view(25, 2, 24).mean(1)
+    got = np.load(out / "feats" / "v.npy")
+    assert got.dtype == np.float16
+    np.testing.assert_allclose(got, expected, atol=5e-3, rtol=2e-3)
+    # u has no words: nothing to learn to hear, but something to transcribe
+    assert read_table(out / "ctc" / "feats_shape") == {"v": "25,24"}
+    assert read_table(out / "ctc" / "words") == {"v": "the red team wins"}
+    examples = read_table(out / "lora" / "feats_shape")
+    assert examples == {"u-text": "13,24", "v-text": "25,24", "v-question": "25,24"}
+
+    (out / "feats" / "u.npy").unlink()
+    before = (out / "feats" / "v.npy").stat().st_mtime_ns
+    speech_llm_features.main([*options, "--encoder", str(encoder)])
+    assert (out / "feats" / "v.npy").stat().st_mtime_ns == before  # what was there is kept
+    assert np.load(out / "feats" / "u.npy").shape == (13, 24)
+
+    dense_model("whisper", seed=5).save_pretrained(tmp_path / "other")
+    with pytest.raises(SystemExit):
+        speech_llm_features.main([*options, "--encoder", str(tmp_path / "other")])
+    assert "has features of another encoder: remove it" in capsys.readouterr().err
+
+
+def test_token_ids_are_the_commonest(tmp_path, capsys):
+    tokens = tokenizer()
+    tokens.save_pretrained(tmp_path / "lm")
+    write_table(tmp_path / "words", {"a": "red team red", "b": "red one"})
+    options = ["--words", str(tmp_path / "words"), "--output", str(tmp_path / "ids")]
+    speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "lm"), "--most", "2"])
+    ids = [int(line) for line in (tmp_path / "ids").read_text().split()]
+    # five blanks and three times "red" of ten tokens
+    assert ids == sorted(tokens.convert_tokens_to_ids([" ", "red"]))
+    assert "2 of 4 tokens, 80.00% of the text" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "none")])
+    assert "none: no such directory" in capsys.readouterr().err
+
+
+class Ear:
+    """Right from the transcript, wrong from nothing, right from audio longer than 0.7 s."""
+
+    chunk_samples = 480000
+
+    def recognise(self, chunks):
+        return ["the red cat wins"]
+
+    def embed_audio(self, wave, rate):
+        return len(wave) > 0.7 * rate
+
+    def embed_text(self, text):
+        return True
+
+    def empty_audio(self):
+        return False
+
+    def prompts(self, audio, questions):
+        return audio
+
+    def score_choices(self, prompts, choices):
+        right = torch.tensor([0.0, -1.0])
+        return [right if prompts[0] else -right]
+
+
+def test_report_counts_what_is_right(windows):
+    row = {"question": "Who wins?", "choices": ["Red", "Green"], "answer": 0}
+    (windows / "questions").write_text("".join(f"{n} {json.dumps(row)}\n" for n in "uv"))
+    write_table(windows / "text", {"u": "The red cat wins!", "v": "The red team wins."})
+    found = speech_llm_report.evaluate(Ear(), windows, most=10)
+    assert found["windows"] == 2
+    assert found["wer"]["value"] == pytest.approx(1 / 8)
+    values = [found[source]["value"] for source in speech_llm_report.SOURCES]
+    assert values == [0.5, 1.0, 0.0]
+    text = speech_llm_report.table(found, "T")
+    assert "| right answers (of four), audio | 50.0% (0.0% to 100.0%) |" in text
+    assert speech_llm_report.evaluate(Ear(), windows, most=1)["windows"] == 1

@@ -1,0 +1,124 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_prune.recipe.data_dir import read_table
+from espnet_prune.recipe.speech_windows import (
+    EVALUATION_VOICES,
+    TRAINING_VOICES,
+    WINDOW_SECONDS,
+    TimedVoices,
+    lower_case_words,
+    read_questions,
+    speak_windows,
+    spoken_words,
+    window_items,
+    write_prompts,
+    write_words,
+)
+
+PASSAGES = [
+    [f"Sentence {name} has a few plain words in it." for name in "abcdefgh"],
+    [],
+    ["The last passage is a short one.", "It has two sentences."],
+]
+
+
+class Tone:
+    """Half a second for every sentence, whatever the voice; remembers what it was asked."""
+
+    asked: list[tuple[str, str, float]] = []
+
+    def __init__(self, work=None):
+        pass
+
+    def __call__(self, text, voice, speed=1.0):
+        self.asked.append((text, voice, speed))
+        return np.full(8000, 0.1, np.float32)
+
+
+def test_evaluation_voices_are_kept_from_training():
+    assert not set(TRAINING_VOICES) & set(EVALUATION_VOICES)
+    assert set(EVALUATION_VOICES) == {"slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3"}
+
+
+def test_windows_hold_all_sentences_in_order_and_facts_in_a_share():
+    for share in (0.0, 1.0):
+        items = window_items(PASSAGES, "train", share)
+        said = [s for item in items for _, s in item.sentences]
+        facts = [item.sentences[item.key[0]][1] for item in items if item.question]
+        assert len(facts) == share * len(items)
+        wanted = [s for passage in PASSAGES for s in passage]
+        assert [s for s in said if s in wanted] == wanted
+        assert len(said) == len(wanted) + len(facts)
+        assert items == window_items(PASSAGES, "train", share)
+        for item in items:
+            words = sum(len(s.split()) for _, s in item.sentences if s in wanted)
+            assert words <= WINDOW_SECONDS * 2.8
+            assert {speaker for speaker, _ in item.sentences} == {"speaker"}
+    half = window_items(PASSAGES * 200, "train", 0.5)
+    assert 0.4 < sum(bool(item.question) for item in half) / len(half) < 0.6
+    assert len({item.id for item in half}) == len(half)
+    assert half != window_items(PASSAGES * 200, "train", 0.5, seed=1)
+
+
+def test_speeds_come_with_the_voice_s_name():
+    speak = TimedVoices(Tone())
+    Tone.asked.clear()
+    speak("a", "rms@1.15"), speak("b", "en-us")
+    assert Tone.asked == [("a", "rms", 1.15), ("b", "en-us", 1.0)]
+
+
+def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
+    monkeypatch.setattr("espnet_prune.recipe.speech_windows.Voices", Tone)
+    items = window_items(PASSAGES, "train", 0.5, seed=1)
+    asked = [item for item in items if item.question]
+    assert 0 < len(asked) < len(items)
+    data = tmp_path / "train"
+    seconds = speak_windows(items, ["kal@1.0"], tmp_path, data, nj=1)
+    audio = [soundfile.info(path).duration for path in read_table(data / "wav.scp").values()]
+    assert seconds == pytest.approx(sum(audio), abs=0.01)
+    questions = read_questions(data / "questions")
+    assert {n: q[0] for n, q in questions.items()} == {i.id: i.question for i in asked}
+
+    names = [item.id for item in items]
+    feats = {name: tmp_path / f"{name}.npy" for name in names}
+    number = write_prompts(data, feats, dict.fromkeys(names, "9,4"), tmp_path / "lora")
+    tables = {t: read_table(tmp_path / "lora" / t) for t in ("prompt", "answer", "feats.scp")}
+    assert number == len(items) + len(asked) == len(tables["feats.scp"])
+    item = asked[0]
+    assert tables["prompt"][f"{item.id}-text"] == "Transcript:"
+    assert tables["answer"][f"{item.id}-text"] == item.transcript
+    assert tables["prompt"][f"{item.id}-question"] == f"Question: {item.question} Answer:"
+    assert tables["answer"][f"{item.id}-question"] == item.choices[item.answer]
+    assert tables["feats.scp"][f"{item.id}-question"] == str(feats[item.id])
+    shapes = read_table(tmp_path / "lora" / "feats_shape")
+    assert shapes.keys() == tables["prompt"].keys() and set(shapes.values()) == {"9,4"}
+
+
+def test_words_begin_sentences_as_they_stand_inside_them():
+    texts = ["We saw the dog. The dog saw Anna!", "Anna ran. I ran, we ran: don't tell the dog."]
+    lower = lower_case_words(texts)
+    assert {"the", "saw", "ran", "we"} <= lower and not {"anna", "Anna", "i"} & lower
+    assert spoken_words(texts[0], lower) == "we saw the dog the dog saw Anna"
+    assert spoken_words(texts[1], lower) == "Anna ran I ran we ran don't tell the dog"
+
+
+def test_words_of_all_parts_follow_the_training_text(tmp_path):
+    for part, text in (
+        ("train", "u We like the sea. The end.\n"),
+        ("test", "v The sea. We swim.\n"),
+    ):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "text").write_text(text)
+    write_words(tmp_path / "train", [tmp_path / "test"])
+    assert read_table(tmp_path / "train" / "words") == {"u": "We like the sea the end"}
+    assert read_table(tmp_path / "test" / "words") == {"v": "the sea We swim"}
+
+
+def test_questions_are_read_as_written(tmp_path):
+    row = {"question": "Who?", "choices": ["A", "B"], "answer": 1}
+    (tmp_path / "questions").write_text(f"u {json.dumps(row)}\n")
+    assert read_questions(tmp_path / "questions") == {"u": ("Who?", ["A", "B"], 1)}

@@ -1,0 +1,188 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from espnet_prune.speech_llm import SPEECH_LLMS, Compact
+from espnet_prune.speech_llm.compact import (
+    CONFIG,
+    WEIGHTS,
+    AudioAdapter,
+    CompactConfig,
+    encode_pairs,
+    load_language_model,
+    lora_parameters,
+    save_compact,
+    with_lora,
+)
+from espnet_prune.structure import load_encoder
+from test.espnet_prune.speech_llm.models import RATE, compact, llama, randomize, speech, tokenizer
+from test.espnet_prune.tiny import saved
+
+TOKEN_IDS = (4, 7, 9, 20)
+SHAPE = {"width": 8, "blocks": 2, "kernel": 3}
+
+
+def adapter(**options) -> AudioAdapter:
+    torch.manual_seed(3)
+    return randomize(AudioAdapter(24, 24, TOKEN_IDS, **{**SHAPE, **options}))
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """Directories of a tiny encoder and language model, and of a saved compact model on them."""
+    folder = tmp_path_factory.mktemp("compact")
+    saved("whisper", folder / "encoder")
+    tokens = tokenizer()
+    llama(len(tokens)).save_pretrained(folder / "lm")
+    tokens.save_pretrained(folder / "lm")
+    config = CompactConfig(
+        str(folder / "encoder"), str(folder / "lm"), TOKEN_IDS, **SHAPE, lora_rank=2, lora_alpha=6
+    )
+    model = with_lora(AutoModelForCausalLM.from_pretrained(folder / "lm"), config)
+    lora = lora_parameters(model)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():  # LoRA's B is zero at the beginning
+        for value in lora.values():
+            value.copy_((torch.randn(value.shape, generator=generator) * 0.3).half())
+    ears = adapter()
+    with torch.no_grad():
+        for value in ears.parameters():
+            value.copy_(value.half())
+    size = save_compact(folder / "compact", config, ears, lora)
+    return folder, config, ears, lora, size
+
+
+def test_soft_embeddings_as_by_hand():
+    ears = AudioAdapter(3, 2, (5, 1), width=4, blocks=1, kernel=3)
+    embeddings = torch.arange(12.0).view(6, 2)  # token 1 is (2, 3), token 5 is (10, 11)
+    with torch.no_grad():
+        ears.blank.copy_(torch.tensor([-1.0, 0.5]))
+    p = torch.tensor([[0.5, 0.25, 0.25]])  # blank, token 5, token 1
+    expected = [[-0.5 + 2.5 + 0.5, 0.25 + 2.75 + 0.75]]
+    torch.testing.assert_close(ears.embed(p.log(), embeddings), torch.tensor(expected))
+
+
+def test_greedy_path_merges_then_removes_blanks():
+    ears = adapter()
+    path = torch.tensor([[0, 1, 1, 0, 1, 3, 3, 2], [4, 0, 0, 0, 1, 1, 1, 1]])
+    logits = torch.nn.functional.one_hot(path, 5).float()
+    assert ears.greedy(logits, torch.tensor([8, 4])) == [[4, 4, 9, 7], [20]]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 99))
+def test_a_padded_batch_gives_what_each_gives_alone(lengths, seed):
+    ears = adapter()
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randn(len(lengths), max(lengths), 24, generator=generator)
+    with torch.no_grad():
+        batch = ears(frames, torch.tensor(lengths))
+        for row, frame, n in zip(batch, frames, lengths, strict=True):
+            alone = ears(frame[None, :n], torch.tensor([n]))[0]
+            torch.testing.assert_close(row[:n], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_pairs_are_means_of_the_encoder_s_frames_in_the_full_window(parts):
+    encoder = load_encoder(parts[0] / "encoder")
+    waves = [wave.numpy() for wave in speech(0.5, 0.33)] + [np.zeros(0, np.float32)]
+    found = encode_pairs(encoder, waves)
+    assert [len(row) for row in found] == [13, 9, 0]  # tokens of 640 samples, begun ones counted
+    for wave, row in zip(waves[:2], found[:2], strict=True):
+        with torch.no_grad():
+            hidden = encoder(torch.from_numpy(wave)[None]).last_hidden_state[0]
+        assert len(hidden) == 60  # the window, not the length of the audio
+        for t in range(len(row)):
+            torch.testing.assert_close(
+                row[t], (hidden[2 * t] + hidden[2 * t + 1]) / 2, atol=1e-5, rtol=1e-4
+            )
+
+
+def test_what_is_saved_is_what_is_loaded(parts):
+    folder, config, ears, lora, size = parts
+    llm = SPEECH_LLMS["compact"].from_pretrained(folder / "compact")
+    assert isinstance(llm, Compact) and llm.answer_lead == " "
+    assert size == sum((folder / "compact" / n).stat().st_size for n in (CONFIG, WEIGHTS))
+    for name, value in ears.state_dict().items():
+        assert torch.equal(llm.adapter.state_dict()[name], value), name
+    # LoRA by hand: W + (alpha / r) B A, in every layer's four projections and nowhere else
+    plain = dict(AutoModelForCausalLM.from_pretrained(folder / "lm").named_parameters())
+    merged = dict(llm.lm.named_parameters())
+    assert plain.keys() == merged.keys()
+    changed = 0
+    for name, before in plain.items():
+        base = name.removesuffix(".weight")
+        if f"{base}.lora_A.weight" in lora:
+            a, b = (lora[f"{base}.lora_{x}.weight"] for x in "AB")
+            torch.testing.assert_close(merged[name], before + 6 / 2 * b @ a)
+            changed += 1
+        else:
+            assert torch.equal(merged[name], before), name
+    assert changed == 8
+    # The pruner sees the merged weights
+    assert torch.equal(
+        llm.first_layer().query_weight, merged["model.layers.0.self_attn.q_proj.weight"]
+    )
+
+
+def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
+    folder = parts[0]
+    llm = Compact.from_pretrained(folder / "compact")
+    wave = speech(0.9)[0]
+    tokens = llm.embed_audio(wave, RATE)
+    with torch.no_grad():
+        hidden = load_encoder(folder / "encoder")(wave[None]).last_hidden_state
+        pairs = hidden.view(1, 30, 2, 24).mean(2)[:, :23]  # ceil(14400 / 640)
+        p = llm.adapter(pairs, torch.tensor([23])).softmax(-1)[0]
+        table = llm.lm.get_input_embeddings().weight[list(TOKEN_IDS)]
+        expected = p[:, 1:] @ table + p[:, :1] * llm.adapter.blank
+    torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
+    assert isinstance(llm.recognise([wave.numpy()])[0], str)
+
+
+def test_prompt_is_plain_text():
+    llm = compact()
+    before, after = llm.layout("who wins?")
+    assert llm.tokenizer.decode(before) == "Passage:"
+    assert llm.tokenizer.decode(after) == " Question: who wins? Answer:"
+
+
+def test_an_answer_ends_where_the_tokenizer_s_end_is_said():
+    llm = compact()
+    assert llm.stops() == {"eos_token_id": llm.tokenizer.convert_tokens_to_ids("<|im_end|>")}
+
+
+def test_what_does_not_fit_is_refused(parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, config, ears, lora, _ = parts
+    with pytest.raises(FileNotFoundError, match="compact.json: no such file"):
+        Compact.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="kernel is 4"):
+        AudioAdapter(2, 2, (1,), kernel=4)
+    wrong = dataclasses.replace(config, width=9)
+    save_compact(tmp_path / "wide", wrong, ears, lora)
+    with pytest.raises(ValueError, match=r"compact.safetensors: adapter\..* is \(.*ask for"):
+        Compact.from_pretrained(tmp_path / "wide")
+    save_compact(tmp_path / "less", config, ears, dict(list(lora.items())[1:]))
+    with pytest.raises(ValueError, match="is None, but"):
+        Compact.from_pretrained(tmp_path / "less")
+    weights = tmp_path / "less" / WEIGHTS
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match="damaged"):
+        Compact.from_pretrained(tmp_path / "less")
+    path = tmp_path / "less" / CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_text()), "color": 1}))
+    with pytest.raises(ValueError, match="not a compact speech LLM's"):
+        Compact.from_pretrained(tmp_path / "less")
+    with pytest.raises(FileNotFoundError, match="/none/such: no such directory"):
+        Compact.from_pretrained(folder / "compact", encoder="/none/such")
+
+
+def test_a_language_model_comes_in_single_precision(parts):
+    lm, tokens = load_language_model(parts[0] / "lm")
+    assert lm.dtype == torch.float32 and not lm.training and len(tokens) == len(tokenizer())

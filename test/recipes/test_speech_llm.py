@@ -1,0 +1,100 @@
+"""The recipe of the compact speech LLM, from a text to a report, with tiny random models."""
+
+import json
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from tokenizers import ByteLevelBPETokenizer
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    WhisperConfig,
+    WhisperModel,
+)
+
+from espnet_prune.speech_llm import Compact
+
+RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "speech_llm" / "compact1"
+WORDS = "the a red old small boat house river town sleeps runs waits opens near behind and".split()
+
+
+def run(*options: str, expect: int = 0) -> str:
+    """The recipe in its own directory, as a user runs it; returns what it printed."""
+    done = subprocess.run(
+        ["./run.sh", *options],
+        cwd=RECIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+    )
+    assert done.returncode == expect, done.stdout[-5000:]
+    return done.stdout
+
+
+def write_models(folder: Path, text: list[str]) -> None:
+    """An encoder with a 30 s window and a language model with a tokenizer that knows any text."""
+    encoder = WhisperConfig(
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=8,
+        vocab_size=60,
+        pad_token_id=0,
+    )
+    WhisperModel(encoder).save_pretrained(folder / "encoder")
+    pieces = ByteLevelBPETokenizer()
+    pieces.train_from_iterator(text, vocab_size=400, special_tokens=["<|im_end|>"])
+    tokens = PreTrainedTokenizerFast(tokenizer_object=pieces._tokenizer, eos_token="<|im_end|>")
+    config = LlamaConfig(
+        vocab_size=len(tokens),
+        hidden_size=24,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "lm")
+    tokens.save_pretrained(folder / "lm")
+
+
+@pytest.mark.recipe
+@pytest.mark.timeout(600)
+def test_all_stages(tmp_path):
+    draw = random.Random(0)
+    passages = [
+        [" ".join(draw.choices(WORDS, k=7)).capitalize() + "." for _ in range(5)] for _ in range(8)
+    ]
+    write_models(tmp_path, [" ".join(passage) for passage in passages])
+    text = tmp_path / "passages.jsonl"
+    text.write_text("".join(json.dumps(passage) + "\n" for passage in passages))
+    options = ["--debug", "true", "--passages", str(text), "--nj", "1"]
+    options += ["--encoder", str(tmp_path / "encoder"), "--language_model", str(tmp_path / "lm")]
+    options += ["--speech_args", "--voices en-us --test_voices en-029", "--report_windows", "2"]
+    for name in ("exp", "dump", "data"):
+        options += [f"--{name}dir", str(tmp_path / name)]
+    printed = run(*options)
+    for stage in (1, *range(3, 9)):
+        assert f"Stage {stage}: " in printed
+    results = (tmp_path / "exp" / "RESULTS.md").read_text()
+    for line in ("word error rate of the adapter", "transcript instead", "## Environment"):
+        assert line in results
+    assert json.loads((tmp_path / "exp" / "RESULTS.json").read_text())["windows"] == 2
+    assert "wer=" in (tmp_path / "exp" / "ctc" / "train.log").read_text()
+    llm = Compact.from_pretrained(tmp_path / "exp" / "compact")
+    assert llm.adapter.input.out_features == 32  # of the debug config
+
+
+@pytest.mark.recipe
+def test_wrong_options():
+    assert "unknown option --bogus" in run("--bogus", "1", expect=2)
+    assert "takes true or false" in run("--debug", "maybe", expect=2)
+    shown = run("--help")
+    assert "--hours []" in shown and "8 report" in shown

@@ -38,6 +38,10 @@ class StandIn:
         self.state = state
 
 
+class Member(StandIn):
+    """In the place of `getattr`, by which Python 3.11 stores the members of enumerations."""
+
+
 def _empty_dict(*args) -> dict:
     """In the place of `collections.defaultdict`, whose default would be called."""
     return {}
@@ -56,6 +60,7 @@ def read_file(path: str | Path):
         raise FileNotFoundError(f"{path}: no such file; give a checkpoint file (.pt, .pth, .bin)")
     allowed: dict[str, object] = {name: StandIn for name in _TYPES}
     allowed["collections.defaultdict"] = _empty_dict
+    allowed["builtins.getattr"] = allowed["__builtin__.getattr"] = Member
     while True:
         try:
             with safe_globals([(stand_in, name) for name, stand_in in allowed.items()]):
@@ -89,6 +94,8 @@ def plain(value, within: tuple[int, ...] = ()):
     Args:
         within: ids of the stand-ins that `value` is part of; one inside itself becomes None.
     """
+    if isinstance(value, Member):
+        return value.args[-1]  # the member's name; its value is not in the file
     if isinstance(value, StandIn):
         if id(value) in within:
             return None

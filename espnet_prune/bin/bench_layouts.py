@@ -7,7 +7,6 @@ every layout, and about the same share of every layer left. All models take turn
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,10 +16,9 @@ import torchaudio
 from transformers import AutoConfig, AutoModel
 
 from espnet_prune.bin import cli
+from espnet_prune.bin.measuring import add_machine, use_machine, write_report
 from espnet_prune.bin.score_text import table
 from espnet_prune.bin.ssl_prune_random import prune_at_random
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.environment import environment_report
 from espnet_prune.structure import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structure.measure import time_in_turns
 
@@ -47,7 +45,6 @@ LAYOUTS = {
     "Transformer and CNN": ("pos_conv",),
     "all": (),
 }
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def dense_models(
@@ -80,12 +77,8 @@ def _without_lengths(model, speech, _lengths):
 def run(args: argparse.Namespace) -> None:
     if not 0.0 <= args.target < 1.0:
         raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device is {args.device}, but there is no GPU that torch can use")
-    if args.threads:
-        torch.set_num_threads(args.threads)
+    dtype = use_machine(args)
     torch.manual_seed(0)
-    dtype = DTYPES[args.dtype]
     models = dense_models(args.architecture, args.device, dtype)
     ours = models["dense, this package"]
     sizes = dict.fromkeys(models, float(ours.plan(args.seconds).parameters()))
@@ -145,8 +138,7 @@ def run(args: argparse.Namespace) -> None:
     )
     print(table(rows), f"\n{conditions}", sep="\n")
     if args.output:
-        report = {"conditions": conditions, "environment": environment_report(), "models": found}
-        write_text(args.output, json.dumps(report, indent=2) + "\n")
+        write_report(args.output, conditions, models=found)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -156,9 +148,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
     parser.add_argument("--batch", type=int, default=1, help="utterances at a time")
     parser.add_argument("--repeats", type=int, default=10, help="timed passes of each model")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when not given")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    add_machine(parser, ("float32", "bfloat16"))
     parser.add_argument("--output", type=Path, help="JSON file for all numbers")
     return parser
 

@@ -8,7 +8,6 @@ FLOPs are those of the whole model in any case. All variants take turns in one p
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from espnet_prune.bin import cli
+from espnet_prune.bin.measuring import add_machine, use_machine, write_report
 from espnet_prune.bin.score_text import table
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.environment import environment_report
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
 #: the language model of each speech LLM, as published
@@ -41,7 +39,6 @@ SIZES = {
         | {"num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152},
     ),
 }
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def language_model_config(name: str, layers: int | None = None):
@@ -122,19 +119,16 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is {getattr(args, name)}, but has to be 1 or more")
     if args.query_tokens > args.text_tokens:
         raise ValueError("--query_tokens: the query is a part of the text, so not longer")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device is {args.device}, but there is no GPU that torch can use")
+    dtype = use_machine(args)
     whole = language_model_config(args.speech_llm)
     layers = args.layers or whole.num_hidden_layers
     if not 1 <= layers <= whole.num_hidden_layers:
         raise ValueError(f"--layers is {layers}, but the model has {whole.num_hidden_layers}")
-    if args.threads:
-        torch.set_num_threads(args.threads)
     pruners = [TokenPruner("crop", rate=0.0)]  # the paper's "Original": 30 s
     pruners += [TokenPruner(name, rate=rate) for name in args.strategies for rate in args.rates]
     torch.manual_seed(0)
     with torch.device(args.device):
-        torch.set_default_dtype(DTYPES[args.dtype])
+        torch.set_default_dtype(dtype)
         try:
             model = AutoModelForCausalLM.from_config(
                 language_model_config(args.speech_llm, layers)
@@ -201,8 +195,7 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
     )
     print(table(rows), f"\n{conditions}", sep="\n")
     if args.output:
-        result = {"conditions": conditions, "environment": environment_report(), "variants": found}
-        write_text(args.output, json.dumps(result, indent=2) + "\n")
+        write_report(args.output, conditions, variants=found)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -222,9 +215,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rates", nargs="+", type=float, default=[0.2, 0.4, 0.6, 0.8])
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when not given")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    add_machine(parser, ("float32", "bfloat16"))
     parser.add_argument("--output", type=Path, help="JSON file for all numbers")
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable
 
@@ -15,4 +16,14 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     except (OSError, ValueError, KeyError) as error:
         text = error.args[0] if isinstance(error, KeyError) else error
         print(f"error: {text}", file=sys.stderr)
+        sys.exit(1)
+
+
+def train(task, cmd=None) -> None:
+    """Run an ESPnet task, the same way."""
+    try:
+        task.main(cmd=cmd)
+    except (OSError, ValueError) as error:
+        logging.debug("", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -7,19 +7,15 @@ pruning goes by, and counted by torch while the model runs. Ratios are against t
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 
 from espnet_prune.bin import cli
+from espnet_prune.bin.measuring import add_machine, use_machine, write_report
 from espnet_prune.bin.score_text import table
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.environment import environment_report
 from espnet_prune.structure import SpeechEncoder, load_encoder
 from espnet_prune.structure.measure import counted_macs, peak_memory, time_encoders
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def profile(
@@ -92,9 +88,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
     parser.add_argument("--batch", type=int, default=1, help="utterances at a time")
     parser.add_argument("--repeats", type=int, default=20, help="timed passes of each model")
-    parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when not given")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--dtype", choices=tuple(DTYPES), default="float32")
+    add_machine(parser)
     parser.add_argument("--depth", type=int, default=0, help="table of modules down to this depth")
     parser.add_argument("--output", type=Path, help="JSON file for all numbers, every module's too")
     return parser
@@ -106,13 +100,8 @@ def run(args: argparse.Namespace) -> None:
             raise ValueError(f"--{name} is {getattr(args, name)}, but has to be above 0")
     if len(set(args.models)) < len(args.models):
         raise ValueError("a model is given twice")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device is {args.device}, but there is no GPU that torch can use")
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    encoders = {
-        name: load_encoder(name).eval().to(args.device, DTYPES[args.dtype]) for name in args.models
-    }
+    dtype = use_machine(args)
+    encoders = {name: load_encoder(name).eval().to(args.device, dtype) for name in args.models}
     found = profile(encoders, args.seconds, args.batch, args.repeats)
     conditions = (
         f"{args.seconds:g} s of audio, batch {args.batch}, {args.dtype}, {args.device}, "
@@ -122,8 +111,7 @@ def run(args: argparse.Namespace) -> None:
     if args.depth:
         print("\n" + table(module_rows(found, args.depth)))
     if args.output:
-        report = {"conditions": conditions, "environment": environment_report(), "models": found}
-        write_text(args.output, json.dumps(report, indent=2) + "\n")
+        write_report(args.output, conditions, models=found)
 
 
 def main(cmd=None) -> None:

@@ -1,8 +1,6 @@
 """Training entry of the ESPnet task `SpeechLlmCtcTask`: the adapter learns to hear."""
 
-import logging
-import sys
-
+from espnet_prune.bin import cli
 from espnet_prune.tasks.speech_llm import SpeechLlmCtcTask
 
 
@@ -19,12 +17,7 @@ def main(cmd=None):
               --encoder exp/encoder --language_model exp/language_model \\
               --token_ids exp/token_ids --output_dir exp/ctc …
     """
-    try:
-        SpeechLlmCtcTask.main(cmd=cmd)
-    except (OSError, ValueError) as error:
-        logging.debug("", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    cli.train(SpeechLlmCtcTask, cmd)
 
 
 if __name__ == "__main__":

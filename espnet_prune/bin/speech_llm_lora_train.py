@@ -1,9 +1,7 @@
 """Training entry of the ESPnet task `SpeechLlmLoraTask`: the language model learns to read
 audio tokens."""
 
-import logging
-import sys
-
+from espnet_prune.bin import cli
 from espnet_prune.tasks.speech_llm import SpeechLlmLoraTask
 
 
@@ -20,12 +18,7 @@ def main(cmd=None):
               --encoder exp/encoder --language_model exp/language_model \\
               --token_ids exp/token_ids --output_dir exp/lora …
     """
-    try:
-        SpeechLlmLoraTask.main(cmd=cmd)
-    except (OSError, ValueError) as error:
-        logging.debug("", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    cli.train(SpeechLlmLoraTask, cmd)
 
 
 if __name__ == "__main__":

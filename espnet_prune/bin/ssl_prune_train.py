@@ -1,8 +1,6 @@
 """Training entry of the ESPnet task `ssl_prune`: prune-and-distil, and distillation afterwards."""
 
-import logging
-import sys
-
+from espnet_prune.bin import cli
 from espnet_prune.tasks.ssl_prune import SSLPruneTask
 
 
@@ -18,12 +16,7 @@ def main(cmd=None):
         % python -m espnet_prune.bin.ssl_prune_train --config conf/train_prune.yaml \\
               --teacher exp/teacher --output_dir exp/prune …
     """
-    try:
-        SSLPruneTask.main(cmd=cmd)
-    except (OSError, ValueError) as error:
-        logging.debug("", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    cli.train(SSLPruneTask, cmd)
 
 
 if __name__ == "__main__":

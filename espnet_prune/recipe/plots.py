@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import torch
 from torch import Tensor
 
 from espnet_prune.backbones import KINDS
 from espnet_prune.gates.hard_concrete import GAMMA, ZETA, hard_concrete, stretched_concrete
+from espnet_prune.recipe.figures import plt, save_figure
 from espnet_prune.structure import Plan
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
 
 TITLES = {
     "cnn": "CNN channels",
@@ -26,13 +23,6 @@ TITLES = {
     "ffn": "whole feed-forward",
     "ffn_dim": "feed-forward dimensions",
 }
-
-
-def _save(figure, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight")
-    plt.close(figure)
-    temporary.replace(path)
 
 
 def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -54,7 +44,7 @@ def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         axis.set(xlabel="updates", title=title)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
@@ -81,7 +71,7 @@ def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
     for axis in list(axes.flat)[len(kinds) :]:
         axis.axis("off")
     figure.tight_layout()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
@@ -98,7 +88,7 @@ def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         axis.set(xlabel="updates", title=title)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_gates(path: Path, samples: int = 500, seed: int = 0) -> None:
@@ -131,4 +121,4 @@ def plot_gates(path: Path, samples: int = 500, seed: int = 0) -> None:
     for axis in (left, right):
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    _save(figure, path)
+    save_figure(figure, path)

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
-
+from espnet_prune.recipe.figures import plt, save_figure
 from espnet_prune.scoring.superb import PUBLISHED
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
 
 
 def _spread(heights: Mapping[str, float], gap: float) -> dict[str, float]:
@@ -72,7 +68,4 @@ def plot_superb(
         axis.set_xlim(left=0)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight")
-    plt.close(figure)
-    temporary.replace(path)
+    save_figure(figure, path)

@@ -11,11 +11,12 @@ The authors' file has one JSON object a line; of it are read
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,6 +54,28 @@ class SirItem:
         return " ".join(sentence for _, sentence in self.sentences)
 
 
+@contextlib.contextmanager
+def located(where: str) -> Iterator[None]:
+    """Have errors of reading a JSON row say where it is, as ValueError."""
+    try:
+        yield
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{where}: not JSON: {error}") from None
+    except KeyError as error:
+        raise ValueError(f"{where}: key {error} is missing") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def check_choices(choices: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: too few or too many choices, or one without a text.
+    """
+    if not 2 <= len(choices) <= len(LETTERS) or not all(choices):
+        raise ValueError(f"{len(choices)} choices; 2 to {len(LETTERS)} with a text are needed")
+
+
 def read_items(path: str | Path) -> list[SirItem]:
     """Items of a JSONL file in SPIRAL's format, in the order of the file.
 
@@ -67,14 +90,8 @@ def read_items(path: str | Path) -> list[SirItem]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
-        try:
+        with located(f"{path}: line {number}"):
             item = _item(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: line {number}: not JSON: {error}") from None
-        except KeyError as error:
-            raise ValueError(f"{path}: line {number}: key {error} is missing") from None
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: line {number}: {error}") from None
         if item.id in items:
             raise ValueError(f"{path}: line {number}: id '{item.id}' is there twice")
         items[item.id] = item
@@ -99,10 +116,8 @@ def _item(row: dict) -> SirItem:
     if not question:
         raise ValueError(f"{name}: the question has no text")
     choices = [_LETTER.sub("", str(choice)).strip() for choice in asked["choices"]]
-    if not 2 <= len(choices) <= len(LETTERS) or not all(choices):
-        raise ValueError(
-            f"{name}: {len(choices)} choices; 2 to {len(LETTERS)} with a text are needed"
-        )
+    with located(name):
+        check_choices(choices)
     if len(set(choices)) < len(choices):
         raise ValueError(f"{name}: two choices are the same")
     return SirItem(

@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
+from espnet_prune.recipe.figures import plt, save_figure
 from espnet_prune.scoring import Estimate
 from espnet_prune.sir.answers import Answer
 from espnet_prune.sir.evidence import Span
@@ -100,7 +96,4 @@ def plot_strip(
 def _save(figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-    temporary.replace(path)
+    save_figure(figure, path, dpi=110, bbox_inches=None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.recipe.data_dir import read_table
-from espnet_prune.sir.items import LETTERS
+from espnet_prune.sir.items import check_choices, located
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,8 @@ def read_questions(path: str | Path) -> dict[str, Question]:
     """
     found = {}
     for name, value in read_table(path).items():
-        try:
+        with located(f"{path}: {name}"):
             found[name] = _question(name, json.loads(value))
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: {name}: not JSON: {error}") from None
-        except KeyError as error:
-            raise ValueError(f"{path}: {name}: key {error} is missing") from None
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: {name}: {error}") from None
     if not found:
         raise ValueError(f"{path}: no questions in it")
     return found
@@ -54,8 +48,7 @@ def _question(name: str, row: dict) -> Question:
     if not isinstance(question, str) or not question.strip():
         raise ValueError("the question has no text")
     texts = [str(choice).strip() for choice in choices]
-    if not 2 <= len(texts) <= len(LETTERS) or not all(texts):
-        raise ValueError(f"{len(texts)} choices; 2 to {len(LETTERS)} with a text are needed")
+    check_choices(texts)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(texts):
         raise ValueError(f"the answer is {answer!r}, but has to be 0 to {len(texts) - 1}")
     return Question(name, question.strip(), tuple(texts), answer)

@@ -7,10 +7,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
-import torch
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.train.collate_fn import CommonCollateFn
-from espnet2.train.trainer import Trainer
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
@@ -22,24 +20,9 @@ from espnet_prune.speech_llm.compact import (
 )
 from espnet_prune.structure import load_encoder
 from espnet_prune.tasks.speech_llm_model import AdapterCtcModel, SpeechLoraModel
-from espnet_prune.tasks.trainer import atomic_torch_save, repair
+from espnet_prune.tasks.trainer import KillSafeTrainer
 
 Data = dict[str, np.ndarray | str]
-
-
-class SpeechLlmTrainer(Trainer):
-    """ESPnet's trainer, with checkpoints that survive a kill."""
-
-    @classmethod
-    def run(cls, model, trainer_options, **kwargs) -> None:
-        with atomic_torch_save():
-            distributed = kwargs["distributed_option"]
-            if trainer_options.resume:
-                if not distributed.distributed or distributed.dist_rank == 0:
-                    repair(Path(trainer_options.output_dir))
-                if distributed.distributed:
-                    torch.distributed.barrier()
-            super().run(model=model, trainer_options=trainer_options, **kwargs)
 
 
 class TokenIds:
@@ -87,7 +70,7 @@ class _SpeechLlmTask(AbsTask):
 
     num_optimizers: int = 1
     class_choices_list: list = []
-    trainer = SpeechLlmTrainer
+    trainer = KillSafeTrainer
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser):

@@ -65,11 +65,8 @@ def repair(output_dir: Path) -> None:
         latest.symlink_to(epoch.name)
 
 
-class PruneTrainer(Trainer):
-    """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training, means of
-    several where an epoch has more than `ROWS`), `valid.jsonl` (a row for every epoch), the kept
-    sizes in log and TensorBoard, and the plots `images/course.png` (losses, sparsities,
-    multipliers over updates) and `images/kept.png`."""
+class KillSafeTrainer(Trainer):
+    """ESPnet's trainer, with checkpoints that survive a kill."""
 
     @classmethod
     def run(cls, model, trainer_options, **kwargs) -> None:
@@ -81,6 +78,13 @@ class PruneTrainer(Trainer):
                 if distributed.distributed:
                     torch.distributed.barrier()
             super().run(model=model, trainer_options=trainer_options, **kwargs)
+
+
+class PruneTrainer(KillSafeTrainer):
+    """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training, means of
+    several where an epoch has more than `ROWS`), `valid.jsonl` (a row for every epoch), the kept
+    sizes in log and TensorBoard, and the plots `images/course.png` (losses, sparsities,
+    multipliers over updates) and `images/kept.png`."""
 
     @classmethod
     def train_one_epoch(cls, model, summary_writer, options, distributed_option, **kwargs) -> bool:

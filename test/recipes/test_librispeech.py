@@ -1,8 +1,7 @@
 """The recipe from its first stage to its last, on a stand-in of LibriSpeech and a tiny WavLM."""
 
+import functools
 import json
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,11 @@ from espnet_prune.recipe.training_config import MODELS
 from espnet_prune.structure import load_encoder
 from test.espnet_prune.stand_in import librispeech
 from test.espnet_prune.tiny import saved
+from test.recipes.running import EGS2, run_recipe
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "librispeech" / "ssl_prune1"
+RECIPE = EGS2 / "librispeech" / "ssl_prune1"
+run = functools.partial(run_recipe, RECIPE)
 CONFIGS = sorted((RECIPE / "conf").glob("*.yaml"))
-
-
-def run(*options: str, expect: int = 0, **environment: str) -> str:
-    """The recipe in its own directory, as a user runs it; returns what it printed."""
-    done = subprocess.run(
-        ["./run.sh", *options],
-        cwd=RECIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
-    )
-    assert done.returncode == expect, done.stdout[-5000:]
-    return done.stdout
 
 
 def rows(path: Path) -> list[dict]:

@@ -1,34 +1,21 @@
 """The SIR recipes from their first stage to their last, with a tiny random speech LLM."""
 
 import json
-import os
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
 from espnet_prune.sir.answers import read_answers
 from test.espnet_prune.sir.stand_in import save_speech_llm
+from test.recipes.running import EGS2, run_recipe
 
-EGS2 = Path(__file__).resolve().parents[2] / "egs2"
 NAME = "mini_spiral_test"
 #: eSpeak NG's, which come in a Python package
 VOICES = "en-us,en,en-us+f2,en+m3"
 
 
-def run(recipe: str, *options: str, expect: int = 0, **environment: str) -> str:
-    """The recipe in its own directory, as a user runs it; returns what it printed."""
-    done = subprocess.run(
-        ["./run.sh", *options],
-        cwd=EGS2 / recipe / "sir1",
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
-    )
-    assert done.returncode == expect, done.stdout[-5000:]
-    return done.stdout
+def run(recipe: str, *options: str, **kwargs) -> str:
+    return run_recipe(EGS2 / recipe / "sir1", *options, **kwargs)
 
 
 @pytest.fixture(scope="module")

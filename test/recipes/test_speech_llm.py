@@ -1,9 +1,8 @@
 """The recipe of the compact speech LLM, from a text to a report, with tiny random models."""
 
+import functools
 import json
-import os
 import random
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -17,23 +16,11 @@ from transformers import (
 )
 
 from espnet_prune.speech_llm import Compact
+from test.recipes.running import EGS2, run_recipe
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "speech_llm" / "compact1"
+RECIPE = EGS2 / "speech_llm" / "compact1"
+run = functools.partial(run_recipe, RECIPE)
 WORDS = "the a red old small boat house river town sleeps runs waits opens near behind and".split()
-
-
-def run(*options: str, expect: int = 0) -> str:
-    """The recipe in its own directory, as a user runs it; returns what it printed."""
-    done = subprocess.run(
-        ["./run.sh", *options],
-        cwd=RECIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "2"},
-    )
-    assert done.returncode == expect, done.stdout[-5000:]
-    return done.stdout
 
 
 def write_models(folder: Path, text: list[str]) -> None:

@@ -1,5 +1,6 @@
 """The recipe from its first stage to its last with the debug configs, as the README says."""
 
+import functools
 import json
 import os
 import random
@@ -7,30 +8,16 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
 from espnet_prune.structure import load_encoder
+from test.recipes.running import EGS2, ENVIRONMENT, run_recipe
 
-RECIPE = Path(__file__).resolve().parents[2] / "egs2" / "voice_prompts" / "ssl_prune1"
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "2"}
-
-
-def run(*options: str, expect: int = 0) -> str:
-    """The recipe in its own directory, as a user runs it; returns what it printed."""
-    done = subprocess.run(
-        ["./run.sh", *options],
-        cwd=RECIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=ENVIRONMENT,
-    )
-    assert done.returncode == expect, done.stdout[-5000:]
-    return done.stdout
+RECIPE = EGS2 / "voice_prompts" / "ssl_prune1"
+run = functools.partial(run_recipe, RECIPE)
 
 
 def kill(seconds: float, *options: str) -> None:

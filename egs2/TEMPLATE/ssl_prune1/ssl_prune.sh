@@ -5,10 +5,8 @@ set -e
 set -u
 set -o pipefail
 
-log() {
-    local fname=${BASH_SOURCE[1]##*/}
-    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
-}
+# shellcheck source=stages.sh
+. ./stages.sh
 
 # General
 stage=1             # First stage to run.
@@ -138,20 +136,6 @@ ssl_data=(
     --train_data_path_and_name_and_type "${ssl_train}/wav.scp,speech,sound"
     --valid_data_path_and_name_and_type "${ssl_valid}/wav.scp,speech,sound"
 )
-# launch DIR MODULE...: one training through ESPnet's launcher, log in DIR/train.log.
-launch() {
-    local dir=$1
-    shift
-    mkdir -p "${dir}"
-    # shellcheck disable=SC2086
-    if ! ${python} -m espnet2.bin.launch --cmd "${cuda_cmd}" \
-        --log "${dir}/train.log" --ngpu "${ngpu}" --num_nodes "${num_nodes}" \
-        --init_file_prefix "${dir}/.dist_init_" --multiprocessing_distributed true -- "$@"; then
-        log "error: training failed, see ${dir}/train.log"
-        return 1
-    fi
-}
-
 # fresh DIR INPUT...: stop when DIR was made from other inputs (files by content, or words).
 fresh() {
     local dir=$1 now x

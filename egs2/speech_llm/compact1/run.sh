@@ -6,10 +6,8 @@ set -e
 set -u
 set -o pipefail
 
-log() {
-    local fname=${BASH_SOURCE[1]##*/}
-    echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"
-}
+# shellcheck source=stages.sh
+. ./stages.sh
 
 # General
 stage=1             # First stage to run.
@@ -78,20 +76,6 @@ token_ids=${expdir}/token_ids
 
 # Whether stage $1 is to be run.
 wanted() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
-
-# launch DIR MODULE...: one training through ESPnet's launcher, log in DIR/train.log.
-launch() {
-    local dir=$1
-    shift
-    mkdir -p "${dir}"
-    # shellcheck disable=SC2086
-    if ! ${python} -m espnet2.bin.launch --cmd "${cuda_cmd}" \
-        --log "${dir}/train.log" --ngpu "${ngpu}" --init_file_prefix "${dir}/.dist_init_" \
-        --multiprocessing_distributed true -- "$@"; then
-        log "error: training failed, see ${dir}/train.log"
-        return 1
-    fi
-}
 
 # Options of a training on ${dumpdir}/SET/STEP with the texts named.
 training() {

@@ -5,32 +5,16 @@ set -e
 set -u
 set -o pipefail
 
-debug=false
-options=()
-while [ $# -gt 0 ]; do
-    if [ "$1" = --debug ] && [ $# -ge 2 ]; then
-        debug=$2
-        shift 2
-    else
-        options+=("$1")
-        shift
-    fi
-done
+# shellcheck source=debug_option.sh
+. ./debug_option.sh
 
 suffix=
 defaults=()
-case "${debug}" in
-    false) ;;
-    true)
-        suffix=_debug
-        defaults+=(--local_data_opts "--debug true" --dumpdir dump_debug --expdir exp_debug)
-        defaults+=(--inference_nj 1)
-        ;;
-    *)
-        echo "$0: error: --debug takes true or false, not '${debug}'" >&2
-        exit 2
-        ;;
-esac
+if "${debug}"; then
+    suffix=_debug
+    defaults+=(--local_data_opts "--debug true" --dumpdir dump_debug --expdir exp_debug)
+    defaults+=(--inference_nj 1)
+fi
 
 ./ssl_prune.sh \
     --train_set "train_ssl${suffix}" \

@@ -1,0 +1,41 @@
+"""What the measuring command lines share: where they run, and their JSON report."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.environment import environment_report
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def add_machine(parser: argparse.ArgumentParser, dtypes: Sequence[str] = tuple(DTYPES)) -> None:
+    """The options --threads, --device and --dtype."""
+    parser.add_argument("--threads", type=int, help="CPU threads; torch's choice when not given")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--dtype", choices=tuple(dtypes), default="float32")
+
+
+def use_machine(args: argparse.Namespace) -> torch.dtype:
+    """Set what the options of `add_machine` ask for.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device is {args.device}, but there is no GPU that torch can use")
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    return DTYPES[args.dtype]
+
+
+def write_report(path: Path, conditions: str, **numbers) -> None:
+    """Numbers as JSON, with the conditions and the machine that they hold for."""
+    report = {"conditions": conditions, "environment": environment_report(), **numbers}
+    write_text(path, json.dumps(report, indent=2) + "\n")

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet_prune.recipe.debian import fetch_packages
+from espnet_prune.recipe.debian import PackageNotFound, fetch_packages
 from espnet_prune.recipe.format_wav import resample
 
 #: name -> Flite's own name; a woman (slt) and three men, clearest to Whisper first
 FLITE = {"slt": "slt", "awb": "awb", "rms": "rms", "kal": "kal16"}
 SAMPLING_RATE = 16000
+#: ALSA's library, as Debian has named it since 2025, and before
+SOUND_PACKAGES = ("libasound2t64", "libasound2")
 
 
 class Voices:
@@ -77,6 +79,10 @@ class Flite:
         self._env = dict(
             os.environ, LD_LIBRARY_PATH=":".join([*libraries, *([known] if known else [])])
         )
+        # It can play to a sound card, so newer ones do not start without ALSA's library
+        help_ = subprocess.run([self._program], env=self._env, capture_output=True, text=True)
+        if "libasound" in help_.stderr:
+            fetch_first(SOUND_PACKAGES, work)
 
     def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
         """(T,) float32 at 16 kHz."""
@@ -92,6 +98,17 @@ class Flite:
                 raise ValueError(f"'{text}': flite failed: {done.stderr.strip()[-300:]}")
             samples, rate = soundfile.read(target, dtype="float32")
         return resample(samples, rate, SAMPLING_RATE)
+
+
+def fetch_first(names: tuple[str, ...], work: str | Path) -> None:
+    """Fetch the first of these packages that there is (`fetch_packages`)."""
+    for name in names:
+        try:
+            fetch_packages([name], work)
+            return
+        except PackageNotFound:
+            if name == names[-1]:
+                raise
 
 
 class Espeak:

@@ -3,8 +3,9 @@ import pickle
 import numpy as np
 import pytest
 
+from espnet_prune.recipe import voices as module
 from espnet_prune.recipe.debian import PackageNotFound
-from espnet_prune.recipe.voices import FLITE, Voices, trim
+from espnet_prune.recipe.voices import FLITE, Flite, Voices, trim
 
 SENTENCE = "The bridge opened in May."
 
@@ -58,3 +59,25 @@ def test_trim():
     silence, speech = np.zeros(8000, np.float32), np.full(1600, 0.5, np.float32)
     assert len(trim(np.concatenate([silence, speech, silence]))) == 1600 + 2 * 320 - 1
     assert len(trim(silence)) == 8000
+
+
+def test_what_the_loader_misses_is_fetched(tmp_path, monkeypatch):
+    """A program as Debian 13 has it, on a machine without sound."""
+    program = tmp_path / "tree" / "usr" / "bin" / "flite"
+    program.parent.mkdir(parents=True)
+    program.write_text("#!/bin/sh\n[ -e $0.sound ] || { echo libasound.so.2 >&2; exit 127; }\n")
+    program.chmod(0o755)
+    asked = []
+
+    def fetch(names, work):
+        asked.extend(names)
+        if names == ["libasound2t64"]:
+            raise PackageNotFound("no candidate")
+        if names == ["libasound2"]:
+            (program.parent / "flite.sound").touch()
+        return tmp_path / "tree"
+
+    monkeypatch.setattr(module, "fetch_packages", fetch)
+    for _ in range(2):
+        Flite(tmp_path)
+    assert asked == ["flite", "libflite1", "libasound2t64", "libasound2", "flite", "libflite1"]

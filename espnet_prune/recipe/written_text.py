@@ -85,7 +85,7 @@ def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
 
 @torch.inference_mode()
 def write_passages(
-    model, tokenizer, passages: int, path: Path, seed: int = 0, batch: int = 16, tokens: int = 200
+    model, tokenizer, passages: int, path: Path, seed: int = 0, batch: int = 64, tokens: int = 200
 ) -> list[list[str]]:
     """Have a chat model write passages, a JSON list of sentences a line.
 
@@ -121,7 +121,7 @@ def write_passages(
                 max_new_tokens=tokens,
                 do_sample=True,
                 temperature=0.9,
-                top_p=0.95,
+                top_k=50,
                 no_repeat_ngram_size=5,  # a small model falls into loops
                 repetition_penalty=1.1,
             )

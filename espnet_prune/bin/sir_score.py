@@ -3,7 +3,8 @@
 Beside every accuracy stand what it has to be compared with: chance, always taking the most frequent
 letter, no audio, and the transcript in the place of audio. With the times of the key sentences
 (the data directory's file `sentences`) the evidence recall of every condition is given, too.
-Writes RESULTS.md, scores.json and images/ in OUTPUT_DIR.
+Writes RESULTS.md, scores.json and images/ in OUTPUT_DIR; the figure that sir_tsne has left there is
+shown, too.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ from espnet_prune.sir.scores import (
     right,
 )
 
+#: below images/, by sir_tsne
+TSNE_PLOT = "tsne.png"
 #: items in the strip plot
 STRIPS = 3
 TITLES = {
@@ -240,6 +243,8 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
     if shown and header["frame_tokens"] is not None:
         plot_strip(shown, read_spans(args.data_dir), header["frame_tokens"], images / "strip.png")
         parts += ["![which audio tokens were kept](images/strip.png)", ""]
+    if (images / TSNE_PLOT).is_file():
+        parts += [f"![t-SNE of one recording's tokens](images/{TSNE_PLOT})", ""]
     parts.append(environment_report())
     return "\n".join(parts), numbers
 

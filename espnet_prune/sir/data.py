@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def write_recorded_dir(
 
     Raises:
         FileNotFoundError: an item has no recording.
-        ValueError: a recording cannot be read.
+        ValueError: a recording cannot be read, or ends early.
     """
     scp = {}
     for item in items:
@@ -50,6 +52,7 @@ def write_recorded_dir(
         found = [file for file in files if file.is_file()]
         if not found:
             raise FileNotFoundError(f"{files[0]}: no such file, nor {files[1].name}")
+        check_whole(found[0])
         scp[item.id] = found[0]
     text = {item.id: item.transcript for item in items}
     raw = directory.with_name(directory.name + "_raw")
@@ -57,6 +60,33 @@ def write_recorded_dir(
     format_wav(raw, directory, fs=SAMPLING_RATE, num_workers=nj)
     (directory / "sentences").unlink(missing_ok=True)
     write_questions(directory / "questions", items)
+
+
+def check_whole(path: str | Path) -> None:
+    """Check that a WAV file has all the audio that its header announces.
+
+    Reading takes what is there of a file whose copying was broken off, and says nothing. Other
+    formats than WAV, and headers written before the length was known, are not judged.
+
+    Raises:
+        ValueError: it ends early.
+    """
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        while (kind, form) == (b"RIFF", b"WAVE"):
+            chunk, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+            there = size - file.tell()
+            if chunk == b"data":
+                if there < length < 0x7FFF0000:  # from there on it stands for "not known"
+                    raise ValueError(
+                        f"{path}: ends early, it has {there} of {length} bytes of audio; "
+                        "fetch it again"
+                    )
+                return
+            if there <= 0:
+                return
+            file.seek(length + length % 2, os.SEEK_CUR)
 
 
 def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:

@@ -15,6 +15,7 @@ from espnet_prune.recipe.data_dir import audio_path, read_table
 from espnet_prune.recipe.format_wav import check_speech, read_speech
 from espnet_prune.sir.answers import Answer
 from espnet_prune.sir.conditions import Condition
+from espnet_prune.sir.data import check_whole
 from espnet_prune.sir.items import LETTERS, shuffled
 from espnet_prune.sir.questions import Question, read_questions
 from espnet_prune.speech_llm import SpeechLLM
@@ -52,7 +53,8 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
         keys: those that are wanted, in this order; all when absent.
     Raises:
         FileNotFoundError: a table or an audio file is missing.
-        ValueError: an item without question, or a damaged table.
+        ValueError: an item without question, a recording that ends early or is no audio, or a
+            damaged table.
     """
     folder = Path(data_dir)
     scp, questions = read_table(folder / "wav.scp"), read_questions(folder / "questions")
@@ -67,6 +69,7 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
         if not path.is_file():
             raise FileNotFoundError(f"{folder / 'wav.scp'}: {name}: no such file as {path}")
         number = int(samples[name]) if name in samples else None
+        check_whole(path)
         try:
             _check_length(path, soundfile.info(path).frames, number)
         except soundfile.LibsndfileError as error:

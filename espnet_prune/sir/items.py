@@ -70,10 +70,12 @@ def located(where: str) -> Iterator[None]:
 def check_choices(choices: Sequence[str]) -> None:
     """
     Raises:
-        ValueError: too few or too many choices, or one without a text.
+        ValueError: too few or too many choices, one without a text, or two that are the same.
     """
     if not 2 <= len(choices) <= len(LETTERS) or not all(choices):
         raise ValueError(f"{len(choices)} choices; 2 to {len(LETTERS)} with a text are needed")
+    if len(set(choices)) < len(choices):
+        raise ValueError("two choices are the same")
 
 
 def read_items(path: str | Path) -> list[SirItem]:
@@ -118,8 +120,6 @@ def _item(row: dict) -> SirItem:
     choices = [_LETTER.sub("", str(choice)).strip() for choice in asked["choices"]]
     with located(name):
         check_choices(choices)
-    if len(set(choices)) < len(choices):
-        raise ValueError(f"{name}: two choices are the same")
     return SirItem(
         id=name,
         kind=str(metadata.get("transcript_type", "")),

@@ -1,9 +1,11 @@
-"""Plots of a grid: accuracy and evidence recall against the pruning rate, and what was kept."""
+"""Plots: accuracy and evidence recall against the rate, what was kept, and where tokens lie."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from espnet_prune.recipe.figures import plt, save_figure
 from espnet_prune.scoring import Estimate
@@ -90,6 +92,46 @@ def plot_strip(
             xlabel="seconds",
         )
         axis.set_yticklabels([answer.condition.name for answer in rows], fontsize=7)
+    _save(figure, path)
+
+
+def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
+    """Place the tokens of all groups in one plane by t-SNE (van der Maaten & Hinton, 2008).
+
+    Tokens are scaled to length 1 first: neighbours are then those of great cosine similarity, which
+    is what the pruner reads, and text and audio are not apart by their lengths alone.
+
+    Args:
+        groups: label -> (N_i, D).
+    Returns: label -> (N_i, 2).
+    Raises:
+        ValueError: fewer than five tokens.
+    """
+    from sklearn.manifold import TSNE  # takes a second to import
+
+    tokens = np.concatenate([np.asarray(rows, np.float32) for rows in groups.values()])
+    if len(tokens) < 5:
+        raise ValueError(f"{len(tokens)} tokens are too few for a t-SNE")
+    tokens = tokens / np.maximum(np.linalg.norm(tokens, axis=1, keepdims=True), 1e-12)
+    perplexity = min(30.0, (len(tokens) - 1) / 3)
+    plane = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(tokens)
+    ends = np.cumsum([len(rows) for rows in groups.values()])
+    return dict(zip(groups, np.split(plane, ends[:-1]), strict=True))
+
+
+def plot_tokens(groups: Mapping[str, np.ndarray], path: Path, title: str) -> None:
+    """Points of `tsne`: Figure 2 of arXiv 2412.12009.
+
+    Args:
+        groups: dropped audio tokens, kept ones, text tokens: label -> (N_i, 2), in this order.
+    """
+    figure, axis = plt.subplots(figsize=(6.5, 5.5))
+    styles = [("0.7", ".", 14), ("tab:blue", ".", 22), ("tab:red", "*", 90)]
+    for (label, points), (color, marker, size) in zip(groups.items(), styles, strict=True):
+        label = f"{label} ({len(points)})"
+        axis.scatter(*points.T, s=size, c=color, marker=marker, lw=0, label=label)
+    axis.set(title=title, xticks=[], yticks=[])
+    axis.legend(fontsize=8)
     _save(figure, path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import time
 from collections.abc import Callable, Sequence
@@ -110,24 +111,38 @@ def time_encoders(
 
 @torch.inference_mode()
 def peak_memory(encoder: SpeechEncoder, seconds: float, batch: int = 1) -> int | None:
-    """Bytes at the peak of a forward pass beyond what was there before it (weights not counted).
+    """`peak_memory_of` a forward pass (so weights are not counted)."""
+    speech, lengths = noise(seconds, batch, encoder.device, encoder.dtype)
+    return peak_memory_of(lambda: encoder(speech, lengths, full_window=False), encoder.device)
+
+
+def peak_memory_of(run: Callable[[], object], device: torch.device | str) -> int | None:
+    """Bytes at the peak of a call beyond what was there before it.
 
     On a GPU of the allocator; on Linux of the process, where it is a lower bound when memory that
     the process holds free already is used again. None where neither can be told.
     """
-    speech, lengths = noise(seconds, batch, encoder.device, encoder.dtype)
-    if encoder.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(encoder.device)
-        before = torch.cuda.memory_allocated(encoder.device)
-        encoder(speech, lengths, full_window=False)
-        return torch.cuda.max_memory_allocated(encoder.device) - before
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        return torch.cuda.max_memory_allocated(device) - before
     try:
+        _give_back_free_memory()
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
         before = _status("VmRSS")
-        encoder(speech, lengths, full_window=False)
+        run()
         return max(0, _status("VmHWM") - before)
     except OSError:
         return None
+
+
+def _give_back_free_memory() -> None:
+    """Have the C library return what it holds free, so that its use again is seen."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+    if trim is not None:
+        trim(0)
 
 
 def _status(field: str) -> int:

@@ -2,10 +2,12 @@
 
 from espnet_prune.tokens.phases import first_phase, frame_budgets, second_phase
 from espnet_prune.tokens.pruner import TokenPruner
+from espnet_prune.tokens.query_free import QUERY_FREE_SCORES, staying_frames, take_frames
 from espnet_prune.tokens.scores import FirstLayer, attention_received, query_similarity
 from espnet_prune.tokens.strategies import STRATEGIES
 
 __all__ = [
+    "QUERY_FREE_SCORES",
     "STRATEGIES",
     "FirstLayer",
     "TokenPruner",
@@ -14,4 +16,6 @@ __all__ = [
     "frame_budgets",
     "query_similarity",
     "second_phase",
+    "staying_frames",
+    "take_frames",
 ]

@@ -50,8 +50,8 @@ class TokenPruner:
             raise ValueError("token pruning: give rate or keep, not both")
         if rate is None and keep is None:
             rate = 0.0
-        if rate is not None and not (_number(rate) and 0.0 <= rate < 1.0):
-            raise ValueError(f"token pruning: rate is {rate!r}, but has to be in [0, 1)")
+        if rate is not None:
+            check_rate(rate)
         for name, value in (("keep", keep), ("window", window), ("frame_tokens", frame_tokens)):
             if value is not None and not (_number(value) and value == int(value) and value >= 1):
                 raise ValueError(f"token pruning: {name} is {value!r}, but has to be 1 or more")
@@ -128,6 +128,15 @@ class TokenPruner:
     def _seed(self, key) -> int:
         digest = hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=7)
         return int.from_bytes(digest.digest(), "big")
+
+
+def check_rate(rate: float) -> None:
+    """
+    Raises:
+        ValueError: a rate that is no number in [0, 1).
+    """
+    if not (_number(rate) and 0.0 <= rate < 1.0):
+        raise ValueError(f"token pruning: rate is {rate!r}, but has to be in [0, 1)")
 
 
 def _number(value) -> bool:

@@ -37,7 +37,13 @@ def test_all_stages_of_mini_spiral(options):
         printed = run("mini_spiral", *options)
         assert "WER % of Whisper on the speech" in printed
         results = (exp / NAME / "RESULTS.md").read_text()
-        for text in ("## Accuracy (%)", "## Evidence recall (%)", "speechprune", "rate 0.8"):
+        for text in (
+            "## Accuracy (%)",
+            "## Evidence recall (%)",
+            "speechprune",
+            "rate 0.8",
+            "tsne",
+        ):
             assert text in results
         scores = json.loads((exp / NAME / "scores.json").read_text())
         assert scores["items"] == 4 and len(scores["conditions"]) == 4 + 2 * 2

@@ -36,7 +36,8 @@ inference_tag=      # Names the experiment; from the speech LLM and its options 
 help_message="Usage: $0 [--option value]...
 $(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shellcheck\|^help_' | sed 's/^\([a-z_]*\)=\("[^"]*"\|[^ ]*\) *# /  --\1 [\2]  /')
 
-Stages: 1 data, 2 check of the speech by Whisper, 3 inference, 4 scoring: RESULTS.md."
+Stages: 1 data, 2 check of the speech by Whisper, 3 inference, 4 t-SNE of the tokens of one recording,
+5 scoring: RESULTS.md."
 
 command_line="$0 $*"
 # shellcheck source=parse_options.sh
@@ -118,7 +119,18 @@ if wanted 3; then
 fi
 
 if wanted 4; then
-    log "Stage 4: Scoring"
+    log "Stage 4: t-SNE of kept, dropped and text tokens"
+    for dset in ${test_sets}; do
+        # shellcheck disable=SC2086
+        ${decode_cmd} "${exp}/${dset}/logdir/sir_tsne.log" \
+            ${python} -m espnet_prune.bin.sir_tsne "${inference_options[@]}" \
+            --data_dir "data/${dset}" --token_pruner speechprune --token_pruner_conf rate=0.2 \
+            --plot "${exp}/${dset}/images/tsne.png" ${inference_args}
+    done
+fi
+
+if wanted 5; then
+    log "Stage 5: Scoring"
     for dset in ${test_sets}; do
         wer=${expdir}/wer_${dset}/scores.json
         if [ ! -f "${wer}" ]; then wer=; fi

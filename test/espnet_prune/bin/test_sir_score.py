@@ -81,6 +81,12 @@ def test_tables_numbers_and_plots(folders, tmp_path):
         assert (tmp_path / "out" / "images" / name).stat().st_size > 5000
 
 
+def test_figure_that_another_stage_has_left(folders, tmp_path):
+    assert "tsne.png" not in score(folders, tmp_path / "out")[0]
+    (tmp_path / "out" / "images" / "tsne.png").touch()
+    assert "(images/tsne.png)" in score(folders, tmp_path / "out")[0]
+
+
 def test_without_times_there_is_no_recall(folders, tmp_path):
     (folders[0] / "sentences").unlink()
     text, scores = score(folders, tmp_path / "out")

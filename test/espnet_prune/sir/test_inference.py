@@ -103,6 +103,12 @@ def test_recordings_that_cannot_be_used(tmp_path):
     with pytest.raises(FileNotFoundError, match="c: no such file as .*absent.wav"):
         read_recordings(folder, ["c"])
 
+    (folder / "utt2num_samples").unlink()  # then its header still says how long it is
+    whole = (folder / "wav" / "d.wav").read_bytes()
+    (folder / "wav" / "d.wav").write_bytes(whole[:-3200])
+    with pytest.raises(ValueError, match="d.wav: ends early, it has .* bytes of audio"):
+        read_recordings(folder, ["d"])
+
     (folder / "wav" / "d.wav").write_bytes(b"RIFF nothing")
     with pytest.raises(ValueError, match="d.wav: not audio that can be read"):
         read_recordings(folder, ["d"])

@@ -29,6 +29,7 @@ def test_what_was_written_is_read(tmp_path):
         ({"question": None}, "q1: the question has no text"),
         ({"choices": ["May"]}, "q1: 1 choices; 2 to 8"),
         ({"choices": ["May", ""]}, "with a text are needed"),
+        ({"choices": ["May", " May"]}, "q1: two choices are the same"),
         ({"answer": 2}, "q1: the answer is 2, but has to be 0 to 1"),
         ({"answer": "May"}, "the answer is 'May'"),
     ],

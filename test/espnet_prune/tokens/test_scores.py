@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from espnet_prune.tokens import FirstLayer, attention_received, query_similarity
 
@@ -29,10 +30,10 @@ def test_similarity_is_the_mean_of_cosines(seed):
             assert got[b, n].item() == pytest.approx(sum(cosines) / len(cosines), abs=1e-5)
 
 
-def attention_by_hand(tokens, first):
+def attention_by_hand(tokens, first, asking=slice(None)):
     """mean over heads and queries of softmax(sign(S) sign(Wq) (sign(S) sign(Wk))^T / sqrt(d))."""
     sign = lambda x: torch.where(x >= 0, 1.0, -1.0).double()  # noqa: E731
-    q = sign(tokens) @ sign(first.query_weight).T
+    q = sign(tokens[asking]) @ sign(first.query_weight).T
     k = sign(tokens) @ sign(first.key_weight).T
     size, group = first.head_size, first.heads // first.kv_heads
     total = torch.zeros(len(tokens), dtype=torch.double)
@@ -44,7 +45,7 @@ def attention_by_hand(tokens, first):
     return total / first.heads
 
 
-@given(st.integers(0, 10_000), st.sampled_from([(4, 4), (4, 2), (4, 1)]), st.integers(1, 6))
+@given(st.integers(0, 10_000), st.sampled_from([(4, 4), (4, 2), (4, 1)]), st.integers(1, 400))
 @settings(max_examples=20, deadline=None)
 def test_attention_is_the_equation_in_any_blocks(seed, heads, block):
     first = layer(*heads, seed=seed)
@@ -58,6 +59,35 @@ def test_attention_is_the_equation_in_any_blocks(seed, heads, block):
         assert got[b, :n].exp().sum().item() == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize(("most", "asking"), [(4, [0, 2, 4, 6]), (2, [0, 4]), (9, range(9))])
+def test_long_recordings_ask_with_evenly_spaced_tokens(most, asking):
+    first = layer()
+    torch.manual_seed(1)
+    tokens = torch.randn(2, 12, 10)
+    got = attention_received(tokens, torch.tensor([9, 12]), first, most_queries=most, block=30)
+    want = attention_by_hand(tokens[0, :9], first, list(asking))
+    assert torch.allclose(got[0, :9].double().exp(), want, atol=1e-5)
+    alone = attention_received(tokens[:1, :9], torch.tensor([9]), first, most_queries=most)
+    torch.testing.assert_close(got[:1, :9], alone)
+
+
+def test_memory_of_attention_grows_with_length_not_its_square():
+    first, largest = layer(), []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            out = function(*args, **(kwargs or {}))
+            if isinstance(out, torch.Tensor):
+                largest[-1] = max(largest[-1], out.numel())
+            return out
+
+    for n in (100, 200, 400):
+        largest.append(0)
+        with Watch():
+            attention_received(torch.randn(1, n, 10), torch.tensor([n]), first, block=300)
+    assert largest == [largest[0], 2 * largest[0], 4 * largest[0]]
+
+
 def test_attention_that_underflows_is_still_ranked():
     first = layer(1, 1, size=128, width=1024)
     tokens = torch.randn(1, 300, 1024)
@@ -65,6 +95,16 @@ def test_attention_that_underflows_is_still_ranked():
     assert torch.isfinite(got).all()
     lost = got[got.exp() == 0]  # the plain number could not tell these apart
     assert len(lost) > 10 and len(lost.unique()) == len(lost)
+
+
+def test_the_sign_of_zero_is_one():
+    first = FirstLayer(torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, -1.0]]), 1)
+    tokens = torch.tensor([[[0.0, -2.0], [-0.0, 3.0], [-1.0, 0.0]]])
+    # signs of the tokens: (1, -1), (1, 1), (-1, 1); Q' = 0, 2, 0; K' = 2, 0, -2
+    row = torch.tensor([4.0, 0.0, -4.0]).softmax(0)
+    want = (2 * torch.full((3,), 1 / 3) + row) / 3
+    got = attention_received(tokens, torch.tensor([3]), first)[0].exp()
+    torch.testing.assert_close(got, want)
 
 
 def test_gains_of_a_norm_do_not_matter():

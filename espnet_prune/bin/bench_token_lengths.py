@@ -1,0 +1,186 @@
+"""How time and memory of choosing audio tokens grow with the length of the recording.
+
+Every strategy chooses among random tokens of the true size of a speech LLM, with the true shapes of
+its language model's first layer; random numbers take as long as real ones. Everything runs in one
+process. Memory is what choosing takes beyond the tokens and the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.benchmark import Timer
+from tqdm import tqdm
+
+from espnet_prune.bin import cli
+from espnet_prune.bin.bench_tokens import SIZES, language_model_config
+from espnet_prune.bin.measuring import add_machine, use_machine, write_report
+from espnet_prune.bin.score_text import table
+from espnet_prune.recipe.figures import plt, save_figure
+from espnet_prune.structure.measure import peak_memory_of
+from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
+
+#: audio tokens a second
+FRAME_TOKENS = 25
+
+
+@dataclass
+class Growth:
+    """One strategy at one length, and what was measured of it."""
+
+    pruner: TokenPruner
+    minutes: float
+    tokens: int
+    seconds: Sequence[float] = ()
+    peak_bytes: int | None = None
+
+    @property
+    def milliseconds(self) -> float:
+        """Median."""
+        return 1000 * float(np.median(self.seconds))
+
+
+@torch.inference_mode()
+def measure(config, found: Sequence[Growth], args: argparse.Namespace, dtype: torch.dtype) -> None:
+    """Fill in times and peaks. The run that gives the peak warms up.
+
+    Args:
+        config: `transformers` configuration of the language model.
+    """
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator).to(args.device, dtype)
+
+    width, heads = config.hidden_size, config.num_attention_heads
+    kv_width = width // heads * config.num_key_value_heads
+    first_layer = FirstLayer(random(width, width), random(kv_width, width), heads)
+    audio = random(1, max(growth.tokens for growth in found), width)
+    query = random(1, args.query_tokens, width)
+    for growth in tqdm(found, unit="measurement", mininterval=5):
+        choose = functools.partial(
+            growth.pruner, audio[:, : growth.tokens], query=query, first_layer=first_layer
+        )
+        growth.peak_bytes = peak_memory_of(choose, args.device)
+        # torch's own timer waits for a GPU
+        timer = Timer("choose()", globals={"choose": choose}, num_threads=torch.get_num_threads())
+        growth.seconds = timer.blocked_autorange(min_run_time=args.min_seconds).times
+
+
+def growth_table(found: Sequence[Growth], minutes: Sequence[float]) -> str:
+    """Strategies down, lengths across: milliseconds and MB."""
+    rows = [["strategy", *(f"{m:g} min" for m in minutes)]]
+    for strategy in dict.fromkeys(growth.pruner.strategy for growth in found):
+        rows.append([strategy])
+        for growth in found:
+            if growth.pruner.strategy == strategy:
+                peak = "?" if growth.peak_bytes is None else f"{growth.peak_bytes / 1e6:.0f}"
+                rows[-1].append(f"{growth.milliseconds:.1f} ms, {peak} MB")
+    return table(rows)
+
+
+def plot_growth(found: Sequence[Growth], path: Path) -> None:
+    """Time and peak memory against minutes, a line for each strategy."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    strategies = dict.fromkeys(growth.pruner.strategy for growth in found)
+    minutes = sorted({growth.minutes for growth in found})
+    panels = {
+        "time (ms)": lambda growth: growth.milliseconds,
+        # what is less than 0.1 MB is noise of the process
+        "peak memory (MB)": lambda growth: max(0.1, (growth.peak_bytes or 0) / 1e6),
+    }
+    for axis, (title, value) in zip(axes, panels.items(), strict=True):
+        for strategy in strategies:
+            rows = [growth for growth in found if growth.pruner.strategy == strategy]
+            axis.plot([r.minutes for r in rows], [value(r) for r in rows], "o-", ms=4, lw=1.2)
+        proportional = [10.0 * m / minutes[0] for m in minutes]
+        axis.plot(minutes, proportional, color="0.6", ls=":", lw=3)
+        axis.set(xlabel="minutes of audio", title=title, xscale="log", yscale="log")
+        axis.set_xticks(minutes, [f"{m:g}" for m in minutes])
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    labels = [*strategies, "proportional to length"]
+    figure.legend(axes[0].lines, labels, fontsize=8, ncol=5, loc="upper center")
+    figure.subplots_adjust(top=0.8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(figure, path)
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.query_tokens < 1:
+        raise ValueError(f"--query_tokens is {args.query_tokens}, but has to be 1 or more")
+    if not args.min_seconds > 0:
+        raise ValueError(f"--min_seconds is {args.min_seconds:g}, but has to be more than 0")
+    minutes = sorted(set(args.minutes))
+    if not minutes[0] > 0:
+        raise ValueError(f"--minutes has {minutes[0]:g}, but has to be more than 0")
+    dtype = use_machine(args)
+    config = language_model_config(args.speech_llm)
+    found = [
+        Growth(TokenPruner(strategy, rate=args.rate), m, max(1, round(60 * FRAME_TOKENS * m)))
+        for strategy in args.strategies
+        for m in minutes
+    ]
+    measure(config, found, args, dtype)
+    longest = max(growth.tokens for growth in found)
+    conditions = (
+        f"{args.speech_llm}'s sizes, random weights, {FRAME_TOKENS} tokens a second of "
+        f"{config.hidden_size} dimensions, {args.query_tokens} of the query, rate {args.rate:g}, "
+        f"{args.dtype}, {args.device}, {torch.get_num_threads()} threads, medians of "
+        f"what {args.min_seconds:g} s allow; the {longest} tokens of the longest themselves are "
+        f"{longest * config.hidden_size * dtype.itemsize / 1e6:.0f} MB"
+    )
+    print(growth_table(found, minutes), f"\n{conditions}", sep="\n")
+    if args.output:
+        rows = [
+            {
+                "strategy": growth.pruner.strategy,
+                "minutes": growth.minutes,
+                "audio_tokens": growth.tokens,
+                "kept_tokens": growth.pruner.kept_tokens(growth.tokens),
+                "seconds": list(growth.seconds),
+                "peak_bytes": growth.peak_bytes,
+            }
+            for growth in found
+        ]
+        write_report(args.output, conditions, growth=rows)
+    if args.plot:
+        plot_growth(found, args.plot)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--speech_llm", choices=tuple(SIZES), default="qwen2_audio")
+    add("--minutes", nargs="+", type=float, default=[0.5, 1, 2, 5, 10], help="lengths")
+    add(
+        "--strategies",
+        nargs="+",
+        choices=tuple(STRATEGIES),
+        default=list(STRATEGIES),
+        metavar="NAME",
+        help=f"all by default: {', '.join(STRATEGIES)}",
+    )
+    add("--rate", type=float, default=0.2, help="of pruning; 0.2 keeps 600 tokens at most")
+    add("--query_tokens", type=int, default=20, help="of the question")
+    add("--min_seconds", type=float, default=1.0, help="each is timed for so long, once at least")
+    add_machine(parser, ("float32", "bfloat16"))
+    add("--output", type=Path, help="JSON file for all numbers")
+    add("--plot", type=Path, help="PNG file")
+    return parser
+
+
+def main(cmd=None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

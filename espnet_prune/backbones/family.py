@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from torch import Tensor, nn
@@ -9,11 +11,26 @@ from torch import Tensor, nn
 from espnet_prune.backbones.declaration import Declaration
 
 
+class ModelInput(NamedTuple):
+    """What `Family.prepare` returns: the part of a forward pass that no weight has a say in.
+
+    Attributes:
+        features: waveforms (B, T) or log-mel spectrograms (B, bins, T).
+        mask: of what is no padding, None where nothing is padded; its shape is the family's own.
+        lengths: (B,) frames of the hidden states.
+    """
+
+    features: Tensor
+    mask: Tensor | None
+    lengths: Tensor
+
+
 class HiddenStates(NamedTuple):
     """What `Family.forward` returns.
 
     Attributes:
-        states: one (B, T', D) for the input of the first layer and one for the output of each.
+        states: one (B, T', D) for the input of the first layer and one for the output of each;
+            none when they were shown to `watch` instead.
         last: (B, T', D) the output of the model, after its final norm.
         lengths: (B,) frames.
     """
@@ -21,6 +38,32 @@ class HiddenStates(NamedTuple):
     states: list[Tensor]
     last: Tensor
     lengths: Tensor
+
+
+#: Takes the number of a hidden state, 0 for the input of the first layer, and the state.
+Watch = Callable[[int, Tensor], None]
+
+
+@contextmanager
+def watched(layers: Sequence[nn.Module], watch: Watch) -> Iterator[None]:
+    """While active, the input of the first of `layers` and the output of each go to `watch`."""
+
+    def before(module, args):
+        watch(0, args[0])
+
+    def after(number):
+        def hook(module, args, output):
+            watch(number, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    handles = [layers[0].register_forward_pre_hook(before)]
+    handles += [layer.register_forward_hook(after(n)) for n, layer in enumerate(layers, start=1)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class Family:
@@ -59,21 +102,41 @@ class Family:
         """What can be pruned, with the costs for utterances of `seconds`."""
         raise NotImplementedError
 
-    def forward(
+    def prepare(
         self,
         model: nn.Module,
         speech: Tensor,
         lengths: Tensor | None,
         full_window: bool,
         normalize: bool,
-    ) -> HiddenStates:
-        """Hidden states of 16 kHz waveforms (B, T) with `lengths` (B,) samples, None for all T.
+    ) -> ModelInput:
+        """Bring 16 kHz waveforms (B, T) with `lengths` (B,) samples, None for all T, into shape.
+
+        The answer holds for every model of the same base architecture, pruned or not.
 
         Args:
             full_window: pad to the window the model was trained on, where it has one.
             normalize: bring each utterance to zero mean and unit variance first.
         """
         raise NotImplementedError
+
+    def forward(
+        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+    ) -> HiddenStates:
+        """Hidden states of what `prepare` returned.
+
+        Args:
+            watch: is shown every hidden state as soon as it is there; none is kept then.
+        """
+        raise NotImplementedError
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """The Transformer layers."""
+        raise NotImplementedError
+
+    def cnn_layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """The layers of the CNN in front, where they are modules of their own."""
+        return ()
 
     def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
         """(B,) number of frames of utterances of `lengths` samples."""

@@ -7,6 +7,8 @@ LayerNorm in every CNN layer and normalises before.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from transformers import (
@@ -19,7 +21,7 @@ from transformers import (
 )
 
 from espnet_prune.backbones.declaration import Binding, Declaration, Scale
-from espnet_prune.backbones.family import Family, HiddenStates
+from espnet_prune.backbones.family import Family, HiddenStates, ModelInput, Watch, watched
 from espnet_prune.backbones.layers import (
     ChannelNorm,
     Nothing,
@@ -150,14 +152,14 @@ class Wav2Vec2Family(Family):
     def declare_bias(self, d: Declaration, prefix: str, mha: str, head: str) -> None:
         """Declare what a family has in its attention beside the four projections."""
 
-    def forward(
+    def prepare(
         self,
         model: nn.Module,
         speech: Tensor,
         lengths: Tensor | None,
         full_window: bool,
         normalize: bool,
-    ) -> HiddenStates:
+    ) -> ModelInput:
         mask = None
         if lengths is None:
             lengths = torch.full((speech.shape[0],), speech.shape[1], device=speech.device)
@@ -170,10 +172,24 @@ class Wav2Vec2Family(Family):
             speech = speech * inside
             if not bool(inside.all()):
                 mask = inside.long()
-        out = model(speech, attention_mask=mask, output_hidden_states=True)
-        return HiddenStates(
-            list(out.hidden_states), out.last_hidden_state, self.frames(model, lengths)
-        )
+        return ModelInput(speech, mask, self.frames(model, lengths))
+
+    def forward(
+        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+    ) -> HiddenStates:
+        speech, mask, frames = inputs
+        if watch is None:
+            out = model(speech, attention_mask=mask, output_hidden_states=True)
+            return HiddenStates(list(out.hidden_states), out.last_hidden_state, frames)
+        with watched(self.layers(model), watch):
+            out = model(speech, attention_mask=mask, output_hidden_states=False)
+        return HiddenStates([], out.last_hidden_state, frames)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return model.encoder.layers
+
+    def cnn_layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return model.feature_extractor.conv_layers
 
     def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
         return model._get_feat_extract_output_lengths(lengths)
@@ -201,7 +217,8 @@ class WavLMFamily(Wav2Vec2Family):
     attention_class = PrunableRelativeAttention
 
     def gate_macs(self, cfg) -> float:
-        return 8.0 * cfg.hidden_size / cfg.num_attention_heads  # gru_rel_pos_linear
+        # gru_rel_pos_linear, whose eight rows are summed in fours first
+        return 2.0 * cfg.hidden_size / cfg.num_attention_heads
 
     def declare_bias(self, d: Declaration, prefix: str, mha: str, head: str) -> None:
         d.tensor(f"{prefix}.gru_rel_pos_const", {1: head})

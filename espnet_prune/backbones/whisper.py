@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,7 +12,7 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from espnet_prune.backbones.declaration import Declaration, Scale
-from espnet_prune.backbones.family import Family, HiddenStates
+from espnet_prune.backbones.family import Family, HiddenStates, ModelInput, Watch
 from espnet_prune.backbones.layers import Nothing, PrunableAttention
 
 HOP = 160
@@ -123,14 +125,14 @@ class WhisperFamily(Family):
             )
         return d
 
-    def forward(
+    def prepare(
         self,
         model: nn.Module,
         speech: Tensor,
         lengths: Tensor | None,
         full_window: bool,
         normalize: bool,
-    ) -> HiddenStates:
+    ) -> ModelInput:
         filters = model.mel_filters.to(speech.device)
         same = lengths is None
         if same:
@@ -142,28 +144,40 @@ class WhisperFamily(Family):
             samples = (speech.shape[1] + STRIDE - 1) // STRIDE * STRIDE
         else:
             samples = int(frames.max()) * STRIDE
-        features = log_mel(speech, lengths, filters, samples).to(model.conv1.weight.dtype)
-        mask = None
+        features = log_mel(speech, lengths, filters, samples)
+        inside = None
         if not (full_window or same) and bool((frames < frames.max()).any()):
             inside = torch.arange(samples // STRIDE, device=frames.device)[None] < frames[:, None]
+        return ModelInput(features, inside, frames)
+
+    def forward(
+        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+    ) -> HiddenStates:
+        features, inside, frames = inputs
+        features = features.to(model.conv1.weight.dtype)
+        mask = wide = None
+        if inside is not None:
             # The convolutions' own padding is zero, so a shorter utterance ends in zeros, too.
             wide = inside.repeat_interleave(2, 1)[:, None]
             features = features * wide
             mask = inside[:, None, None, :]
-        else:
-            wide = None
         x = F.gelu(model.conv1(features))
         if wide is not None:
             x = x * wide
         x = F.gelu(model.conv2(x)).transpose(1, 2)
         x = x + model.embed_positions.weight[: x.shape[1]]
         x = F.dropout(x, model.dropout, model.training)
-        states = [x]
-        for layer in model.layers:
+        states: list[Tensor] = []
+        watch = watch or (lambda number, state: states.append(state))
+        for number, layer in enumerate(model.layers):
+            watch(number, x)
             x = layer(x, mask)
-            states.append(x)
-        states[-1] = model.layer_norm(x)
-        return HiddenStates(states, states[-1], frames)
+        x = model.layer_norm(x)
+        watch(len(model.layers), x)
+        return HiddenStates(states, x, frames)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return model.layers
 
     def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
         return (lengths + STRIDE - 1) // STRIDE

@@ -1,13 +1,15 @@
 """Speed of random models of true size: dense in every implementation, pruned in several layouts.
 
 Random weights take as long as trained ones. Pruned models have the same number of parameters in
-every layout, and about the same share of every layer left. All models take turns in one process.
+every layout, and about the same share of every layer left, in sizes that differ from head to head
+unless the layout says otherwise. All models take turns in one process.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from espnet_prune.bin import cli
 from espnet_prune.bin.measuring import add_machine, use_machine, write_report
 from espnet_prune.bin.score_text import table
 from espnet_prune.bin.ssl_prune_random import prune_at_random
-from espnet_prune.structure import SpeechEncoder, SpeechEncoderConfig
+from espnet_prune.structure import GatedEncoder, SpeechEncoder, SpeechEncoderConfig, slim
 from espnet_prune.structure.measure import time_in_turns
 
 _LARGE = {
@@ -39,11 +41,14 @@ ARCHITECTURES = {
     "wav2vec2_base": ("wav2vec2", {}, torchaudio.models.wav2vec2_base),
     "wav2vec2_large": ("wav2vec2", _LARGE, torchaudio.models.wav2vec2_large_lv60k),
 }
-#: what stays whole in each layout
+_CNN_TOO = ("pos_conv",)
+#: what stays whole in each layout, and how sizes are chosen (`prune`)
 LAYOUTS = {
-    "Transformer": ("cnn", "pos_conv"),
-    "Transformer and CNN": ("pos_conv",),
-    "all": (),
+    "Transformer": (("cnn", "pos_conv"), "random"),
+    "Transformer and CNN": (_CNN_TOO, "random"),
+    "all": ((), "random"),
+    "Transformer and CNN, uniform": (_CNN_TOO, "uniform"),
+    "Transformer and CNN, whole heads": (_CNN_TOO, "whole heads"),
 }
 
 
@@ -74,9 +79,35 @@ def _without_lengths(model, speech, _lengths):
     return model(speech)
 
 
+def prune(
+    encoder: SpeechEncoder, target: float, protected: Iterable[str], sizes: str, round_to: int
+) -> tuple[SpeechEncoder, float]:
+    """A slimmed copy and its exact sparsity in parameters.
+
+    Args:
+        sizes: "random" drops units at random, so that sizes differ as learned ones do; "uniform"
+            leaves every layer and every head the same share; "whole heads" drops as large a share
+            of the heads of each layer, and none of their dimensions.
+    """
+    if sizes == "random":
+        return prune_at_random(encoder, target, protected=protected, round_to=round_to)
+    gated = GatedEncoder(encoder, protected=(*protected, "mha", "ffn", "head"), round_to=round_to)
+    with torch.no_grad():
+        for name, alpha in gated.log_alphas().items():
+            groups = gated.plan.groups(name)
+            place = torch.arange(len(groups)) % (len(groups) // len(groups.unique()))
+            if sizes == "whole heads" and gated.plan.sites[name].kind in ("qk", "vo"):
+                place = groups
+            alpha.copy_(1 - (place + 0.5) / (int(place.max()) + 1))
+    masks = gated.hard_masks(target)
+    return slim(encoder, masks), gated.exact_sparsity(masks)
+
+
 def run(args: argparse.Namespace) -> None:
     if not 0.0 <= args.target < 1.0:
         raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
+    if args.round_to < 1:
+        raise ValueError(f"--round_to is {args.round_to}, but has to be above 0")
     dtype = use_machine(args)
     torch.manual_seed(0)
     models = dense_models(args.architecture, args.device, dtype)
@@ -84,9 +115,10 @@ def run(args: argparse.Namespace) -> None:
     sizes = dict.fromkeys(models, float(ours.plan(args.seconds).parameters()))
     dense_macs = float(ours.plan(args.seconds).macs())
     macs = dict.fromkeys(models, dense_macs)
-    for layout, protected in LAYOUTS.items():
-        label = f"pruned: {layout}"
-        small, exact = prune_at_random(ours, args.target, protected=protected)
+    rounding = dict.fromkeys((1, args.round_to))
+    for (layout, (protected, how)), step in itertools.product(LAYOUTS.items(), rounding):
+        label = f"pruned: {layout}" + (f", multiples of {step}" if step > 1 else "")
+        small, exact = prune(ours, args.target, protected, how, step)
         if abs(exact - args.target) > 0.005:
             print(f"{label}: left out, it cannot lose {args.target:.0%} (only {exact:.1%})")
             continue
@@ -145,6 +177,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="wavlm_base_plus")
     parser.add_argument("--target", type=float, default=0.72, help="share of parameters to remove")
+    parser.add_argument(
+        "--round_to",
+        type=int,
+        default=1,
+        help="every layout a second time, with multiples of so many units left",
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
     parser.add_argument("--batch", type=int, default=1, help="utterances at a time")
     parser.add_argument("--repeats", type=int, default=10, help="timed passes of each model")

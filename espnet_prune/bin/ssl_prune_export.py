@@ -22,6 +22,9 @@ from espnet_prune.distill import DistillModel
 from espnet_prune.recipe.plots import plot_kept
 from espnet_prune.structure import SpeechEncoder, slim
 from espnet_prune.tasks.ssl_prune import SSLPruneTask
+from espnet_prune.tasks.trainer import TARGET
+
+LATEST = "latest.pth"
 
 
 def load_trained(train_dir: Path, model_file: str) -> DistillModel:
@@ -43,23 +46,36 @@ def load_trained(train_dir: Path, model_file: str) -> DistillModel:
     return model.eval()
 
 
-def slimmed(model: DistillModel, calibrate: bool) -> tuple[SpeechEncoder, dict]:
-    """The slimmed student and the sparsities that led to it."""
+def weights_for(train_dir: Path, target: float | None) -> str:
+    """Name of the weights to export: of a target on the way those that training kept for it."""
+    config = train_dir / "config.yaml"
+    if target is None or not config.is_file():
+        return LATEST
+    pruning = yaml.safe_load(config.read_text()).get("pruning_conf") or {}
+    return TARGET.format(target) if target in (pruning.get("targets") or []) else LATEST
+
+
+def slimmed(
+    model: DistillModel, calibrate: bool, target: float | None = None
+) -> tuple[SpeechEncoder, dict]:
+    """The slimmed student and the sparsities that led to it; `target` instead of the last one."""
     gated, pruning = model.student, model.pruning
+    target = pruning.target if target is None else target
     natural = gated.hard_masks()
-    masks = gated.hard_masks(pruning.target) if calibrate else natural
+    masks = gated.hard_masks(target) if calibrate else natural
     summary = {
-        "target": pruning.target,
+        "target": target,
         "cost": pruning.cost,
+        "round_to": pruning.round_to,
         "expected": gated.expected_sparsity().item(),
         "exact_at_threshold_zero": gated.exact_sparsity(natural),
         "exact": gated.exact_sparsity(masks),
         "updates": int(model.updates),
     }
-    if abs(summary["exact"] - pruning.target) > 0.01:
+    if abs(summary["exact"] - target) > 0.01:
         print(
             f"warning: the exact sparsity is {summary['exact']:.2%}, the target "
-            f"{pruning.target:.2%}: train longer, or protect fewer sites",
+            f"{target:.2%}: train longer, or protect fewer sites",
             file=sys.stderr,
         )
     return slim(gated.encoder, masks), summary
@@ -101,7 +117,16 @@ def write(encoder: SpeechEncoder, summary: dict, output_dir: Path) -> None:
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--train_dir", type=Path, required=True, help="training directory")
-    parser.add_argument("--model_file", default="latest.pth", help="weights in it")
+    parser.add_argument(
+        "--model_file",
+        help=f"weights in it; {LATEST}, or those kept for --target, when not given",
+    )
+    parser.add_argument(
+        "--target",
+        type=float,
+        help="share of the cost to remove, e.g. one of pruning_conf.targets; the last target when "
+        "not given",
+    )
     parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
     parser.add_argument(
         "--calibrate",
@@ -114,11 +139,16 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> None:
-    model = load_trained(args.train_dir, args.model_file)
+    if args.target is not None and not 0.0 <= args.target < 1.0:
+        raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
+    model_file = args.model_file or weights_for(args.train_dir, args.target)
+    model = load_trained(args.train_dir, model_file)
     if model.pruning is None:
+        if args.target is not None:
+            raise ValueError(f"--target: the model of {args.train_dir} has no gates to prune by")
         encoder, summary = model.encoder, {"updates": int(model.updates)}
     else:
-        encoder, summary = slimmed(model, args.calibrate == "true")
+        encoder, summary = slimmed(model, args.calibrate == "true", args.target)
     write(encoder, summary, args.output_dir)
 
 

@@ -24,7 +24,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
     parser.add_argument("--target", type=float, required=True, help="sparsity in [0, 1)")
     parser.add_argument(
-        "--config", type=Path, help="config of prune-and-distil, for `cost` and `protected` in it"
+        "--config",
+        type=Path,
+        help="config of prune-and-distil, for `cost`, `protected` and `round_to` in it",
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
@@ -37,7 +39,9 @@ def run(args: argparse.Namespace) -> None:
     conf = yaml.safe_load(args.config.read_text()) if args.config else {}
     pruning = PruningConf(**conf.get("pruning_conf") or {})
     encoder = load_encoder(args.teacher)
-    small, exact = prune_at_random(encoder, args.target, pruning.cost, pruning.protected, args.seed)
+    small, exact = prune_at_random(
+        encoder, args.target, pruning.cost, pruning.protected, args.seed, pruning.round_to
+    )
     summary = {"target": args.target, "cost": pruning.cost, "exact": exact}
     write(small, summary, args.output_dir)
 
@@ -48,9 +52,12 @@ def prune_at_random(
     cost: str = "parameters",
     protected: Iterable[str] = (),
     seed: int = 0,
+    round_to: int = 1,
 ) -> tuple[SpeechEncoder, float]:
     """A slimmed copy with about the same share of every layer left, and its exact sparsity."""
-    gated = GatedEncoder(encoder, protected=(*protected, "mha", "ffn", "head"), cost=cost)
+    gated = GatedEncoder(
+        encoder, protected=(*protected, "mha", "ffn", "head"), cost=cost, round_to=round_to
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for alpha in gated.log_alphas().values():

@@ -9,11 +9,12 @@ only one that is learned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 #: least share of a state's energy that is taken for its variance: a single frame has none
 _LEAST = 1e-4
@@ -53,30 +54,70 @@ def cosine(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
 LOSSES = {"l1": relative_l1, "l2": relative_l2, "cosine": cosine}
 
 
-def distillation_loss(
-    student: Sequence[Tensor],
-    teacher: Sequence[Tensor],
-    layers: Sequence[int],
-    weights: Mapping[str, float],
-    frames: Tensor,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of losses, mean over layers and over frames.
+class DistillationLoss:
+    """Weighted sum of losses, mean over layers and over frames, one layer after another.
+
+    A student shows its hidden states as they come (it is a `watch` of `SpeechEncoder.forward`).
+    Each one's loss is taken at once, with its gradient, and the teacher's state is let go: for the
+    backward pass there is one (B, T, D) for each layer, not what a graph of the losses would keep
+    (the differences, their powers, the norms and the products of the cosine, for each loss).
 
     Args:
-        student, teacher: hidden states, each (B, T, D).
-        layers: numbers of the hidden states to compare (0 is the input of the first layer).
+        teacher: number of a hidden state -> (B, T, D), for the states to compare; empty at the end.
         weights: name of a loss -> its weight.
         frames: (B, T) true for the frames that count.
-    Returns: the loss, and every loss by itself (detached) under `distill_<name>`.
+
+    Attributes:
+        total: the loss of the layers that were shown so far.
+        parts: every loss by itself (detached) under `distill_<name>`.
     """
-    share = frames.sum(1) / frames.sum()
-    total = torch.zeros((), device=frames.device)
-    parts: dict[str, Tensor] = {}
-    for layer in layers:
-        s, t = student[layer].float(), teacher[layer].float()
-        for name, weight in weights.items():
-            value = (LOSSES[name](s, t, frames) * share).sum() / len(layers)
-            total = total + weight * value
-            key = f"distill_{name}"
-            parts[key] = parts.get(key, 0.0) + value.detach()
-    return total, parts
+
+    def __init__(self, teacher: dict[int, Tensor], weights: Mapping[str, float], frames: Tensor):
+        self.teacher = teacher
+        self.weights = weights
+        self.frames = frames
+        self.share = frames.sum(1) / (frames.sum() * len(teacher))
+        self.total = torch.zeros((), device=frames.device)
+        self.parts = {f"distill_{name}": self.total for name in weights}
+
+    def __call__(self, number: int, student: Tensor) -> None:
+        """Take the student's hidden state of this number, (B, T, D), into account."""
+        if number not in self.teacher:
+            return
+        loss, *values = _WithGradient.apply(
+            student.float(), self.teacher.pop(number).float(), self._weighted
+        )
+        self.total = self.total + loss
+        for name, value in zip(self.parts, values, strict=True):
+            self.parts[name] = self.parts[name] + value
+
+    def _weighted(self, student: Tensor, teacher: Tensor) -> list[Tensor]:
+        """The sum, and its summands without their weights."""
+        values = [
+            (LOSSES[name](student, teacher, self.frames) * self.share).sum()
+            for name in self.weights
+        ]
+        return [sum(w * v for w, v in zip(self.weights.values(), values, strict=True)), *values]
+
+
+class _WithGradient(torch.autograd.Function):
+    """`losses(student, teacher)`, of which the first is differentiated already in the forward
+    pass: its gradient is all that is kept."""
+
+    @staticmethod
+    def forward(ctx, student, teacher, losses):
+        needed = ctx.needs_input_grad[0]
+        with torch.set_grad_enabled(needed):
+            student = student.detach().requires_grad_(needed)
+            loss, *values = losses(student, teacher)
+            if needed:
+                ctx.save_for_backward(*torch.autograd.grad(loss, student))
+        values = [value.detach() for value in values]
+        ctx.mark_non_differentiable(*values)
+        return loss.detach(), *values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, *_):
+        (of_student,) = ctx.saved_tensors
+        return of_student * gradient, None, None

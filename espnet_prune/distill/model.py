@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,7 +11,10 @@ from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor
 
-from espnet_prune.distill.losses import LOSSES, distillation_loss
+from espnet_prune.backbones.family import ModelInput
+from espnet_prune.distill.checkpointing import checkpointed
+from espnet_prune.distill.losses import LOSSES, DistillationLoss
+from espnet_prune.distill.teacher import Teacher
 from espnet_prune.distill.teacher_cache import TeacherCache
 from espnet_prune.gates import Lagrangian, ramped_target
 from espnet_prune.structure import GatedEncoder, SpeechEncoder
@@ -28,6 +32,9 @@ class PruningConf:
         ste: straight-through estimator.
         init: initial log_alpha of all gates.
         gate_lr, multiplier_lr: learning rates of the gates and of the Lagrange multipliers.
+        round_to: hard masks keep multiples of so many units, see `GatedEncoder`.
+        targets: smaller targets on the way; training keeps the weights of the update at which
+            the expected sparsity first comes to each.
     """
 
     target: float = 0.5
@@ -38,16 +45,32 @@ class PruningConf:
     init: float = 3.0
     gate_lr: float = 0.02
     multiplier_lr: float = 0.02
+    round_to: int = 1
+    targets: list[float] = field(default_factory=list)
 
     def __post_init__(self):
         if isinstance(self.protected, str):
             self.protected = [self.protected]
+        if isinstance(self.targets, int | float):
+            self.targets = [self.targets]
         for key in ("target", "ramp_updates", "init", "gate_lr", "multiplier_lr"):
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"pruning_conf.{key} is {value!r}, but has to be a number")
         if not 0.0 <= self.target < 1.0:
             raise ValueError(f"pruning_conf.target is {self.target}, but has to be in [0, 1)")
+        if isinstance(self.round_to, bool) or not (
+            isinstance(self.round_to, int) and self.round_to >= 1
+        ):
+            raise ValueError(
+                f"pruning_conf.round_to is {self.round_to!r}, but has to be a whole number above 0"
+            )
+        wrong = [t for t in self.targets if not (isinstance(t, float) and 0.0 < t < self.target)]
+        if wrong:
+            raise ValueError(
+                f"pruning_conf.targets has {wrong[0]!r}, but they have to be above 0 and below "
+                f"target ({self.target})"
+            )
 
 
 class DistillModel(AbsESPnetModel):
@@ -55,8 +78,8 @@ class DistillModel(AbsESPnetModel):
 
         L = L_distill + lambda1 (s_hat - t) + lambda2 (s_hat - t)^2
 
-    The teacher is not a submodule: it stays in eval mode and out of checkpoints, optimisers and
-    gradient synchronisation.
+    The teacher goes first, and of its hidden states only the compared ones are kept, until the
+    student has come to the same layer. It is not a submodule, see `Teacher`.
 
     Args:
         teacher: dense encoder.
@@ -69,6 +92,11 @@ class DistillModel(AbsESPnetModel):
         dropout: of the student; distillation wants the teacher's own function, hence 0.
         teacher_cache: directory to keep the teacher's hidden states in, see `TeacherCache`; for
             whole utterances that are seen again, not for random crops.
+        teacher_dtype: "float32", "bfloat16" or "float16", see `Teacher`; None computes the teacher
+            in the precision of the student.
+        activation_checkpointing: of the student's CNN and Transformer layers only the inputs are
+            kept in training; what is inside is computed a second time in the backward pass. Same
+            losses and gradients for less memory and more time.
         seed: of the gates' initial noise.
     """
 
@@ -82,6 +110,8 @@ class DistillModel(AbsESPnetModel):
         full_window: bool = True,
         dropout: float = 0.0,
         teacher_cache: str | None = None,
+        teacher_dtype: str | None = None,
+        activation_checkpointing: bool = False,
         seed: int = 0,
     ):
         super().__init__()
@@ -100,14 +130,24 @@ class DistillModel(AbsESPnetModel):
                 f"layers: the teacher has no hidden state {wrong[0]}, "
                 f"only 0 to {teacher.num_layers}"
             )
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers: a hidden state is given twice in {self.layers}")
         self.losses = dict(losses or {"l2": 1.0, "cosine": 1.0})
         for name in self.losses:
             if name not in LOSSES:
                 raise ValueError(f"losses: unknown loss '{name}', choose from {', '.join(LOSSES)}")
-        self._teacher = (teacher.eval().requires_grad_(False),)  # a tuple hides it from torch
+        self._teacher = Teacher(teacher, teacher_dtype)
         student.set_dropout(dropout)
         self.full_window = full_window
-        self._cache = TeacherCache(teacher_cache, teacher, full_window) if teacher_cache else None
+        self._cache = (
+            TeacherCache(teacher_cache, self._teacher, full_window) if teacher_cache else None
+        )
+        #: whether one preparation of the input serves both
+        self._same_input = (student.config.base, student.config.do_normalize) == (
+            teacher.config.base,
+            teacher.config.do_normalize,
+        )
+        self.activation_checkpointing = activation_checkpointing
         self.pruning = pruning
         if pruning is None:
             self.student = student
@@ -119,6 +159,7 @@ class DistillModel(AbsESPnetModel):
                 ste=pruning.ste,
                 cost=pruning.cost,
                 seed=seed,
+                round_to=pruning.round_to,
             )
             self.lagrangian = Lagrangian()
         #: optimiser updates made, in the checkpoint; `SSLPruneTask` counts them
@@ -131,7 +172,7 @@ class DistillModel(AbsESPnetModel):
     @property
     def teacher(self) -> SpeechEncoder:
         """The frozen teacher."""
-        return self._teacher[0]
+        return self._teacher.encoder
 
     @property
     def target(self) -> float:
@@ -152,27 +193,20 @@ class DistillModel(AbsESPnetModel):
             speech: (B, T) waveforms at 16 kHz.
             speech_lengths: (B,) samples.
         """
-        if self.teacher.device != speech.device:
-            self.teacher.to(speech.device)
-        if self._cache is not None:
-            wanted = self._cache(speech, speech_lengths)
-        else:
-            with torch.no_grad():
-                wanted = self.teacher(speech, speech_lengths, self.full_window)
+        inputs = self.encoder.prepare(speech, speech_lengths, self.full_window)
+        wanted = self._teacher_states(speech, speech_lengths, inputs)
+        time = next(iter(wanted.values())).shape[1]
+        whole = self.full_window and self.teacher.family == "whisper"
+        last = torch.full_like(inputs.lengths, time) if whole else inputs.lengths
+        frames = torch.arange(time, device=speech.device)[None] < last[:, None]
+        losses = DistillationLoss(wanted, self.losses, frames)
         if self.pruning is None or self.training:
-            got = self.student(speech, speech_lengths, self.full_window)
+            with self._checkpointed():
+                self.student(inputs, watch=losses)
         else:  # what slimming to the target of this moment would give
             masks = self.student.hard_masks(self.target)
-            got = self.student.masked_forward(masks, speech, speech_lengths, self.full_window)
-        time = wanted.hidden_states[0].shape[1]
-        last = time if self.full_window and self.teacher.family == "whisper" else wanted.lengths
-        frames = (
-            torch.arange(time, device=speech.device)[None]
-            < torch.as_tensor(last, device=speech.device).expand(len(speech))[:, None]
-        )
-        distill, stats = distillation_loss(
-            got.hidden_states, wanted.hidden_states, self.layers, self.losses, frames
-        )
+            self.student.masked_forward(masks, inputs, watch=losses)
+        distill, stats = losses.total, dict(losses.parts)
         loss = distill
         if self.pruning is not None:
             loss = distill + self._sparsity_terms(stats)
@@ -183,6 +217,21 @@ class DistillModel(AbsESPnetModel):
         weight = frames.sum().float()  # so that processes average as one would
         # One-dimensional and on one device, as gathering over processes needs them
         return force_gatherable((loss, stats, weight), loss.device)
+
+    def _teacher_states(
+        self, speech: Tensor, speech_lengths: Tensor, inputs: ModelInput
+    ) -> dict[int, Tensor]:
+        if self._cache is not None:
+            return self._cache(speech, speech_lengths, self.layers)
+        if not self._same_input:
+            inputs = self.teacher.prepare(speech, speech_lengths, self.full_window)
+        return self._teacher(inputs, self.layers)
+
+    def _checkpointed(self):
+        if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
+            return contextlib.nullcontext()
+        family, backbone = self.encoder.family_of, self.encoder.backbone
+        return checkpointed([*family.cnn_layers(backbone), *family.layers(backbone)])
 
     def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
         target = self.target

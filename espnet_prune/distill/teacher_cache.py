@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_prune.structure import SpeechEncoder, SpeechEncoderOutput
+from espnet_prune.distill.teacher import Teacher
 
 #: beyond this float16 comes near its end, and a file holds float32
 LARGEST_HALF = 6.0e4
 
 
 class TeacherCache:
-    """Calls a frozen encoder once for every waveform and reads the answer from disk afterwards.
+    """Asks a teacher once for every waveform and reads the answer from disk afterwards.
 
     An utterance goes through the teacher alone, without padding, so that its hidden states do not
     depend on its batch. They are found by the content of waveform and weights: nothing stale is
@@ -28,63 +30,76 @@ class TeacherCache:
 
     Args:
         directory: made when it is not there.
-        teacher: in eval mode; its weights must not change afterwards.
+        teacher: its weights must not change afterwards.
         full_window: as in `SpeechEncoder.forward`.
     """
 
-    def __init__(self, directory: str | Path, teacher: SpeechEncoder, full_window: bool):
+    def __init__(self, directory: str | Path, teacher: Teacher, full_window: bool):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.teacher = teacher
         self.full_window = full_window
-        digest = hashlib.blake2b(f"{full_window} {teacher.config.to_json_string()}".encode())
-        for name, value in teacher.state_dict().items():
+        encoder = teacher.encoder
+        precision = teacher.dtype or ""
+        digest = hashlib.blake2b(
+            f"{full_window} {encoder.config.to_json_string()}{precision}".encode()
+        )
+        for name, value in encoder.state_dict().items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-        self._fingerprint = digest.digest()
+        self.fingerprint = digest.digest()
         self._full = False
 
-    @torch.no_grad()
-    def __call__(self, speech: Tensor, speech_lengths: Tensor) -> SpeechEncoderOutput:
-        """Hidden states as `SpeechEncoder.forward` gives them, zero in the padding.
+    def __call__(
+        self, speech: Tensor, speech_lengths: Tensor, layers: Collection[int]
+    ) -> dict[int, Tensor]:
+        """number of a hidden state -> (B, T', D), zero in the padding, for the numbers in `layers`.
 
         Args:
             speech: (B, T) waveforms at 16 kHz.
             speech_lengths: (B,) samples.
         """
         each = [
-            self._one(wave[:length])
+            self.one(wave[:length], layers)
             for wave, length in zip(speech, speech_lengths.tolist(), strict=True)
         ]
-        states = tuple(
-            pad_sequence([answer[str(n)].float() for answer in each], batch_first=True)
-            for n in range(self.teacher.num_layers + 1)
-        )
-        lengths = torch.cat([answer["lengths"] for answer in each])
-        return SpeechEncoderOutput(hidden_states=states, lengths=lengths)
+        return {
+            number: pad_sequence([states[number].float() for states in each], batch_first=True)
+            for number in layers
+        }
 
-    def _one(self, wave: Tensor) -> dict[str, Tensor]:
-        digest = hashlib.blake2b(self._fingerprint, digest_size=20)
+    def one(self, wave: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
+        """number of a hidden state -> (T', D), of one waveform (T,), from disk if it is there."""
+        digest = hashlib.blake2b(self.fingerprint, digest_size=20)
         digest.update(wave.cpu().contiguous().numpy())
         path = self.directory / digest.hexdigest()[:2] / f"{digest.hexdigest()}.safetensors"
         if path.is_file():
-            return load_file(path, device=str(wave.device))
-        output = self.teacher(wave[None], torch.tensor([len(wave)]), self.full_window)
-        answer = {"lengths": output.lengths.reshape(1)}
-        for n, state in enumerate(output.hidden_states):
-            fits = float(state.abs().max()) < LARGEST_HALF
-            answer[str(n)] = (state[0].half() if fits else state[0]).contiguous()
+            with safe_open(path, framework="pt", device=str(wave.device)) as file:
+                return {number: file.get_tensor(str(number)) for number in layers}
+        answer = self.ask(wave)
         self._write(path, answer)
         return answer
 
-    def _write(self, path: Path, answer: dict[str, Tensor]) -> None:
+    def ask(self, wave: Tensor) -> dict[int, Tensor]:
+        """What is kept of a waveform (T,): number of a hidden state -> (T', D)."""
+        encoder = self.teacher.encoder
+        inputs = encoder.prepare(wave[None], torch.tensor([len(wave)]), self.full_window)
+        # All states, so that trainings which compare other layers find theirs, too
+        states = self.teacher(inputs, range(encoder.num_layers + 1))
+        answer = {}
+        for number, state in states.items():
+            fits = float(state.abs().max()) < LARGEST_HALF
+            answer[number] = (state[0].half() if fits else state[0]).contiguous()
+        return answer
+
+    def _write(self, path: Path, answer: dict[int, Tensor]) -> None:
         """Keep an answer; on a full disk go on without, since the cache is only for speed."""
         if self._full:
             return
         temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
         try:
             path.parent.mkdir(exist_ok=True)
-            save_file({name: value.cpu() for name, value in answer.items()}, temporary)
+            save_file({str(n): state.cpu() for n, state in answer.items()}, temporary)
             os.replace(temporary, path)
         except Exception as error:  # safetensors has its own class for a failed write
             self._full = True

@@ -18,6 +18,7 @@ from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from espnet_prune.backbones import FAMILIES, Family
+from espnet_prune.backbones.family import ModelInput, Watch
 from espnet_prune.backbones.layers import resize
 from espnet_prune.structure.plan import Kept, Plan
 
@@ -102,6 +103,8 @@ class SpeechEncoder(PreTrainedModel):
         self._base_shapes = {n: tuple(p.shape) for n, p in self.backbone.named_parameters()}
         self.hidden_size = self.family_of.hidden_size(base)
         self.num_layers = self.family_of.num_layers(base)
+        #: fewest and most samples; not computed in `forward`, where `torch.compile` cannot follow
+        self._limits = (self.family_of.minimum_samples(base), self.family_of.maximum_samples(base))
         self._restructure()
         self.post_init()
 
@@ -165,9 +168,37 @@ class SpeechEncoder(PreTrainedModel):
             self.backbone.get_submodule(binding.module).restructure(**kept)
 
     def forward(
-        self, speech: Tensor, speech_lengths: Tensor | None = None, full_window: bool = True
+        self,
+        speech: Tensor | ModelInput,
+        speech_lengths: Tensor | None = None,
+        full_window: bool = True,
+        watch: Watch | None = None,
     ) -> SpeechEncoderOutput:
         """
+        Args:
+            speech: (B, T) waveforms at 16 kHz, samples beyond the lengths are ignored; or what
+                `prepare` made of them, the next two arguments are then in it already.
+            speech_lengths, full_window: see `prepare`.
+            watch: called with the number and the value of every hidden state as soon as it is
+                there; the output then has only the last.
+        Raises:
+            ValueError: an utterance is too short for one frame or longer than the window.
+        """
+        inputs = speech
+        if not isinstance(inputs, ModelInput):
+            inputs = self.prepare(inputs, speech_lengths, full_window)
+        states, last, lengths = self.family_of.forward(self.backbone, inputs, watch)
+        return SpeechEncoderOutput(
+            last_hidden_state=last,
+            hidden_states=tuple(states) if watch is None else None,
+            lengths=lengths,
+        )
+
+    def prepare(
+        self, speech: Tensor, speech_lengths: Tensor | None = None, full_window: bool = True
+    ) -> ModelInput:
+        """The input of all encoders of the same base: normalised, padding masked, or log-mel.
+
         Args:
             speech: (B, T) waveforms at 16 kHz; samples beyond the lengths are ignored.
             speech_lengths: (B,) samples; all of T when absent.
@@ -181,22 +212,18 @@ class SpeechEncoder(PreTrainedModel):
         else:
             shortest, longest = int(speech_lengths.min()), int(speech_lengths.max())
             self._check_lengths(shortest, longest)
-            speech = speech[:, :longest]
-        states, last, lengths = self.family_of.forward(
+            speech, speech_lengths = speech[:, :longest], speech_lengths.to(speech.device)
+        return self.family_of.prepare(
             self.backbone, speech, speech_lengths, full_window, self.config.do_normalize
-        )
-        return SpeechEncoderOutput(
-            last_hidden_state=last, hidden_states=tuple(states), lengths=lengths
         )
 
     def _check_lengths(self, shortest: int, longest: int) -> None:
-        least = self.family_of.minimum_samples(self.config.base)
+        least, most = self._limits
         if shortest < least:
             raise ValueError(
                 f"an utterance has {shortest} samples, but {self.family} needs at least {least} "
                 "for one frame: remove it from the data (ESPnet's length filter does)"
             )
-        most = self.family_of.maximum_samples(self.config.base)
         if most is not None and longest > most:
             raise ValueError(
                 f"an utterance has {longest} samples, but {self.family} takes at most {most} "

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from espnet_prune.backbones.family import ModelInput, Watch
 from espnet_prune.gates import HardConcrete
 from espnet_prune.structure.encoder import SpeechEncoder, SpeechEncoderOutput
 
@@ -28,6 +29,8 @@ class GatedEncoder(nn.Module):
         init: initial log_alpha.
         ste: straight-through estimator in the gates.
         cost: what sparsity means, "parameters" or "macs".
+        round_to: hard masks keep multiples of so many CNN and positional channels, dimensions of
+            each head and feed-forward dimensions; 1 keeps as many as the gates say.
         seed: of the tiny noise that breaks ties between equal gates.
     """
 
@@ -39,8 +42,10 @@ class GatedEncoder(nn.Module):
         ste: bool = True,
         cost: str = "parameters",
         seed: int = 0,
+        round_to: int = 1,
     ):
         super().__init__()
+        self.round_to = round_to
         self.encoder = encoder
         self.plan = encoder.plan(protected=tuple(protected))
         self.cost = cost
@@ -62,19 +67,27 @@ class GatedEncoder(nn.Module):
         return self._per_site(lambda gate: gate.log_alpha)
 
     def forward(
-        self, speech: Tensor, speech_lengths: Tensor, full_window: bool = True
+        self,
+        speech: Tensor | ModelInput,
+        speech_lengths: Tensor | None = None,
+        full_window: bool = True,
+        watch: Watch | None = None,
     ) -> SpeechEncoderOutput:
-        """One forward pass with one draw of all gates (noise-free in eval mode)."""
+        """One forward pass with one draw of all gates (noise-free in eval mode).
+
+        The arguments are those of `SpeechEncoder.forward`.
+        """
         return self.masked_forward(
-            self._per_site(lambda gate: gate()), speech, speech_lengths, full_window
+            self._per_site(lambda gate: gate()), speech, speech_lengths, full_window, watch
         )
 
     def masked_forward(
         self,
         units: Mapping[str, Tensor],
-        speech: Tensor,
-        speech_lengths: Tensor,
+        speech: Tensor | ModelInput,
+        speech_lengths: Tensor | None = None,
         full_window: bool = True,
+        watch: Watch | None = None,
     ) -> SpeechEncoderOutput:
         """Forward pass of the encoder with every unit multiplied by `units`, site -> (size,)."""
         weights, modules = self._scaled(units)
@@ -84,7 +97,7 @@ class GatedEncoder(nn.Module):
             return functional_call(
                 self.encoder,
                 {f"backbone.{name}": value for name, value in weights.items()},
-                (speech, speech_lengths, full_window),
+                (speech, speech_lengths, full_window, watch),
             )
         finally:
             for name in modules:
@@ -169,4 +182,22 @@ class GatedEncoder(nn.Module):
             least = self.plan.sites[name].at_least
             if masks[name].sum() < least:
                 masks[name][alpha.topk(least).indices] = 1.0
+            if self.round_to > 1 and self.plan.sites[name].kind not in COARSE:
+                masks[name] = self._rounded(masks[name], alpha, self.plan.groups(name))
         return masks
+
+    def _rounded(self, mask: Tensor, alpha: Tensor, groups: Tensor) -> Tensor:
+        """Open or close the gates that are nearest to the threshold, until each group keeps a
+        multiple of `round_to` units, or all it has. A group with units left keeps some."""
+        groups = groups.to(alpha.device)
+        sizes = torch.bincount(groups)
+        kept = torch.zeros(len(sizes), device=alpha.device).index_add(0, groups, mask)
+        wanted = (kept / self.round_to + 0.5).floor().clamp(min=1) * self.round_to
+        wanted = wanted.minimum(sizes).where(kept > 0, 0)
+        order = alpha.argsort(descending=True, stable=True)
+        order = order[groups[order].argsort(stable=True)]  # by group, the most open gate first
+        first = sizes.cumsum(0) - sizes
+        rank = torch.arange(len(alpha), device=alpha.device) - first[groups[order]]
+        return torch.zeros_like(mask).index_copy(
+            0, order, (rank < wanted[groups[order]]).to(mask.dtype)
+        )

@@ -78,6 +78,13 @@ class Plan:
         """Names of the sites that get gates, in order of declaration."""
         return [name for name in self.sites if self.is_prunable(name)]
 
+    def groups(self, name: str) -> Tensor:
+        """(size,) number of the group that each unit of a site belongs to: its head, if it has."""
+        parents = self.sites[name].parents
+        if not parents:
+            return torch.zeros(self.size(name), dtype=torch.long)
+        return self._parent_index[name, parents[0]]
+
     def size(self, name: str) -> int:
         """Number of units that a site has left."""
         return len(self.kept[name])

@@ -71,8 +71,8 @@ class SSLPruneTask(AbsTask):
             "--model_conf",
             action=NestedDictAction,
             default={},
-            help="layers, losses, full_window, dropout and teacher_cache of "
-            "espnet_prune.distill.DistillModel",
+            help="layers, losses, full_window, dropout, teacher_cache, teacher_dtype and "
+            "activation_checkpointing of espnet_prune.distill.DistillModel",
         )
 
     @classmethod

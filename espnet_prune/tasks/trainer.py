@@ -17,6 +17,8 @@ from espnet_prune.recipe.plots import plot_course, plot_kept
 
 HISTORY = "updates.jsonl"
 VALIDATION = "valid.jsonl"
+#: weights at the update where the expected sparsity comes to a target on the way
+TARGET = "target_{:g}.pth"
 #: rows of `updates.jsonl` that an epoch may add
 ROWS = 500
 
@@ -83,22 +85,27 @@ class KillSafeTrainer(Trainer):
 class PruneTrainer(KillSafeTrainer):
     """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training, means of
     several where an epoch has more than `ROWS`), `valid.jsonl` (a row for every epoch), the kept
-    sizes in log and TensorBoard, and the plots `images/course.png` (losses, sparsities,
-    multipliers over updates) and `images/kept.png`."""
+    sizes in log and TensorBoard, weights at the targets on the way (`TARGET`), and the plots
+    `images/course.png` (losses, sparsities, multipliers over updates) and `images/kept.png`."""
 
     @classmethod
     def train_one_epoch(cls, model, summary_writer, options, distributed_option, **kwargs) -> bool:
         module = getattr(model, "module", model)
         start = int(module.updates)
         module.history.clear()
-        invalid = super().train_one_epoch(
-            model=model,
-            summary_writer=summary_writer,
-            options=options,
-            distributed_option=distributed_option,
-            **kwargs,
-        )
-        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+        writes = not distributed_option.distributed or distributed_option.dist_rank == 0
+        targets = contextlib.nullcontext()
+        if writes and module.pruning is not None and module.pruning.targets:
+            targets = saved_targets(module, kwargs["optimizers"][0], Path(options.output_dir))
+        with targets:
+            invalid = super().train_one_epoch(
+                model=model,
+                summary_writer=summary_writer,
+                options=options,
+                distributed_option=distributed_option,
+                **kwargs,
+            )
+        if writes:
             report(module, Path(options.output_dir), start, summary_writer)
         return invalid
 
@@ -115,6 +122,37 @@ class PruneTrainer(KillSafeTrainer):
             mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
             mean["update"] = rows[0]["update"]
             extend(Path(options.output_dir) / VALIDATION, [mean], rows[0]["update"])
+
+
+@contextlib.contextmanager
+def saved_targets(model: DistillModel, optimizer: torch.optim.Optimizer, output_dir: Path):
+    """While active, write `TARGET` after the update that brings the expected sparsity to each of
+    `pruning_conf.targets`. What a killed run left of updates to come is removed first."""
+    missing = []
+    for target in model.pruning.targets:
+        path = output_dir / TARGET.format(target)
+        if path.is_file():
+            made = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["updates"]
+            if made <= model.updates:
+                continue
+            path.unlink()
+        missing.append(target)
+
+    def check(*_):
+        if not missing:
+            return
+        with torch.no_grad():
+            reached = float(model.student.expected_sparsity())
+        for target in [target for target in missing if reached >= target]:
+            missing.remove(target)
+            torch.save(model.state_dict(), output_dir / TARGET.format(target))
+            logging.info(f"target {target:g} of {model.pruning.cost} reached: {reached:.4f}")
+
+    handle = optimizer.register_step_post_hook(check)  # after the one that counts the updates
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def extend(path: Path, rows: list[dict[str, float]], start: int) -> list[dict[str, float]]:

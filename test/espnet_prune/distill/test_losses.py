@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from espnet_prune.distill import LOSSES, distillation_loss
+from espnet_prune.distill import LOSSES, DistillationLoss
+
+
+def distillation_loss(student, teacher, layers, weights, frames):
+    """Total and parts after a student has shown all its states."""
+    loss = DistillationLoss({n: teacher[n] for n in layers}, weights, frames)
+    for number, state in enumerate(student):
+        loss(number, state)
+    assert not loss.teacher  # no state of the teacher is held any longer
+    return loss.total, loss.parts
 
 
 def all_of(states):
@@ -65,3 +74,39 @@ def test_padding_and_layers_left_out_do_not_count():
     assert torch.equal(loss, again)
     wanted = 2 * parts["distill_l2"] + 0.5 * parts["distill_l1"]
     assert loss.item() == pytest.approx(wanted.item())
+
+
+def test_gradients_are_those_of_the_plain_sum():
+    torch.manual_seed(0)
+    teacher = [torch.randn(2, 5, 4) for _ in range(3)]
+    frames = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]]).bool()
+    weights = {"l1": 0.5, "l2": 2.0, "cosine": 1.5}
+    # states that depend on each other, as those of layers do
+    first = torch.randn(2, 5, 4, requires_grad=True)
+    student = [first, first * 2 + 1, (first * first).tanh()]
+    loss, _ = distillation_loss(student, teacher, [0, 2], weights, frames)
+    (found,) = torch.autograd.grad(3.0 * loss, first, retain_graph=True)
+    share = torch.tensor([5 / 7, 2 / 7])
+    plain = sum(
+        weight * (LOSSES[name](student[n], teacher[n], frames) * share).sum() / 2
+        for name, weight in weights.items()
+        for n in (0, 2)
+    )
+    (wanted,) = torch.autograd.grad(3.0 * plain, first)
+    assert loss.item() == pytest.approx(plain.item(), rel=1e-6)
+    assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_one_tensor_of_the_size_of_the_state_is_kept_for_the_backward_pass():
+    state = torch.randn(2, 5, 4, requires_grad=True)
+    loss = DistillationLoss({0: torch.randn(2, 5, 4)}, dict.fromkeys(LOSSES, 1.0), all_of(state))
+    loss(0, state)
+    nodes, kept = [loss.total.grad_fn], 0
+    for node in nodes:
+        nodes += [after for after, _ in node.next_functions if after is not None]
+        for name in dir(node):
+            if name == "saved_tensors":
+                kept += sum(tensor.numel() for tensor in node.saved_tensors)
+            elif name.startswith("_saved_") and isinstance(getattr(node, name), torch.Tensor):
+                kept += getattr(node, name).numel()
+    assert len(nodes) > 2 and kept == state.numel()

@@ -92,6 +92,11 @@ def test_wrong_types(conf, message):
     ("kwargs", "message"),
     [
         ({"layers": [0, 9]}, "no hidden state 9, only 0 to 3"),
+        ({"layers": [1, 2, 1]}, r"given twice in \[1, 2, 1\]"),
+        (
+            {"teacher_dtype": "bf16"},
+            "teacher_dtype is 'bf16', but has to be one of float32, bfloat16, float16",
+        ),
         ({"losses": {"l3": 1.0}}, "unknown loss 'l3', choose from l1, l2, cosine"),
     ],
 )
@@ -109,3 +114,18 @@ def test_student_of_another_family(directory, tmp_path):
 def test_target_outside_its_range(target):
     with pytest.raises(ValueError, match=r"target is .*\[0, 1\)"):
         PruningConf(target=target)
+
+
+def test_the_input_is_prepared_once_for_both(directory, monkeypatch):
+    model = build(directory, PruningConf(target=0.5)).train()
+    monkeypatch.setattr(model.teacher, "prepare", lambda *_: pytest.fail("prepared twice"))
+    assert model(*batch())[0].item() > 0
+    # a student that wants other input gets it, and so does its teacher
+    other = build(directory)
+    other.teacher.config.do_normalize = True
+    other = DistillModel(other.teacher, other.encoder)
+    calls = []
+    prepare = other.teacher.prepare
+    monkeypatch.setattr(other.teacher, "prepare", lambda *a: calls.append(a) or prepare(*a))
+    other(*batch())
+    assert len(calls) == 1

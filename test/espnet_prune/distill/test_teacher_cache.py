@@ -5,6 +5,7 @@ import torch
 
 from espnet_prune.distill import DistillModel, PruningConf
 from espnet_prune.distill import teacher_cache as module
+from espnet_prune.distill.teacher import Teacher
 from espnet_prune.distill.teacher_cache import TeacherCache
 from espnet_prune.structure import load_encoder
 from test.espnet_prune.tiny import LAYOUTS, batch, saved
@@ -21,50 +22,56 @@ def files(directory):
 
 def test_answers_are_the_teachers(teacher, tmp_path):
     speech, lengths = batch()
-    cache = TeacherCache(tmp_path / "cache", teacher, full_window=True)
-    first, again = cache(speech, lengths), cache(speech, lengths)
+    cache = TeacherCache(tmp_path / "cache", Teacher(teacher), full_window=True)
+    first, again = cache(speech, lengths, range(4)), cache(speech, lengths, (3, 1))
     assert len(files(tmp_path / "cache")) == len(speech)
-    for n, (a, b) in enumerate(zip(first.hidden_states, again.hidden_states, strict=True)):
-        assert torch.equal(a, b)
+    assert list(again) == [3, 1]
+    assert torch.equal(first[3], again[3]) and torch.equal(first[1], again[1])
+    for n, a in first.items():
         for row, length in enumerate(lengths.tolist()):
             with torch.no_grad():
                 want = teacher(speech[row : row + 1, :length]).hidden_states[n][0]
             assert (a[row, : len(want)] - want).abs().max() < 2e-3 * want.abs().max()
             assert not a[row, len(want) :].any()
-    assert torch.equal(first.lengths, teacher(speech, lengths).lengths)
+
+
+def loaded(tmp_path, dtype=None):
+    return Teacher(load_encoder(saved("whisper", tmp_path / "dense")), dtype)
 
 
 def test_the_second_call_asks_the_disk_only(tmp_path, monkeypatch):
-    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
-    TeacherCache(tmp_path / "cache", teacher, True)(*batch())
-    monkeypatch.setattr(teacher, "forward", lambda *_: pytest.fail("asked the teacher"))
-    TeacherCache(tmp_path / "cache", teacher, True)(*batch())
+    teacher = loaded(tmp_path)
+    TeacherCache(tmp_path / "cache", teacher, True)(*batch(), range(4))
+    monkeypatch.setattr(teacher.encoder, "forward", lambda *_: pytest.fail("asked the teacher"))
+    TeacherCache(tmp_path / "cache", teacher, True)(*batch(), range(4))
 
 
-@pytest.mark.parametrize("change", ["weights", "waveform", "window"])
-def test_other_weights_waveforms_or_windows_are_other_entries(change, tmp_path):
-    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
+@pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype"])
+def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_path):
+    teacher = loaded(tmp_path)
     speech, lengths = batch()
-    TeacherCache(tmp_path / "cache", teacher, True)(speech, lengths)
+    TeacherCache(tmp_path / "cache", teacher, True)(speech, lengths, range(4))
     before = len(files(tmp_path / "cache"))
     if change == "weights":
         with torch.no_grad():
-            next(teacher.parameters()).view(-1)[0] += 1e-3
+            next(teacher.encoder.parameters()).view(-1)[0] += 1e-3
     if change == "waveform":
         speech = speech * 0.5
-    TeacherCache(tmp_path / "cache", teacher, change != "window")(speech, lengths)
+    if change == "dtype":
+        teacher = loaded(tmp_path, "float32")  # None may be autocast
+    TeacherCache(tmp_path / "cache", teacher, change != "window")(speech, lengths, range(4))
     assert len(files(tmp_path / "cache")) == 2 * before
 
 
 def test_hidden_states_that_overflow_half_precision_stay_single(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "LARGEST_HALF", 0.0)
-    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
+    teacher = loaded(tmp_path)
     cache = TeacherCache(tmp_path / "cache", teacher, True)
-    cache(*batch())
+    cache(*batch(), [3])
     speech, lengths = batch()
     with torch.no_grad():
-        want = teacher(speech[:1, : lengths[0]])
-    assert torch.equal(cache(speech, lengths).hidden_states[-1][:1], want.hidden_states[-1])
+        want = teacher.encoder(speech[:1, : lengths[0]])
+    assert torch.equal(cache(speech, lengths, [3])[3][:1], want.hidden_states[-1])
 
 
 def test_a_full_disk_costs_only_the_speed(tmp_path, monkeypatch, caplog):
@@ -73,11 +80,10 @@ def test_a_full_disk_costs_only_the_speed(tmp_path, monkeypatch, caplog):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(module, "save_file", full)
-    teacher = load_encoder(saved("whisper", tmp_path / "dense")).eval()
-    cache = TeacherCache(tmp_path / "cache", teacher, True)
+    cache = TeacherCache(tmp_path / "cache", loaded(tmp_path), True)
     with caplog.at_level(logging.WARNING):
-        cache(*batch())
-        cache(*batch())
+        cache(*batch(), [0, 2])
+        cache(*batch(), [0, 2])
     assert not files(tmp_path / "cache")
     assert len([r for r in caplog.records if "No space left" in r.message]) == 1
 

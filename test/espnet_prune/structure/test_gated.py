@@ -89,6 +89,39 @@ def test_a_coarse_gate_near_the_threshold_does_not_spoil_the_target(alpha, tmp_p
     assert gated.exact_sparsity(gated.hard_masks(0.5)) == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("target", [None, 0.5, 0.8])
+def test_rounded_sizes(target, tmp_path):
+    """Multiples of 8, or all there is; the units with the largest log_alpha stay."""
+    encoder = load_encoder(saved("whisper", tmp_path, full_size=True))
+    gated = GatedEncoder(encoder, protected=("mha", "ffn", "head"), round_to=8)
+    randomise(gated, scale=1.0)
+    masks = gated.hard_masks(target)
+    if target is not None:
+        assert gated.exact_sparsity(masks) == pytest.approx(target, abs=0.005)
+    for name, mask in masks.items():
+        heads = 6 if gated.plan.sites[name].kind in ("qk", "vo") else 1
+        alphas = gated.log_alphas()[name]
+        for group, alpha in zip(mask.chunk(heads), alphas.chunk(heads), strict=True):
+            kept = int(group.sum())
+            assert kept > 0 and kept % 8 == 0
+            assert set(group.nonzero().flatten().tolist()) == set(alpha.topk(kept)[1].tolist())
+            if target is None:  # nearest to where the gates are half open
+                assert abs(kept - int((alpha >= 0).sum())) <= 4
+
+
+def test_rounding_keeps_small_sites_and_dead_ones(tmp_path):
+    gated = GatedEncoder(load_encoder(saved("whisper", tmp_path)), round_to=8)
+    with torch.no_grad():
+        for name, alpha in gated.log_alphas().items():
+            alpha.copy_(torch.arange(len(alpha)) - len(alpha) + 3.5)  # three are open
+            if name == "layers.0.ffn_dim":
+                alpha.sub_(10)
+    masks = gated.hard_masks()
+    assert masks["layers.0.ffn_dim"].sum() == 0 and masks["layers.1.ffn_dim"].sum() == 8
+    # heads of 6 dimensions: the last one has some open, and then all
+    assert masks["layers.1.self_attn.qk"].tolist() == [0.0] * 18 + [1.0] * 6
+
+
 def test_all_gates_of_a_norm_closed():
     norm = ChannelNorm(6)
     norm.gate = torch.zeros(6, requires_grad=True)

@@ -114,6 +114,35 @@ def test_both_phases(corpus, trained, tmp_path):
     assert not torch.equal(final.backbone.conv2.weight, small.backbone.conv2.weight)
 
 
+def test_targets_on_the_way(corpus, tmp_path, capsys):
+    conf = {**config()["pruning_conf"], "target": 0.5, "targets": [0.1, 0.3], "round_to": 2}
+    conf |= {"ramp_updates": 9, "gate_lr": 0.5, "multiplier_lr": 0.5}
+    (tmp_path / "target_0.3.pth").touch()
+    torch.save({"updates": torch.tensor(5)}, tmp_path / "target_0.3.pth")  # of a run before
+    train(corpus, tmp_path, pruning_conf=conf, max_epoch=8)
+    model = ssl_prune_export.load_trained(tmp_path, "latest.pth")
+    made = []
+    for target in (0.1, 0.3):
+        state = torch.load(tmp_path / f"target_{target}.pth", weights_only=True)
+        model.load_state_dict(state)
+        reached = model.student.expected_sparsity().item()
+        assert target <= reached < target + 0.1
+        made.append(int(state["updates"]))
+        output = tmp_path / f"slim_{target}"
+        args = ["--train_dir", str(tmp_path), "--output_dir", str(output)]
+        ssl_prune_export.main([*args, "--target", str(target)])
+        summary = json.loads((output / "summary.json").read_text())
+        assert summary["exact"] == pytest.approx(target, abs=0.03)
+        assert summary["updates"] == made[-1] and summary["round_to"] == 2
+        load_encoder(output)
+    assert 0 < made[0] < made[1] < 24
+    ssl_prune_export.main([*args, "--target", "0.45"])  # of the last weights
+    assert json.loads((output / "summary.json").read_text())["updates"] == 24
+    with pytest.raises(SystemExit):
+        ssl_prune_export.main([*args, "--target", "1.5"])
+    assert "error: --target is 1.5, but has to be in [0, 1)" in capsys.readouterr().err
+
+
 def test_a_seed_gives_the_same_result_and_resume_goes_on(corpus, trained, tmp_path):
     train(corpus, tmp_path, max_epoch=1)
     train(corpus, tmp_path, max_epoch=3)  # resumes
@@ -173,6 +202,11 @@ def test_atomic_save_leaves_nothing_half_written(tmp_path):
     [
         ({"pruning_conf": {"target": 1.2}}, r"target is 1.2, but has to be in \[0, 1\)"),
         ({"pruning_conf": {"goal": 0.5}}, "pruning_conf: unknown key 'goal', choose from target"),
+        ({"pruning_conf": {"round_to": 0}}, "round_to is 0, but has to be a whole number above 0"),
+        (
+            {"pruning_conf": {"target": 0.4, "targets": [0.2, 0.4]}},
+            r"targets has 0.4, but they have to be above 0 and below target \(0.4\)",
+        ),
         ({"pruning_conf": {"protected": ["heads"]}}, "unknown site 'heads': give a kind"),
         ({"model_conf": {"layer": [1]}}, "model_conf: .*'layer'"),
         ({"teacher": "/nowhere/teacher"}, "/nowhere/teacher: no such directory"),

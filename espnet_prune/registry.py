@@ -87,10 +87,61 @@ PLUGINS = (
             "st.encoder_choices",
         ),
     ),
+    Plugin(
+        name="token_pruning",
+        target="espnet_prune.encoder.token_pruning:TokenPruningEncoder",
+        tables=("cls.encoder_choices", "slu.encoder_choices"),
+    ),
+    Plugin(
+        name="token_pruning",
+        target="espnet_prune.encoder.token_pruning:TokenPruningPooling",
+        tables=("spk.pooling_choices",),
+    ),
+    Plugin(
+        name="frame_probe",
+        target="espnet_prune.probes.frames:FrameProbe",
+        tables=("asr.encoder_choices", "cls.encoder_choices"),
+    ),
+    Plugin(
+        name="slots",
+        target="espnet_prune.probes.slots:SlotDecoder",
+        tables=("cls.decoder_choices",),
+    ),
+    Plugin(
+        name="xvector_probe",
+        target="espnet_prune.probes.verification:XvectorProbe",
+        tables=("spk.encoder_choices",),
+    ),
+    Plugin(
+        name="xvector_probe",
+        target="espnet_prune.probes.verification:XvectorProbeProjector",
+        tables=("spk.projector_choices",),
+    ),
+    Plugin(
+        name="amsoftmax",
+        target="espnet_prune.probes.verification:AMSoftmax",
+        tables=("spk.loss_choices",),
+    ),
+    Plugin(
+        name="speaker_crops",
+        target="espnet_prune.probes.crops:SpeakerCrops",
+        tables=("spk.preprocessor_choices",),
+    ),
+    Plugin(
+        name="lstm_probe",
+        target="espnet_prune.probes.diarization:LSTMProbe",
+        tables=("diar.encoder_choices",),
+    ),
+    Plugin(
+        name="frame_labels",
+        target="espnet_prune.probes.diarization:FrameLabels",
+        tables=("diar.label_aggregator_choices",),
+    ),
 )
 
-# Tables of frontends and encoders that get no plugin: the task calls what is in them in a way that
-# a speech encoder cannot answer, and "invalid choice" says so earlier than a failing training.
+# Tables of frontends and encoders that do not get `pruned_ssl`: the task calls what is in them in a
+# way that a speech encoder cannot answer, and "invalid choice" says so earlier than a failing
+# training.
 SKIPPED = {
     "beats.encoder_choices": "pre-training: BEATs only",
     "enh.encoder_choices": "signal transform with an inverse, of another base class",
@@ -126,8 +177,9 @@ def add(choices, plugin: Plugin, where: str) -> None:
 
     Args:
         choices: an `espnet2.train.class_choices.ClassChoices`, which checks nothing by itself
-            after its construction.
-        where: the table's name, for messages.
+            after its construction. A class that builds others of its table has a dict `tables`,
+            which gets it.
+        where: the table's name.
     Raises:
         ValueError: as `register`.
     """
@@ -146,6 +198,8 @@ def add(choices, plugin: Plugin, where: str) -> None:
             f"which {plugin.target} is not"
         )
     choices.classes[plugin.name] = cls
+    if hasattr(cls, "tables"):
+        cls.tables[where] = choices
 
 
 def _modules() -> set[str]:

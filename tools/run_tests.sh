@@ -13,7 +13,8 @@ ruff check .
 echo "shellcheck:" # run.pl and slurm.pl are bash under Kaldi's names
 shopt -s nullglob
 shellcheck --external-sources --source-path=SCRIPTDIR \
-    .ci/run tools/*.sh egs2/*/*/*.sh egs2/*/*/*.pl egs2/*/*/local/*.sh
+    .ci/run tools/*.sh egs2/*/*/*.sh egs2/*/*/*.pl egs2/*/*/local/*.sh \
+    egs2/TEMPLATE/superb1/superb_tasks/*.sh
 echo "All checks passed!"
 
 # Two workers, each with one thread: most of a test's time is single-threaded, and each worker pays

@@ -1,8 +1,8 @@
 """Diarization error rate with 95% confidence interval, overlaps scored, no collar.
 
-The hypothesis is an RTTM file, or the frame probabilities of espnet2.bin.diar_inference. For the
-latter, threshold and median filter are chosen on the development set. SUPERB's habit is to choose
-them on the test set; that number is der_best_on_test.
+The hypothesis is an RTTM file, or the frame probabilities of diar_posteriors. For the latter,
+threshold and median filter are chosen on the development set. SUPERB's habit is to choose them on
+the test set; that number is der_best_on_test.
 """
 
 from __future__ import annotations

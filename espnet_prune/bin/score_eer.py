@@ -3,6 +3,9 @@
 A trial is named 'utterance*utterance', as ESPnet names it. Its score is read from --scores, or is
 the cosine of the two embeddings of --embeddings. With --utt2spk the interval is over speakers;
 without, it takes trials for independent and is too narrow.
+
+SUPERB's habit is to report the checkpoint that is best on the test set; with the embeddings of
+other checkpoints, --other_embeddings, that number is eer_best_on_test.
 """
 
 from __future__ import annotations
@@ -84,9 +87,18 @@ def run(args: argparse.Namespace) -> None:
         speakers = np.array([[look_up(args.utt2spk, utt2spk, n) for n in pair] for pair in pairs])
     targets = np.array(list(trials.values()))
     eer = equal_error_rate(scores, targets, speakers)
+    metrics = {"eer": metric(eer.value, eer)}
+    if args.other_embeddings:
+        pairs = sides(args.trials, trials)
+        others = [
+            equal_error_rate(cosine_scores(path, pairs), targets, speakers)
+            for path in args.other_embeddings
+        ]
+        best = min([eer, *others], key=lambda estimate: estimate.value)
+        metrics["eer_best_on_test"] = metric(best.value, best)
     write_scores(
         args.output_dir,
-        {"eer": metric(eer.value, eer)},
+        metrics,
         trials=len(targets),
         targets=int(targets.sum()),
         interval_over="trials" if speakers is None else "speakers",
@@ -103,7 +115,10 @@ def get_parser() -> argparse.ArgumentParser:
     source.add_argument(
         "--embeddings",
         type=Path,
-        help="embed.scp of espnet2.bin.spk_inference: 'utterance file.npy'",
+        help="embed.scp of spk_embed: 'utterance file.npy' lines",
+    )
+    parser.add_argument(
+        "--other_embeddings", type=Path, nargs="+", help="the same of other checkpoints"
     )
     parser.add_argument("--utt2spk", type=Path, help="'utterance speaker' lines")
     add_output(parser)

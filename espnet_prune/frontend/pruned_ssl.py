@@ -7,6 +7,7 @@ import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 
+from espnet_prune.frontend.feature_cache import FeatureCache
 from espnet_prune.frontend.pretrained import PretrainedEncoder
 
 
@@ -25,6 +26,8 @@ class PrunedSSLFrontend(AbsFrontend):
             layer: weighted           # or 0 (first layer's input) ... number of layers (output)
             freeze: true
             full_window: true         # Whisper only: pad each utterance to 30 s
+            crop_seconds: 8           # train on a random part of longer utterances
+            cache: exp/feature_cache  # keep hidden states on disk: faster from the second epoch on
 
     ESPnet builds the model from its config.yaml again for inference, and needs `model` there, too.
     The weights come from ESPnet's checkpoint, which holds them even when they are frozen.
@@ -37,6 +40,10 @@ class PrunedSSLFrontend(AbsFrontend):
             false and a layer below the last needs ESPnet's `unused_parameters: true`.
         full_window: Whisper only: pad to its 30 s window as in its training, else to the longest
             utterance of the batch, which is faster but not what Whisper was trained on.
+        crop_seconds: of longer utterances a random part, another one each time, in training only;
+            for classification, where the labels are those of the whole utterance.
+        cache: directory for the hidden states of every utterance (see `FeatureCache`), for a frozen
+            encoder and utterances that are the same in each epoch.
         hop_length: samples per frame. ESPnet's diarisation recipes pass it; it is no choice.
     Raises:
         FileNotFoundError: `model` is not there.
@@ -50,6 +57,8 @@ class PrunedSSLFrontend(AbsFrontend):
         layer: int | str = "weighted",
         freeze: bool = True,
         full_window: bool = True,
+        crop_seconds: float | None = None,
+        cache: str | None = None,
         hop_length: int | None = None,
     ):
         super().__init__()
@@ -57,6 +66,14 @@ class PrunedSSLFrontend(AbsFrontend):
         encoder = self.pretrained.encoder
         _check_rates(fs, hop_length, encoder.sampling_rate, encoder.frame_rate)
         self.hop_length = encoder.sampling_rate // encoder.frame_rate
+        if crop_seconds is not None and not crop_seconds > 0:
+            raise ValueError(f"frontend pruned_ssl: crop_seconds: {crop_seconds}, must be positive")
+        self.crop = None if crop_seconds is None else round(crop_seconds * encoder.sampling_rate)
+        if cache is not None and (not freeze or crop_seconds is not None):
+            other = "crop_seconds" if freeze else "freeze: false"
+            raise ValueError(f"frontend pruned_ssl: cache and {other} exclude each other")
+        self.cache_dir = cache
+        self.cache: FeatureCache | None = None
         self.layer = _check_layer(layer, encoder.num_layers)
         if self.layer is None:
             self.layer_weights = torch.nn.Parameter(torch.zeros(encoder.num_layers + 1))
@@ -74,15 +91,45 @@ class PrunedSSLFrontend(AbsFrontend):
         Raises:
             ValueError: an utterance is too short for one frame, or longer than Whisper's window.
         """
-        states, lengths = self.pretrained(input, input_lengths)
+        if self.training and self.crop is not None:
+            input, input_lengths = random_crop(input, input_lengths, self.crop)
+        states, lengths = self._states(input, input_lengths)
         if self.layer is not None:
             return states[self.layer], lengths
         weights = torch.softmax(self.layer_weights, dim=0)
         return sum(w * h for w, h in zip(weights, states, strict=True)), lengths
 
+    def _states(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """States (B, T', D) of all layers, and frames (B,), from disk if they are there."""
+        if self.cache_dir is None:
+            return self.pretrained(speech, lengths)
+        if self.cache is None:  # not before: weights of a checkpoint are loaded after building
+            encoder, full_window = self.pretrained.encoder, self.pretrained.full_window
+            self.cache = FeatureCache(self.cache_dir, encoder, full_window)
+        if speech.dim() == 3:
+            speech = speech.squeeze(2)
+        return self.cache.features(speech, lengths)
+
     def reload_pretrained_parameters(self) -> None:
         """Put the pretrained weights back; ESPnet calls this after its --init."""
         self.pretrained.reload()
+
+
+def random_crop(speech: Tensor, lengths: Tensor, samples: int) -> tuple[Tensor, Tensor]:
+    """A random part of so many samples of each longer utterance; shorter ones stay whole.
+
+    Args:
+        speech: (B, T) or (B, T, 1) waveforms.
+        lengths: (B,) samples.
+    Returns: (B, T') waveforms with T' at most `samples`, zero in the padding, and their lengths.
+    """
+    parts = []
+    for wave, length in zip(speech, lengths.tolist(), strict=True):
+        places = max(length - samples, 0) + 1
+        begin = int(torch.randint(places, ()))
+        parts.append(wave[begin : min(begin + samples, length)])
+    new = torch.tensor([len(part) for part in parts], device=lengths.device, dtype=lengths.dtype)
+    return torch.nn.utils.rnn.pad_sequence(parts, batch_first=True), new
 
 
 def _check_rates(fs: int | str, hop_length: int | None, sampling_rate: int, frame_rate: int):

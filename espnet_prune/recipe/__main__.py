@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import logging
 import sys
 
@@ -114,6 +115,64 @@ def _librispeech(args: argparse.Namespace) -> None:
 
     for name, number in prepare(args.corpus, args.out_dir, args.train_hours).items():
         print(f"{args.out_dir}/{name}: {number} utterances")
+
+
+def _librispeech_superb(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.librispeech_superb import prepare
+
+    for name, number in prepare(args.corpus, args.out_dir, args.lexicon).items():
+        print(f"{args.out_dir}/{name}: {number} utterances")
+
+
+def _snips(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.snips import prepare
+
+    for name, number in prepare(args.corpus, args.out_dir).items():
+        print(f"{args.out_dir}/{name}: {number} utterances")
+
+
+def _slot_text(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.snips import write_texts
+
+    write_texts(args.source, args.target)
+
+
+def _voxceleb_trials(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.voxceleb_trials import prepare
+
+    for name, number in prepare(args.corpus, args.out_dir, args.trials, args.held_out).items():
+        print(f"{args.out_dir}/{name}: {number} utterances")
+
+
+def _trial_pairs(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.voxceleb_trials import pair_up
+
+    print(f"{args.target}: {pair_up(args.source, args.trials, args.target)} trials")
+
+
+def _librimix(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.librimix import prepare
+
+    for name, number in prepare(args.corpus, args.out_dir, args.rttm_dir).items():
+        print(f"{args.out_dir}/{name}: {number} mixtures")
+
+
+def _quesst14(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.quesst14 import prepare
+
+    for name, number in prepare(args.corpus, args.out_dir).items():
+        print(f"{args.out_dir}/{name}: {number} recordings")
+
+
+def _labelled(module: str, function: str, *arguments: str):
+    """A command that calls a corpus' function with these arguments and tells of the sets."""
+
+    def command(args: argparse.Namespace) -> None:
+        prepare = getattr(importlib.import_module(f"espnet_prune.recipe.{module}"), function)
+        for name, number in prepare(*(getattr(args, each) for each in arguments)).items():
+            print(f"{args.out_dir}/{name}: {number} utterances")
+
+    return command
 
 
 def _model_name(args: argparse.Namespace) -> None:
@@ -230,6 +289,120 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--train_hours", type=int, choices=(960, 100), default=960, help="training subsets wanted"
     )
+
+    command = add(
+        "librispeech_superb", _librispeech_superb, "prepare data directories of SUPERB's PR and ASR"
+    )
+    command.add_argument("corpus", help="directory that holds LibriSpeech/dev-clean and so on")
+    command.add_argument("out_dir", help="gets train_clean_100, dev_clean and test_clean")
+    command.add_argument(
+        "--lexicon",
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="'WORD PHONE PHONE …' lines: transcripts become phones, the first ones of a word",
+    )
+
+    command = add("snips", _snips, "prepare data directories from Audio SNIPS (SUPERB's SF)")
+    command.add_argument("corpus", help="directory that holds all.iob.snips.txt")
+    command.add_argument("out_dir", help="gets train, valid and test")
+
+    command = add("slot_text", _slot_text, "write texts with slots from the tokens of snips")
+    command.add_argument("source", help="'utterance tokens' lines, such as a recogniser's output")
+    command.add_argument("target", help="file to write, for espnet_prune.bin.score_slots")
+
+    command = add(
+        "voxceleb_trials", _voxceleb_trials, "prepare speaker verification from VoxCeleb1"
+    )
+    command.add_argument("corpus", help="directory that holds dev/wav, test/wav and veri_test.txt")
+    command.add_argument("out_dir", help="gets train, dev and test, the latter two with trials")
+    command.add_argument("--trials", help="list of the test trials, instead of the corpus's own")
+    command.add_argument(
+        "--held_out",
+        type=int,
+        default=40,
+        metavar="N",
+        help="training speakers to make development trials of instead",
+    )
+
+    command = add("trial_pairs", _trial_pairs, "write the trials that ESPnet's task spk reads")
+    command.add_argument("source", help="data directory written by format_wav")
+    command.add_argument("trials", help="'utterance*utterance label' lines")
+    command.add_argument("target", help="data directory to write, with a line for each trial")
+
+    command = add("librimix", _librimix, "prepare speaker diarisation from Libri2Mix")
+    command.add_argument("corpus", help="directory that holds Libri2Mix/wav16k/max")
+    command.add_argument("out_dir", help="gets train, dev and test, with rttm and frame_labels")
+    command.add_argument(
+        "--rttm_dir",
+        help="alignments of LibriSpeech, train_clean_100.rttm and so on; by default those in "
+        "metadata/LibriSpeech of the corpus",
+    )
+
+    command = add("quesst14", _quesst14, "prepare query-by-example search from QUESST 2014")
+    command.add_argument("corpus", help="directory that holds quesst14Database")
+    command.add_argument("out_dir", help="gets documents, dev and eval, the latter two with ref")
+
+    corpus_and_out = ("corpus", "out_dir")
+    for name, function, summary, corpus, sets in (
+        (
+            "fsdd_digits",
+            _labelled("fsdd", "prepare_digits", *corpus_and_out),
+            "prepare digit recognition from the Free Spoken Digit Dataset",
+            "directory of the recordings",
+            "train_foldN, valid_foldN and test_foldN, test_foldN of the N-th speaker alone",
+        ),
+        (
+            "fsdd_speakers",
+            _labelled("fsdd", "prepare_speakers", *corpus_and_out),
+            "prepare speaker identification from the Free Spoken Digit Dataset",
+            "directory of the recordings",
+            "train, valid and test",
+        ),
+        (
+            "fsc",
+            _labelled("fsc", "prepare", *corpus_and_out),
+            "prepare intent classification from Fluent Speech Commands",
+            "directory that holds data and wavs",
+            "train, valid and test, labels are action+object+location",
+        ),
+        (
+            "iemocap",
+            _labelled("iemocap", "prepare", *corpus_and_out),
+            "prepare emotion recognition in five folds from IEMOCAP",
+            "directory that holds Session1 to Session5",
+            "train_foldN, valid_foldN and test_foldN, test_foldN of session N alone",
+        ),
+    ):
+        command = add(name, function, summary)
+        command.add_argument("corpus", help=corpus)
+        command.add_argument("out_dir", help=f"gets {sets}")
+
+    command = add(
+        "speechcommands",
+        _labelled("speechcommands", "prepare", "corpus", "test", "out_dir"),
+        "prepare keyword spotting with 12 classes from Speech Commands v0.01",
+    )
+    command.add_argument("corpus", help="directory of the words and of _background_noise_")
+    command.add_argument("test", help="directory of the official test set, a folder a class")
+    command.add_argument("out_dir", help="gets train, valid and test, and seconds of silence")
+
+    command = add(
+        "voxceleb_speakers",
+        _labelled("voxceleb", "prepare", "corpus", "out_dir", "split"),
+        "prepare speaker identification from VoxCeleb1",
+    )
+    command.add_argument("corpus", help="directory that holds dev/wav, test/wav and iden_split.txt")
+    command.add_argument("out_dir", help="gets train, valid and test")
+    command.add_argument("--split", help="the official split, instead of the corpus's own")
+
+    command = add(
+        "voice_languages",
+        _labelled("voice_languages", "prepare", "out_dir", "download_dir"),
+        "prepare language identification from Debian's voice prompts",
+    )
+    command.add_argument("out_dir", help="gets train, dev and test")
+    command.add_argument("--download_dir", default="downloads", help="for the Debian packages")
 
     command = add("model_name", _model_name, "print the name that a teacher's config has")
     command.add_argument("teacher", help="hub name or directory")

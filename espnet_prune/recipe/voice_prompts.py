@@ -311,14 +311,27 @@ def prepare(
     """
     if audio_dir is not None:
         return write_sets(read_audio_dir(audio_dir), out_dir)
-    names = [f"asterisk-core-sounds-{language}-wav" for language in LANGUAGES]
     try:
-        tree = fetch_packages(["asterisk-core-sounds-en", *names], download_dir)
+        recordings = fetch_prompts(download_dir)
     except PackageNotFound as error:
         raise PackageNotFound(
             f"{error}. Give --audio_dir DIR to use your own recordings instead of the voice prompts"
         ) from None
-    recordings = read_prompts(tree)
+    return write_sets(recordings, out_dir, prompt_split)
+
+
+def fetch_prompts(download_dir: str | Path) -> list[Recording]:
+    """The spoken prompts of all languages, as Debian packages them.
+
+    Args:
+        download_dir: folder for the packages; what is there already is not fetched again.
+
+    Raises:
+        PackageNotFound: they cannot be had.
+        FileNotFoundError: as `read_prompts`.
+    """
+    names = [f"asterisk-core-sounds-{language}-wav" for language in LANGUAGES]
+    recordings = read_prompts(fetch_packages(["asterisk-core-sounds-en", *names], download_dir))
     languages = Counter(recording.language for recording in recordings)
     logger.info("prompts by language: %s", dict(languages))
-    return write_sets(recordings, out_dir, prompt_split)
+    return recordings

@@ -18,7 +18,7 @@ from espnet_prune.scoring.bootstrap import (
     ratio_of_sums,
 )
 
-# QUESST 2014, as remembered: its paper could not be read here.
+# QUESST 2014, as remembered: neither its paper nor its scoring tool could be read here.
 TARGET_PRIOR, MISS_COST, FALSE_ALARM_COST = 0.0008, 100.0, 1.0
 BETA = FALSE_ALARM_COST / MISS_COST * (1 / TARGET_PRIOR - 1)
 

@@ -27,3 +27,31 @@ def librispeech(corpus: Path, utterances: int = 2, seconds: float = 1.5) -> Path
                 lines.append(f"{name}-{n:04d} {' '.join(generator.choice(WORDS, 3))}\n")
             (folder / f"{name}.trans.txt").write_text("".join(lines))
     return corpus
+
+
+def lexicon(path: Path) -> Path:
+    """A lexicon of WORDS that spells them: the phones of CAT are C0 A1 T2; returns `path`."""
+    lines = [" ".join([word, *(f"{c}{n}" for n, c in enumerate(word))]) for word in WORDS]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def snips(corpus: Path, sentences: int = 1, seconds: float = 1.5) -> Path:
+    """Audio SNIPS: 16 speakers who speak every sentence of all three splits; returns `corpus`."""
+    speakers = "Aditi Amy Brian Emma Geraint Ivy Joanna Joey".split()
+    speakers += "Justin Kendra Kimberly Matthew Nicole Raveena Russell Salli".split()
+    generator = np.random.default_rng(0)
+    lines = []
+    for split in ("train", "valid", "test"):
+        folder = corpus / "SNIPS" / split
+        folder.mkdir(parents=True)
+        for number in range(sentences):
+            words = " ".join(generator.choice(WORDS, 1 + number))
+            tags = " ".join(["artist"] * (1 + number))
+            for speaker in speakers:
+                name = f"{speaker}-snips-{split}-{number}"
+                lines.append(f"{name} BOS PLAY {words} NOW ! EOS\tO O {tags} O O PlayMusic\n")
+                speech = 0.1 * generator.normal(size=int(16000 * seconds))
+                soundfile.write(folder / f"{name}.wav", speech, 16000)
+    (corpus / "SNIPS" / "all.iob.snips.txt").write_text("".join(sorted(lines)))
+    return corpus

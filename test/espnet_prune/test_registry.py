@@ -84,19 +84,21 @@ def test_every_declared_table_has_its_class(tables, plugin):
     present = {module_of(table) for table in tables}
     for table in plugin.tables:
         if module_of(table) in present:
-            assert tables[table].classes[NAME] is plugin.load(), table
-            assert issubclass(plugin.load(), tables[table].base_type)
+            assert tables[table].classes[plugin.name] is plugin.load(), table
+            assert issubclass(plugin.load(), tables[table].base_type or object)
     assert {"asr", "slu", "st", "diar", "s2t"} <= present
 
 
 def test_skipped_tables_are_left_alone(tables):
     assert SKIPPED.keys() & tables.keys()
     for table in SKIPPED.keys() & tables.keys():
-        assert NAME not in tables[table].classes, table
+        own = {plugin.name for plugin in PLUGINS if table in plugin.tables}
+        others = {plugin.name for plugin in PLUGINS} - own
+        assert not others & tables[table].classes.keys(), table
 
 
 def test_copies_of_asr_tables_have_it_too(tables):
-    frontend, encoder = (plugin.load() for plugin in PLUGINS)
+    frontend, encoder = (plugin.load() for plugin in PLUGINS if plugin.name == NAME)
     assert tables["enh_s2t.frontend_choices"].classes[NAME] is frontend
     assert tables["enh_s2t.asr_encoder_choices"].classes[NAME] is encoder
 

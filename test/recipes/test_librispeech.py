@@ -126,23 +126,3 @@ def test_configs_of_pruning_are_valid(config, teachers, tmp_path):
     args += ["--dry_run", "true", "--iterator_type", "none", "--output_dir", str(tmp_path)]
     SSLPruneTask.main(cmd=args)
     assert (tmp_path / "config.yaml").is_file()
-
-
-@pytest.mark.recipe
-@pytest.mark.parametrize(
-    "config", sorted((RECIPE / "conf").glob("train_asr*.yaml")), ids=lambda c: c.stem
-)
-def test_configs_of_asr_are_valid(config, teachers, tmp_path):
-    from espnet2.tasks.asr import ASRTask
-
-    from espnet_prune.registry import register
-
-    register()
-    width = {"debug": 24}.get(size_of(config), 16)  # the teachers here are narrower
-    (tmp_path / "tokens.txt").write_text("<blank>\n<unk>\nA\n<sos/eos>\n")
-    args = ["--config", str(config), "--token_list", str(tmp_path / "tokens.txt")]
-    args += ["--frontend_conf", f"model={teachers[size_of(config)]}", "--token_type", "char"]
-    args += ["--preencoder_conf", f"input_size={width}", "--dry_run", "true"]
-    args += ["--iterator_type", "none", "--output_dir", str(tmp_path)]
-    ASRTask.main(cmd=args)
-    assert (tmp_path / "config.yaml").is_file()

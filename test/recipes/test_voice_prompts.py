@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from espnet_prune.structure import load_encoder
-from test.recipes.running import EGS2, ENVIRONMENT, run_recipe
+from test.recipes.running import EGS2, environment_of, run_recipe
 
 RECIPE = EGS2 / "voice_prompts" / "ssl_prune1"
 run = functools.partial(run_recipe, RECIPE)
@@ -25,7 +25,7 @@ def kill(seconds: float, *options: str) -> None:
     process = subprocess.Popen(
         ["./run.sh", *options],
         cwd=RECIPE,
-        env=ENVIRONMENT,
+        env=environment_of(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

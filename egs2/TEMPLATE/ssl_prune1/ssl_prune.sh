@@ -136,19 +136,6 @@ ssl_data=(
     --train_data_path_and_name_and_type "${ssl_train}/wav.scp,speech,sound"
     --valid_data_path_and_name_and_type "${ssl_valid}/wav.scp,speech,sound"
 )
-# fresh DIR INPUT...: stop when DIR was made from other inputs (files by content, or words).
-fresh() {
-    local dir=$1 now x
-    shift
-    mkdir -p "${dir}"
-    now=$(for x in "$@"; do if [ -f "${x}" ]; then sha256sum < "${x}"; else echo "${x}"; fi; done | sha256sum)
-    if [ -f "${dir}/.inputs" ] && [ "$(cat "${dir}/.inputs")" != "${now}" ]; then
-        log "error: ${dir} was made from other data, models or options: remove it, or give another --prune_tag or --expdir"
-        return 1
-    fi
-    echo "${now}" > "${dir}/.inputs.tmp"
-    mv "${dir}/.inputs.tmp" "${dir}/.inputs"
-}
 
 if wanted 1; then
     log "Stage 1: Data preparation"

@@ -20,3 +20,17 @@ launch() {
         return 1
     fi
 }
+
+# fresh DIR INPUT...: stop when DIR was made from other inputs (files by content, or words).
+fresh() {
+    local dir=$1 now x
+    shift
+    mkdir -p "${dir}"
+    now=$(for x in "$@"; do if [ -f "${x}" ]; then sha256sum < "${x}"; else echo "${x}"; fi; done | sha256sum)
+    if [ -f "${dir}/.inputs" ] && [ "$(cat "${dir}/.inputs")" != "${now}" ]; then
+        log "error: ${dir} was made from other data, models or options: remove it, or give another --prune_tag, --probe_tag or --expdir"
+        return 1
+    fi
+    echo "${now}" > "${dir}/.inputs.tmp"
+    mv "${dir}/.inputs.tmp" "${dir}/.inputs"
+}

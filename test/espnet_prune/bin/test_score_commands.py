@@ -103,7 +103,27 @@ def test_eer_of_scores_and_of_embeddings(call):
     # Cosines: 0.994 and 0.707 for targets, 0 and 0.781 for the others.
     scores = call(score_eer, "--trials trials --embeddings embed --utt2spk utt2spk")
     assert scores["metrics"]["eer"]["value"] == pytest.approx(0.5)
-    assert scores["interval_over"] == "speakers"
+    assert scores["interval_over"] == "speakers" and "eer_best_on_test" not in scores["metrics"]
+
+
+def test_eer_of_other_checkpoints(call):
+    """The chosen checkpoint takes u1 and v1 for one, the second one takes nobody so."""
+    vectors = {"u": [1.0, 0.0], "v": [0.0, 1.0], "w": [1.0, 0.1]}
+    for name, vector in vectors.items():
+        np.save(call.folder / name, np.array(vector))
+    write(
+        call.folder,
+        trials="u1*u2 1\nv1*v2 1\nu1*v1 0\nu2*v2 0\n",
+        chosen="u1 u.npy\nu2 v.npy\nv1 u.npy\nv2 u.npy\n",
+        other="u1 u.npy\nu2 w.npy\nv1 v.npy\nv2 v.npy\n",
+    )
+    line = "--trials trials --embeddings chosen --other_embeddings"
+    for others in ("other", "chosen other"):
+        metrics = call(score_eer, f"{line} {others}")["metrics"]
+        assert metrics["eer"]["value"] == pytest.approx(0.5)
+        assert metrics["eer_best_on_test"]["value"] == 0
+    metrics = call(score_eer, f"{line} chosen")["metrics"]
+    assert metrics["eer_best_on_test"] == metrics["eer"]
 
 
 def test_bad_eer(call, refuses):

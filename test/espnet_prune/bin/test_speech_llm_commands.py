@@ -43,7 +43,9 @@ def test_text_is_asked_for_by_hours(tmp_path, monkeypatch, capsys):
         asked.append((passages, path, seed))
         return [["one two", "three"], []]
 
-    monkeypatch.setattr(speech_llm_text, "load_language_model", lambda path: (torch.nn.Identity(), None))
+    monkeypatch.setattr(
+        speech_llm_text, "load_language_model", lambda path: (torch.nn.Identity(), None)
+    )
     monkeypatch.setattr(speech_llm_text, "write_passages", write)
     options = ["--language_model", "lm", "--output", str(tmp_path / "p"), "--held_out", "4"]
     speech_llm_text.main([*options, "--hours", "0.03", "--seed", "7"])

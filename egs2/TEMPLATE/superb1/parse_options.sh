@@ -1,0 +1,1 @@
+../ssl_prune1/parse_options.sh

@@ -1,0 +1,1 @@
+../ssl_prune1/slurm.pl

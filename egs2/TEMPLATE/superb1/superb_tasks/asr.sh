@@ -1,0 +1,45 @@
+# Transcripts in words, phones or slots by CTC through ESPnet's task asr.
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154
+
+train_module=espnet2.bin.asr_train
+# SUPERB decodes greedily; an --inference_config is for ESPnet's beam search
+inference_module=espnet_prune.bin.asr_greedy_inference
+if [ -n "${inference_config}" ]; then inference_module=espnet2.bin.asr_inference; fi
+criterion=cer_ctc.min
+
+task_lists() {
+    ${plugin} -m espnet2.bin.tokenize_text --token_type "${token_type}" --input "${train}/text" \
+        --output "${lists}/tokens.txt" --field 2- --write_vocabulary true \
+        --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
+}
+
+task_data() {
+    local part
+    for part in train valid; do
+        data+=("--${part}_data_path_and_name_and_type" "${!part}/text,text,text")
+    done
+    data+=(--token_type "${token_type}" --token_list "${lists}/tokens.txt" --use_preprocessor true)
+}
+
+task_inference() {
+    infer "$1" "$2" 1best_recog/text --asr_train_config "${probe}/best/config.yaml" \
+        --asr_model_file "${probe}/best/${inference_model}"
+}
+
+task_score() {
+    local ref hyp scorer=score_text
+    ref=$(set_of "$1" "")/text
+    hyp=$(output_of "$1" "")/text
+    case "${superb_task}" in
+        PR) scorer=score_phones ;;
+        SF)
+            scorer=score_slots
+            ${python} -m espnet_prune.recipe slot_text "${ref}" "${hyp}.slots.ref"
+            ${python} -m espnet_prune.recipe slot_text "${hyp}" "${hyp}.slots"
+            ref=${hyp}.slots.ref
+            hyp=${hyp}.slots
+            ;;
+    esac
+    ${python} -m "espnet_prune.bin.${scorer}" --ref "${ref}" --hyp "${hyp}" --output_dir "$2"
+}

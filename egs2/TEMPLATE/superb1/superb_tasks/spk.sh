@@ -1,0 +1,51 @@
+# Speaker verification through ESPnet's task spk; data/<set>/trials lists the trials of a set.
+# shellcheck shell=bash
+# shellcheck disable=SC2034,SC2154
+
+train_module=espnet2.bin.spk_train
+inference_module=espnet_prune.bin.spk_embed
+criterion=eer.min # on the valid set's trials
+
+task_lists() {
+    ${python} -m espnet_prune.recipe trial_pairs "${valid}" "data/${valid_set}/trials" \
+        "${valid}_trials"
+}
+
+task_data() {
+    valid+=_trials # ESPnet validates on pairs of utterances
+    data+=(
+        --train_data_path_and_name_and_type "${train}/utt2spk,spk_labels,text"
+        --valid_data_path_and_name_and_type "${valid}/speech2,speech2,sound"
+        --valid_data_path_and_name_and_type "${valid}/spk_labels,spk_labels,text"
+        --spk2utt "${train}/spk2utt" --spk_num "$(wc -l < "${train}/spk2utt")"
+    )
+}
+
+# checkpoints: the other epochs that are kept, for SUPERB's habit of taking the best on the test set.
+checkpoints() {
+    local file best
+    best=$(readlink "${probe}/best/${inference_model}" || true)
+    for file in "${probe}"/best/[0-9]*epoch.pth; do
+        if [ "$(basename "${file}")" != "${best}" ]; then basename "${file}" .pth; fi
+    done
+}
+
+task_inference() {
+    local other
+    infer "$1" "$2" embed.scp --train_config "${probe}/best/config.yaml" \
+        --model_file "${probe}/best/${inference_model}"
+    for other in $(checkpoints); do
+        infer "$1" "$2/${other}" embed.scp --train_config "${probe}/best/config.yaml" \
+            --model_file "${probe}/best/${other}.pth"
+    done
+}
+
+task_score() {
+    local out other others=()
+    use_fold ""
+    out=$(output_of "$1" "")
+    for other in $(checkpoints); do others+=("${out}/${other}/embed.scp"); done
+    ${python} -m espnet_prune.bin.score_eer --trials "data/$1/trials" \
+        --embeddings "${out}/embed.scp" --utt2spk "$(set_of "$1" "")/utt2spk" \
+        ${others[@]:+--other_embeddings "${others[@]}"} --output_dir "$2"
+}

@@ -1,0 +1,100 @@
+"""What the inference commands share that write an array for each utterance.
+
+They take the options of ESPnet's inference commands, so that a recipe calls them alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from espnet_prune.recipe.data_dir import read_table, write_table
+from espnet_prune.recipe.format_wav import check_speech, read_speech
+from espnet_prune.registry import register
+
+RATE = 16000
+
+
+def get_parser(description: str) -> argparse.ArgumentParser:
+    """A parser with the options that are common to ESPnet's inference commands."""
+    from espnet2.utils import config_argparse
+    from espnet2.utils.types import str2triple_str
+
+    parser = config_argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--data_path_and_name_and_type",
+        type=str2triple_str,
+        action="append",
+        required=True,
+        help="FILE,speech,sound: 'utterance path' lines of audio at 16 kHz",
+    )
+    parser.add_argument("--key_file", type=Path, help="its utterances only (the first column)")
+    parser.add_argument("--output_dir", type=Path, required=True, help="for arrays and their table")
+    parser.add_argument("--train_config", type=Path, required=True, help="config.yaml of training")
+    parser.add_argument("--model_file", type=Path, required=True, help="weights, a .pth of it")
+    parser.add_argument("--ngpu", type=int, default=0, help="0 (CPU) or 1")
+    return parser
+
+
+def load(task, args: argparse.Namespace) -> tuple[torch.nn.Module, str]:
+    """The trained model, in evaluation mode, and the name of its device.
+
+    Args:
+        task: name of the task's class in espnet2.tasks, as "spk.SpeakerTask".
+
+    Raises:
+        FileNotFoundError: config or weights are missing.
+        ValueError: --ngpu above 1.
+    """
+    for path in (args.train_config, args.model_file):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; train first")
+    if args.ngpu not in (0, 1):
+        raise ValueError(f"--ngpu {args.ngpu}: 0 or 1 is wanted")
+    register()
+    module, _, name = task.partition(".")
+    device = "cuda" if args.ngpu else "cpu"
+    task_class = getattr(importlib.import_module(f"espnet2.tasks.{module}"), name)
+    model, _ = task_class.build_model_from_file(args.train_config, args.model_file, device)
+    return model.eval(), device
+
+
+@torch.inference_mode()
+def write_arrays(
+    args: argparse.Namespace, name: str, device: str, function: Callable[[torch.Tensor], np.ndarray]
+) -> None:
+    """<output_dir>/<name>.scp, 'utterance file.npy' lines, of what a function makes of the audio.
+
+    Args:
+        name: of the table, and of the folder of the arrays.
+        function: waveform (1, T) to an array.
+
+    Raises:
+        FileNotFoundError, ValueError: a table or a file cannot be read, is not at 16 kHz, or an
+            utterance of --key_file is in no table; or the function refuses an utterance.
+    """
+    scp = Path(args.data_path_and_name_and_type[0][0])
+    audio = read_table(scp)
+    keys = read_table(args.key_file) if args.key_file else audio
+    folder = args.output_dir / name
+    folder.mkdir(parents=True, exist_ok=True)
+    table = {}
+    for key in tqdm(keys, name, mininterval=2):
+        if key not in audio:
+            raise ValueError(f"{args.key_file}: {key} is not in {scp}")
+        samples, rate = read_speech(audio[key])
+        check_speech(samples[:, 0], rate, audio[key], fs=RATE)
+        speech = torch.from_numpy(samples[:, 0])[None].to(device)
+        try:
+            array = function(speech)
+        except ValueError as error:
+            raise ValueError(f"{audio[key]}: {error}") from None
+        np.save(folder / f"{key}.npy", array)
+        table[key] = (folder / f"{key}.npy").resolve()
+    write_table(args.output_dir / f"{name}.scp", table)

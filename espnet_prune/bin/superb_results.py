@@ -1,0 +1,94 @@
+"""The last stage of SUPERB's recipes: one table of all tasks that were run with an encoder.
+
+RESULTS/RESULTS.md has each TASK/scores.json of the directory, with the learning rate that was
+chosen, the commands and the machine. With tasks of SUPERB, the score over them follows
+(espnet_prune.bin.superb_score).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from espnet_prune.bin import cli, superb_score
+from espnet_prune.bin.score_output import SCORES, table
+from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.environment import environment_report
+from espnet_prune.recipe.superb import RATES_FILE
+from espnet_prune.scoring.superb import TASKS
+from espnet_prune.structure import load_encoder
+
+RUN = "run.json"  # beside scores.json: how it was made
+
+
+def rates_of(exp: Path) -> list[dict]:
+    """What the sweeps of an experiment tell, one a fold: nothing without a sweep."""
+    files = [exp / RATES_FILE, *sorted(exp.glob(f"fold*/{RATES_FILE}"))]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+
+
+def rows_of(results_dir: Path) -> tuple[list[list[str]], list[dict]]:
+    """Head and rows of the table, and the runs behind them."""
+    rows = [["task", "metric", "% [95%]", "learning rate", "seed"]]
+    runs = []
+    for path in sorted(results_dir.glob(f"*/{SCORES}")):
+        run_file = path.with_name(RUN)
+        run = json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
+        if run:
+            runs.append(run)
+        rates = {f"{sweep['chosen']:g} (chosen)" for sweep in run.get("sweeps", [])}
+        for name, entry in json.loads(path.read_text(encoding="utf-8"))["metrics"].items():
+            value, low, high = (100 * entry[key] for key in ("value", "low", "high"))
+            rows.append([path.parent.name, name, f"{value:.2f} [{low:.2f}, {high:.2f}]"])
+            rows[-1] += [", ".join(sorted(rates)) or "the config's", str(run.get("seed", ""))]
+    if len(rows) == 1:
+        raise FileNotFoundError(f"{results_dir}: no TASK/{SCORES} in it; run the scoring first")
+    return rows, runs
+
+
+def run(args: argparse.Namespace) -> None:
+    folder = args.results_dir / args.task
+    if not (folder / SCORES).is_file():
+        raise FileNotFoundError(f"{folder / SCORES}: no such file; run the scoring first")
+    encoder = load_encoder(args.upstream)
+    parameters = float(encoder.plan().parameters()) / 1e6
+    made = {
+        "task": args.task,
+        "upstream": args.upstream,
+        "parameters_millions": parameters,
+        "seed": args.seed,
+        "command": args.command,
+        "sweeps": rates_of(args.exp),
+    }
+    write_text(folder / RUN, json.dumps(made, indent=2) + "\n")
+    rows, runs = rows_of(args.results_dir)
+    parts = ["# Results", "", f"Encoder: {args.upstream}, {parameters:.3f} M parameters, frozen."]
+    parts += ["Intervals: 95%, bootstrap over the test data.", "", table(rows), "", "Made by:", ""]
+    parts += [f"- {each['task']}: `{each['command']}`" for each in runs]
+    parts += ["", environment_report()]
+    write_text(args.results_dir / "RESULTS.md", "\n".join(parts))
+    print(table(rows))
+    if any((args.results_dir / task / SCORES).is_file() for task in TASKS):
+        superb_score.main([str(args.results_dir), "--parameters", f"{parameters:.4g}"])
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--results_dir", type=Path, required=True, help="gets RESULTS.md")
+    parser.add_argument("--task", required=True, help="that was run: its folder in --results_dir")
+    parser.add_argument("--upstream", required=True, help="directory of the encoder")
+    parser.add_argument("--exp", type=Path, required=True, help="the probe's experiment")
+    parser.add_argument("--seed", type=int, default=0, help="of the probe")
+    parser.add_argument("--command", default="", help="that ran the task")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Probes: what is trained on a frozen encoder, as plugins of ESPnet's tasks."""

@@ -1,0 +1,84 @@
+"""ESPnet encoder `frame_probe`: SUPERB's probe on every frame, for PR, ASR and SF."""
+
+from __future__ import annotations
+
+from espnet2.asr.encoder.abs_encoder import AbsEncoder
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class FrameProbe(AbsEncoder):
+    """A linear layer, then LSTMs in both directions; the output layer after it is ESPnet's CTC.
+
+        h = W x + b,    h = dropout(BLSTM(h)) for each of the layers
+
+    There is nothing else between, as in s3prl (downstream/ctc/expert.py, downstream/asr/model.py).
+    ESPnet's own `rnn` puts a linear layer with tanh behind the LSTMs, and its linear layer in front
+    of the encoder, `preencoder: linear`, has to be told the width of the features.
+
+        encoder: frame_probe
+        encoder_conf: {project_size: 256}                    # PR
+        encoder_conf: {project_size: 1024, num_layers: 2}    # ASR, SF
+
+    Args:
+        input_size: width of the features.
+        project_size: width of the linear layer.
+        num_layers: number of BLSTM layers; 0 for none.
+        hidden_size: units of a BLSTM layer in each direction.
+        dropout: behind each BLSTM layer.
+    Raises:
+        ValueError: a size, a number of layers or a dropout that cannot be.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        project_size: int = 256,
+        num_layers: int = 0,
+        hidden_size: int = 1024,
+        dropout: float = 0.2,
+    ):
+        super().__init__()
+        for name, value, good in (
+            ("project_size", project_size, project_size > 0),
+            ("num_layers", num_layers, num_layers >= 0),
+            ("hidden_size", hidden_size, hidden_size > 0),
+            ("dropout", dropout, 0 <= dropout < 1),
+        ):
+            if not good:
+                raise ValueError(f"encoder frame_probe: {name}: {value} is out of its range")
+        self.project = nn.Linear(input_size, project_size)
+        self.recurrent = None
+        self.size = project_size
+        if num_layers:
+            self.recurrent = nn.LSTM(
+                project_size,
+                hidden_size,
+                num_layers,
+                batch_first=True,
+                bidirectional=True,
+                dropout=dropout if num_layers > 1 else 0.0,  # between layers only
+            )
+            self.dropout = nn.Dropout(dropout)
+            self.size = 2 * hidden_size
+
+    def output_size(self) -> int:
+        """Width of the output."""
+        return self.size
+
+    def forward(
+        self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, None]:
+        """
+        Args:
+            xs_pad: (B, T, D) features.
+            ilens: (B,) frames.
+            prev_states: not used.
+        Returns: (B, T', D') with T' the largest of the frames, the frames, and no states.
+        """
+        hidden = self.project(xs_pad[:, : int(ilens.max())])
+        if self.recurrent is not None:
+            packed = pack_padded_sequence(hidden, ilens.cpu(), True, enforce_sorted=False)
+            hidden, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
+            hidden = self.dropout(hidden)
+        return hidden, ilens, None

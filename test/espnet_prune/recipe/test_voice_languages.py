@@ -1,0 +1,23 @@
+from collections import Counter
+
+from espnet_prune.recipe import data_dir
+from espnet_prune.recipe.__main__ import main
+from test.espnet_prune.small_corpora import prompts
+
+
+def test_a_prompt_is_in_one_set_in_all_languages(tmp_path, capsys):
+    out = tmp_path / "data"
+    downloads = prompts(tmp_path / "downloads")
+    assert main(["voice_languages", str(out), "--download_dir", str(downloads)]) == 0
+    assert f"{out}/train: 15 utterances" in capsys.readouterr().out
+    names = {}
+    for part, number in (("train", 3), ("dev", 1), ("test", 2)):
+        assert data_dir.validate(out / part) == []
+        labels = data_dir.read_table(out / part / "text")
+        assert Counter(labels.values()) == dict.fromkeys(("en", "es", "fr", "it", "ru"), number)
+        names[part] = {utterance.partition("-")[2] for utterance in labels}
+    assert names == {
+        "train": {"digits_5", "hours", "minutes"},
+        "dev": {"beep"},
+        "test": {"vm-goodbye", "agent-pass"},
+    }

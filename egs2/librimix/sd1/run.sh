@@ -5,14 +5,8 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=debug_option.sh
-. ./debug_option.sh
-
-defaults=(--config conf/train_sd.yaml)
-if "${debug}"; then
-    defaults=(--config conf/train_sd_debug.yaml --dumpdir dump_debug --expdir exp_debug)
-    defaults+=(--nj 1 --inference_nj 1)
-fi
+# shellcheck source=probe_options.sh
+. ./probe_options.sh
 
 ./superb.sh --superb_task SD --espnet_task diar --train_set train --valid_set dev --test_sets test \
-    "${defaults[@]}" "${options[@]}"
+    --config "conf/train_sd${suffix}.yaml" "${defaults[@]}" "${options[@]}"

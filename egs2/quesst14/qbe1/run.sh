@@ -5,11 +5,8 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=debug_option.sh
-. ./debug_option.sh
-
-defaults=()
-if "${debug}"; then defaults=(--dumpdir dump_debug --expdir exp_debug --nj 1); fi
+# shellcheck source=probe_options.sh
+. ./probe_options.sh
 
 ./superb.sh --superb_task QbE --espnet_task none --train_set documents --valid_set dev \
     --test_sets eval "${defaults[@]}" "${options[@]}"

@@ -5,20 +5,11 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=debug_option.sh
-. ./debug_option.sh
-
-suffix=
-data="--download_dir ../ssl_prune1/downloads"
-defaults=()
-if "${debug}"; then
-    suffix=_debug
-    data+=" --debug true"
-    defaults+=(--nj 1 --inference_nj 1 --dumpdir dump_debug --expdir exp_debug)
-fi
+# shellcheck source=probe_options.sh
+. ./probe_options.sh
 
 ./superb.sh \
-    --local_data_opts "${data}" \
+    --local_data_opts "--download_dir ../ssl_prune1/downloads --debug ${debug}" \
     --superb_task ASR \
     --espnet_task asr \
     --token_type char \

@@ -5,15 +5,8 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=debug_option.sh
-. ./debug_option.sh
-
-config=conf/train_probe.yaml
-defaults=()
-if "${debug}"; then
-    config=conf/train_probe_debug.yaml
-    defaults+=(--nj 1 --inference_nj 1 --dumpdir dump_debug --expdir exp_debug)
-fi
+# shellcheck source=probe_options.sh
+. ./probe_options.sh
 
 ./superb.sh \
     --superb_task LID \
@@ -21,5 +14,5 @@ fi
     --train_set train \
     --valid_set dev \
     --test_sets test \
-    --config "${config}" \
+    --config "conf/train_probe${suffix}.yaml" \
     "${defaults[@]}" "${options[@]}"

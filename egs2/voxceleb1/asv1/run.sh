@@ -5,14 +5,8 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=debug_option.sh
-. ./debug_option.sh
-
-defaults=(--config conf/train_asv.yaml)
-if "${debug}"; then
-    defaults=(--config conf/train_asv_debug.yaml --dumpdir dump_debug --expdir exp_debug)
-    defaults+=(--nj 1 --inference_nj 1)
-fi
+# shellcheck source=probe_options.sh
+. ./probe_options.sh
 
 ./superb.sh --superb_task ASV --espnet_task spk --train_set train --valid_set dev --test_sets test \
-    "${defaults[@]}" "${options[@]}"
+    --config "conf/train_asv${suffix}.yaml" "${defaults[@]}" "${options[@]}"

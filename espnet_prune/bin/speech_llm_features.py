@@ -20,10 +20,11 @@ from espnet_prune.bin import cli
 from espnet_prune.recipe.data_dir import read_table, write_table, write_text
 from espnet_prune.recipe.format_wav import check_speech, read_speech
 from espnet_prune.recipe.speech_windows import write_prompts
-from espnet_prune.speech_llm.compact import encode_pairs
+from espnet_prune.speech_llm.compact import encode_packed
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
-BATCH = 8
+#: windows that are read at once and share windows of the encoder
+BATCH = 16
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -67,7 +68,7 @@ def encode_all(encoder: SpeechEncoder, scp: dict[str, str], target: Path) -> Non
             samples, rate = read_speech(source)
             check_speech(samples[:, 0], rate, source, fs=encoder.sampling_rate)
             waves.append(samples[:, 0])
-        for (path, _), row in zip(batch, encode_pairs(encoder, waves), strict=True):
+        for (path, _), row in zip(batch, encode_packed(encoder, waves), strict=True):
             temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
             np.save(temporary, row.cpu().numpy().astype(np.float16))
             os.replace(temporary, path)

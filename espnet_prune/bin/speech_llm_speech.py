@@ -27,6 +27,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--passages", type=Path, required=True, help="file with a JSON list of sentences a line")
+    add("--word_lists", type=Path, help="another such file, without facts, for train only")
     add("--output_dir", type=Path, required=True, help="where train, valid and test go")
     add("--tools_dir", type=Path, required=True, help="where packages of voices are unpacked")
     add("--held_out", type=int, default=60, help="first passages, half for valid, half for test")
@@ -71,6 +72,8 @@ def run(args: argparse.Namespace) -> None:
         # All windows of the test have a question: they are what it asks
         share = 1.0 if name == "test" else args.fact_share
         items = window_items(parts[name], name, share, args.seed)
+        if name == "train" and args.word_lists:
+            items += window_items(read_passages(args.word_lists), "words", 0.0, args.seed)
         if not items:
             raise ValueError(f"{args.passages}: has no passages for {name}, --held_out counted")
         speakers = test_voices if name == "test" else fast_and_slow

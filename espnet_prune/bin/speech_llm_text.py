@@ -14,14 +14,14 @@ from espnet_prune.recipe.written_text import write_passages
 from espnet_prune.speech_llm.compact import load_language_model
 
 #: speech of an average passage of SmolLM2-135M-Instruct, those that are no use counted
-SECONDS_A_PASSAGE = 40.0
+SECONDS_A_PASSAGE = 30.0
 
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--language_model", type=Path, required=True, help="directory of a chat model")
-    add("--hours", type=float, default=12.0, help="of speech to train on")
+    add("--hours", type=float, default=9.0, help="of speech to train on")
     add("--held_out", type=int, default=60, help="passages more, to validate and test on")
     add("--output", type=Path, required=True, help="file to write; a stopped run is continued")
     add("--seed", type=int, default=0, help="of subjects and words")

@@ -5,12 +5,14 @@ Standard library only, because the installer runs it before any environment exis
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -41,17 +43,27 @@ def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
             raise ValueError(f"{name!r} is not the name of a Debian package")
     work = Path(workdir).absolute()
     tree, done = work / "tree", work / "done"
-    missing = [name for name in names if not (done / name).exists()]
-    if missing:
-        _require("apt-get", "dpkg")
-        for folder in (tree, done):
-            folder.mkdir(parents=True, exist_ok=True)
-        warning = _update_lists(work)
+    if all((done / name).exists() for name in names):
+        return tree
+    _require("apt-get", "dpkg")
+    for folder in (tree, done):
+        folder.mkdir(parents=True, exist_ok=True)
+    with _alone(work):  # several processes of a recipe want the same voice
+        missing = [name for name in names if not (done / name).exists()]
+        warning = _update_lists(work) if missing else ""
         for number, name in enumerate(missing, 1):
             logger.info("Debian package %d of %d: %s", number, len(missing), name)
             _fetch_one(name, work, tree, warning)
             (done / name).touch()
     return tree
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    """While this lasts, other processes that ask for the same folder wait."""
+    with (work / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _require(*tools: str) -> None:

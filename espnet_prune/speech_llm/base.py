@@ -24,6 +24,8 @@ from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
 #: Chunks that go through the audio encoder together, so that its memory does not grow with length.
 CHUNKS_AT_ONCE = 4
+#: Longest piece of audio for an encoder, 30 s at 16 kHz, unless it says otherwise.
+CHUNK_SAMPLES = 480000
 
 
 class SpeechLLM(ABC):
@@ -55,7 +57,7 @@ class SpeechLLM(ABC):
     #: what stands between the prompt and an answer, as text
     answer_lead = ""
 
-    def __init__(self, lm, tokenizer, chunk_samples: int = 480000):
+    def __init__(self, lm, tokenizer, chunk_samples: int = CHUNK_SAMPLES):
         self.lm = lm
         self.tokenizer = tokenizer
         self.chunk_samples = chunk_samples
@@ -319,7 +321,7 @@ def audio_chunks(
     speech: Tensor | np.ndarray,
     sampling_rate: int,
     wanted_rate: int = 16000,
-    chunk_samples: int = 480000,
+    chunk_samples: int = CHUNK_SAMPLES,
 ) -> list[np.ndarray]:
     """Cut a recording into pieces of 30 s, the last one as long as it is.
 

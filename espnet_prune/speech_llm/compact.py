@@ -24,12 +24,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_prune.speech_llm.base import SpeechLLM
+from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
 #: samples of an audio token: two frames of the encoder
 TOKEN_SAMPLES = 640
+DTYPES = ("float32", "bfloat16", "auto")
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 # The prompt, in training as in use.
@@ -121,7 +122,7 @@ class AudioAdapter(nn.Module):
         Returns: (..., D).
         """
         p = logits.softmax(-1)
-        return p[..., 1:] @ embeddings[self.token_ids] + p[..., :1] * self.blank
+        return p[..., 1:] @ embeddings[self.token_ids].to(p) + p[..., :1] * self.blank
 
     def greedy(self, logits: Tensor, lengths: Tensor) -> list[list[int]]:
         """Token ids of the best CTC path: repetitions merged, then blanks removed."""
@@ -130,6 +131,52 @@ class AudioAdapter(nn.Module):
             merged = best[:length].unique_consecutive()
             rows.append(self.token_ids[merged[merged > 0] - 1].tolist())
         return rows
+
+
+def packs(lengths: Sequence[int], most: int) -> list[list[tuple[int, int]]]:
+    """Short pieces of audio put into windows, so that few of them are encoded and all are full.
+
+    Args:
+        lengths: of the pieces, in samples; none is longer than `most`.
+        most: samples of a window.
+    Returns: for each window (piece, first sample): in order, each at the beginning of an audio
+        token, with a blank of a token and more after it.
+    """
+    windows: list[list[tuple[int, int]]] = []
+    end = most
+    for piece, length in enumerate(lengths):
+        if not windows or end + length > most:
+            windows.append([])
+            end = 0
+        windows[-1].append((piece, end))
+        end = (-(-(end + length) // TOKEN_SAMPLES) + 1) * TOKEN_SAMPLES
+    return windows
+
+
+def encode_packed(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
+    """What `encode_pairs` gives for pieces that share windows, see `packs`.
+
+    A model that is given recordings in windows of 30 s hears frames with speech around them, not
+    frames of a short piece with silence behind it.
+
+    Args:
+        waves: as for `encode_pairs`.
+    Returns: a tensor (N_i, D) each, N_i = ceil(T_i / 640) at most.
+    """
+    most = encoder.family_of.maximum_samples(encoder.config.base) or CHUNK_SAMPLES
+    windows = packs([len(wave) for wave in waves], most)
+    full = []
+    for window in windows:
+        last, start = window[-1]
+        full.append(np.zeros(start + len(waves[last]), np.float32))
+        for piece, start in window:
+            full[-1][start : start + len(waves[piece])] = waves[piece]
+    found = {}
+    for window, frames in zip(windows, encode_pairs(encoder, full), strict=True):
+        for piece, start in window:
+            first = start // TOKEN_SAMPLES
+            found[piece] = frames[first : first + -(-len(waves[piece]) // TOKEN_SAMPLES)]
+    return [found[piece] for piece in range(len(waves))]
 
 
 @torch.no_grad()
@@ -205,7 +252,7 @@ class Compact(SpeechLLM):
 
     def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm, tokenizer):
         most = encoder.family_of.maximum_samples(encoder.config.base)
-        super().__init__(lm, tokenizer, most or 480000)
+        super().__init__(lm, tokenizer, most or CHUNK_SAMPLES)
         self.encoder = encoder
         self.adapter = adapter
 
@@ -216,6 +263,7 @@ class Compact(SpeechLLM):
         device: str = "cpu",
         encoder: str | Path | None = None,
         language_model: str | Path | None = None,
+        dtype: str = "float32",
     ) -> Compact:
         """Load a directory that `save_compact` has written.
 
@@ -223,10 +271,14 @@ class Compact(SpeechLLM):
             encoder, language_model: instead of those that `compact.json` names. Names that are no
                 directories are fetched once (`espnet_prune.recipe.pretrained`) and kept in the
                 user's cache folder.
+            dtype: of the language model, `float32`, `bfloat16`, or `auto` for bfloat16 where the
+                device multiplies in it; encoder and adapter compute in float32.
         Raises:
             FileNotFoundError: a file or a frozen part cannot be found.
             ValueError: files that are damaged or do not fit each other.
         """
+        if dtype not in DTYPES:
+            raise ValueError(f"dtype is '{dtype}', choose from {', '.join(DTYPES)}")
         config, weights = read_compact(model)
         frozen = load_encoder(_find(encoder or config.encoder, "encoder"))
         lm, tokenizer = load_language_model(
@@ -249,7 +301,7 @@ class Compact(SpeechLLM):
         with torch.no_grad():
             for name, value in wanted.items():
                 value.copy_(weights[name])
-        lm = lm.merge_and_unload()
+        lm = lm.merge_and_unload().to(_computing_dtype(dtype, device))
         parts = (part.to(device).eval().requires_grad_(False) for part in (frozen, adapter, lm))
         return cls(*parts, tokenizer)
 
@@ -323,6 +375,17 @@ def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor
         return config, load_file(directory / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"{directory / WEIGHTS}: damaged: {error}") from None
+
+
+def _computing_dtype(name: str, device: str) -> torch.dtype:
+    if name != "auto":
+        return getattr(torch, name)
+    if str(device).startswith("cuda"):
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        can = torch.cpu.get_capabilities()
+        fast = any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "sve_bf16", "bf16"))
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _find(name: str | Path, kind: str) -> Path:

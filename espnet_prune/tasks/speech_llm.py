@@ -92,7 +92,7 @@ class _SpeechLlmTask(AbsTask):
             action=NestedDictAction,
             default={},
             help="noise: standard deviation of the noise on the adapter's input, in units of that "
-            "of the input itself; bf16 (second step): the language model computes in bfloat16",
+            "of the input itself; bf16: adapter (first step) or language model compute in bfloat16",
         )
         return group
 
@@ -159,7 +159,7 @@ class SpeechLlmCtcTask(_SpeechLlmTask):
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> AdapterCtcModel:
         return AdapterCtcModel(
-            cls._adapter(args), cls._tokenizer(args), **cls._model_conf(args, "noise")
+            cls._adapter(args), cls._tokenizer(args), **cls._model_conf(args, "noise", "bf16")
         )
 
 

@@ -33,13 +33,15 @@ class AdapterCtcModel(AbsESPnetModel):
         adapter: to be trained.
         tokenizer: the language model's, for the word error rate in validation.
         noise: in training, see `noisy`.
+        bf16: the adapter computes in bfloat16 (autocast); weights and the loss stay in float32.
     """
 
-    def __init__(self, adapter: AudioAdapter, tokenizer, noise: float = 0.0):
+    def __init__(self, adapter: AudioAdapter, tokenizer, noise: float = 0.0, bf16: bool = False):
         super().__init__()
         self.adapter = adapter
         self.tokenizer = tokenizer
         self.noise = noise
+        self.bf16 = bf16
         classes = torch.full((len(tokenizer),), -1)
         classes[adapter.token_ids] = torch.arange(1, len(adapter.token_ids) + 1)
         #: class of a token id, -1 for those that the adapter does not know
@@ -62,13 +64,14 @@ class AdapterCtcModel(AbsESPnetModel):
         """
         if self.training:
             feats = noisy(feats, feats_lengths, self.noise)
-        logits = self.adapter(feats, feats_lengths)
+        with torch.autocast(feats.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.adapter(feats, feats_lengths)
         rows = [ids[:n] for ids, n in zip(words, words_lengths.tolist(), strict=True)]
         targets = [self.classes[ids] for ids in rows]
         targets = [row[row > 0] for row in targets]
         number = sum(len(row) for row in targets)
         loss = F.ctc_loss(
-            logits.float().log_softmax(-1).transpose(0, 1),
+            logits.transpose(0, 1).float().contiguous().log_softmax(-1),
             torch.cat(targets),
             feats_lengths,
             torch.tensor([len(row) for row in targets], device=feats.device),

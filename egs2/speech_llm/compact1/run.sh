@@ -22,9 +22,10 @@ expdir=             # Everything that is trained; exp (exp_debug) when empty.
 datadir=            # Data directories; data (data/debug) when empty.
 
 # Data
-hours=              # Hours of speech to train on; 12 (a minute for --debug true) when empty.
+hours=              # Hours of written text to train on; 9 (a minute for --debug true) when empty.
 held_out=           # Passages for validation and test; 60 (4) when empty.
 passages=           # File of a JSON list of sentences a line; written by the language model if empty.
+word_times=         # How often lists of common words speak each; 3 (0) when empty.
 fact_share=0.5      # Share of the windows with an invented fact and a question about it.
 speech_args=        # Options for python -m espnet_prune.bin.speech_llm_speech, as --voices.
 max_tokens=10000    # Most tokens that the adapter tells apart.
@@ -66,9 +67,11 @@ lora_config=${lora_config:-conf/lora${suffix}.yaml}
 if "${debug}"; then
     hours=${hours:-0.02}
     held_out=${held_out:-4}
+    word_times=${word_times:-0}
 else
-    hours=${hours:-12}
+    hours=${hours:-9}
     held_out=${held_out:-60}
+    word_times=${word_times:-3}
 fi
 encoder_dir=${expdir}/encoder
 lm_dir=${expdir}/language_model
@@ -112,9 +115,13 @@ fi
 
 if wanted 3; then
     log "Stage 3: Speech: ${datadir}"
+    ${python} -m espnet_prune.bin.speech_llm_words --language_model "${lm_dir}" \
+        --times "${word_times}" --seed "${seed}" --tools_dir downloads \
+        --output "${datadir}/word_lists.jsonl"
     # shellcheck disable=SC2086
     ${python} -m espnet_prune.bin.speech_llm_speech --passages "${passages}" \
-        --held_out "${held_out}" --fact_share "${fact_share}" --seed "${seed}" --nj "${nj}" \
+        --word_lists "${datadir}/word_lists.jsonl" --held_out "${held_out}" \
+        --fact_share "${fact_share}" --seed "${seed}" --nj "${nj}" \
         --tools_dir downloads --output_dir "${datadir}" ${speech_args}
 fi
 

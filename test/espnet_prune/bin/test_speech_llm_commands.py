@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
+from transformers import PreTrainedTokenizerFast
 
 from espnet_prune.bin import (
     speech_llm_features,
@@ -13,6 +16,7 @@ from espnet_prune.bin import (
     speech_llm_speech,
     speech_llm_text,
     speech_llm_tokens,
+    speech_llm_words,
 )
 from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.recipe.speech_windows import read_questions
@@ -36,6 +40,14 @@ class Tone:
         return np.full(8000, 0.1, np.float32)
 
 
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """As GPT-2's and SmolLM2's: the blank before a word is a part of its token."""
+    pieces = ("\u0120a", "\u0120red", "\u0120green", "\u0120said", "blue", "?")
+    tokens = Tokenizer(WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="?"))
+    tokens.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return PreTrainedTokenizerFast(tokenizer_object=tokens)
+
+
 def test_text_is_asked_for_by_hours(tmp_path, monkeypatch, capsys):
     asked = []
 
@@ -49,11 +61,34 @@ def test_text_is_asked_for_by_hours(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speech_llm_text, "write_passages", write)
     options = ["--language_model", "lm", "--output", str(tmp_path / "p"), "--held_out", "4"]
     speech_llm_text.main([*options, "--hours", "0.03", "--seed", "7"])
-    assert asked == [(4 + 3, tmp_path / "p", 7)]  # 108 s, 40 s each
+    assert asked == [(4 + 4, tmp_path / "p", 7)]  # 108 s, 30 s each
     assert json.loads(capsys.readouterr().out) == {"passages": 2, "good": 1, "words": 3}
     with pytest.raises(SystemExit):
         speech_llm_text.main([*options, "--hours", "0"])
     assert "--hours has to be positive" in capsys.readouterr().err
+
+
+def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(speech_llm_words, "dictionary", lambda tools: {"red", "green", "blue"})
+    folder = tmp_path / "lm"
+    byte_tokenizer().save_pretrained(folder)
+    output = tmp_path / "lists.jsonl"
+    options = ["--language_model", str(folder), "--tools_dir", str(tmp_path)]
+    options += ["--output", str(output)]
+    speech_llm_words.main([*options, "--times", "2"])
+    said = " ".join(" ".join(json.loads(line)) for line in output.read_text().splitlines())
+    words = [word.strip(",.") for word in said.split()]
+    assert sorted(words) == ["green", "green", "red", "red"]
+    speech_llm_words.main([*options, "--times", "0"])
+    assert output.read_text() == ""
+    capsys.readouterr()
+    for more, message in (
+        (["--most", "0"], "--most has to be positive"),
+        (["--language_model", "none"], "none: no such directory"),
+    ):
+        with pytest.raises(SystemExit):
+            speech_llm_words.main([*options, *more])
+        assert message in capsys.readouterr().err
 
 
 def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
@@ -74,6 +109,15 @@ def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
         if sentence.startswith("Passage number "):
             assert (voice == "slt") == (sentence.split()[2] in "wx")
     assert "test: 2 windows" in capsys.readouterr().out
+
+    lists = tmp_path / "word_lists.jsonl"
+    lists.write_text('["apple, river.", "glass stone."]\n')
+    before = len(test_windows)
+    speech_llm_speech.main([*options, "--voices", "kal en", "--word_lists", str(lists)])
+    table = read_table(tmp_path / "data" / "train" / "text")
+    assert table["words_000000"] == "apple, river. glass stone."
+    assert "words_000000" not in read_questions(tmp_path / "data" / "train" / "questions")
+    assert len(read_table(tmp_path / "data" / "test" / "text")) == before
 
     for more, message in (
         (["--voices", "kal slt"], "--voices and --test_voices both have slt"),

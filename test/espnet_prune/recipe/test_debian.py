@@ -57,6 +57,15 @@ def test_packages_share_one_tree_and_are_fetched_once(fake_apt, tmp_path):
     assert fake_apt.read_text().splitlines() == calls
 
 
+def test_processes_that_want_the_same_wait_for_each_other(fake_apt, tmp_path):
+    code = "import sys; from espnet_prune.recipe.debian import fetch_packages as f\n"
+    code += "f(['good-a', 'good-b'], sys.argv[1])"
+    command = [sys.executable, "-c", code, str(tmp_path / "work")]
+    running = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    assert len(fake_apt.read_text().splitlines()) == 3
+
+
 def test_an_interrupted_call_is_taken_up(fake_apt, tmp_path):
     with pytest.raises(PackageNotFound):
         fetch_packages(["good-a", "absent"], tmp_path / "work")

@@ -14,9 +14,11 @@ from espnet_prune.speech_llm.compact import (
     WEIGHTS,
     AudioAdapter,
     CompactConfig,
+    encode_packed,
     encode_pairs,
     load_language_model,
     lora_parameters,
+    packs,
     save_compact,
     with_lora,
 )
@@ -103,6 +105,37 @@ def test_pairs_are_means_of_the_encoder_s_frames_in_the_full_window(parts):
             )
 
 
+@given(
+    lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=12),
+    most=st.integers(5000, 9000),
+)
+def test_pieces_are_packed_in_order_without_touching_each_other(lengths, most):
+    windows = packs(lengths, most)
+    assert [piece for window in windows for piece, _ in window] == list(range(len(lengths)))
+    for window in windows:
+        end = -640
+        for piece, start in window:
+            assert start % 640 == 0 and start - end >= 640
+            end = start + lengths[piece]
+        assert end <= most
+
+
+def test_pieces_that_share_a_window_get_their_own_frames_of_it(parts):
+    encoder = load_encoder(parts[0] / "encoder")
+    most = encoder.family_of.maximum_samples(encoder.config.base)
+    waves = [wave.numpy() for wave in speech(0.3, 0.33, most / 16000, 0.2)]
+    found = encode_packed(encoder, waves)
+    assert [len(row) for row in found] == [8, 9, most // 640, 5]
+    joined = np.zeros(9 * 640 + len(waves[1]), np.float32)  # 8 tokens of the first, one of silence
+    joined[: len(waves[0])], joined[9 * 640 :] = waves[0], waves[1]
+    (frames,) = encode_pairs(encoder, [joined])
+    torch.testing.assert_close(found[0], frames[:8], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[1], frames[9:18], atol=1e-5, rtol=1e-4)
+    for piece in (2, 3):
+        (alone,) = encode_pairs(encoder, [waves[piece]])
+        torch.testing.assert_close(found[piece], alone, atol=1e-5, rtol=1e-4)
+
+
 def test_what_is_saved_is_what_is_loaded(parts):
     folder, config, ears, lora, size = parts
     llm = SPEECH_LLMS["compact"].from_pretrained(folder / "compact")
@@ -186,3 +219,22 @@ def test_what_does_not_fit_is_refused(parts, tmp_path, monkeypatch):
 def test_a_language_model_comes_in_single_precision(parts):
     lm, tokens = load_language_model(parts[0] / "lm")
     assert lm.dtype == torch.float32 and not lm.training and len(tokens) == len(tokenizer())
+
+
+def test_the_language_model_computes_in_what_is_asked_for(parts, monkeypatch):
+    folder = parts[0] / "compact"
+    plain = Compact.from_pretrained(folder)
+    half = Compact.from_pretrained(folder, dtype="bfloat16")
+    assert {p.dtype for p in half.lm.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in half.adapter.parameters()} == {torch.float32}
+    wave = speech(0.5)[0]
+    tokens = half.embed_audio(wave, RATE)
+    assert tokens.dtype == torch.bfloat16
+    expected = plain.embed_audio(wave, RATE)
+    torch.testing.assert_close(tokens.float(), expected, atol=1e-2, rtol=2e-2)
+    for fast in (False, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda fast=fast: {"avx512_bf16": fast})
+        found = Compact.from_pretrained(folder, dtype="auto").lm.dtype
+        assert found == (torch.bfloat16 if fast else torch.float32)
+    with pytest.raises(ValueError, match="dtype is 'int8', choose from float32"):
+        Compact.from_pretrained(folder, dtype="int8")

@@ -1,4 +1,5 @@
-"""What token pruning costs and saves: the pruner's time, and time, memory and FLOPs of the prefill.
+"""What token pruning costs and saves: the pruner's own time; time, FLOPs and memory of the prefill;
+time of a generated token.
 
 A language model of true size with random weights, which take as long as trained ones, reads a
 prompt of audio and text. On machines too small for all its layers --layers takes the first ones;
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from espnet_prune.bin import cli
-from espnet_prune.bin.measuring import add_machine, use_machine, write_report
+from espnet_prune.bin.measuring import DTYPES, add_machine, use_machine, write_report
 from espnet_prune.bin.score_text import table
+from espnet_prune.structure.measure import peak_memory_of
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
 #: the language model of each speech LLM, as published
@@ -67,14 +69,24 @@ def prefill_flops(config, tokens: int) -> float:
     return config.num_hidden_layers * (2 * tokens * linear + attention)
 
 
+def cache_bytes(config, tokens: int, dtype: torch.dtype) -> int:
+    """Keys and values of a prompt, which stay as long as an answer is generated: 2 L T h_kv d_h
+    numbers."""
+    size = config.hidden_size // config.num_attention_heads
+    numbers = 2 * config.num_hidden_layers * tokens * config.num_key_value_heads * size
+    return numbers * dtype.itemsize
+
+
 @dataclass
 class Variant:
     """A strategy at a rate, and what was measured of it."""
 
     pruner: TokenPruner
     tokens: int
-    prune: list[float]
-    prefill: list[float]
+    prune: list[float] = field(default_factory=list)
+    prefill: list[float] = field(default_factory=list)
+    decode: list[float] = field(default_factory=list)  # of one token
+    prefill_bytes: int | None = None  # peak beyond weights and prompt
 
 
 @torch.inference_mode()
@@ -106,15 +118,24 @@ def measure(model, variants: list[Variant], args: argparse.Namespace) -> None:
             middle = clock()
             prompt = torch.cat([audio[:, kept], text], 1)
             before = clock()
-            model.model(inputs_embeds=prompt, use_cache=True)
+            cache = model.model(inputs_embeds=prompt, use_cache=True).past_key_values
             end = clock()
+            for _ in range(args.decode_tokens):
+                model.model(inputs_embeds=text[:, :1], past_key_values=cache, use_cache=True)
+            last = clock()
             if turn:  # the first one warms up
                 variant.prune.append(middle - start)
                 variant.prefill.append(end - before)
+                variant.decode.append((last - end) / args.decode_tokens)
+    for variant in variants:
+        prompt = torch.cat([audio[:, : variant.tokens], text], 1)
+        variant.prefill_bytes = peak_memory_of(
+            lambda prompt=prompt: model.model(inputs_embeds=prompt, use_cache=True), device
+        )
 
 
 def run(args: argparse.Namespace) -> None:
-    for name in ("audio_tokens", "text_tokens", "query_tokens", "repeats"):
+    for name in ("audio_tokens", "text_tokens", "query_tokens", "repeats", "decode_tokens"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}, but has to be 1 or more")
     if args.query_tokens > args.text_tokens:
@@ -135,9 +156,7 @@ def run(args: argparse.Namespace) -> None:
             ).eval()
         finally:
             torch.set_default_dtype(torch.float32)
-    variants = [
-        Variant(pruner, pruner.kept_tokens(args.audio_tokens), [], []) for pruner in pruners
-    ]
+    variants = [Variant(pruner, pruner.kept_tokens(args.audio_tokens)) for pruner in pruners]
     measure(model, variants, args)
     report(args, whole, layers, variants)
 
@@ -153,15 +172,23 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
         "prefill ms",
         "speed",
         "FLOPs",
+        "prune / prefill of 30 s",
+        "ms a new token",
+        "prefill MB",
+        "cache MB",
     ]
-    rows = [[*head, "prune / prefill of 30 s"]]
+    rows = [head]
     original = variants[0]
     original_ms = float(np.median(original.prefill))
     original_flops = prefill_flops(whole, original.tokens + args.text_tokens)
     found = []
     for variant in variants:
         flops = prefill_flops(whole, variant.tokens + args.text_tokens)
-        prune, prefill = (float(np.median(times)) for times in (variant.prune, variant.prefill))
+        prune, prefill, decode = (
+            float(np.median(times)) for times in (variant.prune, variant.prefill, variant.decode)
+        )
+        cache = cache_bytes(whole, variant.tokens + args.text_tokens, DTYPES[args.dtype])
+        peak = variant.prefill_bytes
         # Pruning is done once, the prefill in all layers.
         share = prune / (original_ms * whole.num_hidden_layers / layers)
         found.append(
@@ -172,6 +199,9 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
                 "flops": flops,
                 "prune_seconds": variant.prune,
                 "prefill_seconds": variant.prefill,
+                "decode_seconds": variant.decode,
+                "prefill_bytes": peak,
+                "cache_bytes": cache,
             }
         )
         rows.append(
@@ -185,11 +215,15 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
                 f"{original_ms / prefill:.2f}x",
                 f"{original_flops / flops:.2f}x",
                 f"{share:.2%}",
+                f"{1000 * decode:.1f}",
+                "-" if peak is None else f"{peak / 1e6:.0f}",
+                f"{cache / 1e6:.0f}",
             ]
         )
     conditions = (
         f"{args.speech_llm}, random weights, {layers} of {whole.num_hidden_layers} layers "
-        f"(times are of these, TFLOPs and the last column of all), {args.audio_tokens} audio and "
+        "(times and prefill MB, beyond weights and prompt, are of these; TFLOPs, share and cache "
+        f"of all), {args.audio_tokens} audio and "
         f"{args.text_tokens} text tokens, {args.dtype}, {args.device}, "
         f"{torch.get_num_threads()} threads, medians of {args.repeats}"
     )
@@ -215,6 +249,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rates", nargs="+", type=float, default=[0.2, 0.4, 0.6, 0.8])
     parser.add_argument("--repeats", type=int, default=5, help="timed runs of each")
+    parser.add_argument("--decode_tokens", type=int, default=4, help="generated in each run")
     add_machine(parser, ("float32", "bfloat16"))
     parser.add_argument("--output", type=Path, help="JSON file for all numbers")
     return parser

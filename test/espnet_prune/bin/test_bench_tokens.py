@@ -6,7 +6,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from espnet_prune.bin import bench_tokens
-from espnet_prune.bin.bench_tokens import language_model_config, prefill_flops
+from espnet_prune.bin.bench_tokens import cache_bytes, language_model_config, prefill_flops
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
@@ -44,7 +44,23 @@ def test_table_and_json(tmp_path, capsys):
         ("rap", 600),
         ("rap", 150),
     ]
-    assert all(v["prune_seconds"][0] > 0 and v["prefill_seconds"][0] > 0 for v in variants)
+    times = ("prune_seconds", "prefill_seconds", "decode_seconds")
+    assert all(len(v[name]) == 1 and v[name][0] > 0 for v in variants for name in times)
+    # 30 layers, 3 heads of 64 for keys and as many for values, in 4 bytes
+    assert [v["cache_bytes"] for v in variants] == [
+        30 * 2 * 3 * 64 * 4 * (v["audio_tokens"] + 110) for v in variants
+    ]
+
+
+def test_the_cache_is_as_large_as_the_formula_says():
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 50}
+    config = AutoConfig.for_model("llama", **sizes)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        cache = model.model(inputs_embeds=torch.zeros(1, 11, 64), use_cache=True).past_key_values
+    numbers = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert cache_bytes(config, 11, torch.float32) == numbers
 
 
 @pytest.mark.parametrize(

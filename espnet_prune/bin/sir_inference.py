@@ -3,8 +3,8 @@
 The data directory has wav.scp and questions (text for the transcript, and utt2num_samples to find
 recordings that end early, if they are there). Without --strategies there is one condition, that of
 token_pruner and token_pruner_conf. With --strategies and --rates there are all of their pairs, and
-beside them the whole recording, its first 30 s, its transcript, and no audio at all; each recording
-is embedded once for all of them.
+beside them the whole recording, its first 30 s, its transcript, the words that the model's own
+recogniser hears if it has one, and no audio at all; each recording is embedded once for all.
 
 Writes OUTPUT_DIR/answers.NAME.jsonl, where NAME is that of the key file: for every item and
 condition the score of every choice, the chosen one, and which audio tokens were kept
@@ -62,7 +62,7 @@ def asked_conditions(args: argparse.Namespace) -> list[Condition]:
     given = sorted({"rate", "keep"} & set(args.token_pruner_conf))
     if given:
         raise ValueError(f"token_pruner_conf has {given[0]}, but strategies and rates say that")
-    return conditions.grid(strategies, numbers)
+    return conditions.grid(strategies, numbers, SPEECH_LLMS[args.speech_llm].recognises)
 
 
 def load_speech_llm(name: str, conf: dict) -> SpeechLLM:

@@ -26,6 +26,7 @@ from espnet_prune.scoring import Estimate, accuracy
 from espnet_prune.sir.answers import Answer, read_answers
 from espnet_prune.sir.conditions import (
     FIRST_30_S,
+    HEARD,
     NOTHING,
     REFERENCES,
     TRANSCRIPT,
@@ -56,6 +57,7 @@ TITLES = {
     WHOLE: "whole recording",
     FIRST_30_S: "first 30 s",
     TRANSCRIPT: "transcript instead of audio",
+    HEARD: "words of the model's own recogniser instead of audio",
     NOTHING: "no audio",
 }
 
@@ -132,7 +134,7 @@ def bounds(found: Results, questions: list[Question]) -> tuple[list[list[str]], 
     rows.append(["chance", f"{100 * guess:.1f}"])
     rows.append([f"always {LETTERS[place]} (shuffled choices)", percent(shuffled)])
     rows.append([f"always {LETTERS[letter]} (order of the file)", percent(published)])
-    for condition in (NOTHING, TRANSCRIPT, WHOLE, FIRST_30_S):
+    for condition in (NOTHING, TRANSCRIPT, HEARD, WHOLE, FIRST_30_S):
         if condition in found:
             rows.append([TITLES[condition], percent(found[condition].accuracy)])
     numbers = {

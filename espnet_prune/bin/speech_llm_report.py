@@ -1,7 +1,8 @@
 """Ask a compact speech LLM about held-out windows: what its adapter hears, what it answers.
 
 Word error rate of the adapter's best CTC paths, and the share of questions whose right choice is
-the likeliest, from the audio, from the transcript instead (upper bound) and from neither.
+the likeliest: from the audio, instead from the transcript (upper bound) or the words of those
+paths, and from nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from espnet_prune.scoring.error_rate import count_errors, error_rate
 from espnet_prune.scoring.normalize import normalize_text
 from espnet_prune.speech_llm import Compact
 
-SOURCES = ("audio", "transcript", "nothing")
+SOURCES = ("audio", "transcript", "heard", "nothing")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -50,11 +51,12 @@ def evaluate(llm: Compact, data_dir: Path, most: int) -> dict[str, dict]:
     for name in tqdm(names, "ask", mininterval=2):
         samples, rate = read_speech(scp[name])
         wave = samples[: llm.chunk_samples, 0]
-        heard.append(llm.recognise([wave])[0])
+        heard.append(llm.recognise(wave, rate))
         question, choices, answer = questions[name]
         given = {
             "audio": llm.embed_audio(wave, rate),
             "transcript": llm.embed_text(" " + texts[name]),
+            "heard": llm.embed_text(" " + heard[-1]) if heard[-1] else llm.empty_audio(),
             "nothing": llm.empty_audio(),
         }
         for source, tokens in given.items():
@@ -87,7 +89,8 @@ def table(found: dict, title: str) -> str:
         f"| word error rate of the adapter's CTC | {cell('wer')} |",
         f"| right answers (of four), audio | {cell('audio')} |",
         f"| the same, transcript instead of audio | {cell('transcript')} |",
-        f"| the same, neither | {cell('nothing')} |",
+        f"| the same, words of those CTC paths instead of audio | {cell('heard')} |",
+        f"| the same, nothing | {cell('nothing')} |",
         "",
     ]
     return "\n".join(rows)

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 
 from espnet_prune.tokens import STRATEGIES, TokenPruner
 
-#: what stands in the place of audio: its tokens, those of its transcript, or nothing
-INPUTS = ("speech", "transcript", "nothing")
+#: what stands in the place of audio: its tokens, those of its transcript, those of the words that
+#: the model's own recogniser hears, or nothing
+INPUTS = ("speech", "transcript", "heard", "nothing")
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class Condition:
         return asdict(self)
 
 
-#: the whole recording, the paper's "Original" (the first 30 s), and the two bounds
+#: the whole recording, the paper's "Original" (the first 30 s), the two bounds, and between them
+#: what a perfect reader of the model's own ears would have to go by
 WHOLE = Condition()
 FIRST_30_S = Condition(strategy="crop", rate=0.0)
 TRANSCRIPT = Condition("transcript")
+HEARD = Condition("heard")
 NOTHING = Condition("nothing")
-REFERENCES = (WHOLE, FIRST_30_S, TRANSCRIPT, NOTHING)
+REFERENCES = (WHOLE, FIRST_30_S, TRANSCRIPT, HEARD, NOTHING)
 
 
 def single(strategy: str, conf: Mapping) -> Condition:
@@ -60,15 +63,19 @@ def single(strategy: str, conf: Mapping) -> Condition:
     return Condition(strategy=strategy, rate=_float(found.rate), keep=found.keep)
 
 
-def grid(strategies: Sequence[str], rates: Sequence[float]) -> list[Condition]:
+def grid(
+    strategies: Sequence[str], rates: Sequence[float], recognises: bool = False
+) -> list[Condition]:
     """Every strategy at every rate, after the whole recording, its first 30 s, and the bounds.
 
+    Args:
+        recognises: whether the speech LLM does, see `SpeechLLM.recognises`.
     Raises:
         ValueError: an unknown strategy, a rate outside [0, 1), or none given.
     """
     if not strategies or not rates:
         raise ValueError("a grid needs one strategy and one rate at least")
-    found = dict.fromkeys(REFERENCES)
+    found = dict.fromkeys(c for c in REFERENCES if recognises or c != HEARD)
     for strategy in strategies:
         for rate in rates:
             found[single(strategy, {"rate": rate})] = None

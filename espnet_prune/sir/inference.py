@@ -163,9 +163,17 @@ class Answerer:
     def _stand_in(self, recording: Recording, kind: str) -> Tensor:
         if kind == "nothing":
             return self.llm.empty_audio()
+        if kind == "heard":
+            rate = self.llm.sampling_rate
+            words = self.llm.recognise(load_speech(recording, rate), rate)
+            return self._embed(words) if words else self.llm.empty_audio()
         if not recording.transcript:
             raise ValueError(f"{recording.id}: has no line in text, which its transcript is")
-        return self.llm.embed_text(recording.transcript)
+        return self._embed(recording.transcript)
+
+    def _embed(self, words: str) -> Tensor:
+        """Words in the place of audio, with the blank before them that the layout asks for."""
+        return self.llm.embed_text(self.llm.answer_lead + words)
 
     def _answers(self, recordings, condition, seconds, tokens, kept) -> list[Answer]:
         asked = [shuffled(r.question, self.seed) for r in recordings]

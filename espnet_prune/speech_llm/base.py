@@ -54,6 +54,8 @@ class SpeechLLM(ABC):
     window = 750
     #: whether an audio token stands for a stretch of time, `frame_tokens` of them for a second
     in_time = True
+    #: whether it has words of its own for what it hears: `recognise`
+    recognises = False
     #: what stands between the prompt and an answer, as text
     answer_lead = ""
 
@@ -95,6 +97,10 @@ class SpeechLLM(ABC):
         if not len(tokens):
             raise ValueError(f"audio of {len(chunks[0])} samples is too short for an audio token")
         return tokens
+
+    def recognise(self, speech: Tensor | np.ndarray, sampling_rate: int) -> str:
+        """The words of a recording of any length, where the model `recognises`."""
+        raise NotImplementedError(f"{type(self).__name__} has no recogniser")
 
     @torch.no_grad()
     def embed_text(self, text: str) -> Tensor:

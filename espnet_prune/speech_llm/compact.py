@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM
+from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM, audio_chunks
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
@@ -249,6 +249,7 @@ class Compact(SpeechLLM):
     """
 
     answer_lead = " "
+    recognises = True
 
     def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm, tokenizer):
         most = encoder.family_of.maximum_samples(encoder.config.base)
@@ -318,10 +319,16 @@ class Compact(SpeechLLM):
         return [row[:n] for row, n in zip(tokens, lengths.tolist(), strict=True)]
 
     @torch.no_grad()
-    def recognise(self, chunks: list[np.ndarray]) -> list[str]:
-        """What the adapter alone hears: the text of its best CTC paths."""
+    def recognise(self, speech: Tensor | np.ndarray, sampling_rate: int) -> str:
+        """What the adapter alone hears: the text of its best CTC paths.
+
+        Raises:
+            ValueError: as `embed_audio`.
+        """
+        chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
         paths = self.adapter.greedy(*self.logits(chunks))
-        return [self.tokenizer.decode(ids).strip() for ids in paths]
+        words = (self.tokenizer.decode(ids).strip() for ids in paths)
+        return " ".join(text for text in words if text)
 
     def layout(self, question: str) -> tuple[list[int], list[int]]:
         before, after = (

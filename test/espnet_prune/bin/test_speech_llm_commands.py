@@ -195,18 +195,19 @@ def test_token_ids_are_the_commonest(tmp_path, capsys):
 
 
 class Ear:
-    """Right from the transcript, wrong from nothing, right from audio longer than 0.7 s."""
+    """Right from the transcript, wrong from what is heard and from nothing, right from audio longer
+    than 0.7 s."""
 
     chunk_samples = 480000
 
-    def recognise(self, chunks):
-        return ["the red cat wins"]
+    def recognise(self, speech, sampling_rate):
+        return "the red cat wins"
 
     def embed_audio(self, wave, rate):
         return len(wave) > 0.7 * rate
 
     def embed_text(self, text):
-        return True
+        return text != " the red cat wins"
 
     def empty_audio(self):
         return False
@@ -227,7 +228,7 @@ def test_report_counts_what_is_right(windows):
     assert found["windows"] == 2
     assert found["wer"]["value"] == pytest.approx(1 / 8)
     values = [found[source]["value"] for source in speech_llm_report.SOURCES]
-    assert values == [0.5, 1.0, 0.0]
+    assert values == [0.5, 1.0, 0.0, 0.0]
     text = speech_llm_report.table(found, "T")
     assert "| right answers (of four), audio | 50.0% (0.0% to 100.0%) |" in text
     assert speech_llm_report.evaluate(Ear(), windows, most=1)["windows"] == 1

@@ -1,7 +1,7 @@
 import pytest
 
 from espnet_prune.sir import conditions
-from espnet_prune.sir.conditions import FIRST_30_S, NOTHING, TRANSCRIPT, WHOLE, Condition
+from espnet_prune.sir.conditions import FIRST_30_S, HEARD, NOTHING, TRANSCRIPT, WHOLE, Condition
 
 
 def test_a_grid_has_its_references_and_nothing_twice():
@@ -9,6 +9,8 @@ def test_a_grid_has_its_references_and_nothing_twice():
     rap = [Condition(strategy="rap", rate=rate) for rate in (0.0, 0.5)]
     half = Condition(strategy="crop", rate=0.5)
     assert found == [WHOLE, FIRST_30_S, TRANSCRIPT, NOTHING, *rap, half]
+    found = conditions.grid(["rap"], [0.0, 0.5], recognises=True)
+    assert found == [WHOLE, FIRST_30_S, TRANSCRIPT, HEARD, NOTHING, *rap]
 
 
 def test_names():

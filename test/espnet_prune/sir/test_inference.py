@@ -7,7 +7,7 @@ import torch
 
 from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.sir import shuffled
-from espnet_prune.sir.conditions import NOTHING, TRANSCRIPT, WHOLE, Condition
+from espnet_prune.sir.conditions import HEARD, NOTHING, TRANSCRIPT, WHOLE, Condition
 from espnet_prune.sir.inference import Answerer, load_speech, read_recordings
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.sir.stand_in import SECONDS, save_data_dir
@@ -68,12 +68,26 @@ def test_bounds_do_not_hear_anything(llm, recordings):
     question = recordings[0].question
     for answer, tokens in (
         (nothing[0], llm.empty_audio()),
-        (transcript[0], llm.embed_text("what is said here")),
+        (transcript[0], llm.embed_text(llm.answer_lead + "what is said here")),
     ):
         (scores,) = llm.score_choices(
             llm.prompts([tokens], [question.question]), [shuffled(question).choices]
         )
         np.testing.assert_allclose(answer.scores, scores, atol=1e-5)
+
+
+@torch.no_grad()
+def test_words_of_the_model_s_own_recogniser(llm, recordings, monkeypatch):
+    for words in ("what is said", ""):
+        monkeypatch.setattr(llm, "recognise", lambda speech, rate, words=words: words)
+        ((heard,),) = Answerer(llm)(recordings[:1], pruners(HEARD))
+        tokens = llm.embed_text(llm.answer_lead + words) if words else llm.empty_audio()
+        assert heard.audio_tokens == len(tokens)
+        (scores,) = llm.score_choices(
+            llm.prompts([tokens], [recordings[0].question.question]),
+            [shuffled(recordings[0].question).choices],
+        )
+        np.testing.assert_allclose(heard.scores, scores, atol=1e-5)
 
 
 def test_no_transcript(llm, recordings, tmp_path):

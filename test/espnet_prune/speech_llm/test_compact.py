@@ -175,7 +175,11 @@ def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
         table = llm.lm.get_input_embeddings().weight[list(TOKEN_IDS)]
         expected = p[:, 1:] @ table + p[:, :1] * llm.adapter.blank
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
-    assert isinstance(llm.recognise([wave.numpy()])[0], str)
+    paths = llm.adapter.greedy(llm.adapter(pairs, torch.tensor([23])), torch.tensor([23]))
+    assert llm.recognise(wave, RATE) == llm.tokenizer.decode(paths[0]).strip()
+    long = torch.cat([wave, wave])  # more than a window: one after another
+    assert llm.chunk_samples < len(long)
+    assert isinstance(llm.recognise(long, RATE), str)
 
 
 def test_prompt_is_plain_text():

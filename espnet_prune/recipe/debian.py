@@ -5,15 +5,15 @@ Standard library only, because the installer runs it before any environment exis
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
+
+from espnet_prune.recipe.alone import alone
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
     _require("apt-get", "dpkg")
     for folder in (tree, done):
         folder.mkdir(parents=True, exist_ok=True)
-    with _alone(work):  # several processes of a recipe want the same voice
+    with alone(work):  # several processes of a recipe want the same voice
         missing = [name for name in names if not (done / name).exists()]
         warning = _update_lists(work) if missing else ""
         for number, name in enumerate(missing, 1):
@@ -56,14 +56,6 @@ def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
             _fetch_one(name, work, tree, warning)
             (done / name).touch()
     return tree
-
-
-@contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    """While this lasts, other processes that ask for the same folder wait."""
-    with (work / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _require(*tools: str) -> None:

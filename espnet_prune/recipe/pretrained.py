@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from espnet_prune.recipe.alone import alone
+
 logger = logging.getLogger(__name__)
 
 # Written last, beside the model: which model the directory holds and where it came from.
@@ -328,6 +330,12 @@ def prepare(model: str, output_dir: str | Path, kind: str = "encoder") -> Path:
             SHA-256 than it should, or ``output_dir`` holds something else.
     """
     output_dir = Path(output_dir)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with alone(output_dir.parent):  # of parallel jobs one fetches
+        return _prepare(model, output_dir, kind)
+
+
+def _prepare(model: str, output_dir: Path, kind: str) -> Path:
     if output_dir.exists():
         held = _recorded(output_dir)
         if held is None:

@@ -3,7 +3,8 @@
 A *site* is one prunable dimension: a set of units that can be kept or dropped one by one. A
 *tensor* says which of its dimensions are made of the units of which site. Gating, the
 differentiable expected cost, slimming, the exact count, the saved config and the plots are all
-derived from these two lists (see `espnet_prune.structure`). All sizes are those of the base
+derived from these two lists (see `espnet_prune.structure`), the latency from a third, of *blocks*
+that are timed one by one. All sizes are those of the base
 (unpruned) architecture; what is left of a pruned model is a set of kept unit numbers per site.
 """
 
@@ -93,6 +94,34 @@ class Removal:
     replacement: type
 
 
+@dataclass(frozen=True)
+class Axis:
+    """A size that the time of a block depends on: how many units are left.
+
+    Attributes:
+        sites: of which the mean is taken.
+        per: the units left of this parent of theirs divide it, e.g. the mean size of the heads.
+    """
+
+    sites: tuple[str, ...]
+    per: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the model whose time depends on what is left of it; the parts do not overlap.
+
+    Attributes:
+        kind: blocks of one kind take the same time at the same sizes.
+        modules: the first and the last module that run in it.
+        axes: one size or two.
+    """
+
+    kind: str
+    modules: tuple[str, str]
+    axes: tuple[Axis, ...]
+
+
 @dataclass
 class Declaration:
     """Everything prunable in one architecture. Parameters not listed are never cut."""
@@ -101,6 +130,7 @@ class Declaration:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
     removals: list[Removal] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
 
     def site(self, name: str, kind: str, size: int, **kwargs) -> str:
         """Declare a site; parents first. Returns its name."""
@@ -112,6 +142,10 @@ class Declaration:
     def tensor(self, name: str, cuts: dict[int, str] | None = None, rate: float = 0.0) -> None:
         """Declare a parameter."""
         self.tensors[name] = Tensor(name, cuts or {}, rate)
+
+    def block(self, kind: str, modules: tuple[str, str], *axes: Axis) -> None:
+        """Declare a part that is timed by itself."""
+        self.blocks.append(Block(kind, modules, axes))
 
     def linear(
         self,
@@ -190,6 +224,8 @@ class Declaration:
         self.linear(out, rate, columns=vo, bias=mha)
         self.bindings.append(Binding(prefix, {"mha": mha, "heads": head, "qk": qk, "vo": vo}))
         self._owned_norm(pre_norm, mha)
+        sizes = (Axis((head,)), Axis((qk, vo), per=head))
+        self.block("attention", (pre_norm or prefix, prefix), *sizes)
         return mha, head
 
     def feed_forward(
@@ -208,7 +244,8 @@ class Declaration:
         Args:
             name: prefix of the sites' names.
             size: intermediate dimension.
-            removed: modules to replace by `replacement` when the whole sub-layer goes.
+            removed: modules in the order in which they run, to replace by `replacement` when the
+                whole sub-layer goes.
             pre_norm: the LayerNorm in front, which goes with it.
         """
         ffn = self.site(f"{name}.ffn", "ffn", 1, scales=(Scale(f"{down}.bias", 0),))
@@ -223,6 +260,7 @@ class Declaration:
         self.linear(down, rate, columns=dim, bias=ffn)
         self.removals += [Removal(module, ffn, replacement) for module in removed]
         self._owned_norm(pre_norm, ffn)
+        self.block("feed_forward", (pre_norm or removed[0], removed[-1]), Axis((dim,)))
 
     def _owned_norm(self, name: str | None, site: str) -> None:
         if name is not None:

@@ -20,7 +20,7 @@ from transformers import (
     WavLMModel,
 )
 
-from espnet_prune.backbones.declaration import Binding, Declaration, Scale
+from espnet_prune.backbones.declaration import Axis, Binding, Declaration, Scale
 from espnet_prune.backbones.family import Family, HiddenStates, ModelInput, Watch, watched
 from espnet_prune.backbones.layers import (
     ChannelNorm,
@@ -106,12 +106,15 @@ class Wav2Vec2Family(Family):
             d.linear(f"{name}.conv", rate, rows=site, columns=previous, has_bias=cfg.conv_bias)
             if own_norm or i == 0:
                 d.norm(f"{name}.layer_norm", site)
+            channels = (Axis((site,)),) if previous is None else (Axis((previous,)), Axis((site,)))
+            d.block(f"cnn.{i}", (name, name), *channels)
             previous = site
         if getattr(cfg, "feat_proj_layer_norm", True):
             d.norm("feature_projection.layer_norm", previous)
         if config.get("feat_proj_gain"):
             d.tensor("feature_projection.layer_norm.gain", {0: previous})
         d.linear("feature_projection.projection", rate, columns=previous)
+        d.block("projection", ("feature_projection",) * 2, Axis((previous,)))
 
         width = cfg.hidden_size
         pos = "encoder.pos_conv_embed"
@@ -119,6 +122,7 @@ class Wav2Vec2Family(Family):
         site = d.site(f"{pos}.pos_conv", "pos_conv", width, scales=(Scale(pos, None),))
         d.linear(f"{pos}.conv", rate, rows=site)
         d.bindings.append(Binding(pos, {"kept": site}))
+        d.block("pos_conv", (pos, pos), Axis((site,)))
 
         for i in range(cfg.num_hidden_layers):
             layer = f"encoder.layers.{i}"

@@ -11,7 +11,7 @@ from transformers import WhisperConfig
 from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from espnet_prune.backbones.declaration import Declaration, Scale
+from espnet_prune.backbones.declaration import Axis, Declaration, Scale
 from espnet_prune.backbones.family import Family, HiddenStates, ModelInput, Watch
 from espnet_prune.backbones.layers import Nothing, PrunableAttention
 
@@ -102,6 +102,7 @@ class WhisperFamily(Family):
         )
         d.linear("conv1", 2 * rate, rows=cnn)
         d.linear("conv2", rate, columns=cnn)
+        d.block("cnn", ("conv1", "conv2"), Axis((cnn,)))
         for i in range(cfg.encoder_layers):
             layer = f"layers.{i}"
             d.attention(

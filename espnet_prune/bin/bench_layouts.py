@@ -1,8 +1,8 @@
 """Speed of random models of true size: dense in every implementation, pruned in several layouts.
 
-Random weights take as long as trained ones. Pruned models have the same number of parameters in
-every layout, and about the same share of every layer left, in sizes that differ from head to head
-unless the layout says otherwise. All models take turns in one process.
+Random weights take as long as trained ones. Pruned models have the same number of parameters (or
+another cost) in every layout, and about the same share of every layer left, in sizes that differ
+from head to head unless the layout says otherwise. All models take turns in one process.
 """
 
 from __future__ import annotations
@@ -18,10 +18,18 @@ import torchaudio
 from transformers import AutoConfig, AutoModel
 
 from espnet_prune.bin import cli
-from espnet_prune.bin.measuring import add_machine, use_machine, write_report
+from espnet_prune.bin.measuring import add_machine, conditions_of, use_machine, write_report
 from espnet_prune.bin.score_text import table
 from espnet_prune.bin.ssl_prune_random import prune_at_random
-from espnet_prune.structure import GatedEncoder, SpeechEncoder, SpeechEncoderConfig, slim
+from espnet_prune.distill.model import COSTS
+from espnet_prune.structure import (
+    Cost,
+    GatedEncoder,
+    LatencyTable,
+    SpeechEncoder,
+    SpeechEncoderConfig,
+    slim,
+)
 from espnet_prune.structure.measure import time_in_turns
 
 _LARGE = {
@@ -80,9 +88,14 @@ def _without_lengths(model, speech, _lengths):
 
 
 def prune(
-    encoder: SpeechEncoder, target: float, protected: Iterable[str], sizes: str, round_to: int
+    encoder: SpeechEncoder,
+    target: float,
+    protected: Iterable[str],
+    sizes: str,
+    round_to: int,
+    cost: Cost = "parameters",
 ) -> tuple[SpeechEncoder, float]:
-    """A slimmed copy and its exact sparsity in parameters.
+    """A slimmed copy and its exact sparsity.
 
     Args:
         sizes: "random" drops units at random, so that sizes differ as learned ones do; "uniform"
@@ -90,8 +103,9 @@ def prune(
             of the heads of each layer, and none of their dimensions.
     """
     if sizes == "random":
-        return prune_at_random(encoder, target, protected=protected, round_to=round_to)
-    gated = GatedEncoder(encoder, protected=(*protected, "mha", "ffn", "head"), round_to=round_to)
+        return prune_at_random(encoder, target, cost, protected, round_to=round_to)
+    coarse = ("mha", "ffn", "head")
+    gated = GatedEncoder(encoder, protected=(*protected, *coarse), cost=cost, round_to=round_to)
     with torch.no_grad():
         for name, alpha in gated.log_alphas().items():
             groups = gated.plan.groups(name)
@@ -103,22 +117,43 @@ def prune(
     return slim(encoder, masks), gated.exact_sparsity(masks)
 
 
+def read_table(args: argparse.Namespace) -> LatencyTable | None:
+    """The table of --latency_table, which has to hold for what is measured here."""
+    if args.latency_table is None:
+        if args.cost == "latency":
+            raise ValueError("--latency_table: give one, since --cost is latency")
+        return None
+    found = LatencyTable.load(args.latency_table)
+    for name, value in conditions_of(args).items():
+        if found.conditions.get(name) != value:
+            raise ValueError(
+                f"{args.latency_table}: was measured with {name} {found.conditions.get(name)}, "
+                f"here it is {value}"
+            )
+    return found
+
+
 def run(args: argparse.Namespace) -> None:
     if not 0.0 <= args.target < 1.0:
         raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
     if args.round_to < 1:
         raise ValueError(f"--round_to is {args.round_to}, but has to be above 0")
     dtype = use_machine(args)
+    latencies = read_table(args)
+    cost = latencies if args.cost == "latency" else args.cost
     torch.manual_seed(0)
     models = dense_models(args.architecture, args.device, dtype)
     ours = models["dense, this package"]
     sizes = dict.fromkeys(models, float(ours.plan(args.seconds).parameters()))
     dense_macs = float(ours.plan(args.seconds).macs())
     macs = dict.fromkeys(models, dense_macs)
+    predicted = {}
+    if latencies:
+        predicted["dense, this package"] = float(latencies(ours.plan(args.seconds), {}))
     rounding = dict.fromkeys((1, args.round_to))
     for (layout, (protected, how)), step in itertools.product(LAYOUTS.items(), rounding):
         label = f"pruned: {layout}" + (f", multiples of {step}" if step > 1 else "")
-        small, exact = prune(ours, args.target, protected, how, step)
+        small, exact = prune(ours, args.target, protected, how, step, cost)
         if abs(exact - args.target) > 0.005:
             print(f"{label}: left out, it cannot lose {args.target:.0%} (only {exact:.1%})")
             continue
@@ -126,6 +161,8 @@ def run(args: argparse.Namespace) -> None:
         plan = small.plan(args.seconds)
         models[label] = small
         sizes[label], macs[label] = float(plan.parameters()), float(plan.macs())
+        if latencies:
+            predicted[label] = float(latencies(plan, {}))
     timings = dict(
         zip(
             models,
@@ -140,6 +177,7 @@ def run(args: argparse.Namespace) -> None:
         key=lambda label: timings[label].percentile(50),
     )
     rows = [["model", "parameters (M)", "G MACs/s", "ms (median)", "p90", "speed", "MACs", "used"]]
+    rows[0] += ["predicted ms", "error"] if latencies else []
     found = {}
     for label, timing in timings.items():
         speed = timings[fastest].percentile(50) / timing.percentile(50)
@@ -162,6 +200,12 @@ def run(args: argparse.Namespace) -> None:
                 f"{speed / fewer:.0%}",
             ]
         )
+        if label in predicted:
+            found[label]["predicted_seconds"] = predicted[label]
+            error = predicted[label] / timing.percentile(50) - 1
+            rows[-1] += [f"{1000 * predicted[label]:.1f}", f"{error:+.1%}"]
+        elif latencies:
+            rows[-1] += ["", ""]
     conditions = (
         f"{args.architecture}, random weights, {args.seconds:g} s of audio, batch {args.batch}, "
         f"{args.dtype}, {args.device}, {torch.get_num_threads()} threads, {args.repeats} passes of "
@@ -176,7 +220,13 @@ def run(args: argparse.Namespace) -> None:
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--architecture", choices=tuple(ARCHITECTURES), default="wavlm_base_plus")
-    parser.add_argument("--target", type=float, default=0.72, help="share of parameters to remove")
+    parser.add_argument("--target", type=float, default=0.72, help="share of the cost to remove")
+    parser.add_argument("--cost", choices=COSTS, default="parameters")
+    parser.add_argument(
+        "--latency_table",
+        type=Path,
+        help="of espnet_prune.bin.latency_table: its predictions beside what is measured",
+    )
     parser.add_argument(
         "--round_to",
         type=int,

@@ -35,6 +35,12 @@ def use_machine(args: argparse.Namespace) -> torch.dtype:
     return DTYPES[args.dtype]
 
 
+def conditions_of(args: argparse.Namespace) -> dict[str, object]:
+    """What a time depends on beside the machine; `args` has seconds and batch, too."""
+    names = ("seconds", "batch", "dtype", "device")
+    return {**{n: getattr(args, n) for n in names}, "threads": torch.get_num_threads()}
+
+
 def write_report(path: Path, conditions: str, **numbers) -> None:
     """Numbers as JSON, with the conditions and the machine that they hold for."""
     report = {"conditions": conditions, "environment": environment_report(), **numbers}

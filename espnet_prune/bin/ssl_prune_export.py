@@ -20,7 +20,7 @@ import yaml
 from espnet_prune.bin import cli
 from espnet_prune.distill import DistillModel
 from espnet_prune.recipe.plots import plot_kept
-from espnet_prune.structure import SpeechEncoder, slim
+from espnet_prune.structure import Cost, LatencyTable, SpeechEncoder, slim
 from espnet_prune.tasks.ssl_prune import SSLPruneTask
 from espnet_prune.tasks.trainer import TARGET
 
@@ -81,8 +81,14 @@ def slimmed(
     return slim(gated.encoder, masks), summary
 
 
-def write(encoder: SpeechEncoder, summary: dict, output_dir: Path) -> None:
-    """Write an encoder directory under a temporary name, then rename it."""
+def write(
+    encoder: SpeechEncoder, summary: dict, output_dir: Path, cost: Cost = "parameters"
+) -> None:
+    """Write an encoder directory under a temporary name, then rename it.
+
+    Args:
+        cost: what was pruned by; what a latency table predicts is added to the summary.
+    """
     plan = encoder.plan()
     dense = SpeechEncoder(encoder.config.__class__(family=encoder.family, base=encoder.config.base))
     whole = dense.plan()
@@ -97,6 +103,15 @@ def write(encoder: SpeechEncoder, summary: dict, output_dir: Path) -> None:
         "macs_per_second": float(plan.macs()),
         "dense_macs_per_second": float(whole.macs()),
     }
+    predicted = ""
+    if isinstance(cost, LatencyTable):
+        summary["latency_table"] = cost.source
+        summary["latency_seconds"] = float(cost(plan, {}))
+        summary["dense_latency_seconds"] = float(cost(whole, {}))
+        predicted = (
+            f", {1000 * summary['latency_seconds']:.1f} of "
+            f"{1000 * summary['dense_latency_seconds']:.1f} ms by {cost.source}"
+        )
     temporary = output_dir.with_name(f".{output_dir.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -110,7 +125,7 @@ def write(encoder: SpeechEncoder, summary: dict, output_dir: Path) -> None:
     print(
         f"{output_dir}: {summary['parameters'] / 1e6:.3f} M parameters ({share:.1%} fewer), "
         f"{summary['macs_per_second'] / 1e9:.3f} of {summary['dense_macs_per_second'] / 1e9:.3f} "
-        "G MACs per second of audio"
+        f"G MACs per second of audio{predicted}"
     )
 
 
@@ -146,10 +161,10 @@ def run(args: argparse.Namespace) -> None:
     if model.pruning is None:
         if args.target is not None:
             raise ValueError(f"--target: the model of {args.train_dir} has no gates to prune by")
-        encoder, summary = model.encoder, {"updates": int(model.updates)}
+        write(model.encoder, {"updates": int(model.updates)}, args.output_dir)
     else:
         encoder, summary = slimmed(model, args.calibrate == "true", args.target)
-    write(encoder, summary, args.output_dir)
+        write(encoder, summary, args.output_dir, model.student.cost)
 
 
 def main(cmd=None) -> None:

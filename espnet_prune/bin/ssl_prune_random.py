@@ -16,7 +16,7 @@ import yaml
 from espnet_prune.bin import cli
 from espnet_prune.bin.ssl_prune_export import write
 from espnet_prune.distill import PruningConf
-from espnet_prune.structure import GatedEncoder, SpeechEncoder, load_encoder, slim
+from espnet_prune.structure import Cost, GatedEncoder, SpeechEncoder, load_encoder, slim
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -28,6 +28,7 @@ def get_parser() -> argparse.ArgumentParser:
         type=Path,
         help="config of prune-and-distil, for `cost`, `protected` and `round_to` in it",
     )
+    parser.add_argument("--latency_table", help="in place of the one that the config names")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
     return parser
@@ -37,19 +38,23 @@ def run(args: argparse.Namespace) -> None:
     if not 0.0 <= args.target < 1.0:
         raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
     conf = yaml.safe_load(args.config.read_text()) if args.config else {}
-    pruning = PruningConf(**conf.get("pruning_conf") or {})
+    options = dict(conf.get("pruning_conf") or {})
+    if args.latency_table:
+        options["latency_table"] = args.latency_table
+    pruning = PruningConf(**options)
+    cost = pruning.load_cost()
     encoder = load_encoder(args.teacher)
     small, exact = prune_at_random(
-        encoder, args.target, pruning.cost, pruning.protected, args.seed, pruning.round_to
+        encoder, args.target, cost, pruning.protected, args.seed, pruning.round_to
     )
     summary = {"target": args.target, "cost": pruning.cost, "exact": exact}
-    write(small, summary, args.output_dir)
+    write(small, summary, args.output_dir, cost)
 
 
 def prune_at_random(
     encoder: SpeechEncoder,
     target: float,
-    cost: str = "parameters",
+    cost: Cost = "parameters",
     protected: Iterable[str] = (),
     seed: int = 0,
     round_to: int = 1,

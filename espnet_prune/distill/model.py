@@ -17,7 +17,9 @@ from espnet_prune.distill.losses import LOSSES, DistillationLoss
 from espnet_prune.distill.teacher import Teacher
 from espnet_prune.distill.teacher_cache import TeacherCache
 from espnet_prune.gates import Lagrangian, ramped_target
-from espnet_prune.structure import GatedEncoder, SpeechEncoder
+from espnet_prune.structure import Cost, GatedEncoder, LatencyTable, SpeechEncoder
+
+COSTS = ("parameters", "macs", "latency")
 
 
 @dataclass
@@ -26,7 +28,8 @@ class PruningConf:
 
     Attributes:
         target: share of the cost to remove, in [0, 1).
-        cost: "parameters" or "macs" of the encoder.
+        cost: "parameters", "macs" or "latency" of the encoder.
+        latency_table: file of `espnet_prune.bin.latency_table`, for the cost "latency".
         ramp_updates: updates until the full target is asked for.
         protected: kinds or names of sites that stay whole.
         ste: straight-through estimator.
@@ -39,6 +42,7 @@ class PruningConf:
 
     target: float = 0.5
     cost: str = "parameters"
+    latency_table: str | None = None
     ramp_updates: int = 5000
     protected: list[str] = field(default_factory=list)
     ste: bool = True
@@ -57,6 +61,13 @@ class PruningConf:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"pruning_conf.{key} is {value!r}, but has to be a number")
+        if self.cost not in COSTS:
+            raise ValueError(f"pruning_conf.cost is {self.cost!r}, choose from {', '.join(COSTS)}")
+        if self.cost == "latency" and not self.latency_table:
+            raise ValueError(
+                "pruning_conf.latency_table: give the file that python -m "
+                "espnet_prune.bin.latency_table has made, since cost is latency"
+            )
         if not 0.0 <= self.target < 1.0:
             raise ValueError(f"pruning_conf.target is {self.target}, but has to be in [0, 1)")
         if isinstance(self.round_to, bool) or not (
@@ -71,6 +82,10 @@ class PruningConf:
                 f"pruning_conf.targets has {wrong[0]!r}, but they have to be above 0 and below "
                 f"target ({self.target})"
             )
+
+    def load_cost(self) -> Cost:
+        """What `GatedEncoder` takes: the table of latencies is read from its file."""
+        return LatencyTable.load(self.latency_table) if self.cost == "latency" else self.cost
 
 
 class DistillModel(AbsESPnetModel):
@@ -157,7 +172,7 @@ class DistillModel(AbsESPnetModel):
                 protected=pruning.protected,
                 init=pruning.init,
                 ste=pruning.ste,
-                cost=pruning.cost,
+                cost=pruning.load_cost(),
                 seed=seed,
                 round_to=pruning.round_to,
             )

@@ -7,12 +7,15 @@ from espnet_prune.structure.encoder import (
     load_encoder,
 )
 from espnet_prune.structure.gated import GatedEncoder
-from espnet_prune.structure.plan import Kept, Plan
+from espnet_prune.structure.latency import LatencyTable
+from espnet_prune.structure.plan import Cost, Kept, Plan
 from espnet_prune.structure.slim import slim
 
 __all__ = [
+    "Cost",
     "GatedEncoder",
     "Kept",
+    "LatencyTable",
     "Plan",
     "SpeechEncoder",
     "SpeechEncoderConfig",

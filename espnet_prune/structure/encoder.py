@@ -273,6 +273,39 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
         ValueError: not a model of a known family, or weights that do not fit.
     """
     name = str(name_or_path)
+    config = _read_config(name)
+    kind = config.get("model_type")
+    if kind == SpeechEncoderConfig.model_type:
+        _family(config.get("family"), where=f"{name}/config.json")
+        return SpeechEncoder.from_pretrained(name)
+    return _from_dense(name, _family(kind, where=f"{name}/config.json"), config)
+
+
+def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
+    """The dense model of a configuration with random weights, e.g. to time it.
+
+    Args:
+        name_or_path: directory (weights need not be there), hub name, or file as config.json.
+    Raises:
+        FileNotFoundError: no such directory, file or name on the hub.
+        ValueError: not a model of a known family.
+    """
+    name = str(name_or_path)
+    if Path(name).is_file():
+        try:
+            config = dict(json.loads(Path(name).read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name}: no JSON of a model's configuration: {error}") from None
+    else:
+        config = _read_config(name)
+    own = config.get("model_type") == SpeechEncoderConfig.model_type
+    family = _family(config.get("family" if own else "model_type"), where=name)
+    base = config["base"] if own else family.base_config(config)
+    return SpeechEncoder(SpeechEncoderConfig(family=family.name, base=base)).eval()
+
+
+def _read_config(name: str) -> dict:
+    """`config.json` of a directory or hub name."""
     path = Path(name)
     if not path.exists() and (
         path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
@@ -281,18 +314,13 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     if path.exists() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
     try:
-        config = PretrainedConfig.get_config_dict(name)[0]
+        return PretrainedConfig.get_config_dict(name)[0]
     except json.JSONDecodeError as error:
         raise ValueError(f"{path / 'config.json'}: not valid JSON: {error}") from None
     except OSError:
         raise FileNotFoundError(
             f"{name}: no such directory, and no such model could be had from a hub"
         ) from None
-    kind = config.get("model_type")
-    if kind == SpeechEncoderConfig.model_type:
-        _family(config.get("family"), where=f"{name}/config.json")
-        return SpeechEncoder.from_pretrained(name)
-    return _from_dense(name, _family(kind, where=f"{name}/config.json"), config)
 
 
 def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from espnet_prune.backbones.family import ModelInput, Watch
 from espnet_prune.gates import HardConcrete
 from espnet_prune.structure.encoder import SpeechEncoder, SpeechEncoderOutput
+from espnet_prune.structure.plan import Cost
 
 #: Kinds of sites whose units are so large that the cost cannot be set by them.
 COARSE = ("mha", "ffn", "head")
@@ -28,7 +29,7 @@ class GatedEncoder(nn.Module):
         protected: kinds or names of sites without gates.
         init: initial log_alpha.
         ste: straight-through estimator in the gates.
-        cost: what sparsity means, "parameters" or "macs".
+        cost: what sparsity means, see `Plan.cost`.
         round_to: hard masks keep multiples of so many CNN and positional channels, dimensions of
             each head and feed-forward dimensions; 1 keeps as many as the gates say.
         seed: of the tiny noise that breaks ties between equal gates.
@@ -40,7 +41,7 @@ class GatedEncoder(nn.Module):
         protected: Iterable[str] = (),
         init: float = 3.0,
         ste: bool = True,
-        cost: str = "parameters",
+        cost: Cost = "parameters",
         seed: int = 0,
         round_to: int = 1,
     ):

@@ -6,7 +6,10 @@ independent), with masks of 0 and 1 the exact number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,6 +18,8 @@ from espnet_prune.backbones import Declaration, Site
 
 #: What is left of a model: site -> numbers of the kept units, in units of the base architecture.
 Kept = dict[str, tuple[int, ...]]
+#: What a model costs: "parameters", "macs", or a function of its plan and its units.
+Cost = str | Callable[["Plan", Mapping[str, Tensor]], Tensor]
 
 
 class Plan:
@@ -178,11 +183,27 @@ class Plan:
                 count = count * whole[site].double().sum() * (length // self.sites[site].size)
         return torch.as_tensor(count, dtype=torch.double)
 
-    def cost(self, kind: str, units: Mapping[str, Tensor] | None = None) -> Tensor:
-        """`parameters` or `macs` by name."""
+    def cost(self, kind: Cost, units: Mapping[str, Tensor] | None = None) -> Tensor:
+        """`parameters` or `macs` by name, or what a function such as a `LatencyTable` says."""
+        if callable(kind):
+            return kind(self, units or {})
         if kind not in ("parameters", "macs"):
             raise ValueError(f"unknown cost '{kind}', choose from parameters, macs")
         return getattr(self, kind)(units)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the base architecture, whatever is left of it: equal for models that take as long.
+
+        Parameters that are not declared are no part of it, e.g. the embedding of masked frames,
+        which a forward pass may lack.
+        """
+        tensors = self.declaration.tensors.values()
+        facts = [
+            sorted((t.name, self._shapes[t.name], t.rate) for t in tensors),
+            sorted((site.name, site.size) for site in self.sites.values()),
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
     # -- cutting -----------------------------------------------------------------------------------
 

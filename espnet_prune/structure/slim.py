@@ -8,6 +8,23 @@ import torch
 from torch import Tensor
 
 from espnet_prune.structure.encoder import SpeechEncoder, SpeechEncoderConfig, format_units
+from espnet_prune.structure.plan import Kept
+
+
+def outline(encoder: SpeechEncoder, kept: Kept) -> SpeechEncoder:
+    """A model of which `kept` is left, on the meta device: shapes without weights."""
+    old, sites = encoder.config, encoder.plan().sites
+    config = SpeechEncoderConfig(
+        family=old.family,
+        base=old.base,
+        kept={n: format_units(u) for n, u in kept.items() if len(u) < sites[n].size},
+        do_normalize=old.do_normalize,
+    )
+    with torch.device("meta"):
+        small = SpeechEncoder(config)
+    if hasattr(encoder.backbone, "mel_filters"):
+        small.backbone.mel_filters = encoder.backbone.mel_filters
+    return small
 
 
 def slim(encoder: SpeechEncoder, masks: Mapping[str, Tensor]) -> SpeechEncoder:
@@ -26,18 +43,7 @@ def slim(encoder: SpeechEncoder, masks: Mapping[str, Tensor]) -> SpeechEncoder:
         if mask.shape != (plan.size(name),) or not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(f"mask of '{name}' has to be {plan.size(name)} values of 0 and 1")
     masks = plan.canonical(masks)
-    kept = plan.select(masks)
-    old = encoder.config
-    config = SpeechEncoderConfig(
-        family=old.family,
-        base=old.base,
-        kept={n: format_units(u) for n, u in kept.items() if len(u) < plan.sites[n].size},
-        do_normalize=old.do_normalize,
-    )
-    with torch.device("meta"):
-        small = SpeechEncoder(config)
-    if hasattr(encoder.backbone, "mel_filters"):
-        small.backbone.mel_filters = encoder.backbone.mel_filters
+    small = outline(encoder, plan.select(masks))
     wanted = small.backbone.state_dict()
     state = {
         name: plan.cut(name, value.detach(), masks).clone()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-WARM = Path(__file__).with_name("warm_python.py")
-ROOT = WARM.parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+WARM = ROOT / "espnet_prune" / "recipe" / "warm_python.py"
 
 
 @pytest.fixture(scope="session")

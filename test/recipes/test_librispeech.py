@@ -10,6 +10,7 @@ from transformers import WavLMConfig, WavLMModel
 
 from espnet_prune.recipe.training_config import MODELS
 from espnet_prune.structure import load_encoder
+from test.espnet_prune.latency_tables import table_file
 from test.espnet_prune.stand_in import librispeech
 from test.espnet_prune.tiny import saved
 from test.recipes.running import EGS2, run_recipe
@@ -58,6 +59,31 @@ def test_all_stages(tmp_path):
     assert asr["frontend_conf"]["model"] == str(exp / "pruned")
     data = {Path(path).parent.name for path, *_ in asr["train_data_path_and_name_and_type"]}
     assert data == {"train_clean_100"}
+
+
+@pytest.mark.recipe
+@pytest.mark.timeout(1500)
+def test_a_target_in_latency(tmp_path):
+    """The table is made in stage 3 and serves statistics, training, slimming and the baseline."""
+    corpus = librispeech(tmp_path / "corpus")
+    teacher = saved("wavlm-base", tmp_path / "tiny")
+    options = ["--debug", "true", "--teacher", str(teacher), "--target", "0.3"]
+    options += ["--expdir", str(tmp_path / "exp"), "--dumpdir", str(tmp_path / "dump")]
+    config = yaml.safe_load((RECIPE / "conf" / "prune_debug.yaml").read_text())
+    config["pruning_conf"]["cost"] = "latency"
+    (tmp_path / "latency.yaml").write_text(yaml.safe_dump(config))
+    options += ["--prune_config", str(tmp_path / "latency.yaml"), "--stop_stage", "6"]
+    options += ["--latency_args", "--seconds 1 --repeats 1 --threads 1"]
+    run(*options, LIBRISPEECH=str(corpus))
+    table = next((tmp_path / "exp").glob("latency_*/table.json"))
+    assert json.loads(table.read_text())["measured_with"]["threads"] == 1
+    run(*options, "--method", "random", "--stage", "6", LIBRISPEECH=str(corpus))
+    for method in ("l0", "random"):
+        exp = tmp_path / "exp" / f"ssl_prune_latency_960h_{method}_0.3"
+        summary = json.loads((exp / "slim" / "summary.json").read_text())
+        assert (summary["cost"], summary["latency_table"]) == ("latency", str(table))
+        share = summary["latency_seconds"] / summary["dense_latency_seconds"]
+        assert 1 - share == pytest.approx(summary["exact"])
 
 
 @pytest.mark.recipe
@@ -124,5 +150,9 @@ def test_configs_of_pruning_are_valid(config, teachers, tmp_path):
 
     args = ["--config", str(config), "--teacher", str(teachers[size_of(config)])]
     args += ["--dry_run", "true", "--iterator_type", "none", "--output_dir", str(tmp_path)]
+    if "latency" in config.stem:  # as stage 3 makes it
+        encoder = load_encoder(teachers[size_of(config)])
+        table = table_file(encoder.plan(), tmp_path / "table.json")
+        args += ["--pruning_conf", f"latency_table={table}"]
     SSLPruneTask.main(cmd=args)
     assert (tmp_path / "config.yaml").is_file()

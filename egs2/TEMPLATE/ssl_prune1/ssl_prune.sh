@@ -36,12 +36,14 @@ skip_bad=false      # Drop unreadable audio instead of stopping.
 
 # Pruning
 teacher=            # Hub name or directory of the dense model.
-method=l0           # l0, or random (baseline: random structured pruning, no stage 5).
+method=l0           # l0; baselines without stage 5: random (structured pruning), scratch.
+like=               # The pruned encoder whose sizes a student from scratch gets (method scratch).
 prune_config=       # Config of prune-and-distil.
 prune_args=         # Options that override it, e.g. "--pruning_conf target=0.7".
 prune_tag=          # Names the experiment; from config, target and arguments when empty.
 teacher_cache=false # Keep the teacher's hidden states on disk (small corpora: 0.2 MB/s of audio).
-target=0.5          # Share of the encoder's parameters to remove.
+target=0.5          # Share of the encoder's parameters (or pruning_conf.cost) to remove.
+latency_args=       # With cost latency: options of espnet_prune.bin.latency_table, e.g. "--threads 1".
 distill_config=     # Config of the second distillation.
 distill_args=       # Options that override it.
 
@@ -84,12 +86,16 @@ for name in train_set valid_set teacher prune_config distill_config; do
     fi
 done
 case "${method}" in
-    l0 | random) ;;
+    l0 | random | scratch) ;;
     *)
-        echo "$0: error: --method is '${method}', choose l0 or random" >&2
+        echo "$0: error: --method is '${method}', choose l0, random or scratch" >&2
         exit 2
         ;;
 esac
+if [ "${method}" = scratch ] && [ -z "${like}" ]; then
+    echo "$0: error: --method scratch needs --like, the directory of a pruned encoder" >&2
+    exit 2
+fi
 # shellcheck disable=SC2086
 ${python} -c "import sys; sys.exit(not 0 <= float(sys.argv[1]) < 1)" "${target}" 2> /dev/null || {
     echo "$0: error: --target is '${target}', but has to be in [0, 1)" >&2
@@ -99,7 +105,7 @@ ${python} -c "import sys; sys.exit(not 0 <= float(sys.argv[1]) < 1)" "${target}"
 if "${skip_train}"; then skip_stages+=" 4 5 6 7 8 9"; fi
 if "${skip_eval}"; then skip_stages+=" 10 11 12"; fi
 if "${skip_upload}" || [ -z "${hf_repo}" ]; then skip_stages+=" 13"; fi
-if [ "${method}" = random ]; then skip_stages+=" 5"; fi
+if [ "${method}" != l0 ]; then skip_stages+=" 5"; fi
 if [ -z "${asr_train_set}" ]; then skip_stages+=" 9"; fi
 
 # Whether stage $1 is to be run.
@@ -129,6 +135,15 @@ token_list=${expdir}/token_list/char/tokens.txt
 ssl_train=${raw}/${train_set}${pack_window:+_packed}
 ssl_valid=${raw}/${valid_set}${pack_window:+_packed}
 plugin="${python} -m espnet_prune.run"
+
+# The table for cost latency is made in stage 3, unless the config names one (of another machine).
+latency_table=
+latency_opts=()
+if grep -q '^[^#]*cost[:=] *latency' <(cat "${prune_config}"; echo "${prune_args}") &&
+    ! grep -q '^[^#]*latency_table[:=]' <(cat "${prune_config}"; echo "${prune_args}"); then
+    latency_table=${expdir}/latency_$(basename "${teacher_dir}")/table.json
+    latency_opts=(--pruning_conf latency_table="${latency_table}")
+fi
 
 # Training data of the task ssl_prune.
 # shellcheck disable=SC2054
@@ -169,6 +184,12 @@ fi
 if wanted 3; then
     log "Stage 3: Teacher ${teacher}"
     ${python} -m espnet_prune.recipe.pretrained --model "${teacher}" --output_dir "${teacher_dir}"
+    if [ -n "${latency_table}" ]; then
+        fresh "$(dirname "${latency_table}")" "${teacher_dir}/config.json" "${latency_args}"
+        # shellcheck disable=SC2086
+        [ -f "${latency_table}" ] || ${python} -m espnet_prune.bin.latency_table \
+            --model "${teacher_dir}" --output "${latency_table}" ${latency_args}
+    fi
 fi
 
 if [ -f "${teacher_dir}/config.json" ] && ! grep -q '"model_type": *"whisper"' "${teacher_dir}/config.json"; then
@@ -189,7 +210,7 @@ if wanted 4; then
         --config "${prune_config}" --teacher "${teacher_dir}" "${ssl_data[@]}" \
         --train_shape_file "${stats_dir}/logdir/train.JOB.scp" \
         --valid_shape_file "${stats_dir}/logdir/valid.JOB.scp" \
-        --model_conf extract_feats_in_collect_stats=false \
+        --model_conf extract_feats_in_collect_stats=false "${latency_opts[@]}" \
         --output_dir "${stats_dir}/logdir/stats.JOB"
     parts=()
     for n in $(seq "${nj}"); do parts+=(--input_dir "${stats_dir}/logdir/stats.${n}"); done
@@ -214,18 +235,23 @@ fi
 if wanted 5; then
     log "Stage 5: Prune and distil: ${exp}/prune"
     fresh "${exp}/prune" "${teacher_dir}/model.safetensors" "${prune_config}" "${ssl_train}/wav.scp" \
-        "${target} ${seed} ${prune_args}"
+        "${target} ${seed} ${prune_args}" ${latency_table:+"${latency_table}"}
     # shellcheck disable=SC2086
     launch "${exp}/prune" ${python} -m espnet_prune.bin.ssl_prune_train --config "${prune_config}" \
         --teacher "${teacher_dir}" --resume true --seed "${seed}" --ngpu "${ngpu}" \
-        "${ssl_data[@]}" --output_dir "${exp}/prune" --pruning_conf target="${target}" ${prune_args}
+        "${ssl_data[@]}" --output_dir "${exp}/prune" --pruning_conf target="${target}" \
+        "${latency_opts[@]}" ${prune_args}
 fi
 
 if wanted 6; then
     log "Stage 6: Slim: ${exp}/slim"
     if [ "${method}" = random ]; then
         ${python} -m espnet_prune.bin.ssl_prune_random --teacher "${teacher_dir}" \
-            --config "${prune_config}" --target "${target}" --seed "${seed}" --output_dir "${exp}/slim"
+            --config "${prune_config}" --target "${target}" --seed "${seed}" \
+            ${latency_table:+--latency_table "${latency_table}"} --output_dir "${exp}/slim"
+    elif [ "${method}" = scratch ]; then
+        ${python} -m espnet_prune.bin.ssl_prune_scratch --like "${like}" --seed "${seed}" \
+            --output_dir "${exp}/slim"
     else
         ${python} -m espnet_prune.bin.ssl_prune_export --train_dir "${exp}/prune" \
             --output_dir "${exp}/slim"

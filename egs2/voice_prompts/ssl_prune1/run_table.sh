@@ -3,7 +3,8 @@
 #   ours     query-key and value-output dimensions inside heads, heads, feed-forward, CNN
 #   heads    the same, but attention is pruned by whole heads only
 #   random   random structured pruning, then distillation
-# Run ./run.sh once before (data, teacher, dense scores, ours at 0.5). What is finished is not run
+#   scratch  random weights in the sizes of ours, then distillation
+# Run ./run.sh before, at least its stages 1 to 4 (data, teacher). What is finished is not run
 # again, so that it can be stopped and called again.
 set -e
 set -u
@@ -13,12 +14,26 @@ targets="0.5 0.7 0.3"       # Shares of parameters to remove.
 seeds="0 1 2"               # Seeds of the target 0.5; the others have seed 0.
 methods="ours heads random" # Rows of the table.
 nj=1                        # Experiments at a time, each with its share of the cores.
-expdir=exp                  # As in run.sh.
+expdir=                     # As in run.sh.
+python=python3              # As in run.sh.
+debug=false                 # As in run.sh.
+output=TABLE.md             # Name of the table in expdir.
 
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 # shellcheck source=path.sh
 . ./path.sh
+
+suffix=
+updates=600 # those of prune.yaml and distill.yaml together
+if "${debug}"; then
+    suffix=_debug
+    updates=12
+fi
+expdir=${expdir:-exp${suffix}}
+scores=whisper/test_en${suffix}/scores.json
+# All updates after slimming.
+alone="--num_iters_per_epoch $((updates / 2)) --scheduler_conf max_steps=${updates}"
 
 export OMP_NUM_THREADS=$((($(nproc) + nj - 1) / nj))
 # Wait until fewer than $1 experiments run.
@@ -41,10 +56,11 @@ one() {
     if [ "${tag}" = ours_0.5 ] && [ ! -e "${exp}" ] && [ -d "${expdir}/ssl_prune_prune_l0_0.5" ]; then
         ln -s ssl_prune_prune_l0_0.5 "${exp}" # the main job itself
     fi
-    if [ -f "${exp}/whisper/test_en/scores.json" ]; then return; fi
+    if [ -f "${exp}/${scores}" ]; then return; fi
     wait_for "${nj}"
     echo "$(date '+%H:%M:%S') ${tag}: log in ${expdir}/table_${tag}.log"
     ./run.sh --stage 5 --stop_stage 11 --asr_train_set "" --expdir "${expdir}" \
+        --debug "${debug}" --python "${python}" \
         --prune_tag "${tag}" --target "$2" --seed "$3" "${@:4}" > "${expdir}/table_${tag}.log" 2>&1 &
 }
 
@@ -55,12 +71,15 @@ for target in ${targets}; do
             case "${method}" in
                 ours) options=() ;;
                 heads) options=(--prune_args "--pruning_conf protected=[qk,vo]") ;;
-                random)
-                    options=(--method random
-                        --distill_args "--num_iters_per_epoch 300 --scheduler_conf max_steps=600")
+                random) options=(--method random --distill_args "${alone}") ;;
+                scratch)
+                    like=${expdir}/ssl_prune_ours_${target}
+                    if [ "${seed}" != 0 ]; then like+="_seed${seed}"; fi
+                    if [ ! -d "${like}/pruned" ]; then wait_for 1; fi
+                    options=(--method scratch --like "${like}/pruned" --distill_args "${alone}")
                     ;;
                 *)
-                    echo "$0: error: unknown method '${method}', choose ours, heads or random" >&2
+                    echo "$0: error: unknown method '${method}', choose ours, heads, random or scratch" >&2
                     exit 2
                     ;;
             esac
@@ -69,5 +88,5 @@ for target in ${targets}; do
     done
 done
 wait_for 1
-python3 -m espnet_prune.bin.ssl_prune_table --score whisper/test_en/scores.json \
-    --output "${expdir}/TABLE.md" "${experiments[@]}"
+${python} -m espnet_prune.bin.ssl_prune_table --score "${scores}" \
+    --output "${expdir}/${output}" "${experiments[@]}"

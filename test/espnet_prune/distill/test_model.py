@@ -81,6 +81,8 @@ def test_statistics_can_be_gathered_over_processes(directory):
     [
         ({"target": "half"}, "pruning_conf.target is 'half', but has to be a number"),
         ({"gate_lr": None}, "pruning_conf.gate_lr is None"),
+        ({"cost": "time"}, "pruning_conf.cost is 'time', choose from parameters, macs, latency"),
+        ({"cost": "latency"}, "pruning_conf.latency_table: give the file"),
     ],
 )
 def test_wrong_types(conf, message):

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""A `python` for recipes under test that starts at once: every command is a fork of one process
-that has imported what takes long (ESPnet's tasks need 10 s or more, and a recipe has a dozen
-commands).
+"""A `python` for recipes that starts at once: every command is a fork of one process that has
+imported what takes long (ESPnet's tasks need 10 s or more, and a recipe has a dozen commands).
 
     warm_python.py --serve SOCKET                 the process that is forked
     WARM_PYTHON=SOCKET warm_python.py -m MODULE …  as python3 -m MODULE …, likewise -c CODE
 
 The plugins are not registered in the process: a command does that itself, as in a new interpreter.
+Threads are those of the serving process. A command that is killed takes its fork with it.
 """
 
 import json
@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 
 MODULES = """torch torchaudio transformers soundfile matplotlib espnet2.tasks.asr
     espnet2.tasks.cls espnet2.tasks.diar espnet2.tasks.spk espnet2.main_funcs.average_nbest_models
@@ -26,6 +27,9 @@ def serve(path: str) -> None:
 
     from espnet_prune.startup import faster
 
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, end)
     faster()
     for name in MODULES:
         try:
@@ -46,6 +50,19 @@ def serve(path: str) -> None:
             os._exit(0)
 
 
+def end(*_) -> None:
+    """End this process and the commands that run."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.killpg(0, signal.SIGTERM)
+    sys.exit(0)
+
+
+def end_with(connection: socket.socket) -> None:
+    """End this process when the command that waits for it is gone."""
+    connection.recv(1)
+    os._exit(1)
+
+
 def work(connection: socket.socket) -> int:
     """Run the command that the connection describes; returns its exit status."""
     import logging
@@ -53,7 +70,9 @@ def work(connection: socket.socket) -> int:
     import traceback
 
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     message, descriptors, _, _ = socket.recv_fds(connection, 1 << 20, 3)
+    threading.Thread(target=end_with, args=(connection,), daemon=True).start()
     request = json.loads(message)
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
@@ -93,6 +112,8 @@ def ask(path: str, arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--serve":
+    if sys.argv[1:2] == ["--serve"] and len(sys.argv) == 3:
         serve(sys.argv[2])
+    if "WARM_PYTHON" not in os.environ:
+        sys.exit(__doc__)
     sys.exit(ask(os.environ["WARM_PYTHON"], sys.argv[1:]))

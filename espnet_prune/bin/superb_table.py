@@ -1,0 +1,192 @@
+"""One table of several encoders over the same tasks, and a plot against their parameters.
+
+Each --encoder has results directories as SUPERB's recipes write them, one a seed of the probes. A
+cell is the mean over seeds, in [] the ends of the 95% bootstrap intervals over the test data (also
+means over seeds), and in () the least and greatest of the seeds. RESULTS.md, results.json and
+results.png are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from espnet_prune.bin import cli
+from espnet_prune.bin.score_output import SCORES, table
+from espnet_prune.bin.superb_results import RUN
+from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.environment import environment_report
+from espnet_prune.recipe.figures import plt, save_figure
+
+
+@dataclass
+class Encoder:
+    """An encoder's scores.
+
+    Attributes:
+        parameters: in millions.
+        scores: "TASK metric" -> seed of the probe -> value, low and high, as fractions.
+    """
+
+    name: str
+    parameters: float
+    scores: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
+
+    def mean(self, column: str, key: str = "value") -> float:
+        """Over seeds, in percent."""
+        return 100 * statistics.mean(score[key] for score in self.scores[column].values())
+
+    def seeds(self, column: str) -> list[float]:
+        """The values of the seeds in ascending order, in percent."""
+        return sorted(100 * score["value"] for score in self.scores[column].values())
+
+    def cell(self, column: str) -> str:
+        if column not in self.scores:
+            return ""
+        value, low, high = (self.mean(column, key) for key in ("value", "low", "high"))
+        text = f"{value:.1f} [{low:.1f}, {high:.1f}]"
+        seeds = self.seeds(column)
+        if len(seeds) > 1:
+            text += f" ({seeds[0]:.1f} to {seeds[-1]:.1f})"
+        return text
+
+
+def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encoder:
+    """What results directories of one encoder hold of `tasks`; a directory may lack some.
+
+    Raises:
+        FileNotFoundError: a task is in none of them, or scores without the record of their run.
+        ValueError: encoders of different sizes, or a seed twice.
+    """
+    encoder = Encoder(name, 0.0)
+    for task in tasks:
+        folders = [folder / task for folder in results_dirs if (folder / task / SCORES).is_file()]
+        if not folders:
+            raise FileNotFoundError(
+                f"{results_dirs[0] / task / SCORES}: no such file, nor in other results of "
+                f"{name}; run {task} with it first"
+            )
+        for folder in folders:
+            if not (folder / RUN).is_file():
+                raise FileNotFoundError(f"{folder / RUN}: no such file; run the last stage again")
+            run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+            size = run["parameters_millions"]
+            encoder.parameters = encoder.parameters or size
+            if size != encoder.parameters:
+                raise ValueError(
+                    f"{folder / RUN}: an encoder of {size:g} M parameters, but that of other "
+                    f"results of {name} has {encoder.parameters:g} M"
+                )
+            found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+            for metric, score in found["metrics"].items():
+                seeds = encoder.scores.setdefault(f"{task} {metric}", {})
+                if run["seed"] in seeds:
+                    raise ValueError(f"{folder}: another run of {task} with seed {run['seed']}")
+                seeds[run["seed"]] = {key: score[key] for key in ("value", "low", "high")}
+    return encoder
+
+
+def rows_of(encoders: list[Encoder]) -> list[list[str]]:
+    """Head and rows of the table."""
+    columns = list(encoders[0].scores)
+    rows = [["encoder", "parameters (M)", *(f"{column} %" for column in columns)]]
+    for encoder in encoders:
+        cells = [encoder.cell(column) for column in columns]
+        rows.append([encoder.name, f"{encoder.parameters:.3f}", *cells])
+    return rows
+
+
+def plot(encoders: list[Encoder], path: Path) -> None:
+    """A panel for the first metric of each task; bars are the bootstrap intervals."""
+    columns: dict[str, str] = {}
+    for column in encoders[0].scores:
+        columns.setdefault(column.partition(" ")[0], column)
+    figure, axes = plt.subplots(1, len(columns), figsize=(4 * len(columns), 3.6), squeeze=False)
+    for axis, column in zip(axes[0], columns.values(), strict=True):
+        for encoder in encoders:
+            value, low, high = (encoder.mean(column, key) for key in ("value", "low", "high"))
+            bars = [[max(value - low, 0)], [max(high - value, 0)]]
+            axis.errorbar([encoder.parameters], [value], bars, fmt="o", ms=4, capsize=2)
+            axis.annotate(
+                encoder.name,
+                (encoder.parameters, value),
+                xytext=(4, 4),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        axis.set(xlabel="parameters (M)", ylabel=f"{column} %")
+        axis.margins(x=0.2)
+        axis.grid(alpha=0.3)
+    figure.tight_layout()
+    save_figure(figure, path)
+
+
+def run(args: argparse.Namespace) -> None:
+    encoders = []
+    for name, *results in args.encoder:
+        if not results:
+            raise ValueError(f"--encoder {name}: give its results directories, too")
+        encoders.append(read_encoder(name, [Path(each) for each in results], args.tasks))
+    rows = rows_of(encoders)
+    record = {
+        "encoders": [
+            {
+                "name": encoder.name,
+                "parameters_millions": encoder.parameters,
+                "scores": {
+                    column: {
+                        "mean": encoder.mean(column) / 100,
+                        "low": encoder.mean(column, "low") / 100,
+                        "high": encoder.mean(column, "high") / 100,
+                        "seeds": {str(seed): score for seed, score in sorted(seeds.items())},
+                    }
+                    for column, seeds in encoder.scores.items()
+                },
+            }
+            for encoder in encoders
+        ],
+        "command": args.command,
+        "notes": args.note,
+    }
+    parts = ["# Results", "", table(rows), ""]
+    parts += ["In []: 95%, bootstrap over the test data (mean over seeds); in (): over seeds.", ""]
+    for note in args.note:
+        parts += [note, ""]
+    if args.command:
+        parts += [f"Made by `{args.command}`.", ""]
+    parts += ["![scores against parameters](results.png)", "", environment_report()]
+    args.output_dir.mkdir(parents=True, exist_ok=True)
+    plot(encoders, args.output_dir / "results.png")
+    write_text(args.output_dir / "results.json", json.dumps(record, indent=2) + "\n")
+    write_text(args.output_dir / "RESULTS.md", "\n".join(parts))
+    print(table(rows))
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--encoder",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar=("NAME", "DIR"),
+        help="a row: its name and its results directories",
+    )
+    parser.add_argument("--tasks", nargs="+", required=True, help="columns: folders in DIR")
+    parser.add_argument("--output_dir", type=Path, required=True, help="gets RESULTS.md")
+    parser.add_argument("--command", default="", help="that ran all this")
+    parser.add_argument("--note", action="append", default=[], help="a line below the table")
+    return parser
+
+
+def main(cmd: list[str] | None = None) -> None:
+    cli.run(run, get_parser(), cmd)
+
+
+if __name__ == "__main__":
+    main()

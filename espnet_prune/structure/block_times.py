@@ -1,0 +1,206 @@
+"""Measures a `LatencyTable`: random weights, a coarse grid of sizes, every block in its place.
+
+Each size is timed inside whole forward passes, where weights come from memory and threads are as
+warm as in use. One trial model tries many sizes at once, since its layers need not be alike; the
+trial models and the dense one take turns.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from espnet_prune.backbones.declaration import Axis, Block
+from espnet_prune.structure.encoder import SpeechEncoder
+from espnet_prune.structure.latency import Grid, LatencyTable, monotone
+from espnet_prune.structure.measure import WARM_UP, time_in_turns
+from espnet_prune.structure.plan import Kept, Plan
+from espnet_prune.structure.slim import outline
+
+#: (kind of block, its sizes)
+Point = tuple[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What `measure` found.
+
+    Attributes:
+        measured, predicted: (models,) seconds of the dense model and the trial models, and what
+            the table says of them.
+    """
+
+    table: LatencyTable
+    measured: np.ndarray
+    predicted: np.ndarray
+
+
+def whole_size(plan: Plan, axis: Axis) -> int:
+    """The size of an axis in the base architecture."""
+    size = plan.sites[axis.sites[0]].size
+    return size if axis.per is None else size // plan.sites[axis.per].size
+
+
+def grid_points(size: int) -> list[int]:
+    """The sizes that are tried: one unit, the quarters, the whole."""
+    return sorted({1, *(max(1, size * quarter // 4) for quarter in (1, 2, 3, 4))})
+
+
+def trials(plan: Plan) -> list[dict[Axis, int]]:
+    """Sizes of all axes of each trial model, so that every block meets every point of its grid.
+
+    The axes of a block take slots 0 and 1, the sizes in the two slots run through all pairs.
+    Blocks that share an axis (a CNN layer reads what the one before has written) run in step,
+    others (the Transformer layers) do not, so that one model has blocks of many sizes.
+    """
+    slots: dict[Axis, int] = {}
+    chains: dict[Axis, int] = {}
+    for number, block in enumerate(plan.declaration.blocks):
+        seen = [axis for axis in block.axes if axis in slots]
+        chain = chains[seen[0]] if seen else number
+        for axis in block.axes:
+            if axis not in slots:
+                slots[axis] = 1 - slots[seen[0]] if seen else block.axes.index(axis)
+                chains[axis] = chain
+    points = {axis: grid_points(whole_size(plan, axis)) for axis in slots}
+    most = max(map(len, points.values()))
+    found = []
+    for trial in range(most**2):
+        sizes = {}
+        for axis, tried in points.items():
+            pair = divmod((trial + chains[axis]) % most**2, most)
+            sizes[axis] = tried[min(pair[slots[axis]], len(tried) - 1)]
+        found.append(sizes)
+    return found
+
+
+def keep(plan: Plan, sizes: dict[Axis, int], generator: torch.Generator) -> Kept:
+    """Units at random, as many as `sizes` say. Those of parents are spread unevenly over them, as
+    learned ones are, but none gets nothing."""
+    kept = {name: tuple(range(site.size)) for name, site in plan.sites.items()}
+    for axis, size in sizes.items():
+        for name in axis.sites:
+            if axis.per is None:
+                units = torch.randperm(plan.sites[name].size, generator=generator)[:size]
+            else:
+                parents = torch.tensor(kept[axis.per])
+                share = plan.sites[name].size // plan.sites[axis.per].size
+                order = torch.rand(len(parents), share, generator=generator).argsort(1)
+                owned = order + parents[:, None] * share
+                rest = owned[:, 1:].flatten()
+                rest = rest[torch.randperm(len(rest), generator=generator)]
+                units = torch.cat([owned[:, 0], rest[: (size - 1) * len(parents)]])
+            kept[name] = tuple(sorted(units.tolist()))
+    return kept
+
+
+def trial_model(dense: SpeechEncoder, kept: Kept) -> SpeechEncoder:
+    """A model of which `kept` is left. Its weights lie in those of `dense`: no memory of its own,
+    and no sense, which timing does not need."""
+    small = outline(dense, kept)
+    state = dense.backbone.state_dict()
+    small.backbone.load_state_dict(
+        {
+            name: state[name].flatten()[: value.numel()].view(value.shape)
+            for name, value in small.backbone.state_dict().items()
+        },
+        assign=True,
+    )
+    return small.eval()
+
+
+class TimedBlocks:
+    """A model that notes how long each block takes, for `time_in_turns`.
+
+    Attributes:
+        times: a list for each forward pass: seconds of every block.
+    """
+
+    def __init__(self, encoder: SpeechEncoder, blocks: Sequence[Block], progress: tqdm):
+        self.encoder, self.progress = encoder, progress
+        self.times: list[list[float]] = []
+        self._starts: list = [None] * len(blocks)
+        self._ends: list = [None] * len(blocks)
+        for number, block in enumerate(blocks):
+            first, last = (encoder.backbone.get_submodule(name) for name in block.modules)
+            first.register_forward_pre_hook(lambda *_, n=number: self._note(self._starts, n))
+            last.register_forward_hook(lambda *_, n=number: self._note(self._ends, n))
+
+    def _note(self, marks: list, number: int) -> None:
+        if self.encoder.device.type == "cuda":
+            marks[number] = torch.cuda.Event(enable_timing=True)
+            marks[number].record()
+        else:
+            marks[number] = time.perf_counter()
+
+    def __call__(self, speech: Tensor, lengths: Tensor) -> None:
+        self.encoder(speech, lengths, full_window=False)
+        pairs = zip(self._starts, self._ends, strict=True)
+        if speech.device.type == "cuda":
+            torch.cuda.synchronize(speech.device)
+            self.times.append([start.elapsed_time(end) / 1000 for start, end in pairs])
+        else:
+            self.times.append([end - start for start, end in pairs])
+        self.progress.update()
+
+
+def measure(
+    dense: SpeechEncoder, seconds: float, repeats: int, batch: int = 1, model: str = "a model"
+) -> Measurement:
+    """Measure the table of a model on the device and in the type it has.
+
+    Args:
+        dense: in eval mode; random weights do.
+        model: the model in words, for the table.
+    """
+    plan = dense.plan(seconds)
+    blocks = plan.declaration.blocks
+    generator = torch.Generator().manual_seed(0)
+    tried = [{axis: whole_size(plan, axis) for block in blocks for axis in block.axes}]
+    tried += trials(plan)
+    models = [dense, *(trial_model(dense, keep(plan, sizes, generator)) for sizes in tried[1:])]
+    with tqdm(total=len(models) * (repeats + WARM_UP), unit="pass", mininterval=2) as progress:
+        timed = [TimedBlocks(encoder, blocks, progress) for encoder in models]
+        timings = time_in_turns(timed, seconds, repeats, batch, dense.device, dense.dtype)
+    found: dict[Point, list[float]] = defaultdict(list)
+    firsts: dict[str, int] = {}
+    for number, block in enumerate(blocks):
+        firsts.setdefault(block.kind, number)
+    alone = {kind for kind in firsts if sum(block.kind == kind for block in blocks) == 1}
+    for sizes, model_times in zip(tried, timed, strict=True):
+        medians = np.median(model_times.times[WARM_UP:], axis=0)
+        for number, (block, value) in enumerate(zip(blocks, medians, strict=True)):
+            # The first of several does what the others need not, e.g. WavLM's position bias
+            if block.kind in alone or number != firsts[block.kind]:
+                found[block.kind, tuple(sizes[axis] for axis in block.axes)].append(value)
+    grids = {
+        kind: _grid(plan, blocks[number], {s: v for (k, s), v in found.items() if k == kind})
+        for kind, number in firsts.items()
+    }
+    measured = np.array([timing.percentile(50) for timing in timings])
+    rest = measured[0] - sum(float(grids[block.kind].seconds.flatten()[-1]) for block in blocks)
+    table = LatencyTable(model, plan.fingerprint, max(0.0, float(rest)), grids)
+    predicted = [float(table(m.plan(seconds), {})) for m in models]
+    return Measurement(table, measured, np.array(predicted))
+
+
+def _grid(plan: Plan, block: Block, times: dict[tuple[int, ...], list[float]]) -> Grid:
+    """Medians of the times of a kind of block, growing with every size; nothing takes no time."""
+    axes = [grid_points(whole_size(plan, axis)) for axis in block.axes]
+    values = torch.tensor(
+        [float(np.median(times[point])) for point in itertools.product(*axes)], dtype=torch.double
+    ).view([len(axis) for axis in axes])
+    for dim, axis in enumerate(block.axes):
+        # A size within heads, and one of at least one unit, is never 0
+        if axis.per is None and plan.sites[axis.sites[0]].at_least == 0:
+            values = torch.cat([torch.zeros_like(values.narrow(dim, 0, 1)), values], dim)
+            axes[dim] = [0, *axes[dim]]
+    return Grid(tuple(tuple(map(float, axis)) for axis in axes), monotone(values))

@@ -1,0 +1,64 @@
+import json
+
+import pytest
+import torch
+
+from espnet_prune.bin import ssl_prune_random, ssl_prune_scratch
+from espnet_prune.bin.ssl_prune_scratch import from_scratch
+from espnet_prune.structure import load_encoder, slim
+from test.espnet_prune.tiny import batch, random_masks
+
+
+def shapes(encoder):
+    return {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+
+
+@pytest.mark.parametrize("family", ["whisper", "wav2vec2", "hubert", "wavlm"])
+def test_same_structure_other_weights(tiny, family):
+    dense = load_encoder(tiny[family])
+    masks = random_masks(dense.plan(), torch.Generator().manual_seed(0), coarse=1.0)
+    like = slim(dense, masks).eval()
+    before = {name: value.clone() for name, value in like.state_dict().items()}
+    state = torch.get_rng_state()
+    student, same, other = (from_scratch(like, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, before[name]) for name, value in like.state_dict().items())
+    assert shapes(student) == shapes(like) and student.kept == like.kept
+    assert student.config.do_normalize == like.config.do_normalize
+    given = dict(like.named_parameters())
+    matrices = 0
+    for name, parameter in student.named_parameters():
+        assert torch.equal(parameter, same.get_parameter(name))
+        if not parameter.requires_grad:
+            assert torch.equal(parameter, given[name])
+        elif parameter.dim() > 1 and parameter.numel() > 1 and parameter.std() > 0:
+            matrices += 1
+            assert not torch.equal(parameter, given[name])
+            assert not torch.equal(parameter, other.get_parameter(name))
+    assert matrices > 3
+    speech, lengths = batch()
+    assert torch.isfinite(student(speech, lengths).last_hidden_state).all()
+
+
+def test_positions_of_whisper_are_kept(tiny):
+    like = load_encoder(tiny["whisper"])
+    positions = "backbone.embed_positions.weight"
+    with torch.no_grad():
+        like.get_parameter(positions).mul_(0.5)
+    assert torch.equal(from_scratch(like).get_parameter(positions), like.get_parameter(positions))
+
+
+def test_command(tiny, tmp_path, capsys):
+    args = ["--teacher", tiny["whisper"], "--target", "0.4", "--output_dir", f"{tmp_path}/random"]
+    ssl_prune_random.main(args)
+    args = ["--like", f"{tmp_path}/random", "--seed", "3", "--output_dir", f"{tmp_path}/scratch"]
+    ssl_prune_scratch.main(args)
+    random, scratch = (
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("random", "scratch")
+    )
+    assert scratch["parameters"] == random["parameters"] and scratch["seed"] == 3
+    assert scratch["exact"] == pytest.approx(random["exact"])
+    assert load_encoder(tmp_path / "scratch").kept == load_encoder(tmp_path / "random").kept
+    with pytest.raises(SystemExit):
+        ssl_prune_scratch.main(["--like", f"{tmp_path}/none", "--output_dir", f"{tmp_path}/x"])
+    assert "none: no such directory" in capsys.readouterr().err

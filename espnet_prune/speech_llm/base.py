@@ -14,7 +14,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
@@ -239,8 +238,8 @@ class SpeechLLM(ABC):
 
             score = (1 / L) sum_l log p(c_l | prompt, c_1 ... c_{l-1})
 
-        over the L tokens of the choice's text. The prompts go through the model once; choices
-        continue from their cache.
+        over the L tokens of the choice's text. The prompts go through the model once; all choices
+        continue from their cache in one pass.
 
         Args:
             choices: B lists of texts, C_b each.
@@ -255,50 +254,90 @@ class SpeechLLM(ABC):
         ids = [[self._text_ids(text, self.answer_lead) for text in row] for row in choices]
         body, head = self.lm.base_model, self.lm.get_output_embeddings()
         out = body(**prompts.inputs, past_key_values=DynamicCache(), use_cache=True)
-        cache = out.past_key_values
         first = head(out.last_hidden_state[:, -1:])
-        scores = [torch.zeros(len(row)) for row in ids]
-        for c in range(max(map(len, ids))):
-            # an item that has fewer choices repeats its first one, and nobody reads the score
-            column = [row[c] if c < len(row) else row[0] for row in ids]
-            means = self._continue(prompts, cache, body, head, first, column)
-            for row, mean in zip(scores, means.cpu(), strict=True):
-                if c < len(row):
-                    row[c] = mean
-        return scores
+        most = max(map(len, ids))
+        # Flash attention knows no mask that keeps choices apart
+        at_once = 1 if "flash" in self._attention else most
+        scores = [[] for _ in ids]
+        for start in range(0, most, at_once):
+            some = [row[start : start + at_once] for row in ids]
+            found = self._continue(prompts, out.past_key_values, body, head, first, some)
+            scores = [row + more for row, more in zip(scores, found, strict=True)]
+        return [torch.stack(row).cpu() for row in scores]
 
-    def _continue(self, prompts, cache, body, head, first, column) -> Tensor:
-        """(B,) mean log-likelihoods of B token sequences; `cache` is as before afterwards."""
-        mask, device = prompts.attention_mask, first.device
-        lengths = torch.tensor([len(ids) for ids in column], device=device)
-        width = int(lengths.max())
-        ids = torch.tensor([row + [0] * (width - len(row)) for row in column], device=device)
+    def _continue(self, prompts, cache, body, head, first, ids) -> list[list[Tensor]]:
+        """Mean log-likelihoods of token sequences after B prompts; `cache` is as before afterwards.
+
+        The sequences of a prompt stand one behind the other. A mask hides them from each other,
+        and each has the positions that follow the prompt's.
+
+        Args:
+            first: (B, 1, V) logits of what follows the prompts.
+            ids: for each prompt a list of sequences of token ids; it may be empty.
+        """
+        device = first.device
+        inputs = [[i for part in row for i in part[:-1]] for row in ids]
+        width = max(map(len, inputs))
         logits = first
-        if width > 1:
-            steps = torch.arange(width - 1, device=device)
-            real = (steps < (lengths - 1)[:, None]).to(mask)
+        if width:
+            # -1 and step 0 where a row has ended: what stands there sees itself and the prompt
+            part, step = torch.full((len(ids), width), -1), torch.zeros(len(ids), width).long()
+            for b, row in enumerate(ids):
+                ends = 0
+                for c, tokens in enumerate(row):
+                    span = slice(ends, ends := ends + len(tokens) - 1)
+                    part[b, span], step[b, span] = c, torch.arange(len(tokens) - 1)
+            tokens = torch.tensor([row + [0] * (width - len(row)) for row in inputs], device=device)
             out = body(
-                inputs_embeds=self._embedding(ids[:, :-1]),
-                attention_mask=torch.cat([mask, real], 1),
-                position_ids=prompts.position_ids[:, -1:] + 1 + steps,
+                inputs_embeds=self._embedding(tokens),
+                attention_mask=self._apart(prompts.attention_mask, part.to(device)),
+                position_ids=prompts.position_ids[:, -1:] + 1 + step.to(device),
                 past_key_values=cache,
                 use_cache=True,
             )
-            cache.crop(1 - width)
+            cache.crop(-width)
             logits = torch.cat([first, head(out.last_hidden_state)], 1)
-        inside = torch.arange(width, device=device) < lengths[:, None]
-        loss = F.cross_entropy(logits.float().transpose(1, 2), ids, reduction="none")
-        return -(loss * inside).sum(1) / lengths
+        likely = logits.float().log_softmax(-1)
+        scores = []
+        for row, of_row in zip(ids, likely, strict=True):
+            scores.append([])
+            ends = 1
+            for tokens in row:
+                places = [0, *range(ends, ends := ends + len(tokens) - 1)]
+                scores[-1].append(of_row[places, tokens].mean())
+        return scores
+
+    def _apart(self, mask: Tensor, part: Tensor) -> Tensor:
+        """Attention mask of sequences that stand one behind the other after a prompt.
+
+        Args:
+            mask: (B, N) of the prompts, 1 for what is no padding.
+            part: (B, W) number of the sequence of each token behind them.
+        Returns: (B, N + W) as `mask` if there is one sequence, else (B, 1, W, N + W), to be added.
+        """
+        if int(part.max()) <= 0:
+            return torch.cat([mask, (part >= 0).to(mask)], 1)
+        past = mask[:, None].bool().expand(-1, part.shape[1], -1)
+        own = (part[:, :, None] == part[:, None]).tril()
+        seen = torch.cat([past, own], 2)[:, None]
+        dtype = self._embedding.weight.dtype
+        return torch.zeros(seen.shape, dtype=dtype, device=mask.device).masked_fill(
+            ~seen, torch.finfo(dtype).min
+        )
+
+    @property
+    def _attention(self) -> str:
+        """How attention is computed: sdpa, eager, flash_attention_2, …"""
+        return getattr(self.lm.get_decoder().config, "_attn_implementation", None) or ""
 
     def check_positions(self, positions: str):
         """Raises ValueError where positions are unknown or would be silently misread."""
         if positions not in POSITIONS:
             raise ValueError(f"positions is '{positions}', choose from {', '.join(POSITIONS)}")
-        attention = getattr(self.lm.get_decoder().config, "_attn_implementation", None) or ""
         # With flash attention `transformers` takes gaps in position ids for borders of sequences.
-        if positions == "original" and "flash" in attention:
+        if positions == "original" and "flash" in self._attention:
             raise ValueError(
-                f"positions 'original' does not work with {attention}: load the model with "
+                f"positions 'original' does not work with {self._attention}: load the model with "
                 "attn_implementation='sdpa', or take 'contiguous'"
             )
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_prune.speech_llm import POSITIONS, audio_chunks
+from espnet_prune.speech_llm import POSITIONS, SpeechLLM, audio_chunks
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.speech_llm.models import ADAPTERS, RATE, Plain, speech
 
@@ -137,18 +137,25 @@ def test_choices_score_as_by_hand(llm, audio, positions):
     assert [len(row) for row in scores] == [3, 1, 2]
 
 
-def test_choices_make_one_pass_over_the_prompts(llm, audio):
+def test_choices_make_one_pass_and_prompts_another(llm, audio, monkeypatch):
     prompts, widths = llm.prompts(audio, QUESTIONS), []
     hook = llm.lm.base_model.register_forward_pre_hook(
         lambda module, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[1]),
         with_kwargs=True,
     )
-    llm.score_choices(prompts, [["the red team", "one", "green team"]] * 3)
-    hook.remove()
+    choices = [["the red team", "one", "green team"]] * 3
+    scores = llm.score_choices(prompts, choices)
     lead = 1 if llm.answer_lead else 0
     # "the red team" has 5 tokens with its spaces; the last one needs no pass, nor does "one" alone
-    one = [1] if lead else []
-    assert widths == [prompts.inputs_embeds.shape[1], 4 + lead, *one, 2 + lead]
+    own = [4 + lead, lead, 2 + lead]
+    assert widths == [prompts.inputs_embeds.shape[1], sum(own)]
+    # Flash attention takes no mask that keeps choices apart: one after another
+    widths.clear()
+    monkeypatch.setattr(SpeechLLM, "_attention", "flash_attention_2")
+    for one, all_ in zip(llm.score_choices(prompts, choices), scores, strict=True):
+        torch.testing.assert_close(one, all_, atol=1e-5, rtol=1e-5)
+    assert widths == [prompts.inputs_embeds.shape[1], *filter(None, own)]
+    hook.remove()
 
 
 def test_the_order_of_the_words_of_a_question_changes_nothing(llm, audio):

@@ -23,11 +23,9 @@ from espnet_prune.bin.bench_tokens import SIZES, language_model_config
 from espnet_prune.bin.measuring import add_machine, use_machine, write_report
 from espnet_prune.bin.score_text import table
 from espnet_prune.recipe.figures import plt, save_figure
+from espnet_prune.speech_llm import SPEECH_LLMS
 from espnet_prune.structure.measure import peak_memory_of
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
-
-#: audio tokens a second
-FRAME_TOKENS = 25
 
 
 @dataclass
@@ -121,16 +119,21 @@ def run(args: argparse.Namespace) -> None:
     if not minutes[0] > 0:
         raise ValueError(f"--minutes has {minutes[0]:g}, but has to be more than 0")
     dtype = use_machine(args)
-    config = language_model_config(args.speech_llm)
+    config, kind = language_model_config(args.speech_llm), SPEECH_LLMS[args.speech_llm]
+    # window has the tokens of 30 s
     found = [
-        Growth(TokenPruner(strategy, rate=args.rate), m, max(1, round(60 * FRAME_TOKENS * m)))
+        Growth(
+            TokenPruner(strategy, rate=args.rate).fitted(kind.window, kind.frame_tokens),
+            m,
+            max(1, round(2 * kind.window * m)),
+        )
         for strategy in args.strategies
         for m in minutes
     ]
     measure(config, found, args, dtype)
     longest = max(growth.tokens for growth in found)
     conditions = (
-        f"{args.speech_llm}'s sizes, random weights, {FRAME_TOKENS} tokens a second of "
+        f"{args.speech_llm}'s sizes, random weights, {kind.window} tokens in 30 s of "
         f"{config.hidden_size} dimensions, {args.query_tokens} of the query, rate {args.rate:g}, "
         f"{args.dtype}, {args.device}, {torch.get_num_threads()} threads, medians of "
         f"what {args.min_seconds:g} s allow; the {longest} tokens of the longest themselves are "
@@ -169,7 +172,7 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"all by default: {', '.join(STRATEGIES)}",
     )
-    add("--rate", type=float, default=0.2, help="of pruning; 0.2 keeps 600 tokens at most")
+    add("--rate", type=float, default=0.2, help="of pruning, of the tokens of 30 s")
     add("--query_tokens", type=int, default=20, help="of the question")
     add("--min_seconds", type=float, default=1.0, help="each is timed for so long, once at least")
     add_machine(parser, ("float32", "bfloat16"))

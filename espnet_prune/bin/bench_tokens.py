@@ -1,9 +1,11 @@
 """What token pruning costs and saves: the pruner's own time; time, FLOPs and memory of the prefill;
 time of a generated token.
 
-A language model of true size with random weights, which take as long as trained ones, reads a
-prompt of audio and text. On machines too small for all its layers --layers takes the first ones;
-FLOPs are those of the whole model in any case. All variants take turns in one process.
+A language model of true size reads a prompt of audio and text, with real weights (--model) or with
+random ones, which take as long. On machines too small for all its layers --layers takes the first
+ones; FLOPs, speed and the pruner's share are those of the whole model in any case. The output layer
+is asked for one position in the prefill, and for every new token. All variants take turns in one
+process.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from espnet_prune.bin import cli
 from espnet_prune.bin.measuring import DTYPES, add_machine, use_machine, write_report
 from espnet_prune.bin.score_text import table
+from espnet_prune.speech_llm import SPEECH_LLMS
 from espnet_prune.structure.measure import peak_memory_of
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
@@ -55,10 +58,10 @@ def prefill_flops(config, tokens: int) -> float:
     """Floating-point operations of the prefill of one prompt, a multiplication and an addition 2.
 
         2 T (D (h + 2 h_kv) d_h + D h d_h + 3 D F) + 4 T^2 h d_h  for each layer
+        + 2 D V  for the output layer, which is asked for one position
 
     Args:
-        config: `transformers` configuration with D, h, h_kv, F and the number of layers. The
-            output layer is left out, here and in the times: it is asked for one position.
+        config: `transformers` configuration with D, h, h_kv, F, V and the number of layers.
         tokens: T, of text and audio.
     """
     d, heads = config.hidden_size, config.num_attention_heads
@@ -66,7 +69,7 @@ def prefill_flops(config, tokens: int) -> float:
     projections = d * size * (2 * heads + 2 * config.num_key_value_heads)
     linear = projections + 3 * d * config.intermediate_size
     attention = 4 * tokens**2 * heads * size
-    return config.num_hidden_layers * (2 * tokens * linear + attention)
+    return config.num_hidden_layers * (2 * tokens * linear + attention) + 2 * d * config.vocab_size
 
 
 def cache_bytes(config, tokens: int, dtype: torch.dtype) -> int:
@@ -84,26 +87,37 @@ class Variant:
     pruner: TokenPruner
     tokens: int
     prune: list[float] = field(default_factory=list)
-    prefill: list[float] = field(default_factory=list)
-    decode: list[float] = field(default_factory=list)  # of one token
+    prefill: list[float] = field(default_factory=list)  # of the layers
+    output: list[float] = field(default_factory=list)  # of the output layer for one position
+    decode: list[float] = field(default_factory=list)  # of one token, by layers and output layer
     prefill_bytes: int | None = None  # peak beyond weights and prompt
+    total_bytes: int | None = None  # that peak with weights and prompt
+
+    def prefill_of(self, parts: float = 1.0) -> float:
+        """Median seconds, for so many times the layers that were timed."""
+        return parts * float(np.median(self.prefill)) + float(np.median(self.output))
 
 
 @torch.inference_mode()
-def measure(model, variants: list[Variant], args: argparse.Namespace) -> None:
-    """Time every variant, taking turns."""
+def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
+    """Time every variant, taking turns.
+
+    Args:
+        lm: causal language model of `transformers`, or one with audio around it.
+    """
     generator = torch.Generator().manual_seed(0)
-    device, dtype = model.device, model.dtype
-    width = model.config.hidden_size
+    body, head = lm.get_decoder(), lm.get_output_embeddings()
+    weight = head.weight
+    device, dtype, width = weight.device, weight.dtype, body.config.hidden_size
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(device, dtype)
 
     audio, text = random(1, args.audio_tokens, width), random(1, args.text_tokens, width)
     query = text[:, : args.query_tokens]
-    attention = model.model.layers[0].self_attn
+    attention = body.layers[0].self_attn
     first = FirstLayer(
-        attention.q_proj.weight, attention.k_proj.weight, model.config.num_attention_heads
+        attention.q_proj.weight, attention.k_proj.weight, body.config.num_attention_heads
     )
 
     def clock() -> float:
@@ -118,46 +132,74 @@ def measure(model, variants: list[Variant], args: argparse.Namespace) -> None:
             middle = clock()
             prompt = torch.cat([audio[:, kept], text], 1)
             before = clock()
-            cache = model.model(inputs_embeds=prompt, use_cache=True).past_key_values
+            out = body(inputs_embeds=prompt, use_cache=True)
             end = clock()
+            head(out.last_hidden_state[:, -1:])
+            read = clock()
             for _ in range(args.decode_tokens):
-                model.model(inputs_embeds=text[:, :1], past_key_values=cache, use_cache=True)
+                cache = out.past_key_values
+                new = body(inputs_embeds=text[:, :1], past_key_values=cache, use_cache=True)
+                head(new.last_hidden_state)
             last = clock()
             if turn:  # the first one warms up
                 variant.prune.append(middle - start)
                 variant.prefill.append(end - before)
-                variant.decode.append((last - end) / args.decode_tokens)
+                variant.output.append(read - end)
+                variant.decode.append((last - read) / args.decode_tokens)
     for variant in variants:
         prompt = torch.cat([audio[:, : variant.tokens], text], 1)
-        variant.prefill_bytes = peak_memory_of(
-            lambda prompt=prompt: model.model(inputs_embeds=prompt, use_cache=True), device
-        )
+
+        def prefill(prompt=prompt):
+            out = body(inputs_embeds=prompt, use_cache=True)
+            return head(out.last_hidden_state[:, -1:])
+
+        variant.prefill_bytes = peak_memory_of(prefill, device)
+        if variant.prefill_bytes is not None:
+            # once each: the output layer may be the embeddings
+            weights = {id(p): p.nbytes for part in (body, head) for p in part.parameters()}
+            variant.total_bytes = sum(weights.values()) + prompt.nbytes + variant.prefill_bytes
+
+
+def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
+    """The language model of --model, or one with random weights."""
+    if args.model is not None:
+        llm = SPEECH_LLMS[args.speech_llm].from_pretrained(args.model, device=args.device)
+        return llm.lm.to(dtype)
+    torch.manual_seed(0)
+    with torch.device(args.device):
+        torch.set_default_dtype(dtype)
+        try:
+            return AutoModelForCausalLM.from_config(
+                language_model_config(args.speech_llm, layers)
+            ).eval()
+        finally:
+            torch.set_default_dtype(torch.float32)
 
 
 def run(args: argparse.Namespace) -> None:
+    kind = SPEECH_LLMS[args.speech_llm]
+    if args.audio_tokens is None:
+        args.audio_tokens = 3 * kind.window
     for name in ("audio_tokens", "text_tokens", "query_tokens", "repeats", "decode_tokens"):
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} is {getattr(args, name)}, but has to be 1 or more")
     if args.query_tokens > args.text_tokens:
         raise ValueError("--query_tokens: the query is a part of the text, so not longer")
-    dtype = use_machine(args)
+    if args.model is not None and args.layers is not None:
+        raise ValueError("--layers is for random weights: --model has all of its layers")
     whole = language_model_config(args.speech_llm)
-    layers = args.layers or whole.num_hidden_layers
+    layers = whole.num_hidden_layers if args.layers is None else args.layers
     if not 1 <= layers <= whole.num_hidden_layers:
         raise ValueError(f"--layers is {layers}, but the model has {whole.num_hidden_layers}")
     pruners = [TokenPruner("crop", rate=0.0)]  # the paper's "Original": 30 s
     pruners += [TokenPruner(name, rate=rate) for name in args.strategies for rate in args.rates]
-    torch.manual_seed(0)
-    with torch.device(args.device):
-        torch.set_default_dtype(dtype)
-        try:
-            model = AutoModelForCausalLM.from_config(
-                language_model_config(args.speech_llm, layers)
-            ).eval()
-        finally:
-            torch.set_default_dtype(torch.float32)
+    pruners = [pruner.fitted(kind.window, kind.frame_tokens) for pruner in pruners]
+    lm = load_model(args, layers, use_machine(args))
+    if args.model is not None:
+        whole = lm.get_decoder().config
+        layers = whole.num_hidden_layers
     variants = [Variant(pruner, pruner.kept_tokens(args.audio_tokens)) for pruner in pruners]
-    measure(model, variants, args)
+    measure(lm, variants, args)
     report(args, whole, layers, variants)
 
 
@@ -175,22 +217,21 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
         "prune / prefill of 30 s",
         "ms a new token",
         "prefill MB",
+        "total MB",
         "cache MB",
     ]
     rows = [head]
     original = variants[0]
-    original_ms = float(np.median(original.prefill))
+    parts = whole.num_hidden_layers / layers
     original_flops = prefill_flops(whole, original.tokens + args.text_tokens)
     found = []
     for variant in variants:
         flops = prefill_flops(whole, variant.tokens + args.text_tokens)
-        prune, prefill, decode = (
-            float(np.median(times)) for times in (variant.prune, variant.prefill, variant.decode)
-        )
+        prune, decode = (float(np.median(times)) for times in (variant.prune, variant.decode))
         cache = cache_bytes(whole, variant.tokens + args.text_tokens, DTYPES[args.dtype])
-        peak = variant.prefill_bytes
-        # Pruning is done once, the prefill in all layers.
-        share = prune / (original_ms * whole.num_hidden_layers / layers)
+        # Pruning and the output layer are there once, whatever number of layers was timed.
+        share = prune / original.prefill_of(parts)
+        speed = original.prefill_of(parts) / variant.prefill_of(parts)
         found.append(
             {
                 "strategy": variant.pruner.strategy,
@@ -198,9 +239,14 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
                 "audio_tokens": variant.tokens,
                 "flops": flops,
                 "prune_seconds": variant.prune,
-                "prefill_seconds": variant.prefill,
+                "prefill_seconds": [
+                    a + b for a, b in zip(variant.prefill, variant.output, strict=True)
+                ],
+                "output_seconds": variant.output,
                 "decode_seconds": variant.decode,
-                "prefill_bytes": peak,
+                "speed": speed,
+                "prefill_bytes": variant.prefill_bytes,
+                "total_bytes": variant.total_bytes,
                 "cache_bytes": cache,
             }
         )
@@ -211,19 +257,22 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
                 str(variant.tokens),
                 f"{flops / 1e12:.2f}",
                 f"{1000 * prune:.1f}",
-                f"{1000 * prefill:.1f}",
-                f"{original_ms / prefill:.2f}x",
+                f"{1000 * variant.prefill_of():.1f}",
+                f"{speed:.2f}x",
                 f"{original_flops / flops:.2f}x",
                 f"{share:.2%}",
                 f"{1000 * decode:.1f}",
-                "-" if peak is None else f"{peak / 1e6:.0f}",
-                f"{cache / 1e6:.0f}",
+                megabytes(variant.prefill_bytes),
+                megabytes(variant.total_bytes),
+                megabytes(cache),
             ]
         )
+    weights = "random weights" if args.model is None else f"weights of {args.model}"
     conditions = (
-        f"{args.speech_llm}, random weights, {layers} of {whole.num_hidden_layers} layers "
-        "(times and prefill MB, beyond weights and prompt, are of these; TFLOPs, share and cache "
-        f"of all), {args.audio_tokens} audio and "
+        f"{args.speech_llm}, {weights}, {layers} of {whole.num_hidden_layers} layers "
+        "(ms and MB are of these, with the output layer; TFLOPs, speed, share and cache of all; "
+        "prefill MB are beyond weights and prompt, total MB with them), window "
+        f"{variants[0].pruner.window}, {args.audio_tokens} audio and "
         f"{args.text_tokens} text tokens, {args.dtype}, {args.device}, "
         f"{torch.get_num_threads()} threads, medians of {args.repeats}"
     )
@@ -232,11 +281,23 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
         write_report(args.output, conditions, variants=found)
 
 
+def megabytes(number: int | None) -> str:
+    return "-" if number is None else f"{number / 1e6:.0f}"
+
+
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--speech_llm", choices=tuple(SIZES), default="qwen2_audio")
+    parser.add_argument(
+        "--model",
+        metavar="DIR_OR_NAME",
+        help="take its weights: what from_pretrained of the speech LLM loads (default: random ones "
+        "of the published sizes)",
+    )
     parser.add_argument("--layers", type=int, help="first layers that are built; all by default")
-    parser.add_argument("--audio_tokens", type=int, default=2250, help="of the recording (90 s)")
+    parser.add_argument(
+        "--audio_tokens", type=int, help="of the recording; by default those of 90 s"
+    )
     parser.add_argument("--text_tokens", type=int, default=110, help="of prompt and question")
     parser.add_argument("--query_tokens", type=int, default=20, help="of the question")
     parser.add_argument(

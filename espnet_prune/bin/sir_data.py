@@ -3,7 +3,7 @@
 Items are JSONL files in SPIRAL's format. They are spoken by voices of Flite and eSpeak NG, each
 speaker of an item by another one, and the time of every sentence is kept; OUTPUT_DIR_windows gets
 windows of whole sentences, so that Whisper can check the speech. With --audio_dir ID.wav or ID.flac
-of every item is taken instead, and there are no times.
+of every item is taken instead, and there are no times; then a row may lack its key sentence.
 """
 
 from __future__ import annotations
@@ -15,14 +15,21 @@ from pathlib import Path
 from espnet_prune.bin import cli
 from espnet_prune.recipe.speech_windows import EVALUATION_VOICES
 from espnet_prune.recipe.voices import Voices
-from espnet_prune.sir.data import read_all_items, write_part, write_recorded_dir, write_windows
+from espnet_prune.sir.data import (
+    read_all_items,
+    windows_dir,
+    write_part,
+    write_recorded_dir,
+    write_windows,
+)
 from espnet_prune.sir.speech import write_data_dir
 
 logger = logging.getLogger(__name__)
 
 
 def run(args: argparse.Namespace) -> None:
-    items = read_all_items(args.items)
+    spoken = args.audio_dir is None and args.part_of is None
+    items = read_all_items(args.items, keys=spoken)
     if args.first is not None:
         if args.first < 1:
             raise ValueError(f"--first is {args.first}; give 1 or more")
@@ -39,8 +46,7 @@ def run(args: argparse.Namespace) -> None:
     for voice in voices:  # fetches what is needed once, before there are workers
         speak("Good morning.", voice)
     seconds = write_data_dir(items, speak, voices, args.output_dir, args.nj)
-    target = args.output_dir.with_name(args.output_dir.name + "_windows")
-    number = write_windows(args.output_dir, items, target)
+    number = write_windows(args.output_dir, items, windows_dir(args.output_dir))
     logger.info(
         "%s: %d items, %.1f minutes, %d windows", args.output_dir, len(items), seconds / 60, number
     )

@@ -117,8 +117,10 @@ class TokenPruningEncoder(AbsEncoder):
 class TokenPruningPooling(AbsPooling):
     """A pooling of the task over those frames of the encoder that say most.
 
-    Encoders that subsample give fewer frames than ESPnet's `feat_lengths` say; then all of them are
-    real, as in stock poolings.
+    ESPnet's `feat_lengths` are of the frames before the encoder. Where that gives fewer than the
+    longest of them, lengths shrink by the same factor: right within a frame for strides, and within
+    the encoder's context where it cuts off margins (how it counts, nothing tells the pooling).
+    Stock poolings take all of that padding for real.
 
     Args:
         input_size: ESPnet passes it on.
@@ -155,7 +157,8 @@ class TokenPruningPooling(AbsPooling):
         """
         Args:
             x: (B, D, T) the encoder's frames.
-            feat_lengths: (B,) real frames; all of T when absent.
+            feat_lengths: (B,) real frames before the encoder, the longest without padding; all of
+                T when absent.
         Returns: (B, output size) of the utterances.
         Raises:
             ValueError: an utterance without frames.
@@ -164,7 +167,10 @@ class TokenPruningPooling(AbsPooling):
         if feat_lengths is None:
             lengths = torch.full((len(x),), size, device=x.device)
         else:
-            lengths = feat_lengths.to(x.device).clamp(max=size)
+            lengths = feat_lengths.to(x.device)
+            longest = lengths.max().clamp_min(size)
+            shorter = (2 * lengths * size + longest) // (2 * longest)  # rounded
+            lengths = torch.maximum(shorter, lengths.clamp(max=1))
         indices, kept = staying_frames(frames, lengths, self.rate, self.score)
         pruned = take_frames(frames, indices, kept).transpose(1, 2)
         return self.pooling(pruned, feat_lengths=None if feat_lengths is None else kept)

@@ -12,6 +12,7 @@ the model; `scores`, `chosen` and `answer` are in this order.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable
@@ -36,6 +37,14 @@ class Answer:
     order: tuple[int, ...]
     scores: tuple[float, ...]
     answer: int
+
+    def __post_init__(self):
+        if not all(math.isfinite(score) for score in self.scores):
+            raise ValueError(
+                f"{self.id}: under condition '{self.condition.name}' the scores of its choices are "
+                f"{', '.join(f'{score:g}' for score in self.scores)}: the speech LLM does not "
+                "compute finite numbers; look at its weights and dtype"
+            )
 
     @property
     def chosen(self) -> int:

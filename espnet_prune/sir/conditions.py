@@ -57,9 +57,9 @@ def single(strategy: str, conf: Mapping) -> Condition:
     Raises:
         ValueError: as `TokenPruner`.
     """
+    found = TokenPruner(strategy, **_checked(conf))
     if strategy == "none":
         return WHOLE
-    found = TokenPruner(strategy, **_checked(conf))
     return Condition(strategy=strategy, rate=_float(found.rate), keep=found.keep)
 
 

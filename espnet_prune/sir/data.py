@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,19 +20,26 @@ TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples", "questions", "sentenc
 WINDOW = 28.0
 
 
-def read_all_items(paths: Sequence[str | Path]) -> list[SirItem]:
+def read_all_items(paths: Sequence[str | Path], keys: bool = True) -> list[SirItem]:
     """Items of several files, sorted by id.
 
+    Args:
+        keys: see `read_items`.
     Raises:
         ValueError: an id that is in two files; see `read_items`.
     """
     items: dict[str, SirItem] = {}
     for path in paths:
-        for item in read_items(path):
+        for item in read_items(path, keys):
             if item.id in items:
                 raise ValueError(f"{path}: id '{item.id}' is in another file, too")
             items[item.id] = item
     return [items[name] for name in sorted(items)]
+
+
+def windows_dir(directory: Path) -> Path:
+    """Where `write_windows` of a data directory goes."""
+    return directory.with_name(directory.name + "_windows")
 
 
 def write_recorded_dir(
@@ -39,8 +47,8 @@ def write_recorded_dir(
 ) -> None:
     """A data directory from recordings that are there: ID.wav or ID.flac of every item.
 
-    They are written anew at 16 kHz (`format_wav`). There is no file `sentences`: nobody knows the
-    times.
+    They are written anew at 16 kHz (`format_wav`). There is no file `sentences`, nor windows of
+    them: nobody knows the times. Those of items that were spoken there before are removed.
 
     Raises:
         FileNotFoundError: an item has no recording.
@@ -59,6 +67,8 @@ def write_recorded_dir(
     write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})
     format_wav(raw, directory, fs=SAMPLING_RATE, num_workers=nj)
     (directory / "sentences").unlink(missing_ok=True)
+    if windows_dir(directory).is_dir():
+        shutil.rmtree(windows_dir(directory))
     write_questions(directory / "questions", items)
 
 
@@ -90,12 +100,14 @@ def check_whole(path: str | Path) -> None:
 
 
 def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:
-    """A data directory with some of the recordings of another one.
+    """A data directory with some of the recordings of another one, which has the windows, too.
 
     Raises:
         ValueError: a recording that is not there.
     """
     keep = sorted(keep)
+    if windows_dir(Path(target)).is_dir():
+        shutil.rmtree(windows_dir(Path(target)))
     for name in TABLES:
         path = Path(source) / name
         if not path.is_file():

@@ -4,7 +4,8 @@ The authors' file has one JSON object a line; of it are read
 
     transcript             [{"speaker": …, "text": [sentence, …]}, …], turns in order
     original_key_sentence  what holds the answer: its words are found in the transcript, since in
-                           the published rows it may be a part of a sentence, or of several
+                           the published rows it may be a part of a sentence, or of several;
+                           needed for items that are to be spoken, whose evidence has times
     test_question          {"question": …, "choices": ["A. …", …], "correct_answer": "B. …"}
     metadata               {"transcript_type": …, "id": …}
 """
@@ -33,8 +34,10 @@ class SirItem:
     Attributes:
         id: unique, without blanks.
         kind: lecture, meeting or conversation.
-        sentences: (speaker, sentence) in the order in which they are spoken.
-        key: numbers of the sentences that hold the answer, [first, last + 1).
+        sentences: (speaker, sentence) in the order in which they are spoken; blanks are the only
+            white space in a sentence.
+        key: numbers of the sentences that hold the answer, [first, last + 1); None where they are
+            not known and nobody asked for them.
         question: without choices.
         choices: their texts without letters.
         answer: number of the right one.
@@ -43,7 +46,7 @@ class SirItem:
     id: str
     kind: str
     sentences: tuple[tuple[str, str], ...]
-    key: tuple[int, int]
+    key: tuple[int, int] | None
     question: str
     choices: tuple[str, ...]
     answer: int
@@ -78,9 +81,12 @@ def check_choices(choices: Sequence[str]) -> None:
         raise ValueError("two choices are the same")
 
 
-def read_items(path: str | Path) -> list[SirItem]:
+def read_items(path: str | Path, keys: bool = True) -> list[SirItem]:
     """Items of a JSONL file in SPIRAL's format, in the order of the file.
 
+    Args:
+        keys: whether every item has to have its key sentence, once in its transcript; otherwise
+            `key` is None where it has not.
     Raises:
         FileNotFoundError: no such file.
         ValueError: a line that is no item, with what is wrong; an id that is there twice.
@@ -93,7 +99,7 @@ def read_items(path: str | Path) -> list[SirItem]:
         if not line.strip():
             continue
         with located(f"{path}: line {number}"):
-            item = _item(json.loads(line))
+            item = _item(json.loads(line), keys)
         if item.id in items:
             raise ValueError(f"{path}: line {number}: id '{item.id}' is there twice")
         items[item.id] = item
@@ -102,17 +108,17 @@ def read_items(path: str | Path) -> list[SirItem]:
     return list(items.values())
 
 
-def _item(row: dict) -> SirItem:
+def _item(row: dict, keys: bool) -> SirItem:
     metadata, asked = row["metadata"], row["test_question"]
     name = str(metadata["id"])
     if not name or any(c.isspace() or c == "/" for c in name):
         raise ValueError(f"id '{name}' cannot be a file's name")
     sentences = tuple(
-        (str(turn["speaker"]), str(sentence))
+        (str(turn["speaker"]), " ".join(str(sentence).split()))
         for turn in row["transcript"]
         for sentence in turn["text"]
     )
-    if not sentences or not all(text.strip() for _, text in sentences):
+    if not sentences or not all(text for _, text in sentences):
         raise ValueError(f"{name}: a transcript or a sentence of it is empty")
     question = str(asked["question"]).strip()
     if not question:
@@ -120,11 +126,17 @@ def _item(row: dict) -> SirItem:
     choices = [_LETTER.sub("", str(choice)).strip() for choice in asked["choices"]]
     with located(name):
         check_choices(choices)
+    try:
+        key = _key(str(row["original_key_sentence"]), [text for _, text in sentences], name)
+    except (KeyError, ValueError):
+        if keys:
+            raise
+        key = None
     return SirItem(
         id=name,
         kind=str(metadata.get("transcript_type", "")),
         sentences=sentences,
-        key=_key(str(row["original_key_sentence"]), [text for _, text in sentences], name),
+        key=key,
         question=question,
         choices=tuple(choices),
         answer=_answer(str(asked["correct_answer"]), choices, name),

@@ -31,7 +31,10 @@ def cast(item: SirItem, voices: Sequence[str]) -> dict[str, str]:
     """
     speakers = list(dict.fromkeys(speaker for speaker, _ in item.sentences))
     if len(speakers) > len(voices):
-        raise ValueError(f"{item.id}: {len(speakers)} speakers, but only {len(voices)} voices")
+        raise ValueError(
+            f"{item.id}: {len(speakers)} speakers, but only {len(voices)} voices: give more of "
+            "them (--voices)"
+        )
     shift = int.from_bytes(hashlib.blake2b(item.id.encode(), digest_size=4).digest(), "big")
     return {s: voices[(n + shift) % len(voices)] for n, s in enumerate(speakers)}
 
@@ -71,7 +74,11 @@ def write_data_dir(
     is of the same words and voices.
 
     Returns: seconds of speech.
+    Raises:
+        ValueError: an item has more speakers than there are voices; nothing is spoken then.
     """
+    for item in items:
+        cast(item, voices)
     wav = directory / "wav"
     wav.mkdir(parents=True, exist_ok=True)
     worker = _Worker(speak, tuple(voices), wav)

@@ -94,7 +94,7 @@ class SpeechLLM(ABC):
             tokens += self.encode(chunks[start : start + CHUNKS_AT_ONCE])
         tokens = torch.cat(tokens).to(self._embedding.weight)
         if not len(tokens):
-            raise ValueError(f"audio of {len(chunks[0])} samples is too short for an audio token")
+            raise too_short(chunks)
         return tokens
 
     def recognise(self, speech: Tensor | np.ndarray, sampling_rate: int) -> str:
@@ -143,6 +143,7 @@ class SpeechLLM(ABC):
         """Which audio tokens stay. `prompts` does this; it is apart to be timed and looked at.
 
         Args:
+            pruner: takes this model's `window` and `frame_tokens` where it was given none.
             audio: B tensors (N_b, D).
             queries: B texts; not read where the strategy needs none, or an item has no audio.
             keys: B names of the recordings, for random strategies; see `TokenPruner`.
@@ -161,7 +162,7 @@ class SpeechLLM(ABC):
             options["query_lengths"] = [len(text) for text in texts]
         if strategy.needs_first_layer:
             options["first_layer"] = self.first_layer()
-        chosen = pruner(
+        chosen = pruner.fitted(self.window, self.frame_tokens)(
             pad_sequence([audio[b] for b in rows], batch_first=True),
             [len(audio[b]) for b in rows],
             # by row number in the whole batch where there are no names
@@ -360,6 +361,12 @@ class SpeechLLM(ABC):
             token = self.tokenizer.convert_ids_to_tokens(min(special))
             raise ValueError(f"the text '{text}' has the special token {token} in it: remove that")
         return ids
+
+
+def too_short(chunks: Sequence[np.ndarray]) -> ValueError:
+    """The error of a recording that gives no audio token."""
+    samples = sum(map(len, chunks))
+    return ValueError(f"audio of {samples} samples is too short for an audio token")
 
 
 def audio_chunks(

@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM, audio_chunks
+from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM, audio_chunks, too_short
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
@@ -106,6 +106,8 @@ class AudioAdapter(nn.Module):
             frames: (B, T, inputs); what is beyond the lengths (B,) changes nothing before it.
         Returns: (B, T, 1 + tokens) logits.
         """
+        if not frames.shape[1]:  # a convolution refuses it
+            return frames.new_zeros(len(frames), 0, self.output.out_features)
         inside = torch.arange(frames.shape[1], device=frames.device)[None] < lengths[:, None]
         x = self.input(frames)
         for norm, convolution in zip(self.norms, self.convolutions, strict=True):
@@ -326,7 +328,10 @@ class Compact(SpeechLLM):
             ValueError: as `embed_audio`.
         """
         chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
-        paths = self.adapter.greedy(*self.logits(chunks))
+        logits, lengths = self.logits(chunks)
+        if not lengths.any():
+            raise too_short(chunks)
+        paths = self.adapter.greedy(logits, lengths)
         words = (self.tokenizer.decode(ids).strip() for ids in paths)
         return " ".join(text for text in words if text)
 

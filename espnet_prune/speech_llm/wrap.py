@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 
@@ -29,8 +30,9 @@ def prune_tokens(
     Works without `with`, too: keep the result and call its `unwrap()`. The ids that come back
     begin with the whole prompt, as without pruning. All audio of a prompt counts as one recording:
     longer ones than 30 s go in as several chunks (`audio_chunks`), each with a placeholder of its
-    own, for the feature extractor cuts off silently what is beyond 30 s. Plain `model(**inputs)`
-    prunes nothing.
+    own, for the feature extractor cuts off silently what is beyond 30 s. Random strategies draw by
+    the pruner's seed and a digest of the prompt's audio features, so that a recording keeps the
+    same tokens in any batch. Plain `model(**inputs)` prunes nothing.
 
     Args:
         model: changed in place; only its attribute `generate`.
@@ -104,7 +106,7 @@ class PrunedGenerate:
             raise ValueError("a pruned prompt cannot continue a cache: give the whole prompt")
         options.pop("position_ids", None)
         mask = torch.ones_like(ids) if mask is None else mask
-        embeds, is_audio = self._merge(ids, features, feature_mask)
+        embeds, is_audio, keys = self._merge(ids, features, feature_mask)
 
         real = [m.bool() for m in mask]
         is_audio = [a[r] for a, r in zip(is_audio, real, strict=True)]
@@ -114,6 +116,7 @@ class PrunedGenerate:
             self.pruner,
             [row[a] for row, a in zip(rows, is_audio, strict=True)],
             self._queries(text, is_audio),
+            keys,
         )
         places = [staying(a, k) for a, k in zip(is_audio, self.kept, strict=True)]
         prompts = left_pad(
@@ -137,18 +140,23 @@ class PrunedGenerate:
         out.sequences = sequences
         return out
 
-    def _merge(self, ids: Tensor, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, P, D) embeddings with the audio in its places, and (B, P) bool where those are."""
+    def _merge(
+        self, ids: Tensor, features: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, list[str]]:
+        """(B, P, D) embeddings with the audio in its places, (B, P) bool where those are, and
+        `audio_keys`."""
         embeds = self.model.get_input_embeddings()(ids)
         is_audio = ids == self.model.config.audio_token_id
-        audio = torch.cat(self.llm.encode_features(features, mask)).to(embeds)
+        clips = self.llm.encode_features(features, mask)
+        audio = torch.cat(clips).to(embeds)
         if int(is_audio.sum()) != len(audio):
             raise ValueError(
                 f"the prompts have {int(is_audio.sum())} audio placeholders for {len(audio)} audio "
                 "tokens: make text and features in one call of the processor"
             )
         embeds[is_audio] = audio
-        return embeds, is_audio
+        keys = audio_keys(features, mask, [len(clip) for clip in clips], is_audio.sum(1).tolist())
+        return embeds, is_audio, keys
 
     def _queries(self, text: list[Tensor], is_audio: list[Tensor]) -> list[str]:
         if self.query is None:
@@ -161,6 +169,31 @@ class PrunedGenerate:
         if len(queries) != len(text):
             raise ValueError(f"{len(text)} prompts, but {len(queries)} queries")
         return queries
+
+
+def audio_keys(
+    features: Tensor, mask: Tensor, clip_tokens: Sequence[int], item_tokens: Sequence[int]
+) -> list[str]:
+    """A name for the audio of each prompt: a digest of its clips' features without the padding.
+
+    Features, and not audio tokens: those are rounded otherwise in another batch.
+
+    Args:
+        features, mask: (clips, bins, frames) and (clips, frames) of the processor, in the order of
+            the prompts.
+        clip_tokens, item_tokens: audio tokens of each clip, and of each prompt.
+    """
+    rows = zip(features.float().cpu(), mask.bool().cpu(), clip_tokens, strict=True)
+    clips = ((clip, real, number) for clip, real, number in rows if number)
+    keys = []
+    for tokens in item_tokens:
+        digest = hashlib.blake2b(digest_size=16)
+        while tokens > 0:
+            clip, real, number = next(clips)
+            digest.update(clip[:, real].numpy().tobytes())
+            tokens -= number
+        keys.append(digest.hexdigest())
+    return keys
 
 
 def question_in_prompt(prompt: str) -> str:

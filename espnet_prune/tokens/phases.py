@@ -70,7 +70,8 @@ def first_phase(
     frames = -(-n // frame_tokens)
     pad = (0, frames * frame_tokens - n)
     real = torch.nn.functional.pad(inside(lengths, n), pad).view(batch, frames, -1)
-    tokens = torch.nn.functional.pad(similarity.float(), pad).view(batch, frames, -1)
+    # float64: a sum of these is exact, so that the order of a frame's tokens changes nothing
+    tokens = torch.nn.functional.pad(similarity.double(), pad).view(batch, frames, -1)
     budget = frame_budgets(tokens.masked_fill(~real, 0.0).sum(2), real.sum(2), keep)
     order = tokens.masked_fill(~real, -torch.inf).argsort(dim=2, descending=True, stable=True)
     kept = order.argsort(2) < budget[..., None]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 from espnet_prune.tokens.scores import FirstLayer
 from espnet_prune.tokens.strategies import STRATEGIES, Tokens
+
+#: of Qwen2-Audio, as in the paper: tokens of 30 s and of one
+WINDOW, FRAME_TOKENS = 750, 25
 
 
 class TokenPruner:
@@ -26,11 +31,13 @@ class TokenPruner:
             tokens), rac (one random contiguous crop), crop (the beginning), uniform.
         rate: in [0, 1). Not together with `keep`.
         keep: absolute number of tokens, at least 1; recordings that have fewer keep all.
-        window: tokens that the first phase leaves to the second, and that rates refer to.
-        frame_tokens: audio tokens a second.
+        window: tokens that the first phase leaves to the second, and that rates refer to. When
+            absent a speech LLM of `espnet_prune.speech_llm` takes its own, else it is 750.
+        frame_tokens: audio tokens a second; when absent in the same way, else 25.
         seed: of the random strategies.
     Raises:
-        ValueError: an unknown strategy, or a number out of its range.
+        ValueError: an unknown strategy, a number out of its range, or a count that is no whole
+            number (5.0 is none).
     """
 
     def __init__(
@@ -38,8 +45,8 @@ class TokenPruner:
         strategy: str = "speechprune",
         rate: float | None = None,
         keep: int | None = None,
-        window: int = 750,
-        frame_tokens: int = 25,
+        window: int | None = None,
+        frame_tokens: int | None = None,
         seed: int = 0,
     ):
         if strategy not in STRATEGIES:
@@ -53,18 +60,28 @@ class TokenPruner:
         if rate is not None:
             check_rate(rate)
         for name, value in (("keep", keep), ("window", window), ("frame_tokens", frame_tokens)):
-            if value is not None and not (_number(value) and value == int(value) and value >= 1):
-                raise ValueError(f"token pruning: {name} is {value!r}, but has to be 1 or more")
+            if value is not None and not (_whole(value) and value >= 1):
+                raise ValueError(
+                    f"token pruning: {name} is {value!r}, but has to be a whole number, 1 or more"
+                )
         self.strategy = strategy
         self.rate = rate
         self.keep = keep
-        self.window = window
-        self.frame_tokens = frame_tokens
+        self.window = WINDOW if window is None else window
+        self.frame_tokens = FRAME_TOKENS if frame_tokens is None else frame_tokens
         self.seed = seed
+        self._given = {"window": window, "frame_tokens": frame_tokens}
 
     def __repr__(self) -> str:
         much = f"rate={self.rate}" if self.keep is None else f"keep={self.keep}"
         return f"TokenPruner({self.strategy!r}, {much})"
+
+    def fitted(self, window: int, frame_tokens: int) -> TokenPruner:
+        """The same pruner, with a model's own window and frame_tokens where none were given."""
+        fitted, own = copy.copy(self), {"window": window, "frame_tokens": frame_tokens}
+        for name, given in self._given.items():
+            setattr(fitted, name, own[name] if given is None else given)
+        return fitted
 
     def kept_tokens(self, n: int) -> int:
         """How many of `n` tokens stay; at least 1."""
@@ -137,6 +154,10 @@ def check_rate(rate: float) -> None:
     """
     if not (_number(rate) and 0.0 <= rate < 1.0):
         raise ValueError(f"token pruning: rate is {rate!r}, but has to be in [0, 1)")
+
+
+def _whole(value) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _number(value) -> bool:

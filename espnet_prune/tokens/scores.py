@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+#: tokens whose similarity is computed at once
+PIECE = 1024
+
 
 @dataclass(frozen=True)
 class FirstLayer:
@@ -61,7 +64,8 @@ def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Ten
         F = cosine(S, T) in R^{N x L};   result_j = (1 / L) sum_l F_jl
 
     The mean is taken over the unit vectors of T before the product, which is the same number at a
-    cost of N D instead of N L D.
+    cost of N D instead of N L D. Equal tokens get equal numbers, wherever they stand and whatever
+    the order of the query's: the mean is taken in float64, and each product by itself.
 
     Args:
         audio: (B, N, D) S, the tokens as the language model receives them.
@@ -71,10 +75,13 @@ def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Ten
     """
     real = inside(query_lengths, query.shape[1])[..., None]
     unit = F.normalize(query.float(), dim=-1) * real
-    direction = unit.sum(1) / query_lengths[:, None]
-    audio = audio.float()
-    # divided by the norms afterwards: a long recording is not copied for its unit vectors
-    return (audio @ direction[..., None]).squeeze(-1) / audio.norm(dim=-1).clamp_min(1e-12)
+    direction = (unit.double().sum(1) / query_lengths[:, None]).float()
+    # Not as a matrix product, which rounds a row by where it stands; in pieces and divided by the
+    # norms afterwards, so that no copy of a long recording is made
+    parts = audio.split(PIECE, dim=1)
+    products = torch.cat([(part.float() * direction[:, None]).sum(-1) for part in parts], 1)
+    norms = torch.cat([part.float().norm(dim=-1) for part in parts], 1)
+    return products / norms.clamp_min(1e-12)
 
 
 def attention_received(
@@ -94,7 +101,8 @@ def attention_received(
     content). RMSNorm before the layer does not change signs as long as its gains are positive.
     sign(0) is 1. The paper averages over the axis along which a softmax sums to 1; only the mean
     over queries ranks anything. Since signs make scores so large that A is nearly one-hot, the
-    logarithm keeps the order of tokens whose attention would underflow to 0.
+    logarithm keeps the order of tokens whose attention would underflow to 0. Sums are in float64,
+    so that tokens of the same signs get the same number, wherever they stand.
 
     Recordings of more than `most_queries` tokens (164 s at 25 a second) ask with that many, evenly
     spaced: the mean is over them, and time grows with N from there on.
@@ -120,7 +128,8 @@ def attention_received(
     q = _heads(_project(asking, layer.query_weight), layer.heads)
     q = q.unflatten(1, (layer.kv_heads, -1))
     group, padded, k = q.shape[2], bool((lengths < size).any()), k.transpose(-1, -2)
-    received = torch.full((len(tokens), layer.kv_heads, size), -torch.inf, device=tokens.device)
+    shape = len(tokens), layer.kv_heads, size
+    received = torch.full(shape, -torch.inf, dtype=torch.double, device=tokens.device)
     # as many rows as may be, for the keys are read once for each block of them, then heads
     row = len(tokens) * group * size
     rows = min(q.shape[3], max(1, block // row))
@@ -135,10 +144,12 @@ def attention_received(
             if padded:
                 beyond = ~inside(asked - start, some.shape[3])
                 log_a.masked_fill_(beyond[:, None, None, :, None], -torch.inf)
-            sums = log_a.flatten(2, 3).logsumexp(2)
+            log_a = log_a.flatten(2, 3)
+            most = log_a.amax(2).clamp_min(-1e30)  # -inf is of the padding
+            sums = log_a.sub_(most[:, :, None]).exp_().sum(2, dtype=torch.double).log() + most
             received[:, h : h + heads] = torch.logaddexp(received[:, h : h + heads], sums)
     result = received.logsumexp(1) - torch.log(asked * float(layer.heads))[:, None]
-    return result.masked_fill(~real, -torch.inf)
+    return result.float().masked_fill(~real, -torch.inf)
 
 
 def _project(tokens: Tensor, weight: Tensor) -> Tensor:

@@ -72,5 +72,6 @@ def test_wrong_options(tmp_path):
     assert "conf/sir_gpt.yaml: no such file" in run("mini_spiral", "--speech_llm", "gpt", expect=2)
     help_text = run("mini_spiral", "--help")
     assert "--strategies [" in help_text and "--inference_nj [2]" in help_text
-    printed = run("spiral", "--stop_stage", "1", expect=1, SPIRAL="")
-    assert "set SPIRAL in db.sh" in printed
+    printed = run("mini_spiral", "--stage", "3", "--test_sets", "a_set_nobody_made", expect=1)
+    assert "error: data/a_set_nobody_made: no such data directory" in printed
+    assert "Inference" not in printed

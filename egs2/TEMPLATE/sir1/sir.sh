@@ -19,7 +19,7 @@ expdir=exp          # Everything that is computed.
 
 # Data
 local_data_opts=    # Options for local/data.sh.
-test_sets=          # Directories below data/, one or more.
+test_sets=          # Directories below data/, one or more; "NAME?" is left out where stage 1 makes none.
 wer_model=openai/whisper-tiny.en # Checks synthesised speech ("": do not).
 wer_windows=100     # Windows of up to 28 s that are checked in each set.
 
@@ -39,7 +39,8 @@ $(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shel
 Stages: 1 data, 2 check of the speech by Whisper, 3 inference, 4 t-SNE of the tokens of one recording,
 5 scoring: RESULTS.md."
 
-command_line="$0 $*"
+# What was called, to be pasted into a shell: a recipe's run.sh says what that was.
+command_line=${command_line:-$(printf '%q ' "$0" "$@")}
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 if [ $# -ne 0 ]; then
@@ -81,12 +82,29 @@ if wanted 1; then
     local/data.sh --nj "${nj}" ${local_data_opts}
 fi
 
+read -r -a asked <<< "${test_sets}"
+sets=()
+for dset in "${asked[@]}"; do
+    if [ -f "data/${dset%\?}/wav.scp" ]; then
+        sets+=("${dset%\?}")
+    elif [ "${dset}" != "${dset%\?}" ]; then
+        log "There is no data/${dset%\?}: left out"
+    else
+        echo "$0: error: data/${dset}: no such data directory; look at --test_sets, or run stage 1" >&2
+        exit 1
+    fi
+done
+if [ ${#sets[@]} -eq 0 ]; then
+    echo "$0: error: none of '${test_sets}' is below data/; look at --test_sets, or run stage 1" >&2
+    exit 1
+fi
+
 if wanted 2 && [ -n "${wer_model}" ]; then
     log "Stage 2: Word error rate of ${wer_model} on the speech"
     ${python} -m espnet_prune.recipe.pretrained --model "${wer_model}" --output_dir "${expdir}/whisper"
-    for dset in ${test_sets}; do
+    for dset in "${sets[@]}"; do
         if [ ! -d "data/${dset}_windows" ]; then
-            log "${dset} was not spoken here: no check"
+            log "${dset}: nothing to check, it is of recordings, or a part of another set"
             continue
         fi
         windows=${dumpdir}/${dset}_windows
@@ -102,7 +120,7 @@ fi
 
 if wanted 3; then
     log "Stage 3: Inference: ${exp}"
-    for dset in ${test_sets}; do
+    for dset in "${sets[@]}"; do
         answers=${exp}/${dset}
         mkdir -p "${answers}/logdir"
         jobs=$(wc -l < "data/${dset}/wav.scp")
@@ -120,7 +138,7 @@ fi
 
 if wanted 4; then
     log "Stage 4: t-SNE of kept, dropped and text tokens"
-    for dset in ${test_sets}; do
+    for dset in "${sets[@]}"; do
         # shellcheck disable=SC2086
         ${decode_cmd} "${exp}/${dset}/logdir/sir_tsne.log" \
             ${python} -m espnet_prune.bin.sir_tsne "${inference_options[@]}" \
@@ -131,12 +149,13 @@ fi
 
 if wanted 5; then
     log "Stage 5: Scoring"
-    for dset in ${test_sets}; do
+    for dset in "${sets[@]}"; do
         wer=${expdir}/wer_${dset}/scores.json
-        if [ ! -f "${wer}" ]; then wer=; fi
+        # without windows it is of speech that is no longer there
+        if [ ! -f "${wer}" ] || [ ! -d "data/${dset}_windows" ]; then wer=; fi
         ${python} -m espnet_prune.bin.sir_score --data_dir "data/${dset}" \
             --answers "${exp}/${dset}" --output_dir "${exp}/${dset}" --title "Results: ${dset}" \
-            --command "${command_line}" ${wer:+--wer "${wer}"}
+            --command "${command_line% }" ${wer:+--wer "${wer}"}
         log "${exp}/${dset}/RESULTS.md"
     done
 fi

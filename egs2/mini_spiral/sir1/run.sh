@@ -5,6 +5,7 @@ set -e
 set -u
 set -o pipefail
 
+command_line=$(printf '%q ' "$0" "$@") # for the results
 # shellcheck source=debug_option.sh
 . ./debug_option.sh
 
@@ -15,4 +16,4 @@ if "${debug}"; then
     defaults+=(--strategies "speechprune rap" --rates "0.2 0.8")
 fi
 
-./sir.sh "${defaults[@]}" "${options[@]}"
+command_line=${command_line} ./sir.sh "${defaults[@]}" "${options[@]}"

@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Token pruning on SPIRAL and SPIRAL-H (arXiv 2412.12009); db.sh says where they are.
+# Token pruning on SPIRAL and SPIRAL-H (arXiv 2412.12009), from where db.sh says or from the authors.
 # --debug true goes through all stages with six items of each; see --help for all options.
 set -e
 set -u
 set -o pipefail
 
+command_line=$(printf '%q ' "$0" "$@") # for the results
 # shellcheck source=debug_option.sh
 . ./debug_option.sh
 
-defaults=(--test_sets "spiral spiral_h" --speech_llm qwen2_audio)
+defaults=(--test_sets "spiral spiral_h?" --speech_llm qwen2_audio)
 defaults+=(--strategies "speechprune first_phase second_phase rap rac")
 if "${debug}"; then
-    defaults=(--test_sets "spiral_debug spiral_h_debug" --speech_llm qwen2_audio)
+    defaults=(--test_sets "spiral_debug spiral_h_debug?" --speech_llm qwen2_audio)
     defaults+=(--local_data_opts "--items 6 --suffix _debug" --wer_windows 8)
     defaults+=(--dumpdir dump_debug --expdir exp_debug)
     defaults+=(--strategies "speechprune rap" --rates "0.2 0.8")
 fi
 
-./sir.sh "${defaults[@]}" "${options[@]}"
+command_line=${command_line} ./sir.sh "${defaults[@]}" "${options[@]}"

@@ -28,6 +28,17 @@ def test_table_json_and_plot(tmp_path, capsys):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_diva_has_its_own_tokens(tmp_path, capsys):
+    options = ["--speech_llm", "diva", "--minutes", "0.5", "2", "--min_seconds", "0.01"]
+    output = tmp_path / "growth.json"
+    bench_token_lengths.main(
+        [*options, "--strategies", "crop", "--rate", "0.5", "--output", str(output)]
+    )
+    assert "448 tokens in 30 s" in capsys.readouterr().out
+    rows = json.loads(output.read_text())["growth"]
+    assert [(r["audio_tokens"], r["kept_tokens"]) for r in rows] == [(448, 224), (1792, 224)]
+
+
 def test_peak_is_what_a_call_takes_beyond_what_was_there():
     held = torch.ones(8_000_000)  # 32 MB, there before
     peak = peak_memory_of(lambda: (held + 1.0).sum(), "cpu")

@@ -53,6 +53,21 @@ def test_recordings(items, tmp_path, capsys):
     assert set(read_table(tmp_path / "d" / "utt2num_samples").values()) == {"16000"}
 
 
+def test_recordings_need_no_key_sentence(tmp_path, capsys):
+    items = write(tmp_path, row(), row(metadata={"id": "c_2"}, original_key_sentence="Never said."))
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for name in ("conversation_1", "c_2"):
+        soundfile.write(audio / f"{name}.wav", np.zeros(1600, np.float32), 16000)
+    main(options(items, tmp_path / "d", "--audio_dir", str(audio)))
+    assert list(read_table(tmp_path / "d" / "questions")) == ["c_2", "conversation_1"]
+    main(options(items, tmp_path / "p", "--part_of", str(tmp_path / "d")))
+    assert list(read_table(tmp_path / "p" / "wav.scp")) == ["c_2", "conversation_1"]
+    with pytest.raises(SystemExit):  # spoken items are scored by when it is said
+        main(options(items, tmp_path / "s"))
+    assert "line 2: c_2: the key sentence is 0 times" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -80,7 +95,7 @@ def test_bad_rows(tmp_path, capsys, changes, message):
 def test_wrong_options(items, tmp_path, capsys):
     for more, message in (
         (["--first", "0"], "--first is 0"),
-        (["--voices", "en-us"], "2 speakers, but only 1 voices"),
+        (["--voices", "en-us"], "2 speakers, but only 1 voices: give more of them (--voices)"),
         (["--voices", "en-us nobody"], "unknown voice 'nobody'"),
     ):
         with pytest.raises(SystemExit):

@@ -4,14 +4,23 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from espnet_prune.bin import sir_inference
+from espnet_prune.bin import sir_inference, sir_score
 from espnet_prune.bin.sir_inference import batches, main
 from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.sir.answers import AnswerFile, read_answers
-from espnet_prune.sir.conditions import NOTHING, WHOLE
-from test.espnet_prune.sir.stand_in import SECONDS, save_data_dir, save_speech_llm
+from espnet_prune.sir.conditions import HEARD, NOTHING, WHOLE
+from espnet_prune.sir.inference import load_speech, read_recordings
+from espnet_prune.speech_llm import Compact
+from test.espnet_prune.sir.stand_in import (
+    SECONDS,
+    save_compact_llm,
+    save_data_dir,
+    save_speech_llm,
+)
+from test.espnet_prune.speech_llm.models import RATE
 
 GRID = ["--strategies", "speechprune rap", "--rates", "0.2 0.8"]
 
@@ -116,6 +125,39 @@ def test_a_batch_answers_as_singles(grid_options, tmp_path):
         assert answer.scores == pytest.approx(batched[key].scores, abs=1e-3)
 
 
+@torch.no_grad()
+def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, tmp_path):
+    config = {
+        "speech_llm": "compact",
+        "speech_llm_conf": {"model": str(save_compact_llm(tmp_path / "model"))},
+        "token_pruner_conf": {"window": 40},
+    }
+    (tmp_path / "sir.yaml").write_text(yaml.safe_dump(config))
+    out = ["--output_dir", str(tmp_path / "out")]
+    grid = ["--strategies", "rap", "--rates", "0.5"]
+    main(["--config", str(tmp_path / "sir.yaml"), *options[2:], *grid, *out])
+    found = by_key(tmp_path / "out")
+    assert len(found) == 4 * (5 + 1)
+    llm = Compact.from_pretrained(tmp_path / "model")
+    for recording in read_recordings(options[3]):
+        words = llm.recognise(load_speech(recording, RATE), RATE)
+        assert words
+        tokens = llm.embed_text(f" {words}")
+        answer, question = found[recording.id, HEARD], recording.question
+        assert answer.audio_tokens == len(tokens)
+        (scores,) = llm.score_choices(
+            llm.prompts([tokens], [question.question]),
+            [[question.choices[n] for n in answer.order]],
+        )
+        assert answer.scores == pytest.approx(scores.tolist(), abs=1e-4)
+    sir_score.main([*options[2:], "--answers", str(tmp_path / "out"), *out])
+    results = (tmp_path / "out" / "RESULTS.md").read_text()
+    assert results.count("| words of the model's own recogniser instead of audio |") == 2
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())["conditions"]["heard"]
+    right = sum(found[name, HEARD].right for name in "abcd")
+    assert scores["accuracy"]["value"] == right / 4 and "evidence_recall" not in scores
+
+
 def test_audio_shorter_than_the_budget_stays_whole(options, tmp_path):
     (tmp_path / "key").write_text("b\n")
     conf = ["--token_pruner_conf", "{keep: 5000}", "--key_file", str(tmp_path / "key")]
@@ -153,6 +195,7 @@ def test_neighbours_that_lack_the_same_go_together():
         (["--prompt", "Listen!"], "has to have {question} in it"),
         (GRID, "token_pruner_conf has rate"),
         (["--strategies", "rap", "--rates", "much"], "have to be numbers"),
+        (["--token_pruner", "none", "--token_pruner_conf", "rate=1.0"], "rate is 1.0, but has to"),
     ],
 )
 def test_wrong_options(options, tmp_path, capsys, changes, message):

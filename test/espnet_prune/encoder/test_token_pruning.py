@@ -197,10 +197,28 @@ def test_pooling_counts_the_frames_that_stay():
     whole = TokenPruningPooling(5, "mean", rate=0.0)
     torch.testing.assert_close(whole(x, feat_lengths=lengths)[1], x[1, :, :17].mean(1))
     torch.testing.assert_close(whole(x), x.mean(-1))
-    # an encoder that subsamples gives fewer frames than the lengths say
-    torch.testing.assert_close(whole(x, feat_lengths=2 * lengths), x.mean(-1))
+    with pytest.raises(ValueError, match="each needs one at least"):
+        whole(x, feat_lengths=torch.tensor([30, 0]))
     with pytest.raises(ValueError, match="unknown pooling 'max', choose from chn_attn_stat, mean"):
         TokenPruningPooling(5, "max")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_padding_behind_an_encoder_that_subsamples_is_never_kept(stride):
+    torch.manual_seed(0)
+    lengths = torch.tensor([61, 37, 8, 1])
+    inputs = torch.randn(4, 5, 61)
+    x = torch.nn.Conv1d(5, 5, 1, stride)(inputs)
+    real = [-(-n // stride) for n in lengths.tolist()]  # a frame of each begun stride
+    # padding that would win: each frame of it is unlike the one before
+    for row, n in zip(x, real, strict=True):
+        row[:, n:] = 100.0 * torch.randn(5, x.shape[2] - n)
+    pooling = TokenPruningPooling(5, "mean", rate=0.5)
+    got = pooling(x, feat_lengths=lengths)
+    for b, n in enumerate(real):
+        alone = pooling(x[b : b + 1, :, :n], feat_lengths=lengths[b : b + 1])
+        torch.testing.assert_close(got[b : b + 1], alone)
 
 
 def test_stock_speaker_task(tmp_path):

@@ -7,7 +7,16 @@ import numpy as np
 import soundfile
 
 from espnet_prune.recipe.data_dir import write_table
-from test.espnet_prune.speech_llm.models import RATE, qwen2_audio
+from espnet_prune.speech_llm.compact import (
+    AudioAdapter,
+    CompactConfig,
+    load_language_model,
+    lora_parameters,
+    save_compact,
+    with_lora,
+)
+from test.espnet_prune.speech_llm.models import RATE, llama, qwen2_audio, randomize, tokenizer
+from test.espnet_prune.tiny import saved
 
 SECONDS = {"a": 5.0, "b": 3.3, "c": 6.5, "d": 4.0}
 #: key sentences, in seconds
@@ -20,6 +29,23 @@ def save_speech_llm(folder: Path) -> Path:
     model, processor = qwen2_audio(2)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    return folder
+
+
+def save_compact_llm(folder: Path) -> Path:
+    """A compact speech LLM, with its encoder and language model in directories beside it."""
+    tokens = tokenizer()
+    saved("whisper", folder / "encoder")
+    llama(len(tokens)).save_pretrained(folder / "lm")
+    tokens.save_pretrained(folder / "lm")
+    ids = tuple(tokens.convert_tokens_to_ids(["red", "team", "wait", "one"]))
+    shape = {"width": 8, "blocks": 1, "kernel": 3}
+    config = CompactConfig(
+        str(folder / "encoder"), str(folder / "lm"), ids, **shape, lora_rank=2, lora_alpha=4
+    )
+    lm, _ = load_language_model(folder / "lm")
+    adapter = randomize(AudioAdapter(24, 24, ids, **shape))
+    save_compact(folder, config, adapter, lora_parameters(with_lora(lm, config)))
     return folder
 
 

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -31,6 +33,17 @@ def test_ranges_come_back(indices):
 def test_the_first_of_the_most_likely_is_chosen():
     assert answer().chosen == 1 and answer().right
     assert answer(scores=(-1.0, -1.0, -5.0)).chosen == 0
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+def test_scores_that_are_no_numbers_name_the_item(tmp_path, wrong):
+    with pytest.raises(ValueError, match="^b: under condition 'rap 0.5' the scores .* -1, .*: the"):
+        answer("b", HALF, (-1.0, wrong, -2.0))
+    file = tmp_path / "answers.1.jsonl"
+    AnswerFile(file, HEADER).add([answer("a")])
+    file.write_text(file.read_text().replace("-2.0", "NaN"))
+    with pytest.raises(ValueError, match="answers.1.jsonl: .*a: under condition 'none'"):
+        read_answers(tmp_path)
 
 
 def test_a_stopped_file_goes_on(tmp_path):

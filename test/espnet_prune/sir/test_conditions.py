@@ -35,6 +35,7 @@ def test_a_single_one_and_its_pruner():
         (["magic"], [0.2], "unknown strategy 'magic', choose from none, speechprune"),
         (["rap"], [1.0], r"rate is 1.0, but has to be in \[0, 1\)"),
         (["rap"], [-0.1], "has to be in"),
+        (["none"], [1.0], r"rate is 1.0, but has to be in \[0, 1\)"),
         ([], [0.2], "one strategy and one rate"),
         (["rap"], [], "one strategy and one rate"),
     ],

@@ -53,6 +53,11 @@ def test_recordings_that_are_there(tmp_path):
     assert read_table(tmp_path / "d" / "utt2num_samples") == {"m_1": "16000", "m_2": "8000"}
     assert json.loads(read_table(tmp_path / "d" / "questions")["m_2"])["choices"] == ["x", "y"]
     assert not (tmp_path / "d" / "sentences").exists()
+    # what was spoken there before, and its windows for the check by Whisper, are gone
+    (tmp_path / "d" / "sentences").write_text("m_1 {}\n")
+    write_table(tmp_path / "d_windows" / "text", {"m_1-00": "One two."})
+    write_recorded_dir([item("m_1")], audio, tmp_path / "d")
+    assert not (tmp_path / "d" / "sentences").exists() and not (tmp_path / "d_windows").exists()
     with pytest.raises(FileNotFoundError, match="m_3.wav: no such file, nor m_3.flac"):
         write_recorded_dir([item("m_3")], audio, tmp_path / "e")
 
@@ -103,7 +108,9 @@ def test_chunks_before_the_audio_are_passed_over(tmp_path):
 def test_a_part(tmp_path):
     for name in ("wav.scp", "text", "utt2spk", "questions"):
         write_table(tmp_path / "d" / name, {key: f"{name} {key}" for key in "abc"})
+    write_table(tmp_path / "p_windows" / "text", {"a-00": "of an earlier run"})
     write_part(tmp_path / "d", tmp_path / "p", ["c", "a"])
+    assert not (tmp_path / "p_windows").exists()
     assert read_table(tmp_path / "p" / "questions") == {k: f"questions {k}" for k in "ac"}
     assert not (tmp_path / "p" / "sentences").exists()
     with pytest.raises(ValueError, match="wav.scp: x is not there"):

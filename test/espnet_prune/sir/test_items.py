@@ -44,6 +44,27 @@ def test_an_item(tmp_path):
     assert item.transcript == "Good morning. The bridge opened in May. I thought it was June."
 
 
+def test_white_space_in_sentences_becomes_blanks(tmp_path):
+    turns = [{"speaker": "a", "text": [" Good\nmorning.\t", "The  bridge opened\r\nin May."]}]
+    (item,) = read_items(write(tmp_path, row(transcript=turns)))
+    assert [text for _, text in item.sentences] == ["Good morning.", "The bridge opened in May."]
+    with pytest.raises(ValueError, match="a sentence of it is empty"):
+        read_items(write(tmp_path, row(transcript=[{"speaker": "a", "text": ["\n"]}])))
+
+
+@pytest.mark.parametrize("key", ["No.", "The bridge", None])
+def test_a_key_that_is_not_found_once_matters_where_it_is_asked_for(tmp_path, key):
+    turns = [{"speaker": "a", "text": ["The bridge opened.", "The bridge is red."]}]
+    changed = row(transcript=turns, original_key_sentence=key)
+    if key is None:
+        del changed["original_key_sentence"]
+    path = write(tmp_path, row(metadata={"id": "good"}), changed)
+    with pytest.raises(ValueError, match="line 2: .*(key sentence is [02] times|is missing)"):
+        read_items(path)
+    good, item = read_items(path, keys=False)
+    assert good.key == (1, 2) and item.key is None and item.answer == 1
+
+
 @pytest.mark.parametrize(
     ("key", "where"),
     [

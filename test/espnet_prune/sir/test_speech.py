@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -39,9 +40,13 @@ def test_sentences_are_where_their_times_say(item):
     assert len(samples) / 16000 == pytest.approx(7 + PAUSE + 2 * TURN)
 
 
-def test_too_few_voices(item):
-    with pytest.raises(ValueError, match="meeting_1: 2 speakers, but only 1 voices"):
+def test_too_few_voices(item, tmp_path):
+    with pytest.raises(ValueError, match="meeting_1: 2 speakers, but only 1 voices: give more"):
         cast(item, ["a"])
+    # before anything is spoken
+    alone = dataclasses.replace(item, id="a", sentences=(("s1", "one"),), key=(0, 1))
+    with pytest.raises(ValueError, match="meeting_1: 2 speakers"):
+        write_data_dir([alone, item], None, ["a"], tmp_path / "d")
 
 
 def test_data_directory_and_what_is_kept_of_a_stopped_one(item, tmp_path):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,13 +20,16 @@ from espnet_prune.speech_llm.compact import (
     load_language_model,
     lora_parameters,
     packs,
+    read_compact,
     save_compact,
     with_lora,
 )
-from espnet_prune.structure import load_encoder
+from espnet_prune.structure import load_encoder, slim
+from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.speech_llm.models import RATE, compact, llama, randomize, speech, tokenizer
-from test.espnet_prune.tiny import saved
+from test.espnet_prune.tiny import random_masks, saved
 
+MODEL = Path(__file__).resolve().parents[3] / "egs2" / "speech_llm" / "compact1" / "model"
 TOKEN_IDS = (4, 7, 9, 20)
 SHAPE = {"width": 8, "blocks": 2, "kernel": 3}
 
@@ -180,6 +184,76 @@ def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
     long = torch.cat([wave, wave])  # more than a window: one after another
     assert llm.chunk_samples < len(long)
     assert isinstance(llm.recognise(long, RATE), str)
+
+
+def on(encoder) -> Compact:
+    """A compact model in front of which this encoder stands."""
+    ears, tokens = adapter().eval(), tokenizer()
+    return Compact(encoder.eval(), ears, llama(len(tokens)), tokens)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("samples", [1, 40])
+def test_audio_shorter_than_the_receptive_field(tmp_path, samples):
+    llm = on(load_encoder(saved("hubert-base", tmp_path)))
+    llm.chunk_samples = 1600
+    short = torch.rand(samples)
+    for use in (llm.embed_audio, llm.recognise):
+        with pytest.raises(ValueError, match=f"audio of {samples} samples is too short"):
+            use(short, RATE)
+    # four chunks go together, so that the rest stands alone
+    whole = speech(0.4)[0]
+    longer = llm.embed_audio(torch.cat([whole, short]), RATE)
+    assert torch.equal(longer, llm.embed_audio(whole, RATE))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", ["whisper", "hubert-base"])
+def test_a_pruned_encoder_hears_for_the_compact_model(tmp_path, layout):
+    dense = load_encoder(saved(layout, tmp_path / "dense"))
+    masks = random_masks(dense.plan(), torch.Generator().manual_seed(0))
+    small = slim(dense, masks)
+    small.save_pretrained(tmp_path / "pruned")
+    llm = on(load_encoder(tmp_path / "pruned"))
+    assert sum(p.numel() for p in llm.encoder.parameters()) < sum(
+        p.numel() for p in dense.parameters()
+    )
+    waves = speech(1.0, 0.5)
+    audio = [llm.embed_audio(wave, RATE) for wave in waves]
+    (pairs,) = encode_pairs(small, [waves[1].numpy()])
+    p = llm.adapter(pairs[None], torch.tensor([len(pairs)]))
+    torch.testing.assert_close(audio[1], llm.adapter.embed(p, llm.lm.model.embed_tokens.weight)[0])
+    prompts = llm.prompts(audio, ["who wins?", "wait"], TokenPruner("speechprune", keep=8))
+    assert [len(kept) for kept in prompts.kept] == [8, 8]
+    assert len(llm.score_choices(prompts, [["one", "two"]] * 2)) == 2
+
+
+def test_the_committed_model_is_small_and_fits_its_parts():
+    """Whisper tiny.en's frames and SmolLM2-135M's sizes as published; nothing is fetched."""
+    config, weights = read_compact(MODEL)
+    assert sum(file.stat().st_size for file in MODEL.iterdir()) <= 24e6
+    assert (config.encoder, config.language_model) == ("whisper_tiny.en", "smollm2_135m")
+    ids = config.token_ids
+    assert len(set(ids)) == len(ids) and 0 <= min(ids) and max(ids) < 49152
+    shape = config.width, config.blocks, config.kernel
+    wanted = {
+        f"adapter.{k}": v.shape for k, v in AudioAdapter(384, 576, ids, *shape).state_dict().items()
+    }
+    for layer in range(30):
+        for name, (inputs, outputs) in {
+            "q_proj": (576, 9 * 64),
+            "k_proj": (576, 3 * 64),
+            "v_proj": (576, 3 * 64),
+            "o_proj": (9 * 64, 576),
+        }.items():
+            base = f"lora.model.layers.{layer}.self_attn.{name}"
+            wanted[f"{base}.lora_A.weight"] = (config.lora_rank, inputs)
+            wanted[f"{base}.lora_B.weight"] = (outputs, config.lora_rank)
+    assert {k: tuple(v.shape) for k, v in weights.items()} == {
+        k: tuple(s) for k, s in wanted.items()
+    }
+    assert all(torch.isfinite(v).all() for v in weights.values())
+    assert all(v.any() for k, v in weights.items() if k.endswith("lora_B.weight"))  # was trained
 
 
 def test_prompt_is_plain_text():

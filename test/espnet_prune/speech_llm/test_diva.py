@@ -19,7 +19,14 @@ def test_95_s_are_four_clips_of_448_tokens():
     hidden = model.whisper_encoder(features.input_features).last_hidden_state
     torch.testing.assert_close(audio[3 * 448 :], model.connector(hidden, "cpu")[0])
     prune = TokenPruner("speechprune", 0.15, window=llm.window, frame_tokens=llm.frame_tokens)
-    assert len(llm.prompts([audio], ["who wins?"], prune).kept[0]) == round(0.85 * 448)
+    kept = llm.prompts([audio], ["who wins?"], prune).kept[0]
+    assert len(kept) == round(0.85 * 448)
+    # the model's own figures are taken where a pruner was given none, and others are kept
+    plain = TokenPruner("speechprune", 0.15)
+    assert torch.equal(llm.prompts([audio], ["who wins?"], plain).kept[0], kept)
+    assert torch.equal(llm.select(plain, [audio], ["who wins?"])[0], kept)
+    other = TokenPruner("speechprune", 0.15, window=100)
+    assert len(llm.select(other, [audio], ["who wins?"])[0]) == 85
 
 
 def test_the_question_stands_in_the_system_turn_before_the_audio():

@@ -79,7 +79,7 @@ def test_keeping_everything_is_the_unwrapped_model(loaded, inputs, positions, op
 
 
 @pytest.mark.parametrize("positions", POSITIONS)
-@pytest.mark.parametrize("strategy", sorted(set(STRATEGIES) - {"rap", "rac"}))
+@pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_pruned_batch_is_its_pruned_singles_at_every_step(loaded, inputs, positions, strategy):
     model, processor = loaded
     width = inputs.input_ids.shape[1]
@@ -97,6 +97,25 @@ def test_a_pruned_batch_is_its_pruned_singles_at_every_step(loaded, inputs, posi
     if strategy != "none":
         # 80 tokens of 3.2 s and 15 of 0.6 s; rates refer to the window
         assert [len(k) for k in kept] == [20, 8]
+
+
+def test_random_tokens_belong_to_the_recording(loaded, inputs):
+    """In any order, among prompts without audio, and not to the place in a batch."""
+    model, processor = loaded
+    clips, text = [speech(2, 1.2), [], speech(0.6)], [QUESTIONS[0], "wait", QUESTIONS[1]]
+    found = []
+    for order in ([0, 1, 2], [2, 1, 0]):
+        shuffled = make_inputs(processor, [clips[i] for i in order], [text[i] for i in order])
+        with prune_tokens(model, processor, TokenPruner("rap", **PRUNER)) as wrapped:
+            wrapped.generate(**shuffled, max_new_tokens=1)
+            kept = [k.tolist() for k in wrapped.generate.kept]
+        found.append([kept[order.index(i)] for i in range(3)])
+    assert found[0] == found[1] and [len(k) for k in found[0]] == [20, 0, 8]
+    same_length = make_inputs(processor, [speech(1), speech(1, seed=5)], QUESTIONS)
+    with prune_tokens(model, processor, TokenPruner("rap", **PRUNER)) as wrapped:
+        wrapped.generate(**same_length, max_new_tokens=1)
+        first, second = wrapped.generate.kept
+    assert not torch.equal(first, second)
 
 
 @torch.no_grad()

@@ -74,6 +74,56 @@ def test_first_phase_keeps_the_most_similar_of_each_frame(seed, n1, n2, data):
                 assert frame[stays].min() >= frame[~stays].max()
 
 
+@given(st.lists(st.sampled_from([-1.5, 0.1, 0.1000001, 7.0]), min_size=1, max_size=12), st.data())
+@settings(max_examples=100, deadline=None)
+def test_of_equal_frames_the_earlier_gets_the_remainder(scores, data):
+    total = data.draw(st.integers(0, 9 * len(scores)))
+    case = torch.tensor([scores]), torch.full((1, len(scores)), 9), torch.tensor([total])
+    n = frame_budgets(*case)
+    assert torch.equal(n, frame_budgets(*case))
+    for score in set(scores):
+        same = [k for s, k in zip(scores, n[0].tolist(), strict=True) if s == score]
+        assert same == sorted(same, reverse=True) and same[0] - same[-1] <= 1
+
+
+@given(st.lists(st.sampled_from([0.0, 0.1, 0.3]), min_size=1, max_size=40), st.data())
+@settings(max_examples=100, deadline=None)
+def test_of_equal_tokens_of_a_frame_the_earlier_stay(similarity, data):
+    keep = data.draw(st.integers(0, len(similarity)))
+    length = torch.tensor([len(similarity)])
+    kept = first_phase(torch.tensor([similarity]), length, torch.tensor([keep]), 8)[0].tolist()
+    for start in range(0, len(kept), 8):
+        frame = range(start, min(len(kept), start + 8))
+        best = sorted(frame, key=lambda i: (-similarity[i], i))[: sum(kept[i] for i in frame)]
+        assert [i for i in frame if kept[i]] == sorted(best)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 70))
+@settings(max_examples=40, deadline=None)
+def test_the_order_of_a_frame_s_tokens_does_not_change_its_budget(seed, keep):
+    torch.manual_seed(seed)
+    similarity, length = torch.rand(1, 70), torch.tensor([70])
+    order = torch.cat([start + torch.randperm(7) for start in range(0, 70, 7)])
+    kept, other = (
+        first_phase(s, length, torch.tensor([keep]), 7) for s in (similarity, similarity[:, order])
+    )
+    assert torch.equal(kept[:, order], other)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60))
+@settings(max_examples=30, deadline=None)
+def test_of_tokens_with_equal_signs_the_earlier_stay(seed, keep):
+    torch.manual_seed(seed)
+    kinds = torch.randn(4, 10)
+    which = torch.randint(4, (60,))
+    audio = kinds[which] * torch.rand(60, 1).add(0.1)  # the binarised layer sees no loudness
+    first = FirstLayer(torch.randn(12, 10), torch.randn(6, 10), 4)
+    kept = second_phase(audio[None], torch.tensor([60]), torch.tensor([keep]), first)[0]
+    for kind in range(4):
+        row = kept[which == kind].tolist()
+        assert row == sorted(row, reverse=True)
+
+
 def test_a_row_does_not_depend_on_its_batch():
     torch.manual_seed(0)
     similarity = torch.rand(2, 50)

@@ -42,6 +42,76 @@ def test_a_recording_keeps_its_tokens_in_any_batch(strategy):
     assert torch.equal(first, second)
 
 
+@st.composite
+def recordings(draw):
+    """A batch of other lengths in which the same token is there again and again, and a seed."""
+    lengths = draw(st.lists(st.integers(1, 90), min_size=1, max_size=4))
+    words = draw(st.lists(st.integers(1, 6), min_size=len(lengths), max_size=len(lengths)))
+    seed = draw(st.integers(0, 10_000))
+    torch.manual_seed(seed)
+    tokens = torch.randn(draw(st.sampled_from([2, 5, 50])), WIDTH)
+    given_ = {
+        "audio": tokens[torch.randint(len(tokens), (len(lengths), max(lengths)))],
+        "lengths": lengths,
+        "query": torch.randn(len(words), max(words), WIDTH),
+        "query_lengths": words,
+        "first_layer": FirstLayer(torch.randn(8, WIDTH), torch.randn(4, WIDTH), 4),
+        "keys": [f"recording {n}" for n in range(len(lengths))],
+    }
+    return given_, seed
+
+
+def same(first, second):
+    return [kept.tolist() for kept in first] == [kept.tolist() for kept in second]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(case=recordings(), rate=st.floats(0, 0.95))
+@settings(max_examples=40, deadline=None)
+def test_a_batch_is_its_singles(strategy, case, rate):
+    given_, seed = case
+    prune = TokenPruner(strategy, rate=rate, window=40, frame_tokens=7, seed=seed)
+    together = prune(**given_)
+    assert same(together, prune(**given_))
+    for b, (n, words) in enumerate(zip(given_["lengths"], given_["query_lengths"], strict=True)):
+        alone = prune(
+            given_["audio"][b : b + 1, :n],
+            query=given_["query"][b : b + 1, :words],
+            first_layer=given_["first_layer"],
+            keys=given_["keys"][b : b + 1],
+        )
+        assert same(alone, together[b : b + 1])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(case=recordings(), rate=st.floats(0, 0.95))
+@settings(max_examples=25, deadline=None)
+def test_the_order_of_the_text_s_tokens_changes_nothing(strategy, case, rate):
+    given_, seed = case
+    prune = TokenPruner(strategy, rate=rate, window=40, frame_tokens=7)
+    query = given_["query"].clone()
+    for row, words in zip(query, given_["query_lengths"], strict=True):
+        row[:words] = row[torch.randperm(words)]
+    assert same(prune(**given_), prune(**{**given_, "query": query}))
+
+
+@pytest.mark.parametrize("strategy", ["speechprune", "first_phase", "second_phase"])
+@given(case=recordings(), rate=st.floats(0, 0.95))
+@settings(max_examples=40, deadline=None)
+def test_of_equal_tokens_the_earlier_ones_stay(strategy, case, rate):
+    """Within a second where the first phase shares tokens out, else in the whole recording."""
+    given_, _ = case
+    kept = TokenPruner(strategy, rate=rate, window=40, frame_tokens=7)(**given_)
+    for audio, n, indices in zip(given_["audio"], given_["lengths"], kept, strict=True):
+        stays = set(indices.tolist())
+        step = n if strategy == "second_phase" else 7
+        for start in range(0, n, step):
+            seen = {}
+            for i in range(start, min(n, start + step)):
+                seen.setdefault(tuple(audio[i].tolist()), []).append(i in stays)
+            assert all(row == sorted(row, reverse=True) for row in seen.values())
+
+
 def test_rates_are_of_the_window_as_in_the_paper():
     kept = [TokenPruner(rate=r).kept_tokens(2250) for r in (0.0, 0.2, 0.4, 0.6, 0.8)]
     assert kept == [750, 600, 450, 300, 150]
@@ -49,6 +119,17 @@ def test_rates_are_of_the_window_as_in_the_paper():
     assert TokenPruner(rate=0.5).kept_tokens(100) == 50
     assert [TokenPruner(keep=600).kept_tokens(n) for n in (2250, 80)] == [600, 80]
     assert TokenPruner(rate=0.99).kept_tokens(10) == 1
+
+
+def test_what_was_not_given_is_the_model_s():
+    fitted = TokenPruner("rap", rate=0.2, seed=3).fitted(448, 15)
+    assert (fitted.window, fitted.frame_tokens, fitted.rate, fitted.seed) == (448, 15, 0.2, 3)
+    assert fitted.kept_tokens(1344) == 358  # 0.8 times 448
+    assert TokenPruner(window=40).fitted(448, 15).window == 40
+    assert TokenPruner(frame_tokens=25).fitted(448, 15).frame_tokens == 25
+    original = TokenPruner()
+    original.fitted(448, 15)
+    assert (original.window, original.frame_tokens) == (750, 25)
 
 
 def test_rate_zero_of_speechprune_is_its_first_phase():
@@ -101,6 +182,11 @@ def test_random_crops_start_anywhere():
         ({"keep": 0}, "keep is 0"),
         ({"window": 2.5}, "window is 2.5"),
         ({"frame_tokens": True}, "frame_tokens is True"),
+        ({"strategy": "rap", "keep": 5.0}, "keep is 5.0, but has to be a whole number, 1 or more"),
+        ({"strategy": "rac", "keep": float("inf")}, "keep is inf, but has to be a whole number"),
+        ({"keep": float("nan")}, "keep is nan"),
+        ({"frame_tokens": 25.0}, "frame_tokens is 25.0, but has to be a whole number"),
+        ({"window": 750.0}, "window is 750.0"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):

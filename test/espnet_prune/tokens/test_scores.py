@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from espnet_prune.tokens import FirstLayer, attention_received, query_similarity
+from espnet_prune.tokens import FirstLayer, attention_received, query_similarity, scores
 
 
 def layer(heads=4, kv_heads=2, size=3, width=10, seed=0):
@@ -28,6 +28,35 @@ def test_similarity_is_the_mean_of_cosines(seed):
                 for i in range(int(lengths[b]))
             ]
             assert got[b, n].item() == pytest.approx(sum(cosines) / len(cosines), abs=1e-5)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_equal_tokens_score_the_same_wherever_they_stand(seed):
+    """To the last bit, so that ties are resolved by time and not by rounding."""
+    torch.manual_seed(seed)
+    kinds, which = torch.randn(3, 33), torch.randint(3, (2, 77))
+    audio, lengths = kinds[which], torch.tensor([77, 51])
+    first = layer(width=33, seed=seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "PIECE", 20)
+        similarity = query_similarity(audio, torch.randn(2, 6, 33), torch.tensor([6, 4]))
+    for values in (similarity, attention_received(audio, lengths, first)):
+        for b, n in enumerate(lengths.tolist()):
+            for kind in range(3):
+                assert len(values[b, :n][which[b, :n] == kind].unique()) <= 1
+
+
+@given(st.integers(0, 10_000), st.integers(1, 40))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_the_query_s_tokens_changes_no_bit(seed, words):
+    torch.manual_seed(seed)
+    audio, query = torch.randn(1, 30, 33), torch.randn(1, words, 33)
+    lengths = torch.tensor([words])
+    got = query_similarity(audio, query, lengths)
+    assert torch.equal(got, query_similarity(audio, query[:, torch.randperm(words)], lengths))
+    padded = torch.cat([query, torch.randn(1, 5, 33)], 1)
+    assert torch.equal(got, query_similarity(audio, padded, lengths))
 
 
 def attention_by_hand(tokens, first, asking=slice(None)):

@@ -17,8 +17,13 @@ suffix=   # Of the names of the data directories.
 . ./db.sh
 
 if [ -z "${SPIRAL}" ]; then
-    echo "$0: error: set SPIRAL in db.sh to the directory that holds data.jsonl and data_h.jsonl" >&2
-    exit 1
+    SPIRAL=downloads/SPIRAL_Dataset
+    if [ ! -f "${SPIRAL}/data.jsonl" ] && ! git clone --depth 1 \
+        https://github.com/linyueqian/SPIRAL_Dataset "${SPIRAL}"; then
+        echo "$0: error: the dataset cannot be fetched from its authors. Set SPIRAL in db.sh to the" \
+            "directory that holds data.jsonl and data_h.jsonl" >&2
+        exit 1
+    fi
 fi
 python3 -m espnet_prune.bin.sir_data --items "${SPIRAL}/data.jsonl" \
     --output_dir "data/spiral${suffix}" ${voices:+--voices "${voices//,/ }"} --nj "${nj}" \

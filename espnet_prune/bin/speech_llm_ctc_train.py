@@ -15,7 +15,7 @@ def main(cmd=None):
     Example:
         % python -m espnet_prune.bin.speech_llm_ctc_train --config conf/ctc.yaml \\
               --encoder exp/encoder --language_model exp/language_model \\
-              --token_ids exp/token_ids --output_dir exp/ctc …
+              --pieces exp/pieces.json --output_dir exp/ctc …
     """
     cli.train(SpeechLlmCtcTask, cmd)
 

@@ -16,7 +16,7 @@ def main(cmd=None):
     Example:
         % python -m espnet_prune.bin.speech_llm_lora_train --config conf/lora.yaml \\
               --encoder exp/encoder --language_model exp/language_model \\
-              --token_ids exp/token_ids --output_dir exp/lora …
+              --pieces exp/pieces.json --output_dir exp/lora …
     """
     cli.train(SpeechLlmLoraTask, cmd)
 

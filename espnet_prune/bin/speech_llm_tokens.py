@@ -1,16 +1,18 @@
-"""List the ids of a language model's tokens that occur in a training text, one a line.
+"""Find the tokens that an adapter spells a training text with: few, and each in many words.
 
-They are the classes of the adapter, so each costs it a row of weights.
+They are the classes of the adapter. With all merges of the language model's byte-pair table most
+words are tokens of their own, which have to be heard dozens of times each; see
+`espnet_prune.speech_llm.pieces`.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
 from espnet_prune.bin import cli
 from espnet_prune.recipe.data_dir import read_table, write_text
+from espnet_prune.speech_llm.pieces import find_pieces
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -18,8 +20,8 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--language_model", type=Path, required=True, help="directory of the language model")
     add("--words", type=Path, required=True, help="table with the words of the training windows")
-    add("--most", type=int, default=10000, help="only so many, the commonest")
-    add("--output", type=Path, required=True, help="file to write")
+    add("--merges", type=int, default=0, help="merges of the byte-pair table to use, 0: all")
+    add("--output", type=Path, required=True, help="JSON file to write")
     return parser
 
 
@@ -29,14 +31,16 @@ def run(args: argparse.Namespace) -> None:
     if not args.language_model.is_dir():
         raise FileNotFoundError(f"{args.language_model}: no such directory")
     tokenizer = AutoTokenizer.from_pretrained(args.language_model)
-    counts: Counter[int] = Counter()
-    for text in read_table(args.words).values():
-        counts.update(tokenizer(f" {text}", add_special_tokens=False).input_ids)
-    # Equally common ones by their id, so that the list is the same every time
-    chosen = sorted(sorted(counts, key=lambda token: (-counts[token], token))[: args.most])
-    write_text(args.output, "".join(f"{token}\n" for token in chosen))
-    share = sum(counts[token] for token in chosen) / max(counts.total(), 1)
-    print(f"{args.output}: {len(chosen)} of {len(counts)} tokens, {share:.2%} of the text")
+    texts = list(read_table(args.words).values())
+    pieces, counts = find_pieces(tokenizer, args.merges, texts)
+    write_text(args.output, pieces.to_json())
+    words = max(sum(len(text.split()) for text in texts), 1)
+    print(
+        f"{args.output}: {len(pieces.token_ids)} tokens, {counts.total() / words:.2f} of them a "
+        f"word; half of them occur {sorted(counts.values())[len(counts) // 2]} times or more"
+        if counts
+        else f"{args.output}: no words"
+    )
 
 
 def main(cmd=None) -> None:

@@ -1,6 +1,7 @@
-"""Write lists of common words to speak, passages of a few lists each, as JSON lines.
+"""Write lists of words to speak, passages of a few lists each, as JSON lines.
 
-The words are tokens of the language model; a word list of Debian's says which tokens are words.
+All words of a word list of Debian's come once, those that are tokens of the language model, the
+commonest, several times.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ def get_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--language_model", type=Path, required=True, help="directory of the language model")
     add("--tools_dir", type=Path, required=True, help="where the word list is unpacked")
-    add("--most", type=int, default=8000, help="words, the commonest")
-    add("--times", type=int, default=3, help="how often each is spoken")
+    add("--most", type=int, default=8000, help="common words")
+    add("--times", type=int, default=3, help="how often each of them is spoken; 0: no lists at all")
     add("--output", type=Path, required=True, help="file to write")
     add("--seed", type=int, default=0, help="of the order")
     return parser
@@ -33,13 +34,17 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError("--most has to be positive, and --times 0 or more")
     if not args.language_model.is_dir():
         raise FileNotFoundError(f"{args.language_model}: no such directory")
-    words = []
+    common, others = [], []
     if args.times:
         tokenizer = AutoTokenizer.from_pretrained(args.language_model)
-        words = whole_words(tokenizer, dictionary(args.tools_dir))[: args.most]
-    rows = [json.dumps(row) for row in word_lists(words, args.times, args.seed)]
-    write_text(args.output, "".join(f"{row}\n" for row in rows))
-    print(f"{args.output}: {len(words)} words in {len(rows)} passages")
+        english = dictionary(args.tools_dir)
+        common = whole_words(tokenizer, english)[: args.most]
+        others = sorted(english.difference(common))
+    lists = [*word_lists(common, args.times, args.seed), *word_lists(others, 1, args.seed)]
+    write_text(args.output, "".join(f"{json.dumps(row)}\n" for row in lists))
+    print(
+        f"{args.output}: {len(common)} common and {len(others)} other words, {len(lists)} passages"
+    )
 
 
 def main(cmd=None) -> None:

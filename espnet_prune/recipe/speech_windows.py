@@ -33,6 +33,10 @@ TRAINING_VOICES = (
     "en+f2",
     "en-us+f4",
     "en-gb-scotland",
+    "en+m7",
+    "en-us+f1",
+    "en-us+m5",
+    "en-gb-scotland+f3",
 )
 EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 #: of the training voices

@@ -1,8 +1,8 @@
 """Lists of words to speak, so that an adapter has heard what few written passages contain.
 
 A short training text has a few thousand words, over and over, and an adapter that is trained on it
-by CTC spells every other word by pieces of those. Convolutions hear half a second and learn no
-grammar, so lists of words teach them what sentences would.
+alone misses most other words. Convolutions hear half a second and learn no grammar, so lists of
+words teach them what sentences would.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ LENGTH, PAUSES, TOGETHER = (6, 10), 0.3, 3
 
 
 def dictionary(tools: str | Path) -> set[str]:
-    """English words in lower case, from a Debian package that is unpacked in `tools`."""
+    """English words and names of letters only, from a Debian package unpacked in `tools`."""
     package, file = DICTIONARY
-    path = fetch_packages([package], tools) / file
-    return {w for w in path.read_text(encoding="utf-8").split() if w.isascii() and w.islower()}
+    words = (fetch_packages([package], tools) / file).read_text(encoding="utf-8").split()
+    return {w for w in words if w.isascii() and w.isalpha() and (w.islower() or w.istitle())}
 
 
 def whole_words(tokenizer, english: Iterable[str]) -> list[str]:

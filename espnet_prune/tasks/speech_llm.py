@@ -18,6 +18,7 @@ from espnet_prune.speech_llm.compact import (
     lora_parameters,
     with_lora,
 )
+from espnet_prune.speech_llm.pieces import Pieces, piece_tokenizer, spell
 from espnet_prune.structure import load_encoder
 from espnet_prune.tasks.speech_llm_model import AdapterCtcModel, SpeechLoraModel
 from espnet_prune.tasks.trainer import KillSafeTrainer
@@ -30,39 +31,26 @@ class TokenIds:
 
     Args:
         tokenizer: the language model's.
+        merges: of its byte-pair table that are used, see `piece_tokenizer`; 0 for all.
         ends: names of the texts that get the token that ends an answer.
     """
 
-    def __init__(self, tokenizer, ends: Collection[str] = ()):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer, merges: int = 0, ends: Collection[str] = ()):
+        self.pieces = piece_tokenizer(tokenizer, merges)
+        self.end = tokenizer.eos_token_id
         self.ends = ends
 
     def __call__(self, utt_id: str, data: Data) -> dict[str, np.ndarray]:
         data = dict(data)
         for name, text in data.items():
             if isinstance(text, str):
-                ids = self.tokenizer(f" {text}", add_special_tokens=False).input_ids
+                ids = spell(self.pieces, text)
                 if not text or not ids:
                     raise ValueError(f"{utt_id}: '{name}' has no text")
                 if name in self.ends:
-                    ids = [*ids, self.tokenizer.eos_token_id]
+                    ids = [*ids, self.end]
                 data[name] = np.array(ids, dtype=np.int64)
         return data
-
-
-def read_token_ids(path: str | Path) -> tuple[int, ...]:
-    """Ids of a file with one a line.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; a line that is no number.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        return tuple(int(line) for line in path.read_text().split())
-    except ValueError as error:
-        raise ValueError(f"{path}: has to have a token id a line: {error}") from None
 
 
 class _SpeechLlmTask(AbsTask):
@@ -78,7 +66,7 @@ class _SpeechLlmTask(AbsTask):
         for name, what in (
             ("encoder", "Directory of the frozen encoder that made the features"),
             ("language_model", "Directory of the language model"),
-            ("token_ids", "File with the token ids that the adapter tells apart, one a line"),
+            ("pieces", "File of speech_llm_tokens: the tokens that the adapter tells apart"),
         ):
             group.add_argument(f"--{name}", type=str_or_none, help=f"{what} (required)")
         group.add_argument(
@@ -113,7 +101,7 @@ class _SpeechLlmTask(AbsTask):
 
     @classmethod
     def _check(cls, args: argparse.Namespace):
-        for name in ("encoder", "language_model", "token_ids"):
+        for name in ("encoder", "language_model", "pieces"):
             if not getattr(args, name):
                 raise ValueError(f"{name}: is required")
         if not Path(args.language_model).is_dir():
@@ -129,7 +117,7 @@ class _SpeechLlmTask(AbsTask):
         outputs = AutoConfig.from_pretrained(args.language_model).hidden_size
         try:
             return AudioAdapter(
-                inputs, outputs, read_token_ids(args.token_ids), **args.audio_adapter_conf
+                inputs, outputs, Pieces.load(args.pieces).token_ids, **args.audio_adapter_conf
             )
         except TypeError as error:
             raise ValueError(f"audio_adapter_conf: {error}") from None
@@ -154,7 +142,7 @@ class SpeechLlmCtcTask(_SpeechLlmTask):
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
-        return TokenIds(cls._tokenizer(args))
+        return TokenIds(cls._tokenizer(args), Pieces.load(args.pieces).merges)
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> AdapterCtcModel:

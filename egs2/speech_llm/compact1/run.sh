@@ -25,10 +25,10 @@ datadir=            # Data directories; data (data/debug) when empty.
 hours=              # Hours of written text to train on; 9 (a minute for --debug true) when empty.
 held_out=           # Passages for validation and test; 60 (4) when empty.
 passages=           # File of a JSON list of sentences a line; written by the language model if empty.
-word_times=         # How often lists of common words speak each; 3 (0) when empty.
+word_times=         # How often word lists have each common word (0: no lists); 12 (0) when empty.
 fact_share=0.5      # Share of the windows with an invented fact and a question about it.
 speech_args=        # Options for python -m espnet_prune.bin.speech_llm_speech, as --voices.
-max_tokens=10000    # Most tokens that the adapter tells apart.
+merges=8000         # Of the byte-pair table, for the tokens that the adapter spells with.
 
 # Model
 encoder=whisper_tiny.en        # Frozen speech encoder, dense or pruned: name or directory.
@@ -71,11 +71,11 @@ if "${debug}"; then
 else
     hours=${hours:-9}
     held_out=${held_out:-60}
-    word_times=${word_times:-3}
+    word_times=${word_times:-12}
 fi
 encoder_dir=${expdir}/encoder
 lm_dir=${expdir}/language_model
-token_ids=${expdir}/token_ids
+pieces=${expdir}/pieces.json
 
 # Whether stage $1 is to be run.
 wanted() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
@@ -92,7 +92,7 @@ training() {
             echo --${part}_data_path_and_name_and_type "${from}/${name},${name},text"
         done
     done
-    echo --encoder "${encoder_dir}" --language_model "${lm_dir}" --token_ids "${token_ids}"
+    echo --encoder "${encoder_dir}" --language_model "${lm_dir}" --pieces "${pieces}"
     echo --resume true --seed "${seed}" --ngpu "${ngpu}"
 }
 
@@ -128,7 +128,7 @@ fi
 if wanted 4; then
     log "Stage 4: Tokens and features: ${dumpdir}"
     ${python} -m espnet_prune.bin.speech_llm_tokens --language_model "${lm_dir}" \
-        --words "${datadir}/train/words" --most "${max_tokens}" --output "${token_ids}"
+        --words "${datadir}/train/words" --merges "${merges}" --output "${pieces}"
     for dset in train valid; do
         ${python} -m espnet_prune.bin.speech_llm_features --encoder "${encoder_dir}" \
             --data_dir "${datadir}/${dset}" --ngpu "${ngpu}" --output_dir "${dumpdir}/${dset}"

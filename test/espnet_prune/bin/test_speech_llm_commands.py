@@ -20,6 +20,7 @@ from espnet_prune.bin import (
 )
 from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.recipe.speech_windows import read_questions
+from espnet_prune.speech_llm.pieces import Pieces
 from espnet_prune.structure import load_encoder
 from test.espnet_prune.speech_llm.models import tokenizer
 from test.espnet_prune.tiny import dense_model, saved
@@ -78,7 +79,7 @@ def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
     speech_llm_words.main([*options, "--times", "2"])
     said = " ".join(" ".join(json.loads(line)) for line in output.read_text().splitlines())
     words = [word.strip(",.") for word in said.split()]
-    assert sorted(words) == ["green", "green", "red", "red"]
+    assert sorted(words) == ["blue", "green", "green", "red", "red"]  # blue is no token
     speech_llm_words.main([*options, "--times", "0"])
     assert output.read_text() == ""
     capsys.readouterr()
@@ -179,16 +180,16 @@ def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
     assert "has features of another encoder: remove it" in capsys.readouterr().err
 
 
-def test_token_ids_are_the_commonest(tmp_path, capsys):
+def test_tokens_of_the_training_text(tmp_path, capsys):
     tokens = tokenizer()
     tokens.save_pretrained(tmp_path / "lm")
     write_table(tmp_path / "words", {"a": "red team red", "b": "red one"})
-    options = ["--words", str(tmp_path / "words"), "--output", str(tmp_path / "ids")]
-    speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "lm"), "--most", "2"])
-    ids = [int(line) for line in (tmp_path / "ids").read_text().split()]
-    # five blanks and three times "red" of ten tokens
-    assert ids == sorted(tokens.convert_tokens_to_ids([" ", "red"]))
-    assert "2 of 4 tokens, 80.00% of the text" in capsys.readouterr().out
+    options = ["--words", str(tmp_path / "words"), "--output", str(tmp_path / "pieces.json")]
+    speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "lm")])
+    ids = Pieces.load(tmp_path / "pieces.json").token_ids
+    assert ids == tuple(sorted(tokens.convert_tokens_to_ids([" ", "red", "team", "one"])))
+    # five blanks, red three times, team and one
+    assert "4 tokens, 2.00 of them a word; half of them occur 3 times" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "none")])
     assert "none: no such directory" in capsys.readouterr().err

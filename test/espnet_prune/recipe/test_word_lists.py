@@ -50,9 +50,9 @@ def test_another_seed_is_another_order():
 def test_the_dictionary_is_a_debian_package(tmp_path, monkeypatch):
     package, file = module.DICTIONARY
     (tmp_path / file).parent.mkdir(parents=True)
-    (tmp_path / file).write_text("apple\nAnna\ncafé\nriver\n", encoding="utf-8")
+    (tmp_path / file).write_text("apple\nAnna\ncafé\nriver\nAnna's\nMcCoy\nUSA\n", encoding="utf-8")
     monkeypatch.setattr(module, "fetch_packages", lambda names, work: tmp_path)
-    assert dictionary("tools") == {"apple", "river"}
+    assert dictionary("tools") == {"apple", "Anna", "river"}
     (tmp_path / file).unlink()
     with pytest.raises(FileNotFoundError):
         dictionary("tools")

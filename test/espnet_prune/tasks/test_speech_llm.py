@@ -13,11 +13,11 @@ from espnet_prune.bin import speech_llm_export
 from espnet_prune.recipe.data_dir import write_table
 from espnet_prune.speech_llm import Compact
 from espnet_prune.speech_llm.compact import AudioAdapter, CompactConfig, with_lora
+from espnet_prune.speech_llm.pieces import find_pieces
 from espnet_prune.tasks.speech_llm import (
     SpeechLlmCtcTask,
     SpeechLlmLoraTask,
     TokenIds,
-    read_token_ids,
 )
 from espnet_prune.tasks.speech_llm_model import AdapterCtcModel, SpeechLoraModel, noisy
 from test.espnet_prune.speech_llm.models import llama, randomize, tokenizer
@@ -133,13 +133,7 @@ def test_texts_become_ids_as_after_a_blank():
 
 
 def test_wrong_options_are_named(tmp_path):
-    path = tmp_path / "ids"
-    with pytest.raises(FileNotFoundError, match="ids: no such file"):
-        read_token_ids(path)
-    path.write_text("1\nx\n")
-    with pytest.raises(ValueError, match="a token id a line"):
-        read_token_ids(path)
-    args = argparse.Namespace(encoder="e", language_model=None, token_ids=str(path))
+    args = argparse.Namespace(encoder="e", language_model=None, pieces="pieces.json")
     with pytest.raises(ValueError, match="language_model: is required"):
         SpeechLlmCtcTask.build_model(args)
     args.language_model = str(tmp_path / "none")
@@ -162,8 +156,7 @@ def trainings(tmp_path_factory):
     saved("whisper", folder / "encoder")
     llama(len(tokens)).save_pretrained(folder / "lm")
     tokens.save_pretrained(folder / "lm")
-    ids = sorted({i for text in WORDS.values() for i in tokens(" " + text).input_ids})
-    (folder / "token_ids").write_text("".join(f"{i}\n" for i in ids))
+    (folder / "pieces.json").write_text(find_pieces(tokens, 0, WORDS.values())[0].to_json())
     draw = np.random.default_rng(0)
     for name in WORDS:
         np.save(folder / f"{name}.npy", draw.normal(size=(30, 24)).astype(np.float16))
@@ -173,7 +166,7 @@ def trainings(tmp_path_factory):
     write_table(folder / "answer", WORDS)
     write_table(folder / "prompt", dict.fromkeys(WORDS, "Transcript:"))
     options = ["--encoder", str(folder / "encoder"), "--language_model", str(folder / "lm")]
-    options += ["--token_ids", str(folder / "token_ids"), "--num_workers", "0"]
+    options += ["--pieces", str(folder / "pieces.json"), "--num_workers", "0"]
     options += ["--audio_adapter_conf", "width=8", "--audio_adapter_conf", "blocks=1"]
     options += ["--model_conf", "noise=0.1", "--optim_conf", "lr=0.01", "--optim", "adamw"]
     options += ["--resume", "true", "--num_att_plot", "0", "--keep_nbest_models", "1"]

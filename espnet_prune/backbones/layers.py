@@ -279,9 +279,9 @@ class PrunablePositionalConv(nn.Module):
     left run as one grouped convolution, others one by one.
 
     Args:
-        dense: the `transformers` module to take the geometry from. Its weight norm gives way to a
-            plain weight, since the norm runs over all channels and would change when some are
-            dropped (`Family.dense_state` folds it).
+        dense: the `transformers` module to take geometry and weights from. Its weight norm gives
+            way to a plain weight, since the norm runs over all channels and would change when some
+            are dropped (`Family.dense_state` folds it).
     """
 
     def __init__(self, dense: nn.Module):
@@ -294,6 +294,10 @@ class PrunablePositionalConv(nn.Module):
             padding=conv.padding,
             groups=conv.groups,
         )
+        with torch.no_grad():
+            self.conv.weight.copy_(conv.weight)
+            self.conv.bias.copy_(conv.bias)
+        self.conv._is_hf_initialized = True  # else `transformers` draws it anew, by another rule
         self.batch_norm = getattr(dense, "batch_norm", None)
         self.padding, self.activation = dense.padding, dense.activation
         self.channels: int = conv.out_channels

@@ -106,7 +106,7 @@ class Wav2Vec2Family(Family):
             d.linear(f"{name}.conv", rate, rows=site, columns=previous, has_bias=cfg.conv_bias)
             if own_norm or i == 0:
                 d.norm(f"{name}.layer_norm", site)
-            channels = (Axis((site,)),) if previous is None else (Axis((previous,)), Axis((site,)))
+            channels = (Axis(site),) if previous is None else (Axis(previous), Axis(site))
             d.block(f"cnn.{i}", (name, name), *channels)
             previous = site
         if getattr(cfg, "feat_proj_layer_norm", True):
@@ -114,7 +114,7 @@ class Wav2Vec2Family(Family):
         if config.get("feat_proj_gain"):
             d.tensor("feature_projection.layer_norm.gain", {0: previous})
         d.linear("feature_projection.projection", rate, columns=previous)
-        d.block("projection", ("feature_projection",) * 2, Axis((previous,)))
+        d.block("projection", ("feature_projection",) * 2, Axis(previous))
 
         width = cfg.hidden_size
         pos = "encoder.pos_conv_embed"
@@ -122,7 +122,7 @@ class Wav2Vec2Family(Family):
         site = d.site(f"{pos}.pos_conv", "pos_conv", width, scales=(Scale(pos, None),))
         d.linear(f"{pos}.conv", rate, rows=site)
         d.bindings.append(Binding(pos, {"kept": site}))
-        d.block("pos_conv", (pos, pos), Axis((site,)))
+        d.block("pos_conv", (pos, pos), Axis(site))
 
         for i in range(cfg.num_hidden_layers):
             layer = f"encoder.layers.{i}"

@@ -102,7 +102,7 @@ class WhisperFamily(Family):
         )
         d.linear("conv1", 2 * rate, rows=cnn)
         d.linear("conv2", rate, columns=cnn)
-        d.block("cnn", ("conv1", "conv2"), Axis((cnn,)))
+        d.block("cnn", ("conv1", "conv2"), Axis(cnn))
         for i in range(cfg.encoder_layers):
             layer = f"layers.{i}"
             d.attention(

@@ -98,7 +98,7 @@ def prune(
     """A slimmed copy and its exact sparsity.
 
     Args:
-        sizes: "random" drops units at random, so that sizes differ as learned ones do; "uniform"
+        sizes: "random" drops units at random, so that sizes of layers and heads differ; "uniform"
             leaves every layer and every head the same share; "whole heads" drops as large a share
             of the heads of each layer, and none of their dimensions.
     """

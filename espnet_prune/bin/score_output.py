@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from espnet_prune.recipe.data_dir import read_table, write_text
+from espnet_prune.recipe.data_dir import read_record, read_table, write_text
 
 SCORES = "scores.json"
 
@@ -103,6 +103,19 @@ def write_scores(output_dir: Path, metrics: Mapping[str, dict[str, float]], **de
         value, low, high = (100 * entry[key] for key in ("value", "low", "high"))
         rows.append([name, f"{value:.2f} [{low:.2f}, {high:.2f}]"])
     print(table(rows))
+
+
+def read_metrics(path: Path) -> dict[str, dict[str, float]]:
+    """The ``metrics`` of a scores.json.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or not what `write_scores` writes.
+    """
+    metrics = read_record(path, ("metrics",))["metrics"]
+    for name, entry in metrics.items() if isinstance(metrics, dict) else [("metrics", None)]:
+        if not isinstance(entry, dict) or not {"value", "low", "high"} <= entry.keys():
+            raise ValueError(f"{path}: {name} has no value, low and high; run the scoring again")
+    return metrics
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -2,7 +2,8 @@
 
 A model with gates is slimmed: the units that its hard masks drop are physically removed. A model
 without gates (second phase) is written as it is. The directory holds config.json and
-model.safetensors, kept.png (what is left of every layer) and summary.json.
+model.safetensors, kept.png (what is left of every layer) and summary.json. With --all_targets true,
+each of pruning_conf.targets gets a directory beside it, <output_dir>_<target>.
 """
 
 from __future__ import annotations
@@ -144,6 +145,12 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
     parser.add_argument(
+        "--all_targets",
+        choices=("true", "false"),
+        default="false",
+        help="also write the smaller targets on the way, each with the weights kept for it",
+    )
+    parser.add_argument(
         "--calibrate",
         choices=("true", "false"),
         default="true",
@@ -162,9 +169,19 @@ def run(args: argparse.Namespace) -> None:
         if args.target is not None:
             raise ValueError(f"--target: the model of {args.train_dir} has no gates to prune by")
         write(model.encoder, {"updates": int(model.updates)}, args.output_dir)
-    else:
-        encoder, summary = slimmed(model, args.calibrate == "true", args.target)
-        write(encoder, summary, args.output_dir, model.student.cost)
+        return
+    encoder, summary = slimmed(model, args.calibrate == "true", args.target)
+    write(encoder, summary, args.output_dir, model.student.cost)
+    for target in model.pruning.targets if args.all_targets == "true" else ():
+        if not (args.train_dir / TARGET.format(target)).is_file():
+            raise FileNotFoundError(
+                f"{args.train_dir / TARGET.format(target)}: missing: the expected sparsity never "
+                f"came to {target:g} of pruning_conf.targets; train longer"
+            )
+        model = load_trained(args.train_dir, TARGET.format(target))
+        encoder, summary = slimmed(model, args.calibrate == "true", target)
+        output_dir = args.output_dir.with_name(f"{args.output_dir.name}_{target:g}")
+        write(encoder, summary, output_dir, model.student.cost)
 
 
 def main(cmd=None) -> None:

@@ -2,6 +2,10 @@
 
 Units inside heads and feed-forward layers and CNN channels are dropped uniformly at random; whole
 heads, attention and feed-forward sub-layers are not (that would only weaken the baseline).
+
+What is pruned and how far is said after -- with the options of espnet_prune.bin.ssl_prune_train, of
+which --config and --pruning_conf count: target, cost, latency_table, protected and round_to have a
+meaning here. E.g. -- --config conf/prune.yaml --pruning_conf target=0.7
 """
 
 from __future__ import annotations
@@ -11,43 +15,33 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-import yaml
 
 from espnet_prune.bin import cli
 from espnet_prune.bin.ssl_prune_export import write
-from espnet_prune.distill import PruningConf
 from espnet_prune.structure import Cost, GatedEncoder, SpeechEncoder, load_encoder, slim
+from espnet_prune.tasks.ssl_prune import SSLPruneTask, pruning_from
 
 
 def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
-    parser.add_argument("--target", type=float, required=True, help="sparsity in [0, 1)")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        help="config of prune-and-distil, for `cost`, `protected` and `round_to` in it",
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--latency_table", help="in place of the one that the config names")
+    parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
+    parser.add_argument("training", nargs="*", metavar="-- OPTION", help="as the training has them")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    if not 0.0 <= args.target < 1.0:
-        raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
-    conf = yaml.safe_load(args.config.read_text()) if args.config else {}
-    options = dict(conf.get("pruning_conf") or {})
-    if args.latency_table:
-        options["latency_table"] = args.latency_table
-    pruning = PruningConf(**options)
+    conf = SSLPruneTask.get_parser().parse_args(args.training).pruning_conf
+    pruning = pruning_from(conf or {})
     cost = pruning.load_cost()
     encoder = load_encoder(args.teacher)
     small, exact = prune_at_random(
-        encoder, args.target, cost, pruning.protected, args.seed, pruning.round_to
+        encoder, pruning.target, cost, pruning.protected, args.seed, pruning.round_to
     )
-    summary = {"target": args.target, "cost": pruning.cost, "exact": exact}
+    summary = {"target": pruning.target, "cost": pruning.cost, "exact": exact}
     write(small, summary, args.output_dir, cost)
 
 

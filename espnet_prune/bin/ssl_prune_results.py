@@ -113,8 +113,9 @@ def run(args: argparse.Namespace) -> None:
     slim_summary = args.exp / "slim" / "summary.json"
     if slim_summary.is_file():
         summary["slim"] = json.loads(slim_summary.read_text())
-        target, exact = summary["slim"]["target"], summary["slim"]["exact"]
-        parts += [f"Sparsity asked for: {target:.2%}, exact: {exact:.2%}.", ""]
+        target, exact, cost = (summary["slim"][key] for key in ("target", "exact", "cost"))
+        cost = {"macs": "MACs", "latency": "latency by the table"}.get(cost, cost)
+        parts += [f"Sparsity asked for: {target:.2%} of the {cost}, exact: {exact:.2%}.", ""]
     if args.score:
         scores = score_rows([(label, Path(path)) for label, path in args.score])
         parts += ["## Scores (percent, with 95% bootstrap intervals over utterances)", ""]

@@ -1,6 +1,8 @@
 """One table of several pruning experiments: method, size, held-out distillation loss, WER.
 
-Experiments that differ only in their seed share a row (mean, and the range over seeds).
+Experiments that differ only in their seed share a row (mean, and the range over seeds). Beside the
+table in FILE.md, FILE.png has loss and WER against parameters; experiments that differ only in the
+number at the end of their names, such as ours_0.5 and ours_0.7, are a line.
 """
 
 from __future__ import annotations
@@ -14,8 +16,14 @@ from pathlib import Path
 from espnet_prune.bin import cli
 from espnet_prune.bin.score_text import table
 from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.plots import plot_sizes
 
 SEED = re.compile(r"_seed\d+$")
+TARGET = re.compile(r"_\d*\.?\d+$")
+SIZE, LOSS = "parameters (M)", "held-out loss"
+
+#: experiment -> numbers of its runs with different seeds
+Groups = dict[str, list[dict[str, float]]]
 
 
 def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
@@ -30,9 +38,9 @@ def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
             raise FileNotFoundError(f"{file}: missing; run the experiment to its end first")
     summary = json.loads(pruned.read_text())
     row = {
-        "parameters (M)": summary["parameters"] / 1e6,
+        SIZE: summary["parameters"] / 1e6,
         "G MACs/s": summary["macs_per_second"] / 1e9,
-        "held-out loss": json.loads(valid.read_text().splitlines()[-1])["distill"],
+        LOSS: json.loads(valid.read_text().splitlines()[-1])["distill"],
     }
     for score in scores:
         found = json.loads((exp / score).read_text())["systems"]["hyp"]
@@ -42,11 +50,16 @@ def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
     return row
 
 
-def rows_of(experiments: list[Path], scores: list[str]) -> list[list[str]]:
-    """Head and rows; seeds of one experiment are put together."""
-    groups: dict[str, list[dict[str, float]]] = {}
+def grouped(experiments: list[Path], scores: list[str]) -> Groups:
+    """Seeds of one experiment put together."""
+    groups: Groups = {}
     for exp in experiments:
         groups.setdefault(SEED.sub("", exp.name), []).append(read_experiment(exp, scores))
+    return groups
+
+
+def rows_of(groups: Groups) -> list[list[str]]:
+    """Head and rows."""
     rows: list[list[str]] = []
     for name, runs in groups.items():
         rows = rows or [["experiment", "runs", *runs[0]]]
@@ -62,8 +75,20 @@ def rows_of(experiments: list[Path], scores: list[str]) -> list[list[str]]:
     return rows
 
 
+def plot(groups: Groups, path: Path) -> None:
+    """Loss and word error rates against parameters, a line for each method."""
+    lines: dict[str, list[dict[str, list[float]]]] = {}
+    for name, runs in groups.items():
+        point = {key: [run[key] for run in runs] for key in runs[0]}
+        lines.setdefault(TARGET.sub("", name).removeprefix("ssl_prune_"), []).append(point)
+    keys = next(iter(groups.values()))[0]
+    plot_sizes(lines, SIZE, [LOSS, *(key for key in keys if key.startswith("WER"))], path)
+
+
 def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("experiments", nargs="+", type=Path, help="experiment directories")
     parser.add_argument(
         "--score",
@@ -72,15 +97,17 @@ def get_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a scores.json inside every experiment, e.g. whisper/test_en/scores.json",
     )
-    parser.add_argument("--output", type=Path, help="file to write the table to, too")
+    parser.add_argument("--output", type=Path, help="file to write the table to, with the plot")
     return parser
 
 
 def run(args: argparse.Namespace) -> None:
-    text = table(rows_of(args.experiments, args.score))
+    groups = grouped(args.experiments, args.score)
+    text = table(rows_of(groups))
     print(text)
     if args.output:
         write_text(args.output, text + "\n")
+        plot(groups, args.output.with_suffix(".png"))
 
 
 def main(cmd=None) -> None:

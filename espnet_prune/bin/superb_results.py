@@ -1,8 +1,8 @@
 """The last stage of SUPERB's recipes: one table of all tasks that were run with an encoder.
 
-RESULTS/RESULTS.md has each TASK/scores.json of the directory, with the learning rate that was
-chosen, the commands and the machine. With tasks of SUPERB, the score over them follows
-(espnet_prune.bin.superb_score).
+RESULTS/RESULTS.md has each TASK/scores.json of the directory, with the learning rates of the
+trainings that were scored (their directories are in TASK/tested), the commands and the machine.
+With tasks of SUPERB, the score over them follows (espnet_prune.bin.superb_score).
 """
 
 from __future__ import annotations
@@ -12,21 +12,56 @@ import json
 import logging
 from pathlib import Path
 
+import yaml
+
 from espnet_prune.bin import cli, superb_score
-from espnet_prune.bin.score_output import SCORES, table
-from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.bin.score_output import SCORES, read_metrics, table
+from espnet_prune.recipe.data_dir import read_record, write_text
 from espnet_prune.recipe.environment import environment_report
 from espnet_prune.recipe.superb import RATES_FILE
 from espnet_prune.scoring.superb import TASKS
 from espnet_prune.structure import load_encoder
 
 RUN = "run.json"  # beside scores.json: how it was made
+TESTED = "tested"  # beside scores.json: the trainings that were scored, a directory a line
 
 
-def rates_of(exp: Path) -> list[dict]:
-    """What the sweeps of an experiment tell, one a fold: nothing without a sweep."""
-    files = [exp / RATES_FILE, *sorted(exp.glob(f"fold*/{RATES_FILE}"))]
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
+def trainings_of(folder: Path) -> list[Path]:
+    """The trainings whose predictions were scored, one a fold; none for tasks without training.
+
+    Args:
+        folder: with the scores of a task.
+    Raises:
+        FileNotFoundError: it is not known which they are.
+    """
+    path = folder / TESTED
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run the scoring again")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Path(line) for line in lines if (Path(line) / "config.yaml").is_file()]
+
+
+def rates_of(trainings: list[Path]) -> tuple[list[float], list[dict]]:
+    """The learning rate of each training, and the sweeps in which they were chosen."""
+    rates, sweeps = [], []
+    for training in trainings:
+        config = yaml.safe_load((training / "config.yaml").read_text(encoding="utf-8"))
+        if "lr" in config["optim_conf"]:
+            rates.append(float(config["optim_conf"]["lr"]))
+        file = training.with_name(RATES_FILE)
+        if file.is_file():
+            sweep = read_record(file, ("chosen", "trainings"))
+            tried = {row["train_dir"]: row["lr"] for row in sweep["trainings"]}
+            if tried.get(training.name) == sweep["chosen"]:
+                sweeps.append(sweep)
+    return rates, sweeps
+
+
+def rates_text(run: dict) -> str:
+    """The learning rates of a run in words, nothing where none is known."""
+    chosen = {sweep["chosen"] for sweep in run.get("sweeps", [])}
+    rates = sorted(set(run.get("learning_rates", [])))
+    return ", ".join(f"{rate:g}{' (chosen)' if rate in chosen else ''}" for rate in rates)
 
 
 def rows_of(results_dir: Path) -> tuple[list[list[str]], list[dict]]:
@@ -35,14 +70,13 @@ def rows_of(results_dir: Path) -> tuple[list[list[str]], list[dict]]:
     runs = []
     for path in sorted(results_dir.glob(f"*/{SCORES}")):
         run_file = path.with_name(RUN)
-        run = json.loads(run_file.read_text(encoding="utf-8")) if run_file.is_file() else {}
+        run = read_record(run_file, ("task", "command")) if run_file.is_file() else {}
         if run:
             runs.append(run)
-        rates = {f"{sweep['chosen']:g} (chosen)" for sweep in run.get("sweeps", [])}
-        for name, entry in json.loads(path.read_text(encoding="utf-8"))["metrics"].items():
+        for name, entry in read_metrics(path).items():
             value, low, high = (100 * entry[key] for key in ("value", "low", "high"))
             rows.append([path.parent.name, name, f"{value:.2f} [{low:.2f}, {high:.2f}]"])
-            rows[-1] += [", ".join(sorted(rates)) or "the config's", str(run.get("seed", ""))]
+            rows[-1] += [rates_text(run), str(run.get("seed", ""))]
     if len(rows) == 1:
         raise FileNotFoundError(f"{results_dir}: no TASK/{SCORES} in it; run the scoring first")
     return rows, runs
@@ -54,13 +88,15 @@ def run(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{folder / SCORES}: no such file; run the scoring first")
     encoder = load_encoder(args.upstream)
     parameters = float(encoder.plan().parameters()) / 1e6
+    rates, sweeps = rates_of(trainings_of(folder))
     made = {
         "task": args.task,
         "upstream": args.upstream,
         "parameters_millions": parameters,
         "seed": args.seed,
         "command": args.command,
-        "sweeps": rates_of(args.exp),
+        "learning_rates": rates,
+        "sweeps": sweeps,
     }
     write_text(folder / RUN, json.dumps(made, indent=2) + "\n")
     rows, runs = rows_of(args.results_dir)
@@ -79,7 +115,6 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--results_dir", type=Path, required=True, help="gets RESULTS.md")
     parser.add_argument("--task", required=True, help="that was run: its folder in --results_dir")
     parser.add_argument("--upstream", required=True, help="directory of the encoder")
-    parser.add_argument("--exp", type=Path, required=True, help="the probe's experiment")
     parser.add_argument("--seed", type=int, default=0, help="of the probe")
     parser.add_argument("--command", default="", help="that ran the task")
     return parser

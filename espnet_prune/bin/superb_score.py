@@ -16,7 +16,7 @@ from pathlib import Path
 
 from espnet_prune.bin import cli
 from espnet_prune.bin.score_output import SCORES, table
-from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.data_dir import read_record, write_text
 from espnet_prune.scoring.superb import (
     METRICS,
     PUBLISHED,
@@ -31,21 +31,9 @@ logger = logging.getLogger(__name__)
 Figures = dict[str, dict[str, float]]  # metric -> value, and low and high where known
 
 
-def _load(path: Path) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: not a JSON object")
-    return found
-
-
 def read_json(path: Path) -> Figures:
     """Figures of a file with metric -> value."""
-    return {name: {"value": value} for name, value in _load(path).items()}
+    return {name: {"value": value} for name, value in read_record(path).items()}
 
 
 def read_results(folder: Path) -> Figures:
@@ -57,7 +45,7 @@ def read_results(folder: Path) -> Figures:
         path = folder / metric.task / SCORES
         if not path.is_file():
             continue
-        metrics = _load(path).get("metrics")
+        metrics = read_record(path).get("metrics")
         entry = metrics.get(metric.measure) if isinstance(metrics, dict) else None
         if not isinstance(entry, dict) or not isinstance(entry.get("value"), int | float):
             raise ValueError(f"{path}: has no metric '{metric.measure}'; score {name} again")

@@ -2,8 +2,8 @@
 
 Each --encoder has results directories as SUPERB's recipes write them, one a seed of the probes. A
 cell is the mean over seeds, in [] the ends of the 95% bootstrap intervals over the test data (also
-means over seeds), and in () the least and greatest of the seeds. RESULTS.md, results.json and
-results.png are written.
+means over seeds), and in () the least and greatest of the seeds. Below it are the learning rates
+that the probes were trained with. RESULTS.md, results.json and results.png are written.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import SCORES, table
+from espnet_prune.bin.score_output import SCORES, read_metrics, table
 from espnet_prune.bin.superb_results import RUN
-from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.data_dir import read_record, write_text
 from espnet_prune.recipe.environment import environment_report
 from espnet_prune.recipe.figures import plt, save_figure
 
@@ -29,11 +29,13 @@ class Encoder:
     Attributes:
         parameters: in millions.
         scores: "TASK metric" -> seed of the probe -> value, low and high, as fractions.
+        rates: task -> learning rates of its probes, of all seeds and folds; none if not recorded.
     """
 
     name: str
     parameters: float
     scores: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
+    rates: dict[str, set[float]] = field(default_factory=dict)
 
     def mean(self, column: str, key: str = "value") -> float:
         """Over seeds, in percent."""
@@ -44,8 +46,6 @@ class Encoder:
         return sorted(100 * score["value"] for score in self.scores[column].values())
 
     def cell(self, column: str) -> str:
-        if column not in self.scores:
-            return ""
         value, low, high = (self.mean(column, key) for key in ("value", "low", "high"))
         text = f"{value:.1f} [{low:.1f}, {high:.1f}]"
         seeds = self.seeds(column)
@@ -59,7 +59,7 @@ def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encod
 
     Raises:
         FileNotFoundError: a task is in none of them, or scores without the record of their run.
-        ValueError: encoders of different sizes, or a seed twice.
+        ValueError: a damaged file, encoders of different sizes, or a seed twice.
     """
     encoder = Encoder(name, 0.0)
     for task in tasks:
@@ -72,7 +72,8 @@ def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encod
         for folder in folders:
             if not (folder / RUN).is_file():
                 raise FileNotFoundError(f"{folder / RUN}: no such file; run the last stage again")
-            run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+            run = read_record(folder / RUN, ("parameters_millions", "seed"))
+            encoder.rates.setdefault(task, set()).update(run.get("learning_rates", []))
             size = run["parameters_millions"]
             encoder.parameters = encoder.parameters or size
             if size != encoder.parameters:
@@ -80,13 +81,43 @@ def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encod
                     f"{folder / RUN}: an encoder of {size:g} M parameters, but that of other "
                     f"results of {name} has {encoder.parameters:g} M"
                 )
-            found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-            for metric, score in found["metrics"].items():
+            for metric, score in read_metrics(folder / SCORES).items():
                 seeds = encoder.scores.setdefault(f"{task} {metric}", {})
                 if run["seed"] in seeds:
                     raise ValueError(f"{folder}: another run of {task} with seed {run['seed']}")
                 seeds[run["seed"]] = {key: score[key] for key in ("value", "low", "high")}
     return encoder
+
+
+def rates_note(encoders: list[Encoder], tasks: list[str]) -> str:
+    """The learning rates that the probes of each task were trained with."""
+    parts = []
+    for task in tasks:
+        by_rates: dict[str, list[str]] = {}
+        for encoder in encoders:
+            rates = ", ".join(f"{rate:g}" for rate in sorted(encoder.rates[task]))
+            by_rates.setdefault(rates or "not recorded", []).append(encoder.name)
+        if len(by_rates) == 1:
+            parts.append(f"{task} {next(iter(by_rates))}")
+        else:
+            each = (f"{rates} ({', '.join(names)})" for rates, names in by_rates.items())
+            parts.append(f"{task} {', '.join(each)}")
+    return f"Learning rates of the probes: {'; '.join(parts)}."
+
+
+def check_columns(encoders: list[Encoder]) -> None:
+    """Whether all have the metrics of the first one.
+
+    Raises:
+        ValueError: one lacks a metric.
+    """
+    for encoder in encoders:
+        for column in encoders[0].scores:
+            if column not in encoder.scores:
+                raise ValueError(
+                    f"{encoder.name}: its results have no '{column}', but those of "
+                    f"{encoders[0].name} have; score {column.partition(' ')[0]} with it again"
+                )
 
 
 def rows_of(encoders: list[Encoder]) -> list[list[str]]:
@@ -130,12 +161,14 @@ def run(args: argparse.Namespace) -> None:
         if not results:
             raise ValueError(f"--encoder {name}: give its results directories, too")
         encoders.append(read_encoder(name, [Path(each) for each in results], args.tasks))
-    rows = rows_of(encoders)
+    check_columns(encoders)
+    rows, rates = rows_of(encoders), rates_note(encoders, args.tasks)
     record = {
         "encoders": [
             {
                 "name": encoder.name,
                 "parameters_millions": encoder.parameters,
+                "learning_rates": {task: sorted(found) for task, found in encoder.rates.items()},
                 "scores": {
                     column: {
                         "mean": encoder.mean(column) / 100,
@@ -153,7 +186,7 @@ def run(args: argparse.Namespace) -> None:
     }
     parts = ["# Results", "", table(rows), ""]
     parts += ["In []: 95%, bootstrap over the test data (mean over seeds); in (): over seeds.", ""]
-    for note in args.note:
+    for note in (rates, *args.note):
         parts += [note, ""]
     if args.command:
         parts += [f"Made by `{args.command}`.", ""]

@@ -181,6 +181,12 @@ def _model_name(args: argparse.Namespace) -> None:
     print(model_name(args.teacher))
 
 
+def _removed_share(args: argparse.Namespace) -> None:
+    from espnet_prune.recipe.training_config import removed_share
+
+    print(f"{round(removed_share(args.pruned), 2):g}")
+
+
 def _spread_updates(args: argparse.Namespace) -> None:
     from espnet_prune.recipe.training_config import write_spread
 
@@ -406,6 +412,9 @@ def get_parser() -> argparse.ArgumentParser:
 
     command = add("model_name", _model_name, "print the name that a teacher's config has")
     command.add_argument("teacher", help="hub name or directory")
+
+    command = add("removed_share", _removed_share, "print the sparsity of a pruned encoder")
+    command.add_argument("pruned", help="directory of the encoder")
 
     command = add("spread_updates", _spread_updates, "write a config for several GPUs")
     command.add_argument("source", help="config for one GPU")

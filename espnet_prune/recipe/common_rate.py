@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.data_dir import read_record, write_text
 from espnet_prune.recipe.superb import RATES_FILE
 
 
@@ -25,12 +25,18 @@ def common_rate(files: Sequence[str | Path]) -> dict:
         files: ``learning_rates.json`` of every fold.
     Returns: ``criterion``, ``chosen``, and ``means`` (rate -> mean value on the validation data).
     Raises:
-        ValueError: no file, folds of different criteria or rates, or no rate that did not diverge.
+        ValueError: no file, a damaged one, folds of different criteria or rates, or no rate that
+            did not diverge.
     """
     if not files:
         raise ValueError(f"no {RATES_FILE}: run the sweep first")
-    sweeps = [json.loads(Path(file).read_text(encoding="utf-8")) for file in files]
-    rates = [[row["lr"] for row in sweep["trainings"]] for sweep in sweeps]
+    sweeps = [read_record(file, ("criterion", "trainings")) for file in files]
+    rates = []
+    for file, sweep in zip(files, sweeps, strict=True):
+        rows = sweep["trainings"]
+        if not isinstance(rows, list) or not all(isinstance(r, dict) and "lr" in r for r in rows):
+            raise ValueError(f"{file}: a training without 'lr'; run the sweep again")
+        rates.append([row["lr"] for row in rows])
     criterion = sweeps[0]["criterion"]
     for file, sweep, own in zip(files, sweeps, rates, strict=True):
         if sweep["criterion"] != criterion or own != rates[0]:

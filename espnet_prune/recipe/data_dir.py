@@ -16,6 +16,7 @@ Without ``segments`` a key of wav.scp is an utterance.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -71,6 +72,30 @@ def write_text(path: str | Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def read_record(path: str | Path, keys: Iterable[str] = ()) -> dict:
+    """A JSON object that another step has written.
+
+    Args:
+        keys: what it has to have.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no JSON object, or one without a key.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    for key in keys:
+        if key not in found:
+            raise ValueError(f"{path}: has no '{key}'; make it again")
+    return found
 
 
 def write_table(path: str | Path, table: Mapping[str, object]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,6 +90,37 @@ def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         axis.set(xlabel="updates", title=title)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_sizes(
+    lines: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    size: str,
+    panels: Sequence[str],
+    path: Path,
+) -> None:
+    """What models are worth against their sizes, one line for each method.
+
+    Args:
+        lines: method -> points, each with the values that `size` and every panel have in its runs;
+            means are drawn, with bars from the least to the greatest.
+        size: key of the horizontal axis.
+        panels: keys of the vertical axes.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.5), squeeze=False)
+    for axis, key in zip(axes[0], panels, strict=True):
+        for name, points in lines.items():
+            points = sorted(points, key=lambda point: fmean(point[size]))
+            means = [fmean(point[key]) for point in points]
+            below = [mean - min(point[key]) for mean, point in zip(means, points, strict=True)]
+            above = [max(point[key]) - mean for mean, point in zip(means, points, strict=True)]
+            sizes = [fmean(point[size]) for point in points]
+            bars = np.clip([below, above], 0, None)
+            axis.errorbar(sizes, means, bars, fmt="o-", ms=4, lw=1, capsize=3, label=name)
+        axis.set(xlabel=size, ylabel=key)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.tight_layout()
     save_figure(figure, path)
 
 

@@ -12,9 +12,13 @@ English queries and documents only (language nnenglish; s3prl, downstream/quesst
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from pathlib import Path
 
 from espnet_prune.recipe import data_dir
+
+logger = logging.getLogger(__name__)
 
 LANGUAGE = "nnenglish"
 #: Data directory -> list of its audio. Documents are searched, dev and eval are queries.
@@ -41,6 +45,8 @@ def find_root(corpus: str | Path) -> Path:
 def read_list(root: Path, name: str) -> dict[str, Path]:
     """Name -> file of the English audio in a list; a name is the file's, without its suffix.
 
+    A list that has fewer recordings than the folders they lie in is warned of.
+
     Raises:
         FileNotFoundError: the list or a file in it is missing.
         ValueError: a line is malformed, a name is there twice, or nothing is English.
@@ -49,13 +55,15 @@ def read_list(root: Path, name: str) -> dict[str, Path]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; unpack quesst14Database.tgz again")
     files: dict[str, Path] = {}
+    folders: Counter[Path] = Counter()
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         fields = line.split()
         if len(fields) != 2 or "/" not in fields[0]:
             raise ValueError(f"{path}: line {number}: not 'path language'")
+        file = root / fields[0].partition("/")[2]
+        folders[file.parent] += 1
         if fields[1] != LANGUAGE:
             continue
-        file = root / fields[0].partition("/")[2]
         if not file.is_file():
             raise FileNotFoundError(f"{file}: missing, but line {number} of {path} has it")
         if file.stem in files:
@@ -63,6 +71,17 @@ def read_list(root: Path, name: str) -> dict[str, Path]:
         files[file.stem] = file.resolve()
     if not files:
         raise ValueError(f"{path}: has no audio in language {LANGUAGE}")
+    for folder, listed in folders.items():
+        there = sum(1 for _ in folder.glob("*.wav"))
+        if listed < there:
+            logger.warning(
+                "%s: has %d recordings, but %s has %d; unless that is meant, unpack "
+                "quesst14Database.tgz again: results will not compare with others'",
+                path,
+                listed,
+                folder,
+                there,
+            )
     return files
 
 

@@ -1,6 +1,6 @@
 """What the recipes of SUPERB's tasks share: labels, lengths, and the choice of a learning rate.
 
-python -m espnet_prune.recipe.superb labels|lengths|choose …
+python -m espnet_prune.recipe.superb labels|cacheable|lengths|choose …
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import logging
 import math
 import os
 import shutil
+import statistics
 import sys
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 UNKNOWN = "<unk>"  # ESPnet's task cls wants it last
 SLOT_SEPARATOR = "+"
 RATES_FILE = "learning_rates.json"
+SAMPLING_RATE = 16000  # of formatted audio, in Hz
+RANDOM_CROPS = ("speaker_crops", "spk")  # preprocessors that cut them
 
 
 def read_labels(folder: str | Path) -> data_dir.Table:
@@ -176,6 +181,30 @@ def check_lengths(
                 )
 
 
+def check_cacheable(config: dict) -> None:
+    """Whether a training hears the same waveforms in each epoch, as a cache of features needs.
+
+    Args:
+        config: of the probe's training.
+
+    Raises:
+        ValueError: it cuts another random crop each time, so that the cache would grow with every
+            batch and nothing in it would be found again.
+    """
+    crop = (config.get("frontend_conf") or {}).get("crop_seconds")
+    preprocessor = config.get("preprocessor")
+    what = None
+    if crop is not None:
+        what = f"frontend_conf crop_seconds: {crop}"
+    elif preprocessor in RANDOM_CROPS:
+        what = f"preprocessor: {preprocessor}"
+    if what:
+        raise ValueError(
+            f"--feature_cache true: not with '{what}', which cuts another random crop in each "
+            "epoch: none would be found in the cache again; say --feature_cache false"
+        )
+
+
 def announce_cache(
     upstream: str | Path, directory: str | Path, folders: Sequence[str | Path]
 ) -> str:
@@ -208,6 +237,58 @@ def announce_cache(
     if need > free:
         raise ValueError(f"{text}; say --feature_cache false")
     return text
+
+
+def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, device: str) -> str:
+    """Whether reading hidden states takes less time than asking the encoder, for the user to read.
+
+    Measured here and now with an utterance alone, as the cache does both. The file is read from
+    disk, not from what the system keeps of it in memory, where that can be told to forget.
+
+    Args:
+        upstream: directory or hub name of the encoder.
+        directory: of the cache.
+        seconds: length of the utterance.
+        device: of the encoder, as torch names it.
+    """
+    import torch
+
+    from espnet_prune.frontend.feature_cache import FeatureCache
+    from espnet_prune.structure import load_encoder
+    from espnet_prune.structure.measure import noise
+
+    encoder = load_encoder(upstream).to(device).eval()
+    wave = noise(seconds, 1, encoder.device, encoder.dtype)[0][0]
+    layers = range(encoder.num_layers + 1)
+    asked, read = [], []
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory) as folder, torch.inference_mode():
+        cache = FeatureCache(folder, encoder, full_window=True)
+        for _ in range(4):
+            begin = time.perf_counter()
+            cache.ask(wave)[0].cpu()
+            asked.append(time.perf_counter() - begin)
+        cache.one(wave, layers)
+        (file,) = Path(folder).glob("*/*.safetensors")
+        for _ in range(4):
+            _forget(file)
+            begin = time.perf_counter()
+            cache.one(wave, layers)[0].cpu()
+            read.append(time.perf_counter() - begin)
+    asked, read = (1000 * statistics.median(times[1:]) for times in (asked, read))
+    verdict = "faster" if read < asked else "no faster: leave --feature_cache true out"
+    return (
+        f"{directory}: an utterance of {seconds:.1f} s takes the encoder {asked:.1f} ms, and "
+        f"{read:.1f} ms to be read: from the second epoch on that is {verdict}"
+    )
+
+
+def _forget(file: Path) -> None:
+    """Have the system drop what it keeps of a file in memory."""
+    if hasattr(os, "posix_fadvise"):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, float]:
@@ -300,7 +381,22 @@ def _lengths(args: argparse.Namespace) -> None:
     check_lengths(args.upstream, config, args.train, args.others)
     print(f"{args.upstream} takes all utterances")
     if args.cache:
-        print(announce_cache(args.upstream, args.cache, [*args.train, *args.others]))
+        folders = [*args.train, *args.others]
+        print(announce_cache(args.upstream, args.cache, folders))
+        samples = [
+            int(number)
+            for folder in folders
+            for number in data_dir.read_table(Path(folder) / "utt2num_samples").values()
+        ]
+        seconds = statistics.median(samples) / SAMPLING_RATE
+        print(cache_speed(args.upstream, args.cache, seconds, args.device))
+
+
+def _cacheable(args: argparse.Namespace) -> None:
+    try:
+        check_cacheable(yaml.safe_load(args.config.read_text(encoding="utf-8")) or {})
+    except ValueError as error:
+        raise ValueError(f"{args.config}: {error}") from None
 
 
 def _choose(args: argparse.Namespace) -> None:
@@ -330,13 +426,18 @@ def get_parser() -> argparse.ArgumentParser:
         help="labels are values of several slots with + between: list all combinations",
     )
 
+    command = add("cacheable", _cacheable, "check that a training hears the same in each epoch")
+    command.add_argument("--config", type=Path, required=True, help="of the probe's training")
+
     command = add("lengths", _lengths, "check that an encoder takes every utterance")
     command.add_argument("--upstream", required=True, help="directory or hub name of the encoder")
     command.add_argument("--config", type=Path, help="of the probe's training, for its cropping")
     command.add_argument("--train", nargs="*", default=[], help="formatted training data")
     command.add_argument("--others", nargs="*", default=[], help="formatted valid and test data")
-
-    command.add_argument("--cache", help="directory for hidden states: tell how much they need")
+    command.add_argument(
+        "--cache", help="directory for hidden states: tell how much they need and what they save"
+    )
+    command.add_argument("--device", default="cpu", help="of the encoder, cpu or cuda")
 
     command = add("choose", _choose, "choose the training that is best on its validation data")
     command.add_argument("train_dirs", nargs="+", help="ESPnet trainings")

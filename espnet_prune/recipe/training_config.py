@@ -1,4 +1,4 @@
-"""Which config a teacher is trained with, and how an update is spread over GPUs."""
+"""Which config a teacher is trained with, how an update is spread over GPUs, and pruned sizes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet_prune.recipe.data_dir import write_text
+from espnet_prune.recipe.data_dir import read_record, write_text
 
 #: Hub name -> name of the model in the names of configs.
 MODELS = {
@@ -24,6 +24,20 @@ MODELS = {
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
 #: Width of the hidden states -> size.
 SIZES = {768: "base", 1024: "large"}
+
+
+def removed_share(pruned: str | Path) -> float:
+    """Share of the dense encoder's parameters that a pruned one lacks.
+
+    Args:
+        pruned: directory that `ssl_prune_export`, `ssl_prune_random` or `ssl_prune_scratch` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError: no summary.json there, or not theirs.
+    """
+    path = Path(pruned) / "summary.json"
+    summary = read_record(path, ("parameters", "dense_parameters"))
+    return 1 - summary["parameters"] / summary["dense_parameters"]
 
 
 def model_name(teacher: str) -> str:

@@ -26,7 +26,7 @@ LANGUAGES = ("en", "es", "fr", "it", "ru")
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 SPLITS = ("train", "dev", "test")
 # Whisper decodes one window of 30 s, so no transcript may stand for more.
-MAX_TRANSCRIBED_S = 30.0
+MOST_SECONDS = 30.0
 
 # The same recording under two names in at least one language (found by cross-correlation of the
 # waveforms): the copy goes where the first name goes, or a test prompt would also be in train.
@@ -239,7 +239,7 @@ def _read_sidecar(path: Path) -> str:
     return transcript
 
 
-def _seconds(path: Path) -> float:
+def seconds_of(path: Path) -> float:
     """Duration in seconds; 0 where the file cannot be read, which format_wav will report."""
     try:
         return soundfile.info(path).duration
@@ -269,11 +269,11 @@ def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of)
         part = split(recording.name)
         if part != "test":
             sets["train_ssl" if part == "train" else "valid_ssl"].append(recording)
-        if recording.text and _seconds(recording.path) > MAX_TRANSCRIBED_S:
+        if recording.text and seconds_of(recording.path) > MOST_SECONDS:
             logger.warning(
                 "%s: not among the sets with transcripts, longer than %g s",
                 recording.utterance,
-                MAX_TRANSCRIBED_S,
+                MOST_SECONDS,
             )
         elif recording.text:
             sets[f"{part}_en"].append(recording)

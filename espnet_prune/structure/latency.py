@@ -2,10 +2,10 @@
 
     latency(units) = rest + sum over blocks b of f_b(sizes of b)
 
-with f multilinear between the measured sizes (heads and their mean size, feed-forward dimensions,
-channels in and out, …) and `rest` what is left of the time of the dense model: norms, sums, the
-position bias. Expected sizes give the differentiable cost, exact ones the prediction for a slimmed
-model.
+with f multilinear between the measured sizes (heads and their mean query-key and value-output size,
+feed-forward dimensions, channels in and out, …) and `rest` what is left of the time of the dense
+model: norms, sums, the position bias. Expected sizes give the differentiable cost, exact ones the
+prediction for a slimmed model.
 """
 
 from __future__ import annotations
@@ -160,7 +160,8 @@ class LatencyTable:
         wrong = [b.kind for b in blocks if not self._has(b)]
         if wrong:
             raise ValueError(
-                f"{self.source}: damaged, it lacks times of '{wrong[0]}'; make it with {COMMAND}"
+                f"{self.source}: damaged or old, it lacks times of '{wrong[0]}' by all its sizes; "
+                f"make it with {COMMAND}"
             )
         whole = plan.effective(units)
         # All sums to the CPU at once: the cells of the grids are looked up there
@@ -179,6 +180,6 @@ class LatencyTable:
 
 def size_of(axis: Axis, counts: Mapping[str, Tensor]) -> Tensor:
     """The size that an axis means, of units left of each site."""
-    size = sum(counts[site] for site in axis.sites) / len(axis.sites)
     # Without any head there is no time either, whatever the size of a head
+    size = counts[axis.site]
     return size if axis.per is None else size / counts[axis.per].clamp(min=1e-9)

@@ -126,7 +126,7 @@ class SSLPruneTask(AbsTask):
         student = load_encoder(args.student or args.teacher)
         pruning = None
         if args.pruning_conf is not None:
-            pruning = _from_conf(PruningConf, args.pruning_conf, "pruning_conf")
+            pruning = pruning_from(args.pruning_conf)
         conf = dict(args.model_conf)
         conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
         try:
@@ -192,10 +192,16 @@ def describe(model: DistillModel) -> list[str]:
     return lines
 
 
-def _from_conf(kind: type, conf: dict, key: str):
-    """A dataclass from a YAML mapping, with an error that names unknown keys."""
-    names = [f.name for f in dataclasses.fields(kind)]
+def pruning_from(conf: dict) -> PruningConf:
+    """`pruning_conf` of a YAML file.
+
+    Raises:
+        ValueError: an unknown key, or a value that cannot be.
+    """
+    names = [f.name for f in dataclasses.fields(PruningConf)]
     unknown = sorted(set(conf) - set(names))
     if unknown:
-        raise ValueError(f"{key}: unknown key '{unknown[0]}', choose from {', '.join(names)}")
-    return kind(**conf)
+        raise ValueError(
+            f"pruning_conf: unknown key '{unknown[0]}', choose from {', '.join(names)}"
+        )
+    return PruningConf(**conf)

@@ -1,18 +1,18 @@
 """The recipe from its first stage to its last, on a stand-in of LibriSpeech and a tiny WavLM."""
 
 import functools
+import itertools
 import json
 from pathlib import Path
 
 import pytest
 import yaml
-from transformers import WavLMConfig, WavLMModel
 
 from espnet_prune.recipe.training_config import MODELS
 from espnet_prune.structure import load_encoder
 from test.espnet_prune.latency_tables import table_file
 from test.espnet_prune.stand_in import librispeech
-from test.espnet_prune.tiny import saved
+from test.espnet_prune.tiny import CLASSES, saved
 from test.recipes.running import EGS2, run_recipe
 
 RECIPE = EGS2 / "librispeech" / "ssl_prune1"
@@ -64,26 +64,44 @@ def test_all_stages(tmp_path):
 @pytest.mark.recipe
 @pytest.mark.timeout(1500)
 def test_a_target_in_latency(tmp_path):
-    """The table is made in stage 3 and serves statistics, training, slimming and the baseline."""
+    """Asked for with --prune_args, which all stages heed: the table is made in stage 3 and serves
+    statistics, training, slimming (also to a target on the way) and the baselines."""
     corpus = librispeech(tmp_path / "corpus")
     teacher = saved("wavlm-base", tmp_path / "tiny")
     options = ["--debug", "true", "--teacher", str(teacher), "--target", "0.3"]
     options += ["--expdir", str(tmp_path / "exp"), "--dumpdir", str(tmp_path / "dump")]
-    config = yaml.safe_load((RECIPE / "conf" / "prune_debug.yaml").read_text())
-    config["pruning_conf"]["cost"] = "latency"
-    (tmp_path / "latency.yaml").write_text(yaml.safe_dump(config))
-    options += ["--prune_config", str(tmp_path / "latency.yaml"), "--stop_stage", "6"]
-    options += ["--latency_args", "--seconds 1 --repeats 1 --threads 1"]
-    run(*options, LIBRISPEECH=str(corpus))
+    options += ["--latency_args", "--seconds 1 --repeats 1 --threads 1", "--stop_stage", "6"]
+    asked = "--pruning_conf cost=latency --pruning_conf targets=[0.0001]"
+    options += ["--prune_args", f"{asked} --pruning_conf init=3.0"]
+    run(*options, "--prune_tag", "l0", LIBRISPEECH=str(corpus))
     table = next((tmp_path / "exp").glob("latency_*/table.json"))
     assert json.loads(table.read_text())["measured_with"]["threads"] == 1
-    run(*options, "--method", "random", "--stage", "6", LIBRISPEECH=str(corpus))
-    for method in ("l0", "random"):
-        exp = tmp_path / "exp" / f"ssl_prune_latency_960h_{method}_0.3"
-        summary = json.loads((exp / "slim" / "summary.json").read_text())
+    later = functools.partial(run, *options, "--stage", "6", LIBRISPEECH=str(corpus))
+    later("--method", "random", "--prune_tag", "random")
+    for method, name in (("l0", "slim"), ("l0", "slim_0.0001"), ("random", "slim")):
+        exp = tmp_path / "exp" / f"ssl_prune_{method}"
+        summary = json.loads((exp / name / "summary.json").read_text())
         assert (summary["cost"], summary["latency_table"]) == ("latency", str(table))
         share = summary["latency_seconds"] / summary["dense_latency_seconds"]
         assert 1 - share == pytest.approx(summary["exact"])
+        assert summary["target"] == (0.0001 if name == "slim_0.0001" else 0.3)
+
+    # A student from scratch is named after its own size, not after --target
+    like = tmp_path / "exp/ssl_prune_l0/slim"
+    later("--method", "scratch", "--like", str(like), "--prune_args", "")
+    summary = json.loads((like / "summary.json").read_text())
+    share = round(1 - summary["parameters"] / summary["dense_parameters"], 2)
+    scratch = tmp_path / "exp" / f"ssl_prune_prune_debug_960h_scratch_{share:g}"
+    found = json.loads((scratch / "slim/summary.json").read_text())
+    assert found["parameters"] == summary["parameters"]
+
+    # A table of the user's serves a config with this cost, already for the statistics
+    config = yaml.safe_load((RECIPE / "conf" / "prune_debug.yaml").read_text())
+    config["pruning_conf"]["cost"] = "latency"
+    (tmp_path / "latency.yaml").write_text(yaml.safe_dump(config))
+    options += ["--prune_config", str(tmp_path / "latency.yaml"), "--stage", "4"]
+    options += ["--prune_args", f"--pruning_conf latency_table={table}", "--stop_stage", "4"]
+    run(*options, LIBRISPEECH=str(corpus))
 
 
 @pytest.mark.recipe
@@ -116,11 +134,13 @@ def test_a_config_for_each_model():
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory):
-    """Narrow models with as many layers as Base and Large, and the tiny one."""
+    """Narrow models of each family with as many layers as Base and Large, and a tiny one."""
     folder = tmp_path_factory.mktemp("teachers")
     directories = {"debug": saved("wavlm-base", folder / "debug")}
-    for size, layers in (("base", 12), ("large", 24)):
-        config = WavLMConfig(
+    for family, (size, layers) in itertools.product(CLASSES, (("base", 12), ("large", 24))):
+        make, kind = CLASSES[family]
+        large = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+        config = make(
             hidden_size=16,
             num_hidden_layers=layers,
             num_attention_heads=2,
@@ -128,14 +148,21 @@ def teachers(tmp_path_factory):
             conv_dim=(8,) * 7,
             num_conv_pos_embeddings=4,
             num_conv_pos_embedding_groups=2,
+            **(large if size == "large" else {}),
         )
-        directories[size] = folder / size
-        WavLMModel(config).save_pretrained(directories[size])
+        name = f"{family}_{size}"
+        directories[name] = folder / name
+        kind(config).save_pretrained(directories[name])
     return directories
 
 
-def size_of(config: Path) -> str:
-    return next(size for size in ("debug", "large", "base") if size in config.stem)
+def teacher_of(config: Path) -> str:
+    """Phase 1 has a config for each model; phase 2 one for each size, here with WavLM."""
+    if "debug" in config.stem:
+        return "debug"
+    size = "large" if "large" in config.stem else "base"
+    family = next((family for family in CLASSES if family in config.stem), "wavlm")
+    return f"{family}_{size}"
 
 
 @pytest.mark.recipe
@@ -148,11 +175,13 @@ def test_configs_of_pruning_are_valid(config, teachers, tmp_path):
     """ESPnet's dry run builds model, optimiser and scheduler from the YAML and stops."""
     from espnet_prune.tasks.ssl_prune import SSLPruneTask
 
-    args = ["--config", str(config), "--teacher", str(teachers[size_of(config)])]
+    teacher = teachers[teacher_of(config)]
+    args = ["--config", str(config), "--teacher", str(teacher)]
     args += ["--dry_run", "true", "--iterator_type", "none", "--output_dir", str(tmp_path)]
     if "latency" in config.stem:  # as stage 3 makes it
-        encoder = load_encoder(teachers[size_of(config)])
-        table = table_file(encoder.plan(), tmp_path / "table.json")
+        table = table_file(load_encoder(teacher).plan(), tmp_path / "table.json")
         args += ["--pruning_conf", f"latency_table={table}"]
     SSLPruneTask.main(cmd=args)
     assert (tmp_path / "config.yaml").is_file()
+    if "wav2vec2" in config.stem or "hubert" in config.stem:  # as the config's name says
+        assert load_encoder(teacher).family in config.stem

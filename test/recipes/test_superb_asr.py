@@ -87,7 +87,7 @@ def test_slots(run, tmp_path):
     tokens = training_config(tmp_path / "exp", "SF")["token_list"]
     assert {"<space>", "B-artist", "E-artist"} <= set(tokens)
     # The scorer got texts, not tokens
-    (references,) = (tmp_path / "exp").glob("superb_SF_*/inference/test/text.slots.ref")
+    (references,) = (tmp_path / "exp").glob("superb_SF_*/train/inference/test/text.slots.ref")
     for text in data_dir.read_table(references).values():
         first, mark, *_, last = text.split()
         assert (first, mark, last) == ("PLAY", "B-artist", "NOW")

@@ -65,7 +65,7 @@ def test_digits_with_each_speaker_left_out(run, tmp_path):
 
 @pytest.mark.recipe
 @pytest.mark.timeout(1500)
-def test_speakers_of_digits_with_a_sweep(run, tmp_path):
+def test_speakers_of_digits_with_a_sweep(run, upstream, warm_python, tmp_path):
     corpus = small_corpora.fsdd(tmp_path / "corpus")
     folder, printed = run("fsdd/sid1", "--learning_rates", "1e-1 1e-3", FSDD=str(corpus))
     assert scores(folder, "SID")["utterances"] == 30
@@ -76,6 +76,35 @@ def test_speakers_of_digits_with_a_sweep(run, tmp_path):
     made = json.loads((folder / "results/SID/run.json").read_text())
     assert made["sweeps"] == [record] and made["parameters_millions"] < 1
     assert f"{record['chosen']:g} (chosen)" in printed
+    assert made["learning_rates"] == [record["chosen"]]
+    first = scores(folder, "SID")
+    predictions = (best / "inference/test/text").resolve()
+    seen = predictions.stat().st_mtime_ns
+
+    # What is scored and reported is what the options ask for, whatever was trained before or after
+    def again(*rates: str) -> dict:
+        (folder / "results/SID/scores.json").unlink()
+        given = ["--debug", "true", "--upstream", str(upstream), *warm_python, "--stage", "6"]
+        given += ["--learning_rates", " ".join(rates), "--results_dir", str(folder / "results")]
+        run_recipe(folder, *given, FSDD=str(corpus))
+        made = json.loads((folder / "results/SID/run.json").read_text())
+        tested = folder / (folder / "results/SID/tested").read_text().strip()
+        hypotheses = data_dir.read_table(tested / "inference/test/text")
+        references = data_dir.read_table(folder / "dump_debug/raw/test/text")
+        right = sum(hypotheses[name] == label for name, label in references.items())
+        accuracy = scores(folder, "SID")["metrics"]["accuracy"]["value"]
+        assert accuracy == pytest.approx(right / len(references))
+        return made | {"tested": tested.name}
+
+    config = yaml.safe_load((folder / "conf/train_probe_debug.yaml").read_text())
+    made = again()
+    assert (made["tested"], made["sweeps"]) == ("train", [])
+    assert made["learning_rates"] == [config["optim_conf"]["lr"]]
+    assert "(chosen)" not in (folder / "results/RESULTS.md").read_text()
+    other = {0.1: "1e-3", 0.001: "1e-1"}[record["chosen"]]
+    assert again(other)["tested"] == f"lr_{other}"
+    assert again("1e-1", "1e-3")["tested"] == best.resolve().name
+    assert scores(folder, "SID") == first and predictions.stat().st_mtime_ns == seen
 
 
 @pytest.mark.recipe
@@ -152,6 +181,17 @@ def test_corpus_is_not_given(recipe):
     options = ["--upstream", "x", "--stop_stage", "1"]
     printed = run_recipe(EGS2 / recipe, *options, expect=1, **{RECIPES[recipe]: ""})
     assert f"Fill the value of '{RECIPES[recipe]}' of db.sh" in printed.splitlines()[-1]
+
+
+@pytest.mark.recipe
+@pytest.mark.parametrize(
+    ("recipe", "what"),
+    [("voxceleb1/asv1", "preprocessor: speaker_crops"), ("voxceleb1/sid1", "crop_seconds: 8")],
+)
+def test_random_crops_are_not_cached(recipe, what, warm_python):
+    options = ["--upstream", "x", "--feature_cache", "true", *warm_python]
+    (line,) = run_recipe(EGS2 / recipe, *options, expect=1, VOXCELEB1="").splitlines()
+    assert "error: conf/train_" in line and f"{what}'" in line
 
 
 @pytest.mark.recipe

@@ -40,7 +40,7 @@ def trained(folder: Path) -> dict:
 
 
 def inference(folder: Path, dset: str) -> Path:
-    (found,) = folder.glob(f"exp_debug/superb_*/inference/{dset}")
+    (found,) = folder.glob(f"exp_debug/superb_*/train/inference/{dset}")
     return found
 
 

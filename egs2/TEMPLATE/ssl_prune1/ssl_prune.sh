@@ -42,7 +42,8 @@ prune_config=       # Config of prune-and-distil.
 prune_args=         # Options that override it, e.g. "--pruning_conf target=0.7".
 prune_tag=          # Names the experiment; from config, target and arguments when empty.
 teacher_cache=false # Keep the teacher's hidden states on disk (small corpora: 0.2 MB/s of audio).
-target=0.5          # Share of the encoder's parameters (or pruning_conf.cost) to remove.
+target=0.5          # Share of the encoder's parameters (or pruning_conf.cost) to remove; not for
+                    # scratch, whose share is that of --like.
 latency_args=       # With cost latency: options of espnet_prune.bin.latency_table, e.g. "--threads 1".
 distill_config=     # Config of the second distillation.
 distill_args=       # Options that override it.
@@ -96,6 +97,9 @@ if [ "${method}" = scratch ] && [ -z "${like}" ]; then
     echo "$0: error: --method scratch needs --like, the directory of a pruned encoder" >&2
     exit 2
 fi
+if [ "${method}" = scratch ]; then
+    target=$(${python} -m espnet_prune.recipe removed_share "${like}")
+fi
 # shellcheck disable=SC2086
 ${python} -c "import sys; sys.exit(not 0 <= float(sys.argv[1]) < 1)" "${target}" 2> /dev/null || {
     echo "$0: error: --target is '${target}', but has to be in [0, 1)" >&2
@@ -144,6 +148,9 @@ if grep -q '^[^#]*cost[:=] *latency' <(cat "${prune_config}"; echo "${prune_args
     latency_table=${expdir}/latency_$(basename "${teacher_dir}")/table.json
     latency_opts=(--pruning_conf latency_table="${latency_table}")
 fi
+# What is pruned, and how: for all stages alike. The last words win.
+# shellcheck disable=SC2206
+pruning=(--config "${prune_config}" --pruning_conf target="${target}" "${latency_opts[@]}" ${prune_args})
 
 # Training data of the task ssl_prune.
 # shellcheck disable=SC2054
@@ -207,10 +214,10 @@ if wanted 4; then
     # shellcheck disable=SC2086
     ${train_cmd} JOB=1:"${nj}" "${stats_dir}/logdir/stats.JOB.log" \
         ${python} -m espnet_prune.bin.ssl_prune_train --collect_stats true \
-        --config "${prune_config}" --teacher "${teacher_dir}" "${ssl_data[@]}" \
+        --teacher "${teacher_dir}" "${ssl_data[@]}" "${pruning[@]}" \
         --train_shape_file "${stats_dir}/logdir/train.JOB.scp" \
         --valid_shape_file "${stats_dir}/logdir/valid.JOB.scp" \
-        --model_conf extract_feats_in_collect_stats=false "${latency_opts[@]}" \
+        --model_conf extract_feats_in_collect_stats=false \
         --output_dir "${stats_dir}/logdir/stats.JOB"
     parts=()
     for n in $(seq "${nj}"); do parts+=(--input_dir "${stats_dir}/logdir/stats.${n}"); done
@@ -236,25 +243,22 @@ if wanted 5; then
     log "Stage 5: Prune and distil: ${exp}/prune"
     fresh "${exp}/prune" "${teacher_dir}/model.safetensors" "${prune_config}" "${ssl_train}/wav.scp" \
         "${target} ${seed} ${prune_args}" ${latency_table:+"${latency_table}"}
-    # shellcheck disable=SC2086
-    launch "${exp}/prune" ${python} -m espnet_prune.bin.ssl_prune_train --config "${prune_config}" \
+    launch "${exp}/prune" ${python} -m espnet_prune.bin.ssl_prune_train \
         --teacher "${teacher_dir}" --resume true --seed "${seed}" --ngpu "${ngpu}" \
-        "${ssl_data[@]}" --output_dir "${exp}/prune" --pruning_conf target="${target}" \
-        "${latency_opts[@]}" ${prune_args}
+        "${ssl_data[@]}" --output_dir "${exp}/prune" "${pruning[@]}"
 fi
 
 if wanted 6; then
     log "Stage 6: Slim: ${exp}/slim"
     if [ "${method}" = random ]; then
         ${python} -m espnet_prune.bin.ssl_prune_random --teacher "${teacher_dir}" \
-            --config "${prune_config}" --target "${target}" --seed "${seed}" \
-            ${latency_table:+--latency_table "${latency_table}"} --output_dir "${exp}/slim"
+            --seed "${seed}" --output_dir "${exp}/slim" -- "${pruning[@]}"
     elif [ "${method}" = scratch ]; then
         ${python} -m espnet_prune.bin.ssl_prune_scratch --like "${like}" --seed "${seed}" \
             --output_dir "${exp}/slim"
     else
         ${python} -m espnet_prune.bin.ssl_prune_export --train_dir "${exp}/prune" \
-            --output_dir "${exp}/slim"
+            --output_dir "${exp}/slim" --all_targets true
     fi
 fi
 

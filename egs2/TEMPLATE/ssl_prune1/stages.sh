@@ -21,12 +21,18 @@ launch() {
     fi
 }
 
-# fresh DIR INPUT...: stop when DIR was made from other inputs (files by content, or words).
+# digest INPUT...: one line that changes with the inputs (files by content, or words).
+digest() {
+    local x
+    for x in "$@"; do if [ -f "${x}" ]; then sha256sum < "${x}"; else echo "${x}"; fi; done | sha256sum
+}
+
+# fresh DIR INPUT...: stop when DIR was made from other inputs, as digest takes them.
 fresh() {
-    local dir=$1 now x
+    local dir=$1 now
     shift
     mkdir -p "${dir}"
-    now=$(for x in "$@"; do if [ -f "${x}" ]; then sha256sum < "${x}"; else echo "${x}"; fi; done | sha256sum)
+    now=$(digest "$@")
     if [ -f "${dir}/.inputs" ] && [ "$(cat "${dir}/.inputs")" != "${now}" ]; then
         log "error: ${dir} was made from other data, models or options: remove it, or give another --prune_tag, --probe_tag or --expdir"
         return 1

@@ -38,7 +38,10 @@ espnet_task=        # asr, cls, spk or diar; none: no training.
 config=             # Config of the probe's training.
 probe_args=         # Options that override it, e.g. "--max_epoch 2".
 probe_tag=          # Names the experiment; from config and arguments when empty.
-feature_cache=false # Keep the encoder's hidden states on disk (stage 5 tells how much they need).
+feature_cache=false # Keep the encoder's hidden states on disk. From the second epoch on that is faster
+                    # where reading them takes less time than the encoder does, mostly on CPUs:
+                    # stage 5 measures both, tells how much disk they need, and stops when that is
+                    # not free. Not with random crops.
 learning_rates=     # Sweep, e.g. "1e-1 1e-2 1e-3": the best on the valid set; "": the config's.
 # shellcheck disable=SC2034
 token_type=char     # Units of the transcripts (asr only).
@@ -111,7 +114,12 @@ exp=${expdir}/superb_${superb_task}_${probe_tag:-none}_${upstream_tag}
 plugin="${python} -m espnet_prune.run"
 fs=16k # of all encoders
 cache_dir=
-if "${feature_cache}"; then cache_dir=${expdir}/feature_cache; fi
+if "${feature_cache}"; then
+    cache_dir=${expdir}/feature_cache
+    if [ "${espnet_task}" != none ]; then
+        ${python} -m espnet_prune.recipe.superb cacheable --config "${config}"
+    fi
+fi
 read -r -a folds <<< "${folds}"
 if [ "${#folds[@]}" -eq 0 ]; then folds=(""); fi
 read -r -a learning_rates <<< "${learning_rates}"
@@ -138,15 +146,27 @@ use_fold() {
     probe=${exp}${1:+/fold$1}
 }
 
-# output_of SET FOLD: directory of the inference on a set.
-output_of() { echo "${exp}${2:+/fold$2}/${inference_tag}/$1"; }
+# tested FOLD: directory of the training that is tested, or without training of the experiment.
+tested() {
+    local dir=${exp}${1:+/fold$1}
+    echo "${dir}$(if [ -L "${dir}/best" ]; then echo "/$(readlink "${dir}/best")"; fi)"
+}
 
-# infer DATA_DIR OUTPUT_DIR FILE ARGS...: ${inference_module} in ${inference_nj} jobs on wav.scp of
-# DATA_DIR; what they write to FILE is put together as OUTPUT_DIR/<name of FILE>.
+# output_of SET FOLD: directory of the inference on a set. It lies with the training, so that no
+# other one's predictions are scored as those of this one.
+output_of() { echo "$(tested "$2")/${inference_tag}/$1"; }
+
+# infer DATA_DIR OUTPUT_DIR FILE MODEL ARGS...: ${inference_module} in ${inference_nj} jobs on wav.scp
+# of DATA_DIR; what they write to FILE is put together as OUTPUT_DIR/<name of FILE>. Nothing is done
+# when that was made with the same weights MODEL, audio and options.
 infer() {
-    local data_dir=$1 out=$2 file=$3 jobs
-    shift 3
-    if [ "${out}/$(basename "${file}")" -nt "${probe}/best/${inference_model}" ]; then return; fi
+    local data_dir=$1 out=$2 file=$3 made jobs
+    made=$(digest "$4" "${data_dir}/wav.scp" "${inference_config}" "${inference_args}")
+    shift 4
+    if [ -f "${out}/$(basename "${file}")" ] && [ "$(cat "${out}/.made" 2> /dev/null)" = "${made}" ]; then
+        return
+    fi
+    rm -f "${out}/.made"
     jobs=$(wc -l < "${data_dir}/wav.scp")
     jobs=$((inference_nj < jobs ? inference_nj : jobs))
     mkdir -p "${out}/logdir"
@@ -161,6 +181,7 @@ infer() {
         "$@" ${inference_args}
     cat "${out}"/logdir/output.*/"${file}" | LC_ALL=C sort > "${out}/$(basename "${file}").tmp"
     mv "${out}/$(basename "${file}").tmp" "${out}/$(basename "${file}")"
+    echo "${made}" > "${out}/.made"
 }
 
 # What differs between ESPnet's tasks. Each file sets
@@ -245,7 +266,7 @@ if wanted 5; then
     done
     ${python} -m espnet_prune.recipe.superb lengths --upstream "${upstream_dir}" \
         --config "${config}" --train "${trains[@]}" --others "${others[@]}" \
-        ${cache_dir:+--cache "${cache_dir}"}
+        ${cache_dir:+--cache "${cache_dir}" --device "$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)"}
 fi
 
 # train_probe DIR [OPTION...]: after use_fold.
@@ -304,13 +325,14 @@ if wanted 8; then
         if [ "${dset}" != "${test_sets[0]}" ]; then name+=_${dset}; fi
         log "${dset}: ${results_dir}/${name}/scores.json"
         task_score "${dset}" "${results_dir}/${name}"
+        for fold in "${folds[@]}"; do tested "${fold}"; done > "${results_dir}/${name}/tested"
     done
 fi
 
 if wanted 9; then
     log "Stage 9: Results: ${results_dir}/RESULTS.md"
     ${python} -m espnet_prune.bin.superb_results --results_dir "${results_dir}" \
-        --upstream "${upstream_dir}" --task "${superb_task}" --exp "${exp}" --seed "${seed}" \
+        --upstream "${upstream_dir}" --task "${superb_task}" --seed "${seed}" \
         --command "${command_line}"
 fi
 

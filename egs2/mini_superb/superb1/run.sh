@@ -2,7 +2,8 @@
 # What encoders are worth on four small tasks on real speech: spoken digits (KS, each speaker left
 # out once) and their speakers (SID), recognition of voice prompts (ASR) and of their languages (LID).
 # Rows are the dense Whisper tiny.en, what ../../voice_prompts/ssl_prune1 made of it, and students of
-# the same sizes that were distilled from scratch. What is finished is not run again.
+# the same sizes that were distilled from scratch. What is finished is not run again, as long as it
+# was made with the same encoder and learning rate.
 set -e
 set -u
 set -o pipefail
@@ -52,7 +53,15 @@ fi
 # shellcheck source=path.sh
 . ./path.sh
 OMP_NUM_THREADS=$((($(nproc) + nj - 1) / nj))
-export OMP_NUM_THREADS FSDD="${fsdd}"
+# absolute PATH: recipes run in their own directories.
+absolute() {
+    case "$1" in
+        "" | /*) echo "$1" ;;
+        *) echo "${PWD}/$1" ;;
+    esac
+}
+FSDD=$(absolute "${fsdd}")
+export OMP_NUM_THREADS FSDD
 
 # recipe_of TASK: its recipe's directory.
 recipe_of() {
@@ -82,6 +91,10 @@ if [ -z "${encoders}" ]; then
     done
 fi
 read -r -a encoders <<< "${encoders}"
+for n in "${!encoders[@]}"; do
+    dir=${encoders[n]#*=}
+    if [ -d "${dir}" ]; then encoders[n]=${encoders[n]%%=*}=$(absolute "${dir}"); fi
+done
 
 # A hundred trainings of seconds: their processes are forks of one that has imported everything.
 python=${MAIN_ROOT}/espnet_prune/recipe/warm_python.py
@@ -138,6 +151,9 @@ recipe() {
     cd "$(recipe_of "$1")" && ./run.sh --debug "${debug}" --python "${python}" "${@:2}"
 }
 
+# weights_of ENCODER: inputs for digest that tell one encoder NAME=DIR from another.
+weights_of() { printf '%s\n' "${1#*=}"/{model.safetensors,config.json}; }
+
 # probe TASK ENCODER SEED OPTION...: its recipe for an encoder NAME=DIR; all tasks share its frames.
 probe() {
     local dir=${expdir}/${2%%=*}
@@ -175,6 +191,18 @@ if [ "${stage}" -le 2 ] && [ "${stop_stage}" -ge 2 ]; then
 fi
 
 first_seed=${seeds%% *}
+# What was made with another encoder of this name, or in another sweep, is not taken for this one's.
+if [ "${stop_stage}" -ge 3 ]; then
+    for encoder in "${encoders[@]}"; do
+        mapfile -t weights < <(weights_of "${encoder}")
+        fresh "${expdir}/${encoder%%=*}" "${weights[@]}"
+    done
+    if [ -n "${learning_rates}" ]; then
+        mapfile -t weights < <(weights_of "${encoders[0]}")
+        fresh "${expdir}/learning_rates" "${weights[@]}" "${learning_rates}" "${first_seed}"
+    fi
+fi
+
 # sweep TASK: the rates on the first encoder; the one that is best on its validation data is kept.
 sweep() {
     local exp=${expdir}/${encoders[0]%%=*}
@@ -209,7 +237,7 @@ rate_of() {
 
 # probes ENCODER: all tasks and seeds; then what only they needed is removed.
 probes() {
-    local name=${1%%=*} task seed rate args use
+    local name=${1%%=*} task seed rate args use results
     for task in ${tasks}; do
         use=${first_seed}
         if [ "${task}" = KS ] || [ "${task}" = SID ]; then use=${seeds}; fi
@@ -218,9 +246,14 @@ probes() {
         # YAML reads 1.0e-1 as a number, but 1e-1 as text.
         if [ -n "${rate}" ]; then args="--optim_conf lr=$(LC_ALL=C printf %e "${rate}")"; fi
         for seed in ${use}; do
-            if [ -f "${expdir}/${name}/results_seed${seed}/${task}/run.json" ]; then continue; fi
+            results=${expdir}/${name}/results_seed${seed}/${task}
+            if [ -f "${results}/run.json" ] && [ "$(cat "${results}/.rate" 2> /dev/null)" = "${rate:-config}" ]; then
+                continue
+            fi
+            rm -f "${results}/.rate"
             logged "${name}_${task}_seed${seed}" probe "${task}" "$1" "${seed}" --stage 3 \
-                --probe_tag "seed${seed}" --probe_args "${args}" || return 1
+                --probe_tag "seed${seed}${rate:+_lr${rate}}" --probe_args "${args}" || return 1
+            echo "${rate:-config}" > "${results}/.rate"
         done
     done
     rm -rf "${expdir}/${name}/feature_cache"
@@ -237,17 +270,20 @@ if [ "${stage}" -le 5 ] && [ "${stop_stage}" -ge 5 ]; then
     log "Stage 5: Results: ${expdir}/RESULTS.md"
     rows=()
     for encoder in "${encoders[@]}"; do
-        name=${encoder%%=*}
-        rows+=(--encoder "${name}" "${expdir}/${name}"/results_seed*)
+        rows+=(--encoder "${encoder%%=*}")
+        for seed in ${seeds}; do rows+=("${expdir}/${encoder%%=*}/results_seed${seed}"); done
     done
-    note="Learning rates:"
+    chosen=
     for task in ${tasks}; do
         rate=$(rate_of "${task}")
-        note+=" ${task} ${rate:-of the config},"
+        chosen+=${rate:+" ${task} ${rate},"}
     done
+    note=()
+    if [ -n "${chosen}" ]; then
+        note=(--note "Chosen on validation data of ${encoders[0]%%=*} among ${learning_rates}:${chosen%,}.")
+    fi
     # shellcheck disable=SC2086
-    ${python} -m espnet_prune.bin.superb_table "${rows[@]}" --tasks ${tasks} \
-        --note "${note%,} (chosen on validation data of ${encoders[0]%%=*})." \
+    ${python} -m espnet_prune.bin.superb_table "${rows[@]}" --tasks ${tasks} "${note[@]}" \
         --command "${command_line}" --output_dir "${expdir}"
 fi
 

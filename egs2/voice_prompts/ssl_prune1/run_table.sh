@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# The main job at several sizes against two baselines with the same number of updates:
+# The main job at several sizes against others with the same number of updates:
 #   ours     query-key and value-output dimensions inside heads, heads, feed-forward, CNN
 #   heads    the same, but attention is pruned by whole heads only
+#   noste    as ours, but without the straight-through estimator
 #   random   random structured pruning, then distillation
 #   scratch  random weights in the sizes of ours, then distillation
-# Run ./run.sh before, at least its stages 1 to 4 (data, teacher). What is finished is not run
-# again, so that it can be stopped and called again.
+# It ends with a table and a plot of loss and WER against parameters in expdir, and with ours and
+# noste, a plot of the course of both (ste_TARGET.png). Run ./run.sh before, at least its stages 1 to
+# 4 (data, teacher). What is finished is not run again, so that it can be stopped and called again.
 set -e
 set -u
 set -o pipefail
@@ -71,6 +73,7 @@ for target in ${targets}; do
             case "${method}" in
                 ours) options=() ;;
                 heads) options=(--prune_args "--pruning_conf protected=[qk,vo]") ;;
+                noste) options=(--prune_args "--pruning_conf ste=false") ;;
                 random) options=(--method random --distill_args "${alone}") ;;
                 scratch)
                     like=${expdir}/ssl_prune_ours_${target}
@@ -79,7 +82,7 @@ for target in ${targets}; do
                     options=(--method scratch --like "${like}/pruned" --distill_args "${alone}")
                     ;;
                 *)
-                    echo "$0: error: unknown method '${method}', choose ours, heads, random or scratch" >&2
+                    echo "$0: error: unknown method '${method}', choose ours, heads, noste, random or scratch" >&2
                     exit 2
                     ;;
             esac
@@ -88,5 +91,14 @@ for target in ${targets}; do
     done
 done
 wait_for 1
+if [[ " ${methods} " = *" ours "* ]] && [[ " ${methods} " = *" noste "* ]]; then
+    for target in ${targets}; do
+        tag=${target}
+        if [ "${target}" = 0.5 ] && [ "${seeds%% *}" != 0 ]; then tag+="_seed${seeds%% *}"; fi
+        ${python} -m espnet_prune.bin.ssl_prune_compare --output "${expdir}/ste_${target}.png" \
+            --run "with STE" "${expdir}/ssl_prune_ours_${tag}/prune" \
+            --run "without STE" "${expdir}/ssl_prune_noste_${tag}/prune"
+    done
+fi
 ${python} -m espnet_prune.bin.ssl_prune_table --score "${scores}" \
     --output "${expdir}/${output}" "${experiments[@]}"

@@ -25,10 +25,13 @@ def test_bench_beside_a_table_that_was_measured(tmp_path, monkeypatch, capsys):
     common = ["--seconds", "1", "--repeats", "1", "--threads", "1"]
     latency_table.main(["--model", str(config), "--output", str(table), *common])
     printed = capsys.readouterr().out
-    assert "| attention    | 4 x 6 " in printed and "1 threads" in printed
+    assert "| attention    | 4 x 6 x 6 " in printed and "| 2 x 3 x 3 " in printed
+    assert "1 threads" in printed and "against 6 models of random sizes" in printed
     found = json.loads(table.read_text())
     conditions = {"seconds": 1.0, "batch": 1, "dtype": "float32", "device": "cpu", "threads": 1}
-    assert found["measured_with"] == conditions and len(found["trials"]["measured"]) == 26
+    assert found["measured_with"] == conditions and found["checks"] == 6
+    # a grid of 4 numbers of heads x 3 x 3 sizes and the dense model; no channels are CNN's 5 x 5
+    assert len(found["trials"]["measured"]) == 1 + 36 + 6
     assert "- CPU:" in found["environment"]
 
     # The times of a tiny model are those of its overhead: others in their place
@@ -53,6 +56,13 @@ def test_bench_beside_a_table_that_was_measured(tmp_path, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
+def test_whisper_is_measured_at_its_window(teacher, tmp_path):
+    args = ["--model", str(teacher), "--output", str(tmp_path / "t.json"), "--repeats", "1"]
+    latency_table.main(args)
+    measured_with = json.loads((tmp_path / "t.json").read_text())["measured_with"]
+    assert measured_with["seconds"] == 60 * 320 / 16000
+
+
 def check(summary: dict, target: float, table) -> None:
     assert (summary["cost"], summary["latency_table"]) == ("latency", str(table))
     assert summary["exact"] == pytest.approx(target, abs=0.02)
@@ -73,9 +83,9 @@ def test_export_and_baseline(teacher, tmp_path, capsys):
 
     config = tmp_path / "prune.yaml"
     config.write_text(yaml.safe_dump({"pruning_conf": {"cost": "latency"}}))
-    args = ["--teacher", str(teacher), "--config", str(config), "--target", "0.4"]
-    args += ["--output_dir", str(tmp_path / "random")]
-    ssl_prune_random.main([*args, "--latency_table", str(table)])
+    args = ["--teacher", str(teacher), "--output_dir", str(tmp_path / "random"), "--"]
+    args += ["--config", str(config), "--pruning_conf", "target=0.4"]
+    ssl_prune_random.main([*args, "--pruning_conf", f"latency_table={table}"])
     check(json.loads((tmp_path / "random" / "summary.json").read_text()), 0.4, table)
     with pytest.raises(SystemExit):
         ssl_prune_random.main(args)

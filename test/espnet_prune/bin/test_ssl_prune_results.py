@@ -1,6 +1,8 @@
 import json
+import shutil
 
 import pytest
+from matplotlib.axes import Axes
 
 from espnet_prune.bin import ssl_prune_random, ssl_prune_results, ssl_prune_table
 from espnet_prune.bin.ssl_prune_results import score_rows
@@ -32,8 +34,10 @@ def experiment(tmp_path):
     saved("whisper", tmp_path / "dense")
     exp = tmp_path / "exp"
     ssl_prune_random.main(
-        ["--teacher", str(tmp_path / "dense"), "--target", "0.4", "--output_dir", f"{exp}/pruned"]
+        ["--teacher", str(tmp_path / "dense"), "--output_dir", f"{exp}/pruned"]
+        + ["--", "--pruning_conf", "target=0.4", "--pruning_conf", "cost=macs"]
     )
+    shutil.copytree(exp / "pruned", exp / "slim")
     (exp / "distill").mkdir()
     (exp / "distill" / "valid.jsonl").write_text('{"distill": 9}\n{"distill": 0.125}\n')
     scores(exp / "whisper" / "test" / "scores.json")
@@ -48,6 +52,7 @@ def test_results(experiment, tmp_path, capsys):
     assert text.strip() in capsys.readouterr().out
     assert "| own (7 utterances) | WER % | 10.0 [5.0, 100.0] | 25.0 [12.5, 100.0] |" in text
     assert "+15.0 [+5.0, +30.0]" in text  # pruned minus dense
+    assert "Sparsity asked for: 40.00% of the MACs, exact: " in text
     size = json.loads((experiment / "results.json").read_text())["size"]
     pruned = load_encoder(experiment / "pruned")
     assert size["pruned"]["parameters"] == sum(p.numel() for p in pruned.parameters())
@@ -71,6 +76,35 @@ def test_table_puts_seeds_together(experiment, tmp_path, capsys):
     with pytest.raises(SystemExit):
         ssl_prune_table.main([str(tmp_path)])
     assert "missing; run the experiment to its end first" in capsys.readouterr().err
+
+
+def test_a_line_for_each_method(experiment, tmp_path, monkeypatch):
+    sizes = {"ours_0.5": 4.0, "ours_0.5_seed1": 4.0, "ours_0.7": 2.0, "random_0.5": 4.0}
+    for name, parameters in sizes.items():
+        exp = shutil.copytree(experiment, tmp_path / "all" / f"ssl_prune_{name}")
+        summary = json.loads((exp / "pruned/summary.json").read_text())
+        summary["parameters"] = parameters * 1e6
+        (exp / "pruned/summary.json").write_text(json.dumps(summary))
+    (exp.with_name("ssl_prune_ours_0.5_seed1") / "distill/valid.jsonl").write_text(
+        '{"distill": 0.375}'
+    )
+    drawn, draw = {}, Axes.errorbar
+
+    def errorbar(axis, x, y, bars, label, **style):
+        drawn[axis.get_subplotspec().num1, label] = (x, y, bars.tolist())
+        return draw(axis, x, y, bars, label=label, **style)
+
+    monkeypatch.setattr(Axes, "errorbar", errorbar)
+    experiments = [str(tmp_path / "all" / f"ssl_prune_{name}") for name in sizes]
+    score = ["--score", "whisper/test/scores.json"]
+    ssl_prune_table.main([*experiments, *score, "--output", f"{tmp_path}/T.md"])
+    assert drawn == {
+        (0, "ours"): ([2, 4], [0.125, 0.25], [[0, 0.125], [0, 0.125]]),
+        (0, "random"): ([4], [0.125], [[0], [0]]),
+        (1, "ours"): ([2, 4], [25, 25], [[0, 0], [0, 0]]),
+        (1, "random"): ([4], [25], [[0], [0]]),
+    }
+    assert (tmp_path / "T.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_compare(tmp_path, capsys):

@@ -6,7 +6,7 @@ import torch
 from espnet_prune.bin import ssl_prune_random, ssl_prune_scratch
 from espnet_prune.bin.ssl_prune_scratch import from_scratch
 from espnet_prune.structure import load_encoder, slim
-from test.espnet_prune.tiny import batch, random_masks
+from test.espnet_prune.tiny import CLASSES, batch, random_masks
 
 
 def shapes(encoder):
@@ -40,6 +40,26 @@ def test_same_structure_other_weights(tiny, family):
     assert torch.isfinite(student(speech, lengths).last_hidden_state).all()
 
 
+@pytest.mark.parametrize("family", CLASSES)
+def test_drawn_as_the_family_draws(tiny, family):
+    """Its own class, built from the same seed; weight norm is folded in the positional convolution,
+    whose spread is that of the family's rule."""
+    like = load_encoder(tiny[family])
+    config, kind = CLASSES[family]
+    torch.manual_seed(5)
+    own = dict(kind(config(**like.config.base)).named_parameters())
+    student = from_scratch(like, seed=5).backbone
+    conv = "encoder.pos_conv_embed.conv"
+    for name, parameter in student.named_parameters():
+        if name in own and not name.startswith(conv):
+            assert torch.equal(parameter, own[name]), name
+    weight = student.get_parameter(f"{conv}.weight")
+    g, v = (own[f"{conv}.parametrizations.weight.original{n}"] for n in (0, 1))
+    norm = v.square().sum((0, 1), keepdim=True).sqrt()
+    torch.testing.assert_close(weight, v * g / norm)
+    assert torch.equal(student.get_parameter(f"{conv}.bias"), own[f"{conv}.bias"])
+
+
 def test_positions_of_whisper_are_kept(tiny):
     like = load_encoder(tiny["whisper"])
     positions = "backbone.embed_positions.weight"
@@ -49,8 +69,8 @@ def test_positions_of_whisper_are_kept(tiny):
 
 
 def test_command(tiny, tmp_path, capsys):
-    args = ["--teacher", tiny["whisper"], "--target", "0.4", "--output_dir", f"{tmp_path}/random"]
-    ssl_prune_random.main(args)
+    args = ["--teacher", tiny["whisper"], "--output_dir", f"{tmp_path}/random"]
+    ssl_prune_random.main([*args, "--", "--pruning_conf", "target=0.4"])
     args = ["--like", f"{tmp_path}/random", "--seed", "3", "--output_dir", f"{tmp_path}/scratch"]
     ssl_prune_scratch.main(args)
     random, scratch = (

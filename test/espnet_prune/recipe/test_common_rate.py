@@ -41,6 +41,16 @@ def test_errors(tmp_path, capsys):
         common_rate([one, sweep(tmp_path / "c", {0.1: 0.5}, "valid.loss.min")])
     with pytest.raises(ValueError, match="none of the rates"):
         common_rate([sweep(tmp_path / "d", {0.1: None})])
+    damaged = tmp_path / "damaged/learning_rates.json"
+    damaged.parent.mkdir()
+    for text, message in (
+        ("{", "not JSON"),
+        ("{}", "has no 'criterion'"),
+        ('{"criterion": "valid.acc.max", "trainings": [{}]}', "a training without 'lr'"),
+    ):
+        damaged.write_text(text)
+        assert main([str(damaged.parent), "--output", str(tmp_path / "x")]) == 1
+        assert f"error: {damaged}: {message}" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert main([str(tmp_path / "empty"), "--output", str(tmp_path / "x")]) == 1
     assert "error: no learning_rates.json: run the sweep first" in capsys.readouterr().err

@@ -44,6 +44,18 @@ def test_several_and_no_documents(corpus, tmp_path):
     assert ref == "quesst14_dev_0000 quesst14_00000 quesst14_00003\nquesst14_dev_0001\n"
 
 
+def test_a_truncated_list(corpus, tmp_path, caplog):
+    """Of the documents; what they held is no longer found."""
+    root = corpus / "quesst14Database"
+    prepare(corpus, tmp_path / "whole")
+    assert not caplog.records
+    path = root / "scoring" / "language_key_utterances.lst"
+    path.write_text("\n".join(path.read_text().splitlines()[:5]))
+    assert prepare(corpus, tmp_path / "data") == {"documents": 5, "dev": 2, "eval": 2}
+    (record,) = caplog.records
+    assert f"{path}: has 5 recordings, but {root / 'Audio'} has 7; " in record.getMessage()
+
+
 def test_broken_corpora(corpus, tmp_path, capsys):
     def error():
         assert main(["quesst14", str(corpus), str(tmp_path / "data")]) == 1

@@ -126,6 +126,45 @@ def test_a_choice_that_cannot_be_made(tmp_path):
         superb.choose([diverged], "acc.max", tmp_path / "best")
 
 
+def test_random_crops_are_not_cached(tmp_path, capsys):
+    path = tmp_path / "train.yaml"
+    for config, wrong in (
+        ({"frontend_conf": {"crop_seconds": 8}}, "frontend_conf crop_seconds: 8"),
+        ({"preprocessor": "speaker_crops"}, "preprocessor: speaker_crops"),
+        ({"preprocessor": "default", "frontend_conf": {"layer": 1}}, None),
+        ({}, None),
+    ):
+        path.write_text(yaml.safe_dump(config))
+        assert superb.main(["cacheable", "--config", str(path)]) == (wrong is not None)
+        shown = capsys.readouterr().err
+        assert f"{path}: --feature_cache true: not with '{wrong}'" in shown if wrong else not shown
+
+
+@pytest.mark.parametrize(("slow", "verdict"), [("ask", "is faster"), ("disk", "is no faster")])
+def test_whether_the_cache_is_faster(tmp_path, monkeypatch, slow, verdict):
+    """With a clock that only the encoder, or only the disk, moves on."""
+    from espnet_prune.frontend.feature_cache import FeatureCache
+
+    encoder, now = saved("wavlm-base", tmp_path / "wavlm"), [0.0]
+    monkeypatch.setattr(superb.time, "perf_counter", lambda: now[0])
+    ask, one = FeatureCache.ask, FeatureCache.one
+
+    def slow_ask(self, wave):
+        now[0] += 0.2 if slow == "ask" else 0.05
+        return ask(self, wave)
+
+    def slow_one(self, wave, layers):
+        now[0] += 0.1
+        return one(self, wave, layers)
+
+    monkeypatch.setattr(FeatureCache, "ask", slow_ask)
+    monkeypatch.setattr(FeatureCache, "one", slow_one)
+    text = superb.cache_speed(encoder, tmp_path / "cache", 1.5, "cpu")
+    asked = 200.0 if slow == "ask" else 50.0
+    assert f"1.5 s takes the encoder {asked} ms, and 100.0 ms to be read" in text
+    assert verdict in text
+
+
 def test_the_cache_is_announced(tmp_path, monkeypatch, capsys):
     encoder = saved("wavlm-base", tmp_path / "wavlm")  # 3 layers of width 24, 50 frames a second
     train = write(tmp_path / "train", {"a": "x", "b": "x"}, 16000)
@@ -139,4 +178,6 @@ def test_the_cache_is_announced(tmp_path, monkeypatch, capsys):
         assert superb.main(args) == status
     shown = capsys.readouterr()
     assert "the hidden states of 3 utterances need 0.00 GB" in shown.out
+    assert "there: an utterance of 1.0 s takes the encoder " in shown.out
+    assert not list((tmp_path / "not/there").iterdir())
     assert "say --feature_cache false" in shown.err

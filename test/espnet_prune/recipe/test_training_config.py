@@ -84,6 +84,18 @@ def test_other_batches_stay_on_one_gpu_only():
         spread_updates(config, 2)
 
 
+def test_the_share_that_is_gone(tmp_path, capsys):
+    path = tmp_path / "summary.json"
+    path.write_text('{"parameters": 4001, "dense_parameters": 8000}')
+    assert main(["removed_share", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "0.5\n"
+    path.write_text('{"parameters": 4001}')
+    assert main(["removed_share", str(tmp_path)]) == 1
+    assert f"error: {path}: has no 'dense_parameters'" in capsys.readouterr().err
+    assert main(["removed_share", str(tmp_path / "x")]) == 1
+    assert "x/summary.json: no such file" in capsys.readouterr().err
+
+
 def test_written_config(tmp_path, capsys):
     source, target = tmp_path / "c.yaml", tmp_path / "exp" / "c_960h.yaml"
     source.write_text(yaml.safe_dump(ONE_GPU))

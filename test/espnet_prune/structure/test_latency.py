@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import json
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from espnet_prune.gates import Lagrangian, ramped_target
 from espnet_prune.structure import GatedEncoder, LatencyTable, load_encoder, slim
-from espnet_prune.structure.latency import interpolate, monotone
+from espnet_prune.structure.latency import Grid, interpolate, monotone
 from test.espnet_prune.latency_tables import REST, by_hand, synthetic, table_file
 from test.espnet_prune.tiny import LAYOUTS, random_masks, saved
 
@@ -84,8 +85,9 @@ def seconds_by_hand(small) -> float:
         hidden = [0 if d is None else d.out_features for d in dense]
     for attention in attentions:
         if attention.present and attention.heads:
-            size = sum(attention.qk_sizes + attention.vo_sizes) / 2 / len(attention.heads)
-            total += by_hand("attention", len(attention.heads), size)
+            heads = len(attention.heads)
+            sizes = (sum(each) / heads for each in (attention.qk_sizes, attention.vo_sizes))
+            total += by_hand("attention", heads, *sizes)
     return total + sum(by_hand("feed_forward", size) for size in hidden)
 
 
@@ -101,6 +103,31 @@ def test_hard_masks_are_looked_up(encoder):
         assert float(small.plan().cost(table)) == pytest.approx(wanted, rel=1e-6)
         removed = 1 - wanted / gated.dense_cost
         assert gated.exact_sparsity(masks) == pytest.approx(removed, abs=1e-6)
+
+
+def test_heads_that_are_padded(encoder):
+    """Where time follows the larger of both sizes, unequal ones are no better than they are."""
+    plan = encoder.plan()
+    table = synthetic(plan)
+    grid = table.grids["attention"]
+    seconds = torch.tensor(
+        [h * max(qk, vo) for h, qk, vo in itertools.product(*grid.axes)], dtype=torch.double
+    )
+    padded = Grid(grid.axes, seconds.view(grid.seconds.shape))
+    table = dataclasses.replace(table, grids={**table.grids, "attention": padded})
+
+    def time_of(qk: int, vo: int) -> float:
+        masks = {}
+        for name, site in plan.sites.items():
+            if site.kind in ("qk", "vo"):
+                first = torch.arange(6) < (qk if site.kind == "qk" else vo)
+                masks[name] = first.float().repeat(4)
+        return float(plan.cost(table, plan.canonical(masks)))
+
+    layers = sum(block.kind == "attention" for block in plan.declaration.blocks)
+    # 4 heads: 1 and 6 dimensions take as long as 6 and 6, not as 3 and 3
+    assert time_of(1, 6) == time_of(6, 1) == pytest.approx(time_of(6, 6))
+    assert time_of(6, 6) - time_of(3, 3) == pytest.approx(layers * 4 * 3)
 
 
 def test_every_gate_saves_time_when_it_closes(encoder):
@@ -182,7 +209,7 @@ def test_errors(tmp_path):
         with pytest.raises(ValueError, match="table.json: damaged, or no latency table"):
             LatencyTable.load(path)
     path.write_text(json.dumps({**good, "grids": {"cnn": good["grids"]["cnn"]}}))
-    with pytest.raises(ValueError, match="table.json: damaged, it lacks times of 'attention'"):
+    with pytest.raises(ValueError, match="table.json: damaged or old, it lacks times of 'atte"):
         plan.cost(LatencyTable.load(path))
     other = load_encoder(saved("wavlm-base", tmp_path / "wavlm"))
     with pytest.raises(ValueError, match="is for a synthetic model, and this model has other"):

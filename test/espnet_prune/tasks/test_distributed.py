@@ -11,8 +11,9 @@ from espnet_prune.structure import load_encoder
 from test.espnet_prune.tiny import saved
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
-# Group-norm layouts normalise over the padding of a batch, so there the batch matters.
-LAYOUTS = ("whisper", "wavlm-large", "hubert-large")
+# Group-norm layouts (base) normalise over the padding of a batch, so that there the batch matters:
+# the worker gives them utterances of equal length.
+LAYOUTS = ("whisper", "wavlm-large", "hubert-large", "wavlm-base")
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def config(**changes) -> dict:
         "batch_type": "unsorted",
         "batch_size": 2,
         "num_workers": 0,
-        "keep_nbest_models": 1,
+        "keep_nbest_models": 3,
         "best_model_criterion": [["valid", "distill", "min"]],
         "num_att_plot": 0,
         "use_matplotlib": False,
@@ -136,6 +136,15 @@ def test_targets_on_the_way(corpus, tmp_path, capsys):
         assert summary["updates"] == made[-1] and summary["round_to"] == 2
         load_encoder(output)
     assert 0 < made[0] < made[1] < 24
+    whole = ["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "all")]
+    ssl_prune_export.main([*whole, "--all_targets", "true"])
+    for name, updates in (("all", 24), ("all_0.1", made[0]), ("all_0.3", made[1])):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["updates"] == updates
+    (tmp_path / "target_0.3.pth").rename(tmp_path / "kept.pth")
+    with pytest.raises(SystemExit):
+        ssl_prune_export.main([*whole, "--all_targets", "true"])
+    assert "target_0.3.pth: missing: the expected sparsity never came" in capsys.readouterr().err
     ssl_prune_export.main([*args, "--target", "0.45"])  # of the last weights
     assert json.loads((output / "summary.json").read_text())["updates"] == 24
     with pytest.raises(SystemExit):
@@ -143,13 +152,19 @@ def test_targets_on_the_way(corpus, tmp_path, capsys):
     assert "error: --target is 1.5, but has to be in [0, 1)" in capsys.readouterr().err
 
 
+def assert_same_epochs(one: Path, other: Path) -> None:
+    """To the bit, at every boundary of epochs; three updates make one."""
+    for epoch in (1, 2, 3):
+        a, b = (torch.load(d / f"{epoch}epoch.pth", weights_only=True) for d in (one, other))
+        assert int(a["updates"]) == 3 * epoch and a.keys() == b.keys()
+        for name in a:
+            assert torch.equal(a[name], b[name]), (epoch, name)
+
+
 def test_a_seed_gives_the_same_result_and_resume_goes_on(corpus, trained, tmp_path):
     train(corpus, tmp_path, max_epoch=1)
     train(corpus, tmp_path, max_epoch=3)  # resumes
-    a = torch.load(trained / "latest.pth", weights_only=True)
-    b = torch.load(tmp_path / "latest.pth", weights_only=True)
-    for name in a:
-        assert torch.equal(a[name], b[name]), name
+    assert_same_epochs(trained, tmp_path)
     assert read_history(trained / "updates.jsonl") == read_history(tmp_path / "updates.jsonl")
 
 
@@ -168,9 +183,7 @@ def test_kill_and_resume(corpus, trained, tmp_path):
     for file in tmp_path.glob("*epoch.pth"):
         torch.load(file, weights_only=True)
     train(corpus, tmp_path)
-    a = torch.load(trained / "latest.pth", weights_only=True)
-    b = torch.load(tmp_path / "latest.pth", weights_only=True)
-    assert int(b["updates"]) == 9 and all(torch.equal(a[name], b[name]) for name in a)
+    assert_same_epochs(trained, tmp_path)
     assert not list(tmp_path.glob("*.tmp*"))
 
 
@@ -230,14 +243,25 @@ def test_random_baseline_and_its_errors(corpus, tmp_path, capsys):
     args = ["--teacher", str(corpus / "teacher"), "--output_dir", str(tmp_path / "random")]
     (tmp_path / "macs.yaml").write_text("pruning_conf: {cost: macs}\n")
     for cost, config in (("parameters", []), ("macs", ["--config", str(tmp_path / "macs.yaml")])):
-        ssl_prune_random.main([*args, *config, "--target", "0.5"])
+        ssl_prune_random.main([*args, "--", *config, "--pruning_conf", "target=0.5"])
         summary = json.loads((tmp_path / "random" / "summary.json").read_text())
         assert summary["cost"] == cost and summary["exact"] == pytest.approx(0.5, abs=0.02)
     left = summary["macs_per_second"] / summary["dense_macs_per_second"]
     assert left == pytest.approx(0.5, abs=0.02)
+    # Options of the training count beside the config; others than those of pruning may be there
+    options = ["--pruning_conf", "protected=[ffn_dim]", "--pruning_conf", "round_to=3"]
+    ssl_prune_random.main([*args, "--", *config, *options, "--max_epoch", "7"])
+    summary = json.loads((tmp_path / "random" / "summary.json").read_text())
+    assert summary["cost"] == "macs" and summary["target"] == 0.5
+    plan = load_encoder(tmp_path / "random").plan()
+    for name, site in plan.sites.items():
+        if site.kind == "ffn_dim":
+            assert plan.size(name) == site.size
+        if site.kind in ("qk", "vo"):
+            assert all(int(n) % 3 == 0 for n in plan.groups(name).bincount())
     with pytest.raises(SystemExit):
-        ssl_prune_random.main([*args, "--target", "1.0"])
-    assert "error: --target is 1.0, but has to be in [0, 1)" in capsys.readouterr().err
+        ssl_prune_random.main([*args, "--", "--pruning_conf", "target=1.0"])
+    assert "error: pruning_conf.target is 1.0, but has to be in [0, 1)" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         ssl_prune_export.main(["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "x")])
     assert "config.yaml: missing" in capsys.readouterr().err

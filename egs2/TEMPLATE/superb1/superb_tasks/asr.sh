@@ -23,8 +23,9 @@ task_data() {
 }
 
 task_inference() {
-    infer "$1" "$2" 1best_recog/text --asr_train_config "${probe}/best/config.yaml" \
-        --asr_model_file "${probe}/best/${inference_model}"
+    local model=${probe}/best/${inference_model}
+    infer "$1" "$2" 1best_recog/text "${model}" --asr_train_config "${probe}/best/config.yaml" \
+        --asr_model_file "${model}"
 }
 
 task_score() {

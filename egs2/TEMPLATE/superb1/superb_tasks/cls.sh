@@ -23,9 +23,10 @@ task_data() {
 }
 
 task_inference() {
-    infer "$1" "$2" prediction/text \
+    local model=${probe}/best/${inference_model}
+    infer "$1" "$2" prediction/text "${model}" \
         --classification_train_config "${probe}/best/config.yaml" \
-        --classification_model_file "${probe}/best/${inference_model}"
+        --classification_model_file "${model}"
 }
 
 task_score() {

@@ -18,11 +18,10 @@ task_data() {
 
 # Threshold and median filter are chosen on the valid set.
 task_inference() {
-    local dset
+    local dset model=${probe}/best/${inference_model}
     for dset in "${valid}" "$1"; do
-        infer "${dset}" "$(dirname "$2")/$(basename "${dset}")" diarize.scp \
-            --train_config "${probe}/best/config.yaml" \
-            --model_file "${probe}/best/${inference_model}"
+        infer "${dset}" "$(dirname "$2")/$(basename "${dset}")" diarize.scp "${model}" \
+            --train_config "${probe}/best/config.yaml" --model_file "${model}"
     done
 }
 

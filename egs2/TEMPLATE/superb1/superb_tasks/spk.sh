@@ -31,12 +31,13 @@ checkpoints() {
 }
 
 task_inference() {
-    local other
-    infer "$1" "$2" embed.scp --train_config "${probe}/best/config.yaml" \
-        --model_file "${probe}/best/${inference_model}"
+    local other model=${probe}/best/${inference_model}
+    infer "$1" "$2" embed.scp "${model}" --train_config "${probe}/best/config.yaml" \
+        --model_file "${model}"
     for other in $(checkpoints); do
-        infer "$1" "$2/${other}" embed.scp --train_config "${probe}/best/config.yaml" \
-            --model_file "${probe}/best/${other}.pth"
+        model=${probe}/best/${other}.pth
+        infer "$1" "$2/${other}" embed.scp "${model}" --train_config "${probe}/best/config.yaml" \
+            --model_file "${model}"
     done
 }
 

@@ -136,8 +136,8 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
             end = clock()
             head(out.last_hidden_state[:, -1:])
             read = clock()
+            cache = out.past_key_values
             for _ in range(args.decode_tokens):
-                cache = out.past_key_values
                 new = body(inputs_embeds=text[:, :1], past_key_values=cache, use_cache=True)
                 head(new.last_hidden_state)
             last = clock()

@@ -1,8 +1,8 @@
 """Give the windows of a data directory to a frozen encoder, once, and write what training reads.
 
 Into the output directory go feats/ID.npy, (T, D) in float16 at 25 Hz; ctc/ with feats.scp,
-feats_shape and words; lora/ with feats.scp, feats_shape, prompt and answer. Windows that an earlier
-run has done with the same encoder are kept.
+feats_shape and words; lora/ with recordings of some windows each, feats.scp, feats_shape, prompt
+and answer. Windows that an earlier run has done with the same encoder are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from espnet_prune.bin import cli
 from espnet_prune.recipe.data_dir import read_table, write_table, write_text
 from espnet_prune.recipe.format_wav import check_speech, read_speech
-from espnet_prune.recipe.speech_windows import write_prompts
+from espnet_prune.recipe.speech_windows import write_recordings
 from espnet_prune.speech_llm.compact import encode_packed
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
@@ -33,6 +33,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--encoder", type=Path, required=True, help="directory of a dense or pruned encoder")
     add("--data_dir", type=Path, required=True, help="with wav.scp, text, words and questions")
     add("--output_dir", type=Path, required=True, help="directory to write")
+    add("--windows", type=int, default=7, help="most windows of a recording for LoRA")
+    add("--seed", type=int, default=0, help="of their numbers")
     add("--ngpu", type=int, default=0, help="0: on the CPU")
     return parser
 
@@ -96,9 +98,14 @@ def run(args: argparse.Namespace) -> None:
     words = {name: text for name, text in read_table(args.data_dir / "words").items() if text}
     for table, values in (("words", words), ("feats_shape", shapes), ("feats.scp", feats)):
         write_table(args.output_dir / "ctc" / table, {name: values[name] for name in words})
-    examples = write_prompts(args.data_dir, feats, shapes, args.output_dir / "lora")
+    rows, texts = write_recordings(
+        args.data_dir, feats, args.output_dir / "lora", args.windows, args.seed
+    )
     seconds = sum(int(shape.partition(",")[0]) for shape in shapes.values()) / 25
-    print(f"{args.output_dir}: {len(scp)} windows, {seconds / 3600:.2f} h, {examples} examples")
+    print(
+        f"{args.output_dir}: {len(scp)} windows, {seconds / 3600:.2f} h; "
+        f"for LoRA {rows} recordings, {texts} texts"
+    )
 
 
 def main(cmd=None) -> None:

@@ -15,6 +15,7 @@ from espnet_prune.recipe.speech_windows import (
     EVALUATION_VOICES,
     SPEEDS,
     TRAINING_VOICES,
+    WORDS,
     speak_windows,
     window_items,
     write_words,
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         share = 1.0 if name == "test" else args.fact_share
         items = window_items(parts[name], name, share, args.seed)
         if name == "train" and args.word_lists:
-            items += window_items(read_passages(args.word_lists), "words", 0.0, args.seed)
+            items += window_items(read_passages(args.word_lists), WORDS, 0.0, args.seed)
         if not items:
             raise ValueError(f"{args.passages}: has no passages for {name}, --held_out counted")
         speakers = test_voices if name == "test" else fast_and_slow

@@ -21,7 +21,7 @@ import yaml
 from espnet_prune.bin import cli
 from espnet_prune.distill import DistillModel
 from espnet_prune.recipe.plots import plot_kept
-from espnet_prune.structure import Cost, LatencyTable, SpeechEncoder, slim
+from espnet_prune.structure import Cost, LatencyTable, SpeechEncoder, outline, slim
 from espnet_prune.tasks.ssl_prune import SSLPruneTask
 from espnet_prune.tasks.trainer import TARGET
 
@@ -90,9 +90,7 @@ def write(
     Args:
         cost: what was pruned by; what a latency table predicts is added to the summary.
     """
-    plan = encoder.plan()
-    dense = SpeechEncoder(encoder.config.__class__(family=encoder.family, base=encoder.config.base))
-    whole = dense.plan()
+    plan, whole = encoder.plan(), outline(encoder, {}).plan()
     masks = {
         name: torch.zeros(site.size).index_fill(0, torch.tensor(plan.kept[name]).long(), 1.0)
         for name, site in whole.sites.items()

@@ -14,7 +14,7 @@ import torch
 
 from espnet_prune.bin import cli
 from espnet_prune.bin.ssl_prune_export import write
-from espnet_prune.structure import SpeechEncoder, load_encoder, slim
+from espnet_prune.structure import SpeechEncoder, load_encoder, outline, slim
 
 
 def from_scratch(like: SpeechEncoder, seed: int = 0) -> SpeechEncoder:
@@ -56,8 +56,8 @@ def get_parser() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace) -> None:
     student = from_scratch(load_encoder(args.like), args.seed)
-    dense = SpeechEncoder(student.config.__class__(student.family, student.config.base))
-    exact = 1 - float(student.plan().parameters()) / float(dense.plan().parameters())
+    dense = outline(student, {}).plan()
+    exact = 1 - float(student.plan().parameters()) / float(dense.parameters())
     summary = {"target": exact, "cost": "parameters", "exact": exact, "seed": args.seed}
     write(student, summary, args.output_dir)
 

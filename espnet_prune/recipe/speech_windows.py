@@ -43,6 +43,8 @@ EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 SPEEDS = (0.9, 1.0, 1.15)
 #: of the sentences of a window, before a fact comes to them: 10 to 17 s with pauses and a fact
 WINDOW_SECONDS = 10.5
+#: what ids of windows begin with that are to be heard, but not asked about
+WORDS = "words"
 
 
 @dataclass(frozen=True)
@@ -145,29 +147,56 @@ def write_words(train: Path, others: Iterable[Path]) -> None:
         write_table(directory / "words", {u: spoken_words(t, lower) for u, t in text.items()})
 
 
-def write_prompts(
-    source: Path, feats: dict[str, Path], shapes: dict[str, str], target: Path
-) -> int:
-    """A data directory for LoRA: every window with its transcript, those with a fact also with
-    their question.
+def recordings(windows: Iterable[str], most: int, seed: int = 0) -> list[list[str]]:
+    """Windows one after the other, one to `most` of them drawn for each recording."""
+    draw, rows, left = random.Random(f"recordings {seed}"), [], 0
+    for window in windows:
+        if not left:
+            rows.append([])
+            left = draw.randint(1, most)
+        rows[-1].append(window)
+        left -= 1
+    return rows
 
-    Writes feats.scp, feats_shape, prompt (what stands between the audio and the answer) and answer.
+
+def write_recordings(
+    source: Path, feats: dict[str, Path], target: Path, most: int = 7, seed: int = 0
+) -> tuple[int, int]:
+    """A data directory for LoRA: windows of passages in recordings of one to `most` of them, each
+    with the questions about its facts and its transcript.
+
+    Writes feats/ID.npy, feats.scp, feats_shape, prompt (what stands between the audio and an
+    answer) and answer. Texts of one recording are separated by `SEPARATOR`.
 
     Args:
         source: with `text` and `questions`.
-        feats: window -> its features; `shapes` likewise, as ESPnet's shape files have it.
-    Returns: examples written.
+        feats: window -> its features (T, D).
+    Returns: recordings and texts written.
     """
-    from espnet_prune.speech_llm.compact import TRANSCRIBE, ask
+    from espnet_prune.speech_llm.compact import SEPARATOR, TRANSCRIBE, ask
 
-    rows = {f"{u}-text": (u, TRANSCRIBE, t) for u, t in read_table(source / "text").items()}
-    for window, (question, choices, answer) in read_questions(source / "questions").items():
-        rows[f"{window}-question"] = window, ask(question), choices[answer]
-    write_table(target / "prompt", {name: row[1].strip() for name, row in rows.items()})
-    write_table(target / "answer", {name: row[2] for name, row in rows.items()})
-    write_table(target / "feats_shape", {name: shapes[row[0]] for name, row in rows.items()})
-    write_table(target / "feats.scp", {name: feats[row[0]] for name, row in rows.items()})
-    return len(rows)
+    text, questions = read_table(source / "text"), read_questions(source / "questions")
+    passages = [name for name in text if not name.startswith(WORDS)]
+    tables: dict[str, dict] = {n: {} for n in ("feats.scp", "feats_shape", "prompt", "answer")}
+    number = 0
+    for group in recordings(passages, most, seed):
+        name = group[0]
+        asked = [questions[w] for w in group if w in questions]
+        pairs = [(ask(question), choices[answer]) for question, choices, answer in asked]
+        pairs.append((TRANSCRIBE, " ".join(text[w] for w in group)))
+        frames = np.concatenate([np.load(feats[w], allow_pickle=False) for w in group])
+        path = target / "feats" / f"{name}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, frames)
+        tables["feats.scp"][name] = path
+        tables["feats_shape"][name] = ",".join(map(str, frames.shape))
+        prompts, answers = zip(*pairs, strict=True)
+        tables["prompt"][name] = SEPARATOR.join(prompt.strip() for prompt in prompts)
+        tables["answer"][name] = SEPARATOR.join(answers)
+        number += len(pairs)
+    for table, values in tables.items():
+        write_table(target / table, values)
+    return len(tables["prompt"]), number
 
 
 def read_questions(path: Path) -> dict[str, tuple[str, list[str], int]]:

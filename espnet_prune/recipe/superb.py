@@ -206,15 +206,16 @@ def check_cacheable(config: dict) -> None:
 
 
 def announce_cache(
-    upstream: str | Path, directory: str | Path, folders: Sequence[str | Path]
+    upstream: str | Path, directory: str | Path, folders: Sequence[str | Path], device: str = "cpu"
 ) -> str:
-    """How much disk the features of data directories need, for the user to read.
+    """How much disk the features of data directories need and whether they save time, for the user.
 
     Args:
         upstream: directory or hub name of the encoder.
         directory: of the cache; it may not be there yet.
         folders: data directories as format_wav writes them. An utterance that is in several of them
             counts once.
+        device: of the encoder.
 
     Raises:
         ValueError: so much is not free.
@@ -222,11 +223,12 @@ def announce_cache(
     from espnet_prune.frontend.feature_cache import bytes_of
     from espnet_prune.structure import load_encoder
 
-    samples: data_dir.Table = {}
+    table: data_dir.Table = {}
     for folder in folders:
-        samples.update(data_dir.read_table(Path(folder) / "utt2num_samples"))
+        table.update(data_dir.read_table(Path(folder) / "utt2num_samples"))
+    samples = [int(number) for number in table.values()]
     encoder = load_encoder(upstream)
-    need = sum(bytes_of(encoder, int(number)) for number in samples.values())
+    need = sum(bytes_of(encoder, number) for number in samples)
     place = Path(directory).absolute()
     there = next(each for each in (place, *place.parents) if each.exists())
     free = shutil.disk_usage(there).free
@@ -236,7 +238,8 @@ def announce_cache(
     )
     if need > free:
         raise ValueError(f"{text}; say --feature_cache false")
-    return text
+    seconds = statistics.median(samples) / SAMPLING_RATE
+    return f"{text}\n{cache_speed(upstream, directory, seconds, device)}"
 
 
 def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, device: str) -> str:
@@ -382,14 +385,7 @@ def _lengths(args: argparse.Namespace) -> None:
     print(f"{args.upstream} takes all utterances")
     if args.cache:
         folders = [*args.train, *args.others]
-        print(announce_cache(args.upstream, args.cache, folders))
-        samples = [
-            int(number)
-            for folder in folders
-            for number in data_dir.read_table(Path(folder) / "utt2num_samples").values()
-        ]
-        seconds = statistics.median(samples) / SAMPLING_RATE
-        print(cache_speed(args.upstream, args.cache, seconds, args.device))
+        print(announce_cache(args.upstream, args.cache, folders, args.device))
 
 
 def _cacheable(args: argparse.Namespace) -> None:

@@ -36,6 +36,7 @@ def serve(path: str) -> None:
             importlib.import_module(name)
         except ImportError as error:  # the command that needs it will say so
             print(f"{name}: {error}", file=sys.stderr)
+    sys.stdout.flush()  # what imports have printed would be every fork's first words
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)

@@ -18,7 +18,15 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from espnet_prune.speech_llm.prompts import POSITIONS, Prompts, left_pad, staying
+from espnet_prune.speech_llm.prompts import (
+    PADDING,
+    POSITIONS,
+    SHARED,
+    Prompts,
+    left_pad,
+    seen_by,
+    staying,
+)
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
 #: Chunks that go through the audio encoder together, so that its memory does not grow with length.
@@ -281,8 +289,8 @@ class SpeechLLM(ABC):
         width = max(map(len, inputs))
         logits = first
         if width:
-            # -1 and step 0 where a row has ended: what stands there sees itself and the prompt
-            part, step = torch.full((len(ids), width), -1), torch.zeros(len(ids), width).long()
+            # Padding and step 0 where a row has ended
+            part, step = torch.full((len(ids), width), PADDING), torch.zeros(len(ids), width).long()
             for b, row in enumerate(ids):
                 ends = 0
                 for c, tokens in enumerate(row):
@@ -318,9 +326,8 @@ class SpeechLLM(ABC):
         """
         if int(part.max()) <= 0:
             return torch.cat([mask, (part >= 0).to(mask)], 1)
-        past = mask[:, None].bool().expand(-1, part.shape[1], -1)
-        own = (part[:, :, None] == part[:, None]).tril()
-        seen = torch.cat([past, own], 2)[:, None]
+        past = torch.where(mask.bool(), SHARED, PADDING)
+        seen = seen_by(torch.cat([past, part], 1), part.shape[1])[:, None]
         dtype = self._embedding.weight.dtype
         return torch.zeros(seen.shape, dtype=dtype, device=mask.device).masked_fill(
             ~seen, torch.finfo(dtype).min

@@ -36,6 +36,8 @@ LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 # The prompt, in training as in use.
 BEFORE = "Passage:"
 TRANSCRIBE = " Transcript:"
+#: between the prompts, and the answers, of one recording in training data
+SEPARATOR = "\t"
 
 
 def ask(question: str) -> str:

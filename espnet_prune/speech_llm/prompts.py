@@ -77,6 +77,24 @@ def left_pad(
     )
 
 
+#: parts of `seen_by`
+SHARED, PADDING = -1, -2
+
+
+def seen_by(part: Tensor, last: int | None = None) -> Tensor:
+    """Which tokens a token of a causal model sees, where several texts continue one beginning.
+
+    Args:
+        part: (B, S) number of the text that a token belongs to; `SHARED` for the beginning, which
+            all see, `PADDING` for what only padding sees.
+        last: how many of the last tokens are asked for; all when absent.
+    Returns: (B, last, S) bool.
+    """
+    own = part[:, -(part.shape[1] if last is None else last) :, None]
+    seen = (part[:, None] == own) | (part[:, None] == SHARED)
+    return seen.tril(part.shape[1] - own.shape[1])
+
+
 def pad(rows: Sequence[Tensor], value: int = 0) -> Tensor:
     """(B, P, ...) of B tensors (P_b, ...), filled up on the left."""
     return pad_sequence(list(rows), batch_first=True, padding_value=value, padding_side="left")

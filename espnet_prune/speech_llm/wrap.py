@@ -12,7 +12,7 @@ from transformers import Qwen2AudioForConditionalGeneration
 
 from espnet_prune.speech_llm.prompts import left_pad, pad, staying
 from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
-from espnet_prune.tokens import TokenPruner
+from espnet_prune.tokens import STRATEGIES, TokenPruner
 
 
 def prune_tokens(
@@ -142,9 +142,9 @@ class PrunedGenerate:
 
     def _merge(
         self, ids: Tensor, features: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, list[str]]:
+    ) -> tuple[Tensor, Tensor, list[str] | None]:
         """(B, P, D) embeddings with the audio in its places, (B, P) bool where those are, and
-        `audio_keys`."""
+        `audio_keys` for a random strategy."""
         embeds = self.model.get_input_embeddings()(ids)
         is_audio = ids == self.model.config.audio_token_id
         clips = self.llm.encode_features(features, mask)
@@ -155,8 +155,10 @@ class PrunedGenerate:
                 "tokens: make text and features in one call of the processor"
             )
         embeds[is_audio] = audio
-        keys = audio_keys(features, mask, [len(clip) for clip in clips], is_audio.sum(1).tolist())
-        return embeds, is_audio, keys
+        if not STRATEGIES[self.pruner.strategy].random:
+            return embeds, is_audio, None
+        sizes = [len(clip) for clip in clips]
+        return embeds, is_audio, audio_keys(features, mask, sizes, is_audio.sum(1).tolist())
 
     def _queries(self, text: list[Tensor], is_audio: list[Tensor]) -> list[str]:
         if self.query is None:

@@ -9,7 +9,7 @@ from espnet_prune.structure.encoder import (
 from espnet_prune.structure.gated import GatedEncoder
 from espnet_prune.structure.latency import LatencyTable
 from espnet_prune.structure.plan import Cost, Kept, Plan
-from espnet_prune.structure.slim import slim
+from espnet_prune.structure.slim import outline, slim
 
 __all__ = [
     "Cost",
@@ -21,5 +21,6 @@ __all__ = [
     "SpeechEncoderConfig",
     "SpeechEncoderOutput",
     "load_encoder",
+    "outline",
     "slim",
 ]

@@ -13,6 +13,7 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
 from espnet_prune.speech_llm.compact import (
+    SEPARATOR,
     AudioAdapter,
     CompactConfig,
     lora_parameters,
@@ -20,7 +21,7 @@ from espnet_prune.speech_llm.compact import (
 )
 from espnet_prune.speech_llm.pieces import Pieces, piece_tokenizer, spell
 from espnet_prune.structure import load_encoder
-from espnet_prune.tasks.speech_llm_model import AdapterCtcModel, SpeechLoraModel
+from espnet_prune.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel
 from espnet_prune.tasks.trainer import KillSafeTrainer
 
 Data = dict[str, np.ndarray | str]
@@ -28,6 +29,8 @@ Data = dict[str, np.ndarray | str]
 
 class TokenIds:
     """A preprocessor of ESPnet: the texts of an utterance as token ids, as after a blank.
+
+    Where there are several texts, with `SEPARATOR` between them, so is the id `APART`.
 
     Args:
         tokenizer: the language model's.
@@ -44,12 +47,13 @@ class TokenIds:
         data = dict(data)
         for name, text in data.items():
             if isinstance(text, str):
-                ids = spell(self.pieces, text)
-                if not text or not ids:
-                    raise ValueError(f"{utt_id}: '{name}' has no text")
-                if name in self.ends:
-                    ids = [*ids, self.end]
-                data[name] = np.array(ids, dtype=np.int64)
+                ids = []
+                for part in text.split(SEPARATOR):
+                    spelt = spell(self.pieces, part)
+                    if not part or not spelt:
+                        raise ValueError(f"{utt_id}: '{name}' has no text")
+                    ids += [APART, *spelt, *([self.end] if name in self.ends else [])]
+                data[name] = np.array(ids[1:], dtype=np.int64)
         return data
 
 

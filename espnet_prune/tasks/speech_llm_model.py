@@ -16,6 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 from espnet_prune.scoring.error_rate import count_errors
 from espnet_prune.scoring.normalize import normalize_text
 from espnet_prune.speech_llm.compact import BEFORE, AudioAdapter, lora_parameters
+from espnet_prune.speech_llm.prompts import PADDING, SHARED, seen_by
+
+#: id between the token ids of two texts about the same recording
+APART = -1
 
 
 def noisy(frames: Tensor, lengths: Tensor, noise: float) -> Tensor:
@@ -94,12 +98,19 @@ class AdapterCtcModel(AbsESPnetModel):
         return {}
 
 
+def _split(ids: Tensor) -> list[Tensor]:
+    """The parts of (L,) ids that `APART` separates."""
+    borders = [-1, *(ids == APART).nonzero().squeeze(1).tolist(), len(ids)]
+    return [ids[a + 1 : b] for a, b in zip(borders, borders[1:], strict=False)]
+
+
 class SpeechLoraModel(AbsESPnetModel):
     """Second step: the language model learns to read audio tokens, by LoRA.
 
         -(1 / L) sum_l log p(a_l | "Passage:", S_1 ... S_T, prompt, a_1 ... a_{l-1})
 
-    over the L tokens of the answer: a transcript or the answer to a question. The adapter is
+    over the L tokens of the answer: a transcript or the answer to a question. Several texts about
+    one recording go through together: each follows the audio as if it were alone. The adapter is
     frozen but for e_blank. The language model is not a submodule, so that checkpoints hold the
     adapter and the LoRA weights only.
 
@@ -150,8 +161,9 @@ class SpeechLoraModel(AbsESPnetModel):
 
         Args:
             feats: (B, T, D) encoder frames.
-            prompt: (B, P) token ids between audio and answer.
-            answer: (B, L) token ids, the last one that which ends an answer.
+            prompt: (B, P) token ids between audio and answer, `APART` between two prompts.
+            answer: (B, L) token ids, the last one that which ends an answer; as many answers as
+                prompts, `APART` between two.
         """
         lm = self._lm[0].get_base_model()
         if lm.device != feats.device:
@@ -160,26 +172,38 @@ class SpeechLoraModel(AbsESPnetModel):
             feats = noisy(feats, feats_lengths, self.noise)
         embedding = lm.get_input_embeddings()
         audio = self.adapter.embed(self.adapter(feats, feats_lengths), embedding.weight)
-        sizes = zip(
-            feats_lengths.tolist(), prompt_lengths.tolist(), answer_lengths.tolist(), strict=True
-        )
-        rows, starts = [], []
-        for b, (t, p, n) in enumerate(sizes):
-            parts = embedding(self.before), audio[b, :t], embedding(prompt[b, :p])
-            starts.append(sum(map(len, parts)))
-            rows.append(torch.cat([*parts, embedding(answer[b, : n - 1])]))
-        mask = pad_sequence([row.new_ones(len(row)) for row in rows], batch_first=True)
+        rows, parts, places, said, ends = [], [], [], [], []
+        for b, frames in enumerate(feats_lengths.tolist()):
+            row = [embedding(self.before), audio[b, :frames]]
+            start = size = sum(map(len, row))
+            part, place = [torch.full((start,), SHARED)], [torch.arange(start)]
+            asked = _split(prompt[b, : prompt_lengths[b]])
+            answers = _split(answer[b, : answer_lengths[b]])
+            ends.append([])
+            for c, (question, ids) in enumerate(zip(asked, answers, strict=True)):
+                row += [embedding(question), embedding(ids[:-1])]
+                long = len(question) + len(ids) - 1
+                part.append(torch.full((long,), c))
+                place.append(start + torch.arange(long))
+                size += long
+                ends[-1].append((size - len(ids), size))  # what predicts the answer
+                said.append(ids)
+            rows.append(torch.cat(row))
+            parts.append(torch.cat(part))
+            places.append(torch.cat(place))
+        seen = seen_by(pad_sequence(parts, batch_first=True, padding_value=PADDING))
         with torch.autocast(feats.device.type, torch.bfloat16, enabled=self.bf16):
             out = lm.base_model(
                 inputs_embeds=pad_sequence(rows, batch_first=True),
-                attention_mask=mask.long(),
+                attention_mask=seen[:, None].to(feats.device),
+                position_ids=pad_sequence(places, batch_first=True).to(feats.device),
                 use_cache=False,
             )
-        said = [ids[:n] for ids, n in zip(answer, answer_lengths.tolist(), strict=True)]
         # The vocabulary is large: logits of the answers' places only
         hidden = [
-            row[start - 1 : start - 1 + len(ids)]
-            for row, start, ids in zip(out.last_hidden_state.float(), starts, said, strict=True)
+            row[first:last]
+            for row, spans in zip(out.last_hidden_state.float(), ends, strict=True)
+            for first, last in spans
         ]
         logits, ids = lm.get_output_embeddings()(torch.cat(hidden)), torch.cat(said)
         loss = F.cross_entropy(logits.float(), ids)

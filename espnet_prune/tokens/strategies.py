@@ -52,6 +52,7 @@ class Strategy:
     choose: Choose
     needs_query: bool = False
     needs_first_layer: bool = False
+    random: bool = False
 
 
 def _none(t: Tokens, keep: Tensor) -> Tensor:
@@ -106,8 +107,8 @@ STRATEGIES: dict[str, Strategy] = {
     "speechprune": Strategy(_speechprune, needs_query=True, needs_first_layer=True),
     "first_phase": Strategy(_first, needs_query=True),
     "second_phase": Strategy(_second, needs_first_layer=True),
-    "rap": Strategy(_random_tokens),
-    "rac": Strategy(_random_crop),
+    "rap": Strategy(_random_tokens, random=True),
+    "rac": Strategy(_random_crop, random=True),
     "crop": Strategy(_crop),
     "uniform": Strategy(_uniform),
 }

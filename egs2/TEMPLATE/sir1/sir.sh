@@ -40,7 +40,6 @@ Stages: 1 data, 2 check of the speech by Whisper, 3 inference, 4 t-SNE of the to
 5 scoring: RESULTS.md."
 
 # What was called, to be pasted into a shell: a recipe's run.sh says what that was.
-command_line=${command_line:-$(printf '%q ' "$0" "$@")}
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 if [ $# -ne 0 ]; then

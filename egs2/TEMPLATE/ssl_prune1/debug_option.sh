@@ -1,7 +1,10 @@
 # Takes --debug out of a recipe's arguments: sets ${debug} to true or false, and the array ${options}
-# to all others. Source it first.
+# to all others. Keeps what the user typed in ${command_line}, for the results. Source it first.
 # shellcheck shell=bash
 # shellcheck disable=SC2034
+
+command_line=$(printf '%q ' "$0" "$@")
+export command_line
 
 debug=false
 options=()

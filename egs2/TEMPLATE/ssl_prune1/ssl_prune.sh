@@ -68,7 +68,6 @@ $(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shel
 Stages: 1 data, 2 formatting, 3 teacher, 4 statistics, 5 prune-and-distil, 6 slim, 7 distil again,
   8 export, 9 downstream training, 10 decoding, 11 scoring, 12 results, 13 upload."
 
-command_line="$0 $*"
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 if [ $# -ne 0 ]; then
@@ -422,7 +421,7 @@ if wanted 12; then
         done < <(systems "${dset}")
     done
     ${python} -m espnet_prune.bin.ssl_prune_results --dense "${teacher_dir}" --exp "${exp}" \
-        --command "${command_line}" "${scores[@]}"
+        --command "${command_line% }" "${scores[@]}"
 fi
 
 if wanted 13; then

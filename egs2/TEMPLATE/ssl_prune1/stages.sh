@@ -1,6 +1,10 @@
 # What the stages of all recipes use. Source it first.
 # shellcheck shell=bash
 
+# For the results: what the user typed. A recipe's run.sh hands its own on, see debug_option.sh.
+# shellcheck disable=SC2034
+command_line=${command_line:-$(printf '%q ' "$0" "$@")}
+
 log() {
     local fname=${BASH_SOURCE[1]##*/}
     echo -e "$(date '+%Y-%m-%dT%H:%M:%S') (${fname}:${BASH_LINENO[0]}:${FUNCNAME[1]}) $*"

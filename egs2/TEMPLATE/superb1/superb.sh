@@ -57,7 +57,6 @@ $(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shel
 Stages: 1 data, 2 formatting, 3 upstream, 4 tokens or labels, 5 lengths, 6 training, 7 inference,
   8 scoring, 9 results."
 
-command_line="$0 $*"
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 if [ $# -ne 0 ]; then
@@ -333,7 +332,7 @@ if wanted 9; then
     log "Stage 9: Results: ${results_dir}/RESULTS.md"
     ${python} -m espnet_prune.bin.superb_results --results_dir "${results_dir}" \
         --upstream "${upstream_dir}" --task "${superb_task}" --seed "${seed}" \
-        --command "${command_line}"
+        --command "${command_line% }"
 fi
 
 log "Done."

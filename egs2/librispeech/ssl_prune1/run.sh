@@ -15,6 +15,8 @@ asr_config=      # Another config of the downstream ASR.
 debug=false      # Small configs, for testing.
 # end
 
+command_line=$(printf '%q ' "$0" "$@") # for the results
+export command_line
 ngpu=0
 num_nodes=1
 expdir=

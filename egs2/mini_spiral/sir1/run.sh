@@ -5,7 +5,6 @@ set -e
 set -u
 set -o pipefail
 
-command_line=$(printf '%q ' "$0" "$@") # for the results
 # shellcheck source=debug_option.sh
 . ./debug_option.sh
 
@@ -16,4 +15,4 @@ if "${debug}"; then
     defaults+=(--strategies "speechprune rap" --rates "0.2 0.8")
 fi
 
-command_line=${command_line} ./sir.sh "${defaults[@]}" "${options[@]}"
+./sir.sh "${defaults[@]}" "${options[@]}"

@@ -43,7 +43,6 @@ if "${debug}"; then
     learning_rates="1e-3 1e-2"
 fi
 
-command_line="$0 --debug ${debug} $*"
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 if [ $# -ne 0 ]; then
@@ -284,7 +283,7 @@ if [ "${stage}" -le 5 ] && [ "${stop_stage}" -ge 5 ]; then
     fi
     # shellcheck disable=SC2086
     ${python} -m espnet_prune.bin.superb_table "${rows[@]}" --tasks ${tasks} "${note[@]}" \
-        --command "${command_line}" --output_dir "${expdir}"
+        --command "${command_line% }" --output_dir "${expdir}"
 fi
 
 log "Done."

@@ -25,7 +25,7 @@ datadir=            # Data directories; data (data/debug) when empty.
 hours=              # Hours of written text to train on; 9 (a minute for --debug true) when empty.
 held_out=           # Passages for validation and test; 60 (4) when empty.
 passages=           # File of a JSON list of sentences a line; written by the language model if empty.
-word_times=         # How often word lists have each common word (0: no lists); 12 (0) when empty.
+words_args=         # Options for python -m espnet_prune.bin.speech_llm_words, as "--times 8".
 fact_share=0.5      # Share of the windows with an invented fact and a question about it.
 speech_args=        # Options for python -m espnet_prune.bin.speech_llm_speech, as --voices.
 merges=8000         # Of the byte-pair table, for the tokens that the adapter spells with.
@@ -67,11 +67,10 @@ lora_config=${lora_config:-conf/lora${suffix}.yaml}
 if "${debug}"; then
     hours=${hours:-0.02}
     held_out=${held_out:-4}
-    word_times=${word_times:-0}
+    words_args=${words_args:---times 0 --text_times 0}
 else
     hours=${hours:-9}
     held_out=${held_out:-60}
-    word_times=${word_times:-12}
 fi
 encoder_dir=${expdir}/encoder
 lm_dir=${expdir}/language_model
@@ -115,12 +114,12 @@ fi
 
 if wanted 3; then
     log "Stage 3: Speech: ${datadir}"
+    # shellcheck disable=SC2086
     ${python} -m espnet_prune.bin.speech_llm_words --language_model "${lm_dir}" \
-        --times "${word_times}" --seed "${seed}" --tools_dir downloads \
-        --output "${datadir}/word_lists.jsonl"
+        --seed "${seed}" --tools_dir downloads --output "${datadir}/words.jsonl" ${words_args}
     # shellcheck disable=SC2086
     ${python} -m espnet_prune.bin.speech_llm_speech --passages "${passages}" \
-        --word_lists "${datadir}/word_lists.jsonl" --held_out "${held_out}" \
+        --word_lists "${datadir}/words.jsonl" --held_out "${held_out}" \
         --fact_share "${fact_share}" --seed "${seed}" --nj "${nj}" \
         --tools_dir downloads --output_dir "${datadir}" ${speech_args}
 fi
@@ -131,7 +130,8 @@ if wanted 4; then
         --words "${datadir}/train/words" --merges "${merges}" --output "${pieces}"
     for dset in train valid; do
         ${python} -m espnet_prune.bin.speech_llm_features --encoder "${encoder_dir}" \
-            --data_dir "${datadir}/${dset}" --ngpu "${ngpu}" --output_dir "${dumpdir}/${dset}"
+            --data_dir "${datadir}/${dset}" --ngpu "${ngpu}" --seed "${seed}" \
+            --output_dir "${dumpdir}/${dset}"
     done
 fi
 

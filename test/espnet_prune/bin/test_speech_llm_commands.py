@@ -71,6 +71,8 @@ def test_text_is_asked_for_by_hours(tmp_path, monkeypatch, capsys):
 
 def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(speech_llm_words, "dictionary", lambda tools: {"red", "green", "blue"})
+    texts = ["Red, green.", "the whole of it.", "a blue one."]
+    monkeypatch.setattr(speech_llm_words, "dictionary_texts", lambda tools: texts)
     folder = tmp_path / "lm"
     byte_tokenizer().save_pretrained(folder)
     output = tmp_path / "lists.jsonl"
@@ -79,8 +81,12 @@ def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
     speech_llm_words.main([*options, "--times", "2"])
     said = " ".join(" ".join(json.loads(line)) for line in output.read_text().splitlines())
     words = [word.strip(",.") for word in said.split()]
-    assert sorted(words) == ["blue", "green", "green", "red", "red"]  # blue is no token
-    speech_llm_words.main([*options, "--times", "0"])
+    lists = ["green", "green", "red", "red"]  # blue is no token
+    assert sorted(words) == sorted([*lists, "Red", "green", "a", "blue", "one"])
+    assert "2 times; 2 texts, 5 words" in capsys.readouterr().out
+    speech_llm_words.main([*options, "--times", "1", "--text_times", "0"])
+    assert sorted(output.read_text().strip('[]".\n').split(", ")) == ["green", "red"]
+    speech_llm_words.main([*options, "--times", "0", "--text_times", "0"])
     assert output.read_text() == ""
     capsys.readouterr()
     for more, message in (
@@ -154,7 +160,7 @@ def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
     encoder, out = saved("whisper", tmp_path / "encoder"), tmp_path / "dump"
     options = ["--data_dir", str(windows), "--output_dir", str(out)]
     speech_llm_features.main([*options, "--encoder", str(encoder)])
-    assert "2 windows, 0.00 h, 3 examples" in capsys.readouterr().out
+    assert "2 windows, 0.00 h; for LoRA 1 recordings, 2 texts" in capsys.readouterr().out
     wave = torch.from_numpy(soundfile.read(windows / "v.flac", dtype="float32")[0])
     with torch.no_grad():
         hidden = load_encoder(encoder)(wave[None]).last_hidden_state[0, :50]
@@ -165,8 +171,7 @@ def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
     # u has no words: nothing to learn to hear, but something to transcribe
     assert read_table(out / "ctc" / "feats_shape") == {"v": "25,24"}
     assert read_table(out / "ctc" / "words") == {"v": "the red team wins"}
-    examples = read_table(out / "lora" / "feats_shape")
-    assert examples == {"u-text": "13,24", "v-text": "25,24", "v-question": "25,24"}
+    assert read_table(out / "lora" / "feats_shape") == {"u": "38,24"}
 
     (out / "feats" / "u.npy").unlink()
     before = (out / "feats" / "v.npy").stat().st_mtime_ns

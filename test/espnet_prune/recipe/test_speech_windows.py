@@ -3,21 +3,26 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
 
-from espnet_prune.recipe.data_dir import read_table
+from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.recipe.speech_windows import (
     EVALUATION_VOICES,
     TRAINING_VOICES,
     WINDOW_SECONDS,
+    WORDS,
     TimedVoices,
     lower_case_words,
     read_questions,
+    recordings,
     speak_windows,
     spoken_words,
     window_items,
-    write_prompts,
+    write_recordings,
     write_words,
 )
+from espnet_prune.speech_llm.compact import SEPARATOR
 
 PASSAGES = [
     [f"Sentence {name} has a few plain words in it." for name in "abcdefgh"],
@@ -83,19 +88,37 @@ def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
     questions = read_questions(data / "questions")
     assert {n: q[0] for n, q in questions.items()} == {i.id: i.question for i in asked}
 
-    names = [item.id for item in items]
-    feats = {name: tmp_path / f"{name}.npy" for name in names}
-    number = write_prompts(data, feats, dict.fromkeys(names, "9,4"), tmp_path / "lora")
+    feats, draw = {}, np.random.default_rng(0)
+    for number, item in enumerate(items):
+        feats[item.id] = tmp_path / f"{item.id}.npy"
+        np.save(feats[item.id], draw.normal(size=(3 + number, 4)).astype(np.float16))
+    table = read_table(data / "text")
+    write_table(data / "text", {**table, f"{WORDS}_0": "Not one of these."})
+    rows, texts = write_recordings(data, feats, tmp_path / "lora", most=2, seed=1)
     tables = {t: read_table(tmp_path / "lora" / t) for t in ("prompt", "answer", "feats.scp")}
-    assert number == len(items) + len(asked) == len(tables["feats.scp"])
-    item = asked[0]
-    assert tables["prompt"][f"{item.id}-text"] == "Transcript:"
-    assert tables["answer"][f"{item.id}-text"] == item.transcript
-    assert tables["prompt"][f"{item.id}-question"] == f"Question: {item.question} Answer:"
-    assert tables["answer"][f"{item.id}-question"] == item.choices[item.answer]
-    assert tables["feats.scp"][f"{item.id}-question"] == str(feats[item.id])
-    shapes = read_table(tmp_path / "lora" / "feats_shape")
-    assert shapes.keys() == tables["prompt"].keys() and set(shapes.values()) == {"9,4"}
+    groups = recordings([item.id for item in items], 2, 1)
+    assert rows == len(groups) and [g[0] for g in groups] == list(tables["prompt"])
+    assert texts == rows + len(asked)
+    by_id = {item.id: item for item in items}
+    for group in groups:
+        facts = [by_id[name] for name in group if by_id[name].question]
+        prompts = [f"Question: {item.question} Answer:" for item in facts]
+        answers = [item.choices[item.answer] for item in facts]
+        transcript = " ".join(by_id[name].transcript for name in group)
+        assert tables["prompt"][group[0]].split(SEPARATOR) == [*prompts, "Transcript:"]
+        assert tables["answer"][group[0]].split(SEPARATOR) == [*answers, transcript]
+        frames = np.load(tables["feats.scp"][group[0]])
+        np.testing.assert_array_equal(frames, np.concatenate([np.load(feats[n]) for n in group]))
+        shapes = read_table(tmp_path / "lora" / "feats_shape")
+        assert shapes[group[0]] == f"{len(frames)},4"
+
+
+@given(st.integers(0, 40), st.integers(1, 8), st.integers(0, 3))
+def test_recordings_have_all_windows_in_order(number, most, seed):
+    windows = [f"w{n}" for n in range(number)]
+    rows = recordings(windows, most, seed)
+    assert [window for row in rows for window in row] == windows
+    assert all(1 <= len(row) <= most for row in rows)
 
 
 def test_words_begin_sentences_as_they_stand_inside_them():

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.speech_llm.prompts import left_pad, staying
+from espnet_prune.speech_llm.prompts import PADDING, SHARED, left_pad, seen_by, staying
 
 
 @st.composite
@@ -39,3 +39,13 @@ def test_all_text_and_the_kept_audio_stay_in_order(batch, positions):
         assert prompts.attention_mask[b].tolist() == padding + [1] * len(row)
         numbers = row if positions == "original" else list(range(len(row)))
         assert prompts.position_ids[b].tolist() == padding + numbers
+
+
+@given(st.lists(st.sampled_from([SHARED, PADDING, 0, 1, 2]), min_size=1, max_size=12), st.data())
+def test_texts_see_the_beginning_and_themselves(parts, data):
+    last = data.draw(st.one_of(st.none(), st.integers(1, len(parts))))
+    seen = seen_by(torch.tensor([parts, parts]), last)
+    assert seen.shape == (2, last or len(parts), len(parts)) and torch.equal(seen[0], seen[1])
+    for i, row in enumerate(seen[0].tolist(), len(parts) - len(seen[0])):
+        for j, sees in enumerate(row):
+            assert sees == (j <= i and (parts[j] == SHARED or parts[j] == parts[i]))

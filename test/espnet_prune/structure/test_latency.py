@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.gates import Lagrangian, ramped_target
 from espnet_prune.structure import GatedEncoder, LatencyTable, load_encoder, slim
 from espnet_prune.structure.latency import Grid, interpolate, monotone
+from test.espnet_prune.gate_training import train_gates
 from test.espnet_prune.latency_tables import REST, by_hand, synthetic, table_file
 from test.espnet_prune.tiny import LAYOUTS, random_masks, saved
 
@@ -146,24 +146,8 @@ def test_closed_gates_have_finite_gradients(encoder):
 def test_a_target_in_latency_is_reached(tmp_path):
     encoder = load_encoder(saved("wavlm-base", tmp_path))
     gated = GatedEncoder(encoder, cost=synthetic(encoder.plan()))
-    lagrangian, target = Lagrangian(), 0.45
-    generator = torch.Generator().manual_seed(0)
-    worth = {n: torch.rand(len(a), generator=generator) for n, a in gated.log_alphas().items()}
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(gated.gates.parameters())},
-            {"params": list(lagrangian.parameters()), "maximize": True},
-        ],
-        lr=0.1,
-        weight_decay=0.0,
-    )
-    for update in range(150):
-        opened = {n.replace("/", "."): g.prob_nonzero() for n, g in gated.gates.items()}
-        loss = -sum((worth[n] * p).mean() for n, p in opened.items()) / len(worth)
-        loss = loss + lagrangian(gated.expected_sparsity(), ramped_target(target, update, 75))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    target = 0.45
+    train_gates(gated, target, updates=150, ramp=75)
     assert gated.expected_sparsity().item() == pytest.approx(target, abs=0.01)
     masks = gated.hard_masks(target)
     small = slim(encoder, masks)

@@ -6,8 +6,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import WavLMConfig
 
-from espnet_prune.gates import Lagrangian, ramped_target
 from espnet_prune.structure import GatedEncoder, SpeechEncoder, SpeechEncoderConfig, slim
+from test.espnet_prune.gate_training import train_gates
 
 SECONDS = 10
 UPDATES = 200
@@ -26,26 +26,8 @@ def test_a_target_in_macs_is_reached():
     with torch.device("meta"):
         encoder = SpeechEncoder(SpeechEncoderConfig(family="wavlm", base=base)).eval()
     gated = GatedEncoder(encoder, cost="macs")
-    lagrangian, target = Lagrangian(), 0.65
-    generator = torch.Generator().manual_seed(0)
-    # What the units are worth to a task, which pulls the gates apart
-    worth = {n: torch.rand(len(a), generator=generator) for n, a in gated.log_alphas().items()}
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": list(gated.gates.parameters())},
-            {"params": list(lagrangian.parameters()), "maximize": True},
-        ],
-        lr=0.1,
-        weight_decay=0.0,
-    )
-    for update in range(UPDATES):
-        probabilities = gated._per_site(lambda gate: gate.prob_nonzero())
-        loss = -sum((worth[n] * p).mean() for n, p in probabilities.items()) / len(worth)
-        expected = gated.expected_sparsity()
-        loss = loss + lagrangian(expected, ramped_target(target, update, 100))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    target = 0.65
+    train_gates(gated, target, UPDATES, ramp=100)
     assert gated.expected_sparsity().item() == pytest.approx(target, abs=0.01)
     masks = gated.hard_masks(target)
     assert gated.exact_sparsity(masks) == pytest.approx(target, abs=0.01)

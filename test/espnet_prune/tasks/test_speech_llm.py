@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.bin import speech_llm_export
 from espnet_prune.recipe.data_dir import write_table
 from espnet_prune.speech_llm import Compact
-from espnet_prune.speech_llm.compact import AudioAdapter, CompactConfig, with_lora
+from espnet_prune.speech_llm.compact import SEPARATOR, AudioAdapter, CompactConfig, with_lora
 from espnet_prune.speech_llm.pieces import find_pieces
 from espnet_prune.tasks.speech_llm import (
     SpeechLlmCtcTask,
     SpeechLlmLoraTask,
     TokenIds,
 )
-from espnet_prune.tasks.speech_llm_model import AdapterCtcModel, SpeechLoraModel, noisy
+from espnet_prune.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel, noisy
 from test.espnet_prune.speech_llm.models import llama, randomize, tokenizer
 from test.espnet_prune.tiny import saved
 
@@ -78,6 +79,13 @@ def test_ctc_loss_and_word_error_rate():
     assert float(stats["wer"]) == pytest.approx(2 / 4)
 
 
+def one(feats, lengths, prompt, answer, row: int):
+    """Arguments of `SpeechLoraModel` for one text about one recording."""
+    frames = feats[row : row + 1, : lengths[row]]
+    texts = [(torch.tensor([ids]), torch.tensor([len(ids)])) for ids in (prompt, answer)]
+    return frames, lengths[row : row + 1], *texts[0], *texts[1]
+
+
 @pytest.mark.parametrize("bf16", [False, True])
 def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
     tokens = tokenizer()
@@ -105,15 +113,27 @@ def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
                 total -= float(log_p[place, token])
                 tokens_right += int(log_p[place].argmax()) == token
                 number += 1
-    pad = [
-        torch.nn.utils.rnn.pad_sequence([torch.tensor(r) for r in x], True) for x in (asked, said)
-    ]
+    pad = [pad_sequence([torch.tensor(r) for r in x], True) for x in (asked, said)]
     sizes = [torch.tensor([len(r) for r in x]) for x in (asked, said)]
     loss, stats, weight = model(feats, lengths, pad[0], sizes[0], pad[1], sizes[1])
     assert float(loss.detach()) == pytest.approx(total / number, rel=1e-2 if bf16 else 1e-4)
     assert (float(loss.detach()) == pytest.approx(total / number, rel=1e-6)) == (not bf16)
     assert bf16 or float(stats["acc"]) == pytest.approx(tokens_right / number)
     assert float(weight) == number
+
+    # Several texts about a recording: as in turn
+    both = [torch.tensor([*x[0], APART, *x[1], APART, *x[0]]) for x in (asked, said)]
+    more = [pad_sequence([ids, row[1]], True) for ids, row in zip(both, pad, strict=True)]
+    sizes = [
+        torch.tensor([len(ids), len(x[1])]) for ids, x in zip(both, (asked, said), strict=True)
+    ]
+    several = model(feats, lengths, more[0], sizes[0], more[1], sizes[1])[0]
+    total = len(said[1]) * float(model(*one(feats, lengths, asked[1], said[1], 1))[0].detach())
+    for c in (0, 1, 0):
+        alone = model(*one(feats, lengths, asked[c], said[c], 0))[0]
+        total += len(said[c]) * float(alone.detach())
+    number = 2 * (len(said[0]) + len(said[1]))
+    assert float(several.detach()) == pytest.approx(total / number, rel=1e-2 if bf16 else 1e-4)
 
     loss.sum().backward()
     learn = {name for name, p in model.named_parameters() if p.grad is not None}
@@ -128,8 +148,13 @@ def test_texts_become_ids_as_after_a_blank():
     made = TokenIds(tokens, ends=("answer",))("u", {"answer": "one", "prompt": "Answer:", "x": 1})
     assert tokens.decode(made["answer"]) == " one<|im_end|>"
     assert tokens.decode(made["prompt"]) == " Answer:" and made["x"] == 1
-    with pytest.raises(ValueError, match="u: 'prompt' has no text"):
-        TokenIds(tokens)("u", {"prompt": ""})
+    two = TokenIds(tokens, ends=("answer",))("u", {"answer": f"one{SEPARATOR}team"})["answer"]
+    border = two.tolist().index(APART)
+    assert tokens.decode(two[:border]) == " one<|im_end|>"
+    assert tokens.decode(two[border + 1 :]) == " team<|im_end|>"
+    for text in ("", f"one{SEPARATOR}"):
+        with pytest.raises(ValueError, match="u: 'prompt' has no text"):
+            TokenIds(tokens)("u", {"prompt": text})
 
 
 def test_wrong_options_are_named(tmp_path):

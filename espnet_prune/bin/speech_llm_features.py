@@ -20,7 +20,7 @@ from espnet_prune.bin import cli
 from espnet_prune.recipe.data_dir import read_table, write_table, write_text
 from espnet_prune.recipe.format_wav import check_speech, read_speech
 from espnet_prune.recipe.speech_windows import write_recordings
-from espnet_prune.speech_llm.compact import encode_packed
+from espnet_prune.speech_llm.compact import DTYPES, computing_dtype, encode_packed
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
 #: windows that are read at once and share windows of the encoder
@@ -35,6 +35,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--output_dir", type=Path, required=True, help="directory to write")
     add("--windows", type=int, default=7, help="most windows of a recording for LoRA")
     add("--seed", type=int, default=0, help="of their numbers")
+    add(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="the encoder computes in; auto: bfloat16 where that is fast",
+    )
     add("--ngpu", type=int, default=0, help="0: on the CPU")
     return parser
 
@@ -48,9 +54,13 @@ def fingerprint(encoder: SpeechEncoder) -> str:
     return digest.hexdigest()
 
 
-def encode_all(encoder: SpeechEncoder, scp: dict[str, str], target: Path) -> None:
+def encode_all(
+    encoder: SpeechEncoder, scp: dict[str, str], target: Path, dtype: torch.dtype
+) -> None:
     """Write target/ID.npy of every recording, unless it is there and not older than the audio.
 
+    Args:
+        dtype: in bfloat16 features differ by 1% of their size, where training adds 10% of noise.
     Raises:
         ValueError: the directory has features of another encoder.
     """
@@ -70,9 +80,11 @@ def encode_all(encoder: SpeechEncoder, scp: dict[str, str], target: Path) -> Non
             samples, rate = read_speech(source)
             check_speech(samples[:, 0], rate, source, fs=encoder.sampling_rate)
             waves.append(samples[:, 0])
-        for (path, _), row in zip(batch, encode_packed(encoder, waves), strict=True):
+        with torch.autocast(encoder.device.type, dtype, enabled=dtype != torch.float32):
+            rows = encode_packed(encoder, waves)
+        for (path, _), row in zip(batch, rows, strict=True):
             temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-            np.save(temporary, row.cpu().numpy().astype(np.float16))
+            np.save(temporary, row.float().cpu().numpy().astype(np.float16))
             os.replace(temporary, path)
 
 
@@ -88,7 +100,7 @@ def run(args: argparse.Namespace) -> None:
     if args.ngpu:
         encoder.to("cuda")
     scp, folder = read_table(args.data_dir / "wav.scp"), args.output_dir / "feats"
-    encode_all(encoder, scp, folder)
+    encode_all(encoder, scp, folder, computing_dtype(args.dtype, encoder.device))
     feats = {name: folder / f"{name}.npy" for name in scp}
     shapes = {}
     for name, path in feats.items():

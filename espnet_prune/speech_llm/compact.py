@@ -306,7 +306,7 @@ class Compact(SpeechLLM):
         with torch.no_grad():
             for name, value in wanted.items():
                 value.copy_(weights[name])
-        lm = lm.merge_and_unload().to(_computing_dtype(dtype, device))
+        lm = lm.merge_and_unload().to(computing_dtype(dtype, device))
         parts = (part.to(device).eval().requires_grad_(False) for part in (frozen, adapter, lm))
         return cls(*parts, tokenizer)
 
@@ -391,7 +391,8 @@ def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor
         raise ValueError(f"{directory / WEIGHTS}: damaged: {error}") from None
 
 
-def _computing_dtype(name: str, device: str) -> torch.dtype:
+def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:
+    """The type of one of `DTYPES`: for `auto` bfloat16 where the device multiplies in it."""
     if name != "auto":
         return getattr(torch, name)
     if str(device).startswith("cuda"):

@@ -158,7 +158,7 @@ def windows(tmp_path):
 
 def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
     encoder, out = saved("whisper", tmp_path / "encoder"), tmp_path / "dump"
-    options = ["--data_dir", str(windows), "--output_dir", str(out)]
+    options = ["--data_dir", str(windows), "--output_dir", str(out), "--dtype", "float32"]
     speech_llm_features.main([*options, "--encoder", str(encoder)])
     assert "2 windows, 0.00 h; for LoRA 1 recordings, 2 texts" in capsys.readouterr().out
     wave = torch.from_numpy(soundfile.read(windows / "v.flac", dtype="float32")[0])

@@ -56,8 +56,9 @@ setup(
         "onnx": ONNX,
         "test": [
             *ONNX,
+            "dtw-python",  # a reference for our dynamic time warping
             "hypothesis",
-            "pyannote.metrics",  # a reference for our scorers, as scikit-learn
+            "pyannote.metrics",  # references for our scorers are this, scikit-learn and sctk
             "pytest",
             "pytest-timeout",
             "pytest-xdist",

@@ -1,11 +1,13 @@
 """A speech LLM that fits two CPU cores: Whisper tiny.en, a convolutional adapter, SmolLM2-135M.
 
     waveform -> frozen encoder (50 Hz) -> averages of pairs x_t (25 Hz) -> adapter -> p_t
-    S_t = sum_k p_t(k) E_k + p_t(blank) e_blank   -> language model with LoRA
+    S_t = sum_k q_t(k) E_k + q_t(blank) e_blank   -> language model with LoRA
 
 The adapter is a CTC recogniser of the language model's own tokens: k runs over the token ids of
-its training text, E_k are their embeddings, e_blank is one learned vector. Only adapter and LoRA
-weights are stored; encoder and language model are named, by directory or hub name.
+its training text, E_k are their embeddings, e_blank is one learned vector. CTC says p_t(k) in one
+frame of a word and blank in all others; q_t spreads it over the frames around, so that words take
+the time that they last, as in other speech LLMs, and token pruning finds what is said. Only adapter
+and LoRA weights are stored; encoder and language model are named, by directory or hub name.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from espnet_prune.structure import SpeechEncoder, load_encoder
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
 #: samples of an audio token: two frames of the encoder
 TOKEN_SAMPLES = 640
+#: frames over which a token is spread to both sides, 0.24 s
+REACH = 6
 DTYPES = ("float32", "bfloat16", "auto")
 LORA_MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -53,7 +57,7 @@ class CompactConfig:
         encoder: dense or pruned encoder, a directory or hub name.
         language_model: causal language model of `transformers`, the same.
         token_ids: ids of the language model's tokens that the adapter tells apart.
-        width, blocks, kernel: of the adapter.
+        width, blocks, kernel, spread: of the adapter.
         lora_rank, lora_alpha: of LoRA; its output is scaled by alpha / rank.
     """
 
@@ -63,6 +67,7 @@ class CompactConfig:
     width: int = 512
     blocks: int = 3
     kernel: int = 5
+    spread: float = 0.85
     lora_rank: int = 16
     lora_alpha: float = 32.0
 
@@ -75,7 +80,8 @@ class AudioAdapter(nn.Module):
         outputs: size of the language model's embeddings.
         token_ids: as in `CompactConfig`; class 0 is blank and class k + 1 `token_ids[k]`.
         width, blocks, kernel: channels, number and (odd) kernel size of the convolutions.
-        dropout: after each of them, in training.
+        spread: in [0, 1): how much of a token is left one frame further, see `embed`.
+        dropout: after each of the convolutions, in training.
     """
 
     def __init__(
@@ -86,11 +92,15 @@ class AudioAdapter(nn.Module):
         width: int = 512,
         blocks: int = 3,
         kernel: int = 5,
+        spread: float = 0.85,
         dropout: float = 0.1,
     ):
         super().__init__()
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}, but has to be odd")
+        if not 0.0 <= spread < 1.0:
+            raise ValueError(f"spread is {spread}, but has to be in [0, 1)")
+        self.spread = spread
         self.input = nn.Linear(inputs, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
         self.convolutions = nn.ModuleList(
@@ -117,16 +127,37 @@ class AudioAdapter(nn.Module):
             x = x + self.dropout(nn.functional.gelu(y))
         return self.output(self.norm(x))
 
-    def embed(self, logits: Tensor, embeddings: Tensor) -> Tensor:
-        """Audio tokens S_t = sum_k p_t(k) E_k + p_t(blank) e_blank.
+    def embed(self, logits: Tensor, lengths: Tensor, embeddings: Tensor) -> Tensor:
+        """Audio tokens.
+
+            S_t = sum_k q_t(k) E_k + q_t(blank) e_blank
+            q_t(k) = sum_s spread^|t - s| p_s(k) / max(1, w_t)     |t - s| <= REACH
+            q_t(blank) = 1 - w_t / max(1, w_t),   w_t = sum_s spread^|t - s| (1 - p_s(blank))
 
         Args:
-            logits: (..., 1 + tokens).
+            logits: (B, T, 1 + tokens).
+            lengths: (B,); what is beyond them is not spread.
             embeddings: (vocabulary, D) of the language model.
-        Returns: (..., D).
+        Returns: (B, T, D).
         """
-        p = logits.softmax(-1)
-        return p[..., 1:] @ embeddings[self.token_ids].to(p) + p[..., :1] * self.blank
+        inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
+        p = logits.softmax(-1) * inside[..., None]
+        said = p[..., 1:] @ embeddings[self.token_ids].to(p)
+        mass = p[..., 1:].sum(-1, keepdim=True)
+        if self.spread and logits.shape[1]:  # a convolution refuses nothing
+            said, mass = self._spread(torch.cat([said, mass], -1)).split([said.shape[-1], 1], -1)
+        most = mass.clamp_min(1.0)
+        return said / most + (1.0 - mass / most) * self.blank
+
+    def _spread(self, x: Tensor) -> Tensor:
+        """(B, T, D): the sum over frames s of spread^|t - s| x_s, |t - s| <= REACH."""
+        distance = torch.arange(-REACH, REACH + 1, device=x.device).abs()
+        kernel = (self.spread**distance).to(x)
+        rows = x.transpose(1, 2)
+        spread = nn.functional.conv1d(
+            rows.flatten(0, 1)[:, None], kernel[None, None], padding=REACH
+        )
+        return spread[:, 0].view_as(rows).transpose(1, 2)
 
     def greedy(self, logits: Tensor, lengths: Tensor) -> list[list[int]]:
         """Token ids of the best CTC path: repetitions merged, then blanks removed."""
@@ -289,7 +320,7 @@ class Compact(SpeechLLM):
         lm, tokenizer = load_language_model(
             _find(language_model or config.language_model, "language_model")
         )
-        shape = config.width, config.blocks, config.kernel
+        shape = config.width, config.blocks, config.kernel, config.spread
         width = lm.get_input_embeddings().weight.shape[1]
         adapter = AudioAdapter(frozen.hidden_size, width, config.token_ids, *shape)
         lm = with_lora(lm, config)
@@ -319,7 +350,7 @@ class Compact(SpeechLLM):
     @torch.no_grad()
     def encode(self, chunks: list[np.ndarray]) -> list[Tensor]:
         logits, lengths = self.logits(chunks)
-        tokens = self.adapter.embed(logits, self._embedding.weight)
+        tokens = self.adapter.embed(logits, lengths, self._embedding.weight)
         return [row[:n] for row, n in zip(tokens, lengths.tolist(), strict=True)]
 
     @torch.no_grad()

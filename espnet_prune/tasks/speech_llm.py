@@ -77,7 +77,7 @@ class _SpeechLlmTask(AbsTask):
             "--audio_adapter_conf",
             action=NestedDictAction,
             default={},
-            help="width, blocks, kernel and dropout of AudioAdapter",
+            help="width, blocks, kernel, spread and dropout of AudioAdapter",
         )
         group.add_argument(
             "--model_conf",
@@ -204,6 +204,7 @@ def compact_config(
         width=adapter.input.out_features,
         blocks=len(adapter.convolutions),
         kernel=adapter.convolutions[0].kernel_size[0] if len(adapter.convolutions) else 1,
+        spread=adapter.spread,
         lora_rank=args.lora_rank,
         lora_alpha=args.lora_alpha,
     )

@@ -171,7 +171,8 @@ class SpeechLoraModel(AbsESPnetModel):
         if self.training:
             feats = noisy(feats, feats_lengths, self.noise)
         embedding = lm.get_input_embeddings()
-        audio = self.adapter.embed(self.adapter(feats, feats_lengths), embedding.weight)
+        logits = self.adapter(feats, feats_lengths)
+        audio = self.adapter.embed(logits, feats_lengths, embedding.weight)
         rows, parts, places, said, ends = [], [], [], [], []
         for b, frames in enumerate(feats_lengths.tolist()):
             row = [embedding(self.before), audio[b, :frames]]

@@ -38,7 +38,7 @@ fresh() {
     mkdir -p "${dir}"
     now=$(digest "$@")
     if [ -f "${dir}/.inputs" ] && [ "$(cat "${dir}/.inputs")" != "${now}" ]; then
-        log "error: ${dir} was made from other data, models or options: remove it, or give another --prune_tag, --probe_tag or --expdir"
+        log "error: ${dir} was made from other data, models or options: remove it, or name another place (--expdir, a tag, …; see --help)"
         return 1
     fi
     echo "${now}" > "${dir}/.inputs.tmp"

@@ -103,9 +103,10 @@ if wanted 1; then
 fi
 
 if [ -z "${passages}" ]; then
-    passages=${datadir}/passages.jsonl
+    passages=${datadir}/text/passages.jsonl
     if wanted 2; then
         log "Stage 2: Text: ${passages}"
+        fresh "${datadir}/text" "${lm_dir}/config.json" "${hours} ${held_out} ${seed}"
         ${python} -m espnet_prune.bin.speech_llm_text --language_model "${lm_dir}" \
             --hours "${hours}" --held_out "${held_out}" --seed "${seed}" --ngpu "${ngpu}" \
             --output "${passages}"
@@ -114,6 +115,8 @@ fi
 
 if wanted 3; then
     log "Stage 3: Speech: ${datadir}"
+    fresh "${datadir}" "${passages}" "${held_out} ${fact_share} ${seed}" \
+        "${words_args}" "${speech_args}"
     # shellcheck disable=SC2086
     ${python} -m espnet_prune.bin.speech_llm_words --language_model "${lm_dir}" \
         --seed "${seed}" --tools_dir downloads --output "${datadir}/words.jsonl" ${words_args}
@@ -137,6 +140,8 @@ fi
 
 if wanted 5; then
     log "Stage 5: Adapter: ${expdir}/ctc"
+    fresh "${expdir}/ctc" "${pieces}" "${dumpdir}/train/ctc/feats_shape" "${ctc_config}" \
+        "${ctc_args} ${seed}"
     # shellcheck disable=SC2086,SC2046
     launch "${expdir}/ctc" ${python} -m espnet_prune.bin.speech_llm_ctc_train \
         --config "${ctc_config}" $(training ctc words) --output_dir "${expdir}/ctc" ${ctc_args}
@@ -144,6 +149,7 @@ fi
 
 if wanted 6; then
     log "Stage 6: LoRA: ${expdir}/lora"
+    fresh "${expdir}/lora" "${dumpdir}/train/lora/feats_shape" "${lora_config}" "${lora_args} ${seed}"
     # shellcheck disable=SC2086,SC2046
     launch "${expdir}/lora" ${python} -m espnet_prune.bin.speech_llm_lora_train \
         --config "${lora_config}" $(training lora prompt answer) \

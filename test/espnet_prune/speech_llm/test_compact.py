@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from espnet_prune.speech_llm import SPEECH_LLMS, Compact
 from espnet_prune.speech_llm.compact import (
     CONFIG,
+    REACH,
     WEIGHTS,
     AudioAdapter,
     CompactConfig,
@@ -65,13 +66,37 @@ def parts(tmp_path_factory):
 
 
 def test_soft_embeddings_as_by_hand():
-    ears = AudioAdapter(3, 2, (5, 1), width=4, blocks=1, kernel=3)
+    ears = AudioAdapter(3, 2, (5, 1), width=4, blocks=1, kernel=3, spread=0.0)
     embeddings = torch.arange(12.0).view(6, 2)  # token 1 is (2, 3), token 5 is (10, 11)
     with torch.no_grad():
         ears.blank.copy_(torch.tensor([-1.0, 0.5]))
-    p = torch.tensor([[0.5, 0.25, 0.25]])  # blank, token 5, token 1
-    expected = [[-0.5 + 2.5 + 0.5, 0.25 + 2.75 + 0.75]]
-    torch.testing.assert_close(ears.embed(p.log(), embeddings), torch.tensor(expected))
+    p = torch.tensor([[[0.5, 0.25, 0.25]]])  # blank, token 5, token 1
+    expected = [[[-0.5 + 2.5 + 0.5, 0.25 + 2.75 + 0.75]]]
+    audio = ears.embed(p.log(), torch.tensor([1]), embeddings)
+    torch.testing.assert_close(audio, torch.tensor(expected))
+
+
+@given(st.integers(1, 12), st.integers(0, 30), st.sampled_from([0.0, 0.5, 0.85]), st.data())
+@settings(max_examples=60, deadline=None)
+def test_tokens_are_spread_over_the_frames_around(frames, more, spread, data):
+    ears = AudioAdapter(3, 2, (5, 1), width=4, blocks=1, kernel=3, spread=spread)
+    embeddings = torch.arange(12.0).view(6, 2)
+    logits = torch.randn(
+        2, frames + more, 3, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    )
+    lengths = torch.tensor([frames, frames + more])
+    audio = ears.embed(3 * logits, lengths, embeddings)
+    p = (3 * logits).softmax(-1).detach().double()
+    for b, size in enumerate(lengths.tolist()):
+        for t in range(size):
+            near = range(max(0, t - REACH), min(size, t + REACH + 1))
+            weight = {s: spread ** abs(t - s) if s != t else 1.0 for s in near}
+            mass = sum(weight[s] * float(1 - p[b, s, 0]) for s in near)
+            q = [sum(weight[s] * float(p[b, s, k]) for s in near) for k in (1, 2)]
+            q = [value / max(1.0, mass) for value in q]
+            expected = q[0] * embeddings[5] + q[1] * embeddings[1]
+            expected = expected + (1 - mass / max(1.0, mass)) * ears.blank
+            torch.testing.assert_close(audio[b, t], expected, rtol=1e-4, atol=1e-4)
 
 
 def test_greedy_path_merges_then_removes_blanks():
@@ -177,7 +202,10 @@ def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
         pairs = hidden.view(1, 30, 2, 24).mean(2)[:, :23]  # ceil(14400 / 640)
         p = llm.adapter(pairs, torch.tensor([23])).softmax(-1)[0]
         table = llm.lm.get_input_embeddings().weight[list(TOKEN_IDS)]
-        expected = p[:, 1:] @ table + p[:, :1] * llm.adapter.blank
+        distance = (torch.arange(23)[:, None] - torch.arange(23)).abs()
+        p = (llm.adapter.spread**distance * (distance <= REACH)) @ p[:, 1:]
+        p = p / p.sum(1, keepdim=True).clamp_min(1.0)
+        expected = p @ table + (1 - p.sum(1, keepdim=True)) * llm.adapter.blank
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
     paths = llm.adapter.greedy(llm.adapter(pairs, torch.tensor([23])), torch.tensor([23]))
     assert llm.recognise(wave, RATE) == llm.tokenizer.decode(paths[0]).strip()
@@ -222,7 +250,8 @@ def test_a_pruned_encoder_hears_for_the_compact_model(tmp_path, layout):
     audio = [llm.embed_audio(wave, RATE) for wave in waves]
     (pairs,) = encode_pairs(small, [waves[1].numpy()])
     p = llm.adapter(pairs[None], torch.tensor([len(pairs)]))
-    torch.testing.assert_close(audio[1], llm.adapter.embed(p, llm.lm.model.embed_tokens.weight)[0])
+    alone = llm.adapter.embed(p, torch.tensor([len(pairs)]), llm.lm.model.embed_tokens.weight)[0]
+    torch.testing.assert_close(audio[1], alone)
     prompts = llm.prompts(audio, ["who wins?", "wait"], TokenPruner("speechprune", keep=8))
     assert [len(kept) for kept in prompts.kept] == [8, 8]
     assert len(llm.score_choices(prompts, [["one", "two"]] * 2)) == 2
@@ -275,6 +304,8 @@ def test_what_does_not_fit_is_refused(parts, tmp_path, monkeypatch):
         Compact.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="kernel is 4"):
         AudioAdapter(2, 2, (1,), kernel=4)
+    with pytest.raises(ValueError, match="spread is 1.0"):
+        AudioAdapter(2, 2, (1,), spread=1.0)
     wrong = dataclasses.replace(config, width=9)
     save_compact(tmp_path / "wide", wrong, ears, lora)
     with pytest.raises(ValueError, match=r"compact.safetensors: adapter\..* is \(.*ask for"):

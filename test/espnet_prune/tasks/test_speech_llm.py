@@ -103,7 +103,8 @@ def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
     with torch.no_grad():
         for b in range(2):
             n = int(lengths[b])
-            audio = adapter.embed(adapter(feats[b : b + 1, :n], lengths[b : b + 1]), embed.weight)
+            size = lengths[b : b + 1]
+            audio = adapter.embed(adapter(feats[b : b + 1, :n], size), size, embed.weight)
             before = torch.tensor(tokens("Passage:").input_ids)
             rest = torch.tensor(asked[b] + said[b])
             row = torch.cat([embed(before), audio[0], embed(rest)])
@@ -263,9 +264,8 @@ def test_both_steps_then_export_then_answers(trainings, capsys):
     with torch.no_grad():
         sizes = [torch.tensor([x.shape[1]]) for x in ids]
         loss, _, _ = model.eval()(frames, lengths, ids[0], sizes[0], ids[1], sizes[1])
-        audio = llm.adapter.embed(
-            llm.adapter(frames, lengths), llm.lm.get_input_embeddings().weight
-        )[0]
+        logits = llm.adapter(frames, lengths)
+        audio = llm.adapter.embed(logits, lengths, llm.lm.get_input_embeddings().weight)[0]
     score = llm.score_choices(llm.prompts([audio], [question]), [[answer]])[0]
     # float16 in the file
     assert math.isclose(float(score), -float(loss.detach()), rel_tol=5e-3)

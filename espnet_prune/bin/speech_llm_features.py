@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from tqdm import tqdm
 from espnet_prune.bin import cli
 from espnet_prune.recipe.data_dir import read_table, write_table, write_text
 from espnet_prune.recipe.format_wav import check_speech, read_speech
-from espnet_prune.recipe.speech_windows import write_recordings
+from espnet_prune.recipe.speech_windows import write_frames, write_recordings
 from espnet_prune.speech_llm.compact import DTYPES, computing_dtype, encode_packed
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
@@ -33,8 +32,8 @@ def get_parser() -> argparse.ArgumentParser:
     add("--encoder", type=Path, required=True, help="directory of a dense or pruned encoder")
     add("--data_dir", type=Path, required=True, help="with wav.scp, text, words and questions")
     add("--output_dir", type=Path, required=True, help="directory to write")
-    add("--windows", type=int, default=7, help="most windows of a recording for LoRA")
-    add("--seed", type=int, default=0, help="of their numbers")
+    add("--seconds", type=float, default=100.0, help="of the longest recording for LoRA")
+    add("--seed", type=int, default=0, help="of the recordings' lengths")
     add(
         "--dtype",
         choices=DTYPES,
@@ -83,9 +82,7 @@ def encode_all(
         with torch.autocast(encoder.device.type, dtype, enabled=dtype != torch.float32):
             rows = encode_packed(encoder, waves)
         for (path, _), row in zip(batch, rows, strict=True):
-            temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-            np.save(temporary, row.float().cpu().numpy().astype(np.float16))
-            os.replace(temporary, path)
+            write_frames(path, row.float().cpu().numpy().astype(np.float16))
 
 
 def _is_newer(path: Path, source: Path) -> bool:
@@ -96,6 +93,9 @@ def _is_newer(path: Path, source: Path) -> bool:
 
 
 def run(args: argparse.Namespace) -> None:
+    most = int(args.seconds * 25)
+    if most < 1:
+        raise ValueError(f"--seconds is {args.seconds:g}, too short for a frame")
     encoder = load_encoder(args.encoder).eval()
     if args.ngpu:
         encoder.to("cuda")
@@ -110,9 +110,7 @@ def run(args: argparse.Namespace) -> None:
     words = {name: text for name, text in read_table(args.data_dir / "words").items() if text}
     for table, values in (("words", words), ("feats_shape", shapes), ("feats.scp", feats)):
         write_table(args.output_dir / "ctc" / table, {name: values[name] for name in words})
-    rows, texts = write_recordings(
-        args.data_dir, feats, args.output_dir / "lora", args.windows, args.seed
-    )
+    rows, texts = write_recordings(args.data_dir, feats, args.output_dir / "lora", most, args.seed)
     seconds = sum(int(shape.partition(",")[0]) for shape in shapes.values()) / 25
     print(
         f"{args.output_dir}: {len(scp)} windows, {seconds / 3600:.2f} h; "

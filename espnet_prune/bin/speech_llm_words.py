@@ -1,5 +1,6 @@
 """Write what few written passages contain, to be spoken as well: lists of the commonest words, and
-texts of a dictionary that together have all words of English often. JSON lines, a passage each.
+texts of a dictionary chosen so that together they have these words often and many others. JSON
+lines, a passage each.
 """
 
 from __future__ import annotations

@@ -7,10 +7,11 @@ hidden, with a question about it.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +44,7 @@ EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 SPEEDS = (0.9, 1.0, 1.15)
 #: of the sentences of a window, before a fact comes to them: 10 to 17 s with pauses and a fact
 WINDOW_SECONDS = 10.5
-#: what ids of windows begin with that are to be heard, but not asked about
+#: what ids of windows begin with, before "_", that are to be heard, but not asked about
 WORDS = "words"
 
 
@@ -147,56 +148,78 @@ def write_words(train: Path, others: Iterable[Path]) -> None:
         write_table(directory / "words", {u: spoken_words(t, lower) for u, t in text.items()})
 
 
-def recordings(windows: Iterable[str], most: int, seed: int = 0) -> list[list[str]]:
-    """Windows one after the other, one to `most` of them drawn for each recording."""
-    draw, rows, left = random.Random(f"recordings {seed}"), [], 0
-    for window in windows:
-        if not left:
+def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[str]]:
+    """Windows one after the other in recordings of sizes drawn evenly up to `most`.
+
+    Args:
+        sizes: window -> its size.
+    """
+    draw, rows, room = random.Random(f"recordings {seed}"), [], 0
+    for window, size in sizes.items():
+        if size > room:
             rows.append([])
-            left = draw.randint(1, most)
+            room = max(draw.randint(1, most), size)
         rows[-1].append(window)
-        left -= 1
+        room -= size
     return rows
 
 
 def write_recordings(
-    source: Path, feats: dict[str, Path], target: Path, most: int = 7, seed: int = 0
+    source: Path, feats: dict[str, Path], target: Path, most: int = 2500, seed: int = 0
 ) -> tuple[int, int]:
-    """A data directory for LoRA: windows of passages in recordings of one to `most` of them, each
-    with the questions about its facts and its transcript.
+    """A data directory for LoRA: windows of passages in recordings of up to `most` frames, each
+    with its transcript and the questions about its facts.
 
     Writes feats/ID.npy, feats.scp, feats_shape, prompt (what stands between the audio and an
-    answer) and answer. Texts of one recording are separated by `SEPARATOR`.
+    answer) and answer. Texts of one recording are separated by `SEPARATOR`. A question that two of
+    its windows have is left out.
 
     Args:
         source: with `text` and `questions`.
         feats: window -> its features (T, D).
     Returns: recordings and texts written.
+    Raises:
+        ValueError: no window of a passage.
     """
     from espnet_prune.speech_llm.compact import SEPARATOR, TRANSCRIBE, ask
 
     text, questions = read_table(source / "text"), read_questions(source / "questions")
-    passages = [name for name in text if not name.startswith(WORDS)]
+    sizes = {
+        window: len(np.load(feats[window], mmap_mode="r", allow_pickle=False))
+        for window in text
+        if not window.startswith(f"{WORDS}_")
+    }
+    if not sizes:
+        raise ValueError(f"{source}: has no window of a passage, only of words")
     tables: dict[str, dict] = {n: {} for n in ("feats.scp", "feats_shape", "prompt", "answer")}
     number = 0
-    for group in recordings(passages, most, seed):
-        name = group[0]
+    for group in recordings(sizes, most, seed):
         asked = [questions[w] for w in group if w in questions]
-        pairs = [(ask(question), choices[answer]) for question, choices, answer in asked]
+        times = Counter(question for question, _, _ in asked)
+        pairs = [(ask(q), choices[answer]) for q, choices, answer in asked if times[q] == 1]
         pairs.append((TRANSCRIBE, " ".join(text[w] for w in group)))
         frames = np.concatenate([np.load(feats[w], allow_pickle=False) for w in group])
+        name = group[0]
         path = target / "feats" / f"{name}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, frames)
+        write_frames(path, frames)
         tables["feats.scp"][name] = path
         tables["feats_shape"][name] = ",".join(map(str, frames.shape))
-        prompts, answers = zip(*pairs, strict=True)
-        tables["prompt"][name] = SEPARATOR.join(prompt.strip() for prompt in prompts)
-        tables["answer"][name] = SEPARATOR.join(answers)
+        prompts, answers = (
+            [" ".join(t.split()) for t in texts] for texts in zip(*pairs, strict=True)
+        )
+        tables["prompt"][name], tables["answer"][name] = map(SEPARATOR.join, (prompts, answers))
         number += len(pairs)
     for table, values in tables.items():
         write_table(target / table, values)
     return len(tables["prompt"]), number
+
+
+def write_frames(path: Path, frames: np.ndarray) -> None:
+    """Write (T, D) features under a temporary name, then rename."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
+    np.save(temporary, frames)
+    os.replace(temporary, path)
 
 
 def read_questions(path: Path) -> dict[str, tuple[str, list[str], int]]:

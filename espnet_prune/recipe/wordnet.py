@@ -18,7 +18,7 @@ from espnet_prune.recipe.debian import fetch_packages
 PACKAGE, FOLDER = "wordnet-base", "usr/share/wordnet"
 FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 #: shortest and longest text, in words
-WORDS = (4, 16)
+LENGTHS = (4, 16)
 #: Texts that bring this share of new words are taken first, then those that bring less
 SHARES = (0.6, 0.4, 0.3, 0.25)
 #: texts spoken together
@@ -26,7 +26,7 @@ TOGETHER = 12
 
 
 def dictionary_texts(tools: str | Path) -> list[str]:
-    """Definitions and examples of `WORDS` words without digits, each once and with a full stop.
+    """Definitions and examples of `LENGTHS` words without digits, each once and with a full stop.
 
     Args:
         tools: where the package is unpacked.
@@ -43,7 +43,7 @@ def dictionary_texts(tools: str | Path) -> list[str]:
                 text = " ".join(text.split())
                 if not re.fullmatch(r"[A-Za-z',.?! -]+", text):
                     continue
-                if WORDS[0] <= len(text.split()) <= WORDS[1]:
+                if LENGTHS[0] <= len(text.split()) <= LENGTHS[1]:
                     found.add(text if text[-1] in ".?!" else text.rstrip(" ,-") + ".")
     return sorted(found)
 

@@ -67,7 +67,7 @@ class CompactConfig:
     width: int = 512
     blocks: int = 3
     kernel: int = 5
-    spread: float = 0.85
+    spread: float = 0.0
     lora_rank: int = 16
     lora_alpha: float = 32.0
 
@@ -92,7 +92,7 @@ class AudioAdapter(nn.Module):
         width: int = 512,
         blocks: int = 3,
         kernel: int = 5,
-        spread: float = 0.85,
+        spread: float = 0.0,
         dropout: float = 0.1,
     ):
         super().__init__()
@@ -144,7 +144,7 @@ class AudioAdapter(nn.Module):
         p = logits.softmax(-1) * inside[..., None]
         said = p[..., 1:] @ embeddings[self.token_ids].to(p)
         mass = p[..., 1:].sum(-1, keepdim=True)
-        if self.spread and logits.shape[1]:  # a convolution refuses nothing
+        if self.spread and logits.shape[1]:  # a convolution refuses an empty input
             said, mass = self._spread(torch.cat([said, mass], -1)).split([said.shape[-1], 1], -1)
         most = mass.clamp_min(1.0)
         return said / most + (1.0 - mass / most) * self.blank
@@ -269,7 +269,9 @@ def load_language_model(directory: str | Path):
     """A causal language model in float32 and evaluation mode, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    lm = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    lm = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="sdpa"
+    )
     return lm.eval(), AutoTokenizer.from_pretrained(directory)
 
 

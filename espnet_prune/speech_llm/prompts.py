@@ -90,9 +90,10 @@ def seen_by(part: Tensor, last: int | None = None) -> Tensor:
         last: how many of the last tokens are asked for; all when absent.
     Returns: (B, last, S) bool.
     """
-    own = part[:, -(part.shape[1] if last is None else last) :, None]
+    size = part.shape[1]
+    own = part[:, size - (size if last is None else last) :, None]
     seen = (part[:, None] == own) | (part[:, None] == SHARED)
-    return seen.tril(part.shape[1] - own.shape[1])
+    return seen.tril(size - own.shape[1])
 
 
 def pad(rows: Sequence[Tensor], value: int = 0) -> Tensor:

@@ -109,8 +109,9 @@ class SpeechLoraModel(AbsESPnetModel):
 
         -(1 / L) sum_l log p(a_l | "Passage:", S_1 ... S_T, prompt, a_1 ... a_{l-1})
 
-    over the L tokens of the answer: a transcript or the answer to a question. Several texts about
-    one recording go through together: each follows the audio as if it were alone. The adapter is
+    over the L tokens of the answer, a transcript or the answer to a question, and the mean of that
+    over all texts. Several texts about one recording go through together: each follows the audio
+    as if it were alone. The adapter is
     frozen but for e_blank. The language model is not a submodule, so that checkpoints hold the
     adapter and the LoRA weights only.
 
@@ -207,10 +208,12 @@ class SpeechLoraModel(AbsESPnetModel):
             for first, last in spans
         ]
         logits, ids = lm.get_output_embeddings()(torch.cat(hidden)), torch.cat(said)
-        loss = F.cross_entropy(logits.float(), ids)
+        losses = F.cross_entropy(logits.float(), ids, reduction="none")
+        losses = losses.split([len(text) for text in said])
+        loss = torch.stack([text.mean() for text in losses]).mean()
         acc = (logits.argmax(-1) == ids).float().mean()
         stats = {"loss": loss.detach(), "acc": acc}
-        return force_gatherable((loss, stats, torch.tensor(float(len(ids)))), loss.device)
+        return force_gatherable((loss, stats, torch.tensor(float(len(said)))), loss.device)
 
     def collect_feats(self, **batch) -> dict[str, Tensor]:
         """The features have no statistics to collect."""

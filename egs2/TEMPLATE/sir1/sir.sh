@@ -39,7 +39,6 @@ $(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shel
 Stages: 1 data, 2 check of the speech by Whisper, 3 inference, 4 t-SNE of the tokens of one recording,
 5 scoring: RESULTS.md."
 
-# What was called, to be pasted into a shell: a recipe's run.sh says what that was.
 # shellcheck source=parse_options.sh
 . ./parse_options.sh
 if [ $# -ne 0 ]; then

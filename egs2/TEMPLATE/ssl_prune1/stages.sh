@@ -31,13 +31,14 @@ digest() {
     for x in "$@"; do if [ -f "${x}" ]; then sha256sum < "${x}"; else echo "${x}"; fi; done | sha256sum
 }
 
-# fresh DIR INPUT...: stop when DIR was made from other inputs, as digest takes them.
+# fresh DIR INPUT...: stop when DIR was made from other inputs, as digest takes them. Nothing was made
+# as long as DIR is empty.
 fresh() {
     local dir=$1 now
     shift
     mkdir -p "${dir}"
     now=$(digest "$@")
-    if [ -f "${dir}/.inputs" ] && [ "$(cat "${dir}/.inputs")" != "${now}" ]; then
+    if [ -f "${dir}/.inputs" ] && [ "$(cat "${dir}/.inputs")" != "${now}" ] && [ -n "$(ls "${dir}")" ]; then
         log "error: ${dir} was made from other data, models or options: remove it, or name another place (--expdir, a tag, …; see --help)"
         return 1
     fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train a compact speech LLM from nothing but what installs here: a language model writes text,
-# synthetic voices speak it, an adapter learns to hear, LoRA teaches the language model to read it.
+# synthetic voices speak it and texts of a dictionary, an adapter learns to hear, LoRA teaches the language model to read it.
 # --debug true goes through all stages with a few windows; see --help.
 set -e
 set -u
@@ -115,8 +115,10 @@ fi
 
 if wanted 3; then
     log "Stage 3: Speech: ${datadir}"
-    fresh "${datadir}" "${passages}" "${held_out} ${fact_share} ${seed}" \
-        "${words_args}" "${speech_args}"
+    for dset in train valid test; do
+        fresh "${datadir}/${dset}" "${passages}" "${held_out} ${fact_share} ${seed}" \
+            "${words_args}" "${speech_args}"
+    done
     # shellcheck disable=SC2086
     ${python} -m espnet_prune.bin.speech_llm_words --language_model "${lm_dir}" \
         --seed "${seed}" --tools_dir downloads --output "${datadir}/words.jsonl" ${words_args}
@@ -132,6 +134,7 @@ if wanted 4; then
     ${python} -m espnet_prune.bin.speech_llm_tokens --language_model "${lm_dir}" \
         --words "${datadir}/train/words" --merges "${merges}" --output "${pieces}"
     for dset in train valid; do
+        fresh "${dumpdir}/${dset}" "${seed}"
         ${python} -m espnet_prune.bin.speech_llm_features --encoder "${encoder_dir}" \
             --data_dir "${datadir}/${dset}" --ngpu "${ngpu}" --seed "${seed}" \
             --output_dir "${dumpdir}/${dset}"
@@ -149,7 +152,9 @@ fi
 
 if wanted 6; then
     log "Stage 6: LoRA: ${expdir}/lora"
-    fresh "${expdir}/lora" "${dumpdir}/train/lora/feats_shape" "${lora_config}" "${lora_args} ${seed}"
+    fresh "${expdir}/lora" "${pieces}" "${expdir}/ctc/valid.wer.best.pth" \
+        "${dumpdir}/train/lora/feats_shape" "${dumpdir}/train/lora/prompt" \
+        "${lora_config}" "${lora_args} ${seed}"
     # shellcheck disable=SC2086,SC2046
     launch "${expdir}/lora" ${python} -m espnet_prune.bin.speech_llm_lora_train \
         --config "${lora_config}" $(training lora prompt answer) \

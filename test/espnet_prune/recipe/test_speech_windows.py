@@ -94,9 +94,11 @@ def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
         np.save(feats[item.id], draw.normal(size=(3 + number, 4)).astype(np.float16))
     table = read_table(data / "text")
     write_table(data / "text", {**table, f"{WORDS}_0": "Not one of these."})
-    rows, texts = write_recordings(data, feats, tmp_path / "lora", most=2, seed=1)
+    rows, texts = write_recordings(data, feats, tmp_path / "lora", most=12, seed=1)
     tables = {t: read_table(tmp_path / "lora" / t) for t in ("prompt", "answer", "feats.scp")}
-    groups = recordings([item.id for item in items], 2, 1)
+    sizes = {item.id: 3 + number for number, item in enumerate(items)}
+    groups = recordings(sizes, 12, 1)
+    assert 1 < len(groups) < len(items)
     assert rows == len(groups) and [g[0] for g in groups] == list(tables["prompt"])
     assert texts == rows + len(asked)
     by_id = {item.id: item for item in items}
@@ -113,12 +115,39 @@ def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
         assert shapes[group[0]] == f"{len(frames)},4"
 
 
-@given(st.integers(0, 40), st.integers(1, 8), st.integers(0, 3))
-def test_recordings_have_all_windows_in_order(number, most, seed):
-    windows = [f"w{n}" for n in range(number)]
+def test_a_question_that_two_windows_have_is_left_out(tmp_path):
+    np.save(tmp_path / "f.npy", np.zeros((2, 4), np.float16))
+    (tmp_path / "text").write_text("a One\ttwo.\nb Three.\nc Four.\nwords_0 no\n")
+    rows = {"a": ("Who?", "X"), "b": ("Who?", "Y"), "c": ("Where?", "Z")}
+    with (tmp_path / "questions").open("w") as file:
+        for name, (question, answer) in rows.items():
+            row = {"question": question, "choices": [answer], "answer": 0}
+            file.write(f"{name} {json.dumps(row)}\n")
+    feats = dict.fromkeys("abc", tmp_path / "f.npy")
+    seed = next(s for s in range(99) if len(recordings(dict.fromkeys("abc", 2), 6, s)) == 1)
+    assert write_recordings(tmp_path, feats, tmp_path / "lora", 6, seed) == (1, 2)
+    answer = read_table(tmp_path / "lora" / "answer")["a"]
+    assert answer == SEPARATOR.join(["Z", "One two. Three. Four."])  # a tab would part it
+    (tmp_path / "text").write_text("words_0 no\n")
+    with pytest.raises(ValueError, match="has no window of a passage"):
+        write_recordings(tmp_path, feats, tmp_path / "lora")
+
+
+@given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 30), st.integers(0, 3))
+def test_recordings_have_all_windows_in_order(sizes, most, seed):
+    windows = {f"w{n}": size for n, size in enumerate(sizes)}
     rows = recordings(windows, most, seed)
-    assert [window for row in rows for window in row] == windows
-    assert all(1 <= len(row) <= most for row in rows)
+    assert [window for row in rows for window in row] == list(windows)
+    for row in rows:
+        assert len(row) == 1 or sum(windows[w] for w in row) <= most
+
+
+def test_lengths_of_recordings_are_drawn_evenly():
+    sizes = {f"w{n}": 1 for n in range(20_000)}
+    lengths = [len(row) for row in recordings(sizes, 10)]
+    shares = [lengths.count(n) / len(lengths) for n in range(1, 11)]
+    assert max(shares) < 0.12 and min(shares) > 0.08
+    assert recordings(sizes, 10, seed=1) != recordings(sizes, 10)
 
 
 def test_words_begin_sentences_as_they_stand_inside_them():

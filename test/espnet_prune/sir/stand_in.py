@@ -39,7 +39,7 @@ def save_compact_llm(folder: Path) -> Path:
     llama(len(tokens)).save_pretrained(folder / "lm")
     tokens.save_pretrained(folder / "lm")
     ids = tuple(tokens.convert_tokens_to_ids(["red", "team", "wait", "one"]))
-    shape = {"width": 8, "blocks": 1, "kernel": 3}
+    shape = {"width": 8, "blocks": 1, "kernel": 3, "spread": 0.85}
     config = CompactConfig(
         str(folder / "encoder"), str(folder / "lm"), ids, **shape, lora_rank=2, lora_alpha=4
     )

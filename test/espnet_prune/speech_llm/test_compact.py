@@ -32,7 +32,7 @@ from test.espnet_prune.tiny import random_masks, saved
 
 MODEL = Path(__file__).resolve().parents[3] / "egs2" / "speech_llm" / "compact1" / "model"
 TOKEN_IDS = (4, 7, 9, 20)
-SHAPE = {"width": 8, "blocks": 2, "kernel": 3}
+SHAPE = {"width": 8, "blocks": 2, "kernel": 3, "spread": 0.85}
 
 
 def adapter(**options) -> AudioAdapter:

@@ -98,7 +98,7 @@ def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
     feats, lengths = torch.randn(2, 9, 6), torch.tensor([9, 4])
     asked = [tokens(t).input_ids for t in (" Transcript:", " Question: who wins? Answer:")]
     said = [tokens(t).input_ids for t in (" the red team", " one")]
-    total, tokens_right, number = 0.0, 0, 0
+    by_hand, tokens_right, number = 0.0, 0, 0
     plain, embed = lm.get_base_model(), lm.get_input_embeddings()
     with torch.no_grad():
         for b in range(2):
@@ -111,16 +111,17 @@ def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
             log_p = plain(inputs_embeds=row[None]).logits[0].log_softmax(-1)
             for place_in, token in enumerate(said[b]):
                 place = len(before) + n + len(asked[b]) + place_in - 1
-                total -= float(log_p[place, token])
+                by_hand -= float(log_p[place, token]) / len(said[b]) / 2
                 tokens_right += int(log_p[place].argmax()) == token
                 number += 1
     pad = [pad_sequence([torch.tensor(r) for r in x], True) for x in (asked, said)]
     sizes = [torch.tensor([len(r) for r in x]) for x in (asked, said)]
     loss, stats, weight = model(feats, lengths, pad[0], sizes[0], pad[1], sizes[1])
-    assert float(loss.detach()) == pytest.approx(total / number, rel=1e-2 if bf16 else 1e-4)
-    assert (float(loss.detach()) == pytest.approx(total / number, rel=1e-6)) == (not bf16)
+    assert len(said[0]) != len(said[1])  # each text counts alike
+    assert float(loss.detach()) == pytest.approx(by_hand, rel=1e-2 if bf16 else 1e-4)
+    assert (float(loss.detach()) == pytest.approx(by_hand, rel=1e-6)) == (not bf16)
     assert bf16 or float(stats["acc"]) == pytest.approx(tokens_right / number)
-    assert float(weight) == number
+    assert float(weight) == 2
 
     # Several texts about a recording: as in turn
     both = [torch.tensor([*x[0], APART, *x[1], APART, *x[0]]) for x in (asked, said)]
@@ -129,12 +130,11 @@ def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
         torch.tensor([len(ids), len(x[1])]) for ids, x in zip(both, (asked, said), strict=True)
     ]
     several = model(feats, lengths, more[0], sizes[0], more[1], sizes[1])[0]
-    total = len(said[1]) * float(model(*one(feats, lengths, asked[1], said[1], 1))[0].detach())
-    for c in (0, 1, 0):
-        alone = model(*one(feats, lengths, asked[c], said[c], 0))[0]
-        total += len(said[c]) * float(alone.detach())
-    number = 2 * (len(said[0]) + len(said[1]))
-    assert float(several.detach()) == pytest.approx(total / number, rel=1e-2 if bf16 else 1e-4)
+    alone = [
+        float(model(*one(feats, lengths, asked[c], said[c], row))[0].detach())
+        for c, row in ((0, 0), (1, 0), (0, 0), (1, 1))
+    ]
+    assert float(several.detach()) == pytest.approx(sum(alone) / 4, rel=1e-2 if bf16 else 1e-4)
 
     loss.sum().backward()
     learn = {name for name, p in model.named_parameters() if p.grad is not None}
@@ -194,6 +194,7 @@ def trainings(tmp_path_factory):
     options = ["--encoder", str(folder / "encoder"), "--language_model", str(folder / "lm")]
     options += ["--pieces", str(folder / "pieces.json"), "--num_workers", "0"]
     options += ["--audio_adapter_conf", "width=8", "--audio_adapter_conf", "blocks=1"]
+    options += ["--audio_adapter_conf", "spread=0.8"]
     options += ["--model_conf", "noise=0.1", "--optim_conf", "lr=0.01", "--optim", "adamw"]
     options += ["--resume", "true", "--num_att_plot", "0", "--keep_nbest_models", "1"]
     options += ["--batch_type", "unsorted", "--batch_size", "2", "--max_epoch", "2"]
@@ -243,7 +244,7 @@ def test_both_steps_then_export_then_answers(trainings, capsys):
         assert torch.equal(lora[name], value) == (name != "adapter.blank"), name
     assert max(float(v.abs().max()) for n, v in lora.items() if n.startswith("lora")) > 0
     log = yaml.safe_load((folder / "ctc" / "config.yaml").read_text())
-    assert log["audio_adapter_conf"] == {"width": 8, "blocks": 1}
+    assert log["audio_adapter_conf"] == {"width": 8, "blocks": 1, "spread": 0.8}
 
     speech_llm_export.main(
         ["--train_dir", str(folder / "lora"), "--output_dir", str(folder / "compact")]

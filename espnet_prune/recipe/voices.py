@@ -118,8 +118,9 @@ class Espeak:
     resets it; so that a sentence sounds the same whatever came before, it is loaded anew each time.
     """
 
-    # of speak_lib.h
-    _RETRIEVAL, _CHARACTERS, _UTF8, _RATE = 1, 1, 1, 1
+    # Of speak_lib.h. Synchronous: else the library starts threads, and where one still runs when
+    # the library is unloaded the whole process crashes.
+    _SYNCHRONOUS, _CHARACTERS, _UTF8, _RATE = 2, 1, 1, 1
     _WORDS_A_MINUTE = 165
 
     def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
@@ -144,7 +145,7 @@ class Espeak:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         try:
             folder = espeakng_loader.get_data_path().encode()
-            rate = library.espeak_Initialize(self._RETRIEVAL, 0, folder, 0)
+            rate = library.espeak_Initialize(self._SYNCHRONOUS, 0, folder, 0)
             library.espeak_SetSynthCallback(callback)
             library.espeak_ng_SetRandSeed(ctypes.c_long(0))
             if library.espeak_SetVoiceByName(voice.encode()):
@@ -154,9 +155,8 @@ class Espeak:
             library.espeak_Synth(
                 data, len(data) + 1, 0, self._CHARACTERS, 0, self._UTF8, None, None
             )
-            library.espeak_Synchronize()
-            library.espeak_Terminate()
         finally:
+            library.espeak_Terminate()
             _ctypes.dlclose(library._handle)
         if not parts:
             raise ValueError(f"'{text}': eSpeak NG gave no sound")

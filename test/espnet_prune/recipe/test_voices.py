@@ -1,3 +1,4 @@
+import os
 import pickle
 
 import numpy as np
@@ -53,6 +54,27 @@ def test_another_process_gets_its_own(voices):
 def test_errors(voices, text, voice, message):
     with pytest.raises(ValueError, match=message):
         voices(text, voice)
+
+
+def test_espeak_leaves_no_thread_behind(voices, monkeypatch):
+    """One that runs on in an unloaded library ends the process."""
+    during = []
+    unload = module._ctypes.dlclose
+
+    def counted(handle):
+        during.append(set(os.listdir("/proc/self/task")))
+        unload(handle)
+
+    monkeypatch.setattr(module._ctypes, "dlclose", counted)
+    voices("yes", "en-us")  # what starts threads once has started them
+    for voice in ("en-us", "en-nowhere"):
+        before = set(os.listdir("/proc/self/task"))
+        during.clear()
+        try:
+            voices("yes", voice)
+        except ValueError:
+            assert voice == "en-nowhere"
+        assert len(during) == 1 and during[0] <= before
 
 
 def test_trim():

@@ -19,7 +19,7 @@ from espnet_prune.bin import cli
 from espnet_prune.recipe.data_dir import read_table, write_table, write_text
 from espnet_prune.recipe.format_wav import check_speech, read_speech
 from espnet_prune.recipe.speech_windows import write_frames, write_recordings
-from espnet_prune.speech_llm.compact import DTYPES, computing_dtype, encode_packed
+from espnet_prune.speech_llm.compact import DTYPES, Compact, computing_dtype, encode_packed
 from espnet_prune.structure import SpeechEncoder, load_encoder
 
 #: windows that are read at once and share windows of the encoder
@@ -93,7 +93,7 @@ def _is_newer(path: Path, source: Path) -> bool:
 
 
 def run(args: argparse.Namespace) -> None:
-    most = int(args.seconds * 25)
+    most = int(args.seconds * Compact.frame_tokens)
     if most < 1:
         raise ValueError(f"--seconds is {args.seconds:g}, too short for a frame")
     encoder = load_encoder(args.encoder).eval()
@@ -102,16 +102,16 @@ def run(args: argparse.Namespace) -> None:
     scp, folder = read_table(args.data_dir / "wav.scp"), args.output_dir / "feats"
     encode_all(encoder, scp, folder, computing_dtype(args.dtype, encoder.device))
     feats = {name: folder / f"{name}.npy" for name in scp}
-    shapes = {}
-    for name, path in feats.items():
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        shapes[name] = ",".join(map(str, array.shape))
+    shapes = {n: np.load(f, mmap_mode="r", allow_pickle=False).shape for n, f in feats.items()}
+    written = {name: ",".join(map(str, shape)) for name, shape in shapes.items()}
     # Words that stand for no sound are no target
     words = {name: text for name, text in read_table(args.data_dir / "words").items() if text}
-    for table, values in (("words", words), ("feats_shape", shapes), ("feats.scp", feats)):
+    for table, values in (("words", words), ("feats_shape", written), ("feats.scp", feats)):
         write_table(args.output_dir / "ctc" / table, {name: values[name] for name in words})
-    rows, texts = write_recordings(args.data_dir, feats, args.output_dir / "lora", most, args.seed)
-    seconds = sum(int(shape.partition(",")[0]) for shape in shapes.values()) / 25
+    sizes = {name: shape[0] for name, shape in shapes.items()}
+    target = args.output_dir / "lora"
+    rows, texts = write_recordings(args.data_dir, feats, sizes, target, most, args.seed)
+    seconds = sum(sizes.values()) / Compact.frame_tokens
     print(
         f"{args.output_dir}: {len(scp)} windows, {seconds / 3600:.2f} h; "
         f"for LoRA {rows} recordings, {texts} texts"

@@ -21,7 +21,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--language_model", type=Path, required=True, help="directory of the language model")
     add("--tools_dir", type=Path, required=True, help="where word list and texts are unpacked")
     add("--most", type=int, default=12000, help="common words: tokens of the language model")
-    add("--times", type=int, default=4, help="how often lists have each of them; 0: no lists")
+    add("--times", type=int, default=10, help="how often lists have each of them; 0: no lists")
     add("--text_times", type=int, default=8, help="how often texts should; 0: no texts")
     add("--other_times", type=int, default=1, help="how often texts should have all other words")
     add("--output", type=Path, required=True, help="file to write")

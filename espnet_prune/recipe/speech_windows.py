@@ -165,7 +165,12 @@ def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[
 
 
 def write_recordings(
-    source: Path, feats: dict[str, Path], target: Path, most: int = 2500, seed: int = 0
+    source: Path,
+    feats: Mapping[str, Path],
+    sizes: Mapping[str, int],
+    target: Path,
+    most: int,
+    seed: int = 0,
 ) -> tuple[int, int]:
     """A data directory for LoRA: windows of passages in recordings of up to `most` frames, each
     with its transcript and the questions about its facts.
@@ -177,6 +182,7 @@ def write_recordings(
     Args:
         source: with `text` and `questions`.
         feats: window -> its features (T, D).
+        sizes: window -> its frames T.
     Returns: recordings and texts written.
     Raises:
         ValueError: no window of a passage.
@@ -184,16 +190,12 @@ def write_recordings(
     from espnet_prune.speech_llm.compact import SEPARATOR, TRANSCRIBE, ask
 
     text, questions = read_table(source / "text"), read_questions(source / "questions")
-    sizes = {
-        window: len(np.load(feats[window], mmap_mode="r", allow_pickle=False))
-        for window in text
-        if not window.startswith(f"{WORDS}_")
-    }
-    if not sizes:
+    passages = {window: sizes[window] for window in text if not window.startswith(f"{WORDS}_")}
+    if not passages:
         raise ValueError(f"{source}: has no window of a passage, only of words")
     tables: dict[str, dict] = {n: {} for n in ("feats.scp", "feats_shape", "prompt", "answer")}
     number = 0
-    for group in recordings(sizes, most, seed):
+    for group in recordings(passages, most, seed):
         asked = [questions[w] for w in group if w in questions]
         times = Counter(question for question, _, _ in asked)
         pairs = [(ask(q), choices[answer]) for q, choices, answer in asked if times[q] == 1]

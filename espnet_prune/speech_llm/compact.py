@@ -1,4 +1,4 @@
-"""A speech LLM that fits two CPU cores: Whisper tiny.en, a convolutional adapter, SmolLM2-135M.
+"""A speech LLM that fits two CPU cores: Whisper tiny.en, an adapter, SmolLM2-135M.
 
     waveform -> frozen encoder (50 Hz) -> averages of pairs x_t (25 Hz) -> adapter -> p_t
     S_t = sum_k q_t(k) E_k + q_t(blank) e_blank   -> language model with LoRA
@@ -28,6 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM, audio_chunks, too_short
 from espnet_prune.structure import SpeechEncoder, load_encoder
+from espnet_prune.tokens.scores import inside
 
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
 #: samples of an audio token: two frames of the encoder
@@ -57,7 +58,7 @@ class CompactConfig:
         encoder: dense or pruned encoder, a directory or hub name.
         language_model: causal language model of `transformers`, the same.
         token_ids: ids of the language model's tokens that the adapter tells apart.
-        width, blocks, kernel, spread: of the adapter.
+        width, blocks, kernel, heads, feedforward, spread: of the adapter.
         lora_rank, lora_alpha: of LoRA; its output is scaled by alpha / rank.
     """
 
@@ -67,21 +68,66 @@ class CompactConfig:
     width: int = 512
     blocks: int = 3
     kernel: int = 5
+    heads: int = 0
+    feedforward: int = 1024
     spread: float = 0.0
     lora_rank: int = 16
     lora_alpha: float = 32.0
 
+    def adapter(self, inputs: int, outputs: int, dropout: float = 0.0) -> AudioAdapter:
+        """A new adapter of these shapes; arguments as there."""
+        names = "width", "blocks", "kernel", "heads", "feedforward", "spread"
+        shape = {name: getattr(self, name) for name in names}
+        return AudioAdapter(inputs, outputs, self.token_ids, **shape, dropout=dropout)
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention and feedforward, both with the norm first.
+
+    Not torch's layer: that one takes a bias of the scores in training, but in evaluation gives
+    wrong numbers with it (2.12).
+    """
+
+    def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.inner = nn.Linear(width, feedforward)
+        self.outer = nn.Linear(feedforward, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, T, width) with a bias of the scores, (B, heads, T, T)."""
+        parts = self.qkv(self.norms[0](x)).unflatten(-1, (3, self.heads, -1))
+        q, k, v = parts.permute(2, 0, 3, 1, 4)
+        heard = nn.functional.scaled_dot_product_attention(q, k, v, bias.to(q))
+        x = x + self.dropout(self.out(heard.transpose(1, 2).flatten(2)))
+        y = nn.functional.gelu(self.inner(self.norms[1](x)))
+        return x + self.dropout(self.outer(y))
+
 
 class AudioAdapter(nn.Module):
-    """Residual convolutions over time from encoder frames to tokens of a language model.
+    """Blocks over time from encoder frames to tokens of a language model.
+
+    A block is a residual convolution and, where there are heads, a Transformer's layer behind it
+    (self-attention, feedforward), which hears what is said around. Attention falls with distance,
+    so that it does the same in windows longer than those of the training (arXiv 2108.12409):
+
+        softmax_s(q_t k_s / sqrt(d) - 2^(-8 h / heads) |t - s|),   h = 1 ... heads
 
     Args:
         inputs: size of a frame.
         outputs: size of the language model's embeddings.
         token_ids: as in `CompactConfig`; class 0 is blank and class k + 1 `token_ids[k]`.
-        width, blocks, kernel: channels, number and (odd) kernel size of the convolutions.
+        width: channels.
+        blocks: their number.
+        kernel: of the convolutions, odd.
+        heads: of self-attention, a divisor of the width; 0 for convolutions only.
+        feedforward: inner channels of the Transformer's layers.
         spread: in [0, 1): how much of a token is left one frame further, see `embed`.
-        dropout: after each of the convolutions, in training.
+        dropout: in training, after convolutions and in the Transformer's layers.
     """
 
     def __init__(
@@ -92,10 +138,14 @@ class AudioAdapter(nn.Module):
         width: int = 512,
         blocks: int = 3,
         kernel: int = 5,
+        heads: int = 0,
+        feedforward: int = 1024,
         spread: float = 0.0,
         dropout: float = 0.1,
     ):
         super().__init__()
+        if heads and width % heads:
+            raise ValueError(f"width is {width}, but has to be a multiple of heads, {heads}")
         if kernel % 2 == 0:
             raise ValueError(f"kernel is {kernel}, but has to be odd")
         if not 0.0 <= spread < 1.0:
@@ -106,6 +156,12 @@ class AudioAdapter(nn.Module):
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(blocks)
         )
+        self.layers = nn.ModuleList(
+            TransformerLayer(width, heads, feedforward, dropout)
+            for _ in range(blocks if heads else 0)
+        )
+        slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / max(heads, 1))
+        self.register_buffer("slopes", slopes, persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, len(token_ids) + 1)
@@ -118,14 +174,30 @@ class AudioAdapter(nn.Module):
             frames: (B, T, inputs); what is beyond the lengths (B,) changes nothing before it.
         Returns: (B, T, 1 + tokens) logits.
         """
+        return self.output(self.norm(self.hidden(frames, lengths)[-1]))
+
+    def hidden(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:
+        """(B, T, width) before, between and after the blocks; arguments as for `forward`."""
+        real = inside(lengths, frames.shape[1])
+        found = [self.input(frames)]
         if not frames.shape[1]:  # a convolution refuses it
-            return frames.new_zeros(len(frames), 0, self.output.out_features)
-        inside = torch.arange(frames.shape[1], device=frames.device)[None] < lengths[:, None]
-        x = self.input(frames)
-        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
-            y = convolution((norm(x) * inside[..., None]).transpose(1, 2)).transpose(1, 2)
+            return found
+        bias = self._distances(real) if self.layers else None
+        for block, (norm, convolution) in enumerate(
+            zip(self.norms, self.convolutions, strict=True)
+        ):
+            x = found[-1]
+            y = convolution((norm(x) * real[..., None]).transpose(1, 2)).transpose(1, 2)
             x = x + self.dropout(nn.functional.gelu(y))
-        return self.output(self.norm(x))
+            found.append(self.layers[block](x, bias) if self.layers else x)
+        return found
+
+    def _distances(self, real: Tensor) -> Tensor:
+        """What attention adds to its scores, (B, heads, T, T); `real` is (B, T)."""
+        at = torch.arange(real.shape[1], device=real.device)
+        bias = -self.slopes[:, None, None] * (at[:, None] - at).abs()
+        # No -inf: a row without a frame would be NaN
+        return bias.expand(len(real), -1, -1, -1).masked_fill(~real[:, None, None], -1e4)
 
     def embed(self, logits: Tensor, lengths: Tensor, embeddings: Tensor) -> Tensor:
         """Audio tokens.
@@ -140,8 +212,7 @@ class AudioAdapter(nn.Module):
             embeddings: (vocabulary, D) of the language model.
         Returns: (B, T, D).
         """
-        inside = torch.arange(logits.shape[1], device=logits.device)[None] < lengths[:, None]
-        p = logits.softmax(-1) * inside[..., None]
+        p = logits.softmax(-1) * inside(lengths, logits.shape[1])[..., None]
         said = p[..., 1:] @ embeddings[self.token_ids].to(p)
         mass = p[..., 1:].sum(-1, keepdim=True)
         if self.spread and logits.shape[1]:  # a convolution refuses an empty input
@@ -322,9 +393,8 @@ class Compact(SpeechLLM):
         lm, tokenizer = load_language_model(
             _find(language_model or config.language_model, "language_model")
         )
-        shape = config.width, config.blocks, config.kernel, config.spread
         width = lm.get_input_embeddings().weight.shape[1]
-        adapter = AudioAdapter(frozen.hidden_size, width, config.token_ids, *shape)
+        adapter = config.adapter(frozen.hidden_size, width)
         lm = with_lora(lm, config)
         wanted = {f"adapter.{name}": value for name, value in adapter.state_dict().items()}
         wanted.update((f"lora.{name}", value) for name, value in lora_parameters(lm).items())

@@ -77,14 +77,15 @@ class _SpeechLlmTask(AbsTask):
             "--audio_adapter_conf",
             action=NestedDictAction,
             default={},
-            help="width, blocks, kernel, spread and dropout of AudioAdapter",
+            help="width, blocks, kernel, heads, feedforward, spread and dropout of AudioAdapter",
         )
         group.add_argument(
             "--model_conf",
             action=NestedDictAction,
             default={},
             help="noise: standard deviation of the noise on the adapter's input, in units of that "
-            "of the input itself; bf16: adapter (first step) or language model compute in bfloat16",
+            "of the input itself; spelling: weight of the letters' loss (first step only); "
+            "bf16: adapter (first step) or language model compute in bfloat16",
         )
         return group
 
@@ -151,7 +152,9 @@ class SpeechLlmCtcTask(_SpeechLlmTask):
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> AdapterCtcModel:
         return AdapterCtcModel(
-            cls._adapter(args), cls._tokenizer(args), **cls._model_conf(args, "noise", "bf16")
+            cls._adapter(args),
+            cls._tokenizer(args),
+            **cls._model_conf(args, "noise", "spelling", "bf16"),
         )
 
 
@@ -197,14 +200,12 @@ def compact_config(
     Args:
         encoder, language_model: names of the frozen parts, instead of the training's directories.
     """
+    shape = {name: value for name, value in args.audio_adapter_conf.items() if name != "dropout"}
     return CompactConfig(
         encoder=encoder or args.encoder,
         language_model=language_model or args.language_model,
         token_ids=tuple(adapter.token_ids.tolist()),
-        width=adapter.input.out_features,
-        blocks=len(adapter.convolutions),
-        kernel=adapter.convolutions[0].kernel_size[0] if len(adapter.convolutions) else 1,
-        spread=adapter.spread,
+        **shape,
         lora_rank=args.lora_rank,
         lora_alpha=args.lora_alpha,
     )

@@ -17,6 +17,7 @@ from espnet_prune.scoring.error_rate import count_errors
 from espnet_prune.scoring.normalize import normalize_text
 from espnet_prune.speech_llm.compact import BEFORE, AudioAdapter, lora_parameters
 from espnet_prune.speech_llm.prompts import PADDING, SHARED, seen_by
+from espnet_prune.tokens.scores import inside
 
 #: id between the token ids of two texts about the same recording
 APART = -1
@@ -26,30 +27,70 @@ def noisy(frames: Tensor, lengths: Tensor, noise: float) -> Tensor:
     """Frames (B, T, D) with Gaussian noise of `noise` times their own standard deviation."""
     if not noise:
         return frames
-    inside = torch.arange(frames.shape[1], device=frames.device)[None] < lengths[:, None]
-    return frames + noise * frames[inside].std() * torch.randn_like(frames)
+    real = frames[inside(lengths, frames.shape[1])]
+    return frames + noise * real.std() * torch.randn_like(frames)
+
+
+def ctc(logits: Tensor, lengths: Tensor, targets: list[Tensor]) -> Tensor:
+    """CTC loss, summed over a batch; 0 for rows with more targets than frames.
+
+    Args:
+        logits: (B, T, classes), class 0 is blank.
+        targets: classes of each row, without blanks.
+    """
+    return F.ctc_loss(
+        logits.transpose(0, 1).float().contiguous().log_softmax(-1),
+        torch.cat(targets),
+        lengths,
+        torch.tensor([len(row) for row in targets], device=logits.device),
+        reduction="sum",
+        zero_infinity=True,
+    )
 
 
 class AdapterCtcModel(AbsESPnetModel):
     """First step: the adapter learns to hear, by CTC over the language model's token ids.
 
+    Most of these tokens are words, and rare. So half of the blocks also learn letters, of which
+    every word has many, by a second CTC (arXiv 1807.07104) whose output layer is not kept:
+
+        (L_tokens + spelling * L_letters) / number of tokens
+
     Args:
         adapter: to be trained.
         tokenizer: the language model's, for the word error rate in validation.
         noise: in training, see `noisy`.
+        spelling: weight of the letters.
         bf16: the adapter computes in bfloat16 (autocast); weights and the loss stay in float32.
     """
 
-    def __init__(self, adapter: AudioAdapter, tokenizer, noise: float = 0.0, bf16: bool = False):
+    def __init__(
+        self,
+        adapter: AudioAdapter,
+        tokenizer,
+        noise: float = 0.0,
+        spelling: float = 0.0,
+        bf16: bool = False,
+    ):
         super().__init__()
         self.adapter = adapter
         self.tokenizer = tokenizer
         self.noise = noise
+        self.spelling = spelling
         self.bf16 = bf16
         classes = torch.full((len(tokenizer),), -1)
         classes[adapter.token_ids] = torch.arange(1, len(adapter.token_ids) + 1)
         #: class of a token id, -1 for those that the adapter does not know
         self.register_buffer("classes", classes, persistent=False)
+        texts = [tokenizer.decode([number]).lower() for number in adapter.token_ids.tolist()]
+        letters = sorted({letter for text in texts for letter in text if letter.isalnum()})
+        #: letters of a class, the blank's first
+        self.letters = [
+            torch.tensor([letters.index(c) + 1 for c in text if c.isalnum()], dtype=torch.long)
+            for text in ("", *texts)
+        ]
+        width = adapter.input.out_features
+        self.spell = nn.Linear(width, len(letters) + 1) if spelling else None
 
     def forward(
         self,
@@ -59,7 +100,7 @@ class AdapterCtcModel(AbsESPnetModel):
         words_lengths: Tensor,
         **kwargs,
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """CTC loss per token; in validation the word error rate of the best paths (`wer`), too.
+        """Loss per token; in validation the word error rate of the best paths (`wer`), too.
 
         Args:
             feats: (B, T, D) encoder frames.
@@ -68,21 +109,24 @@ class AdapterCtcModel(AbsESPnetModel):
         """
         if self.training:
             feats = noisy(feats, feats_lengths, self.noise)
+        adapter = self.adapter
         with torch.autocast(feats.device.type, torch.bfloat16, enabled=self.bf16):
-            logits = self.adapter(feats, feats_lengths)
+            hidden = adapter.hidden(feats, feats_lengths)
+            logits = adapter.output(adapter.norm(hidden[-1]))
+            letters = self.spell(hidden[len(hidden) // 2]) if self.spell else None
         rows = [ids[:n] for ids, n in zip(words, words_lengths.tolist(), strict=True)]
         targets = [self.classes[ids] for ids in rows]
         targets = [row[row > 0] for row in targets]
         number = sum(len(row) for row in targets)
-        loss = F.ctc_loss(
-            logits.transpose(0, 1).float().contiguous().log_softmax(-1),
-            torch.cat(targets),
-            feats_lengths,
-            torch.tensor([len(row) for row in targets], device=feats.device),
-            reduction="sum",
-            zero_infinity=True,  # more tokens than frames
-        ) / max(number, 1)
+        loss = ctc(logits, feats_lengths, targets) / max(number, 1)
         stats = {"loss": loss.detach()}
+        if letters is not None:
+            none = torch.zeros(0, dtype=torch.long)
+            spelt = [torch.cat([none, *(self.letters[c] for c in row.tolist())]) for row in targets]
+            spelt = [row.to(feats.device) for row in spelt]
+            extra = ctc(letters, feats_lengths, spelt) / max(number, 1)
+            stats["loss_letters"] = extra.detach()
+            loss = loss + self.spelling * extra
         weight = float(number)
         if not self.training:
             texts = ([ids.tolist() for ids in rows], self.adapter.greedy(logits, feats_lengths))
@@ -104,6 +148,27 @@ def _split(ids: Tensor) -> list[Tensor]:
     return [ids[a + 1 : b] for a, b in zip(borders, borders[1:], strict=False)]
 
 
+def _layout(start: int, prompts: list[Tensor], answers: list[Tensor]) -> tuple[Tensor, ...]:
+    """How texts follow a beginning of `start` tokens that all of them see.
+
+    Returns: the ids behind the beginning (without the answers' last), and for all S tokens (S,)
+        their part as `seen_by` has it, their position, and whether they predict one of an answer.
+    """
+    ids = [torch.cat([p, a[:-1]]) for p, a in zip(prompts, answers, strict=True)]
+    device = ids[0].device
+    shared = torch.arange(start, device=device)
+    steps = [torch.arange(len(row), device=device) for row in ids]
+    part = [torch.full_like(step, c) for c, step in enumerate(steps)]
+    # From the last token of the prompt on
+    predicts = [step >= len(p) - 1 for step, p in zip(steps, prompts, strict=True)]
+    return (
+        torch.cat(ids),
+        torch.cat([torch.full_like(shared, SHARED), *part]),
+        torch.cat([shared, *(start + step for step in steps)]),
+        torch.cat([torch.zeros_like(shared, dtype=torch.bool), *predicts]),
+    )
+
+
 class SpeechLoraModel(AbsESPnetModel):
     """Second step: the language model learns to read audio tokens, by LoRA.
 
@@ -111,9 +176,8 @@ class SpeechLoraModel(AbsESPnetModel):
 
     over the L tokens of the answer, a transcript or the answer to a question, and the mean of that
     over all texts. Several texts about one recording go through together: each follows the audio
-    as if it were alone. The adapter is
-    frozen but for e_blank. The language model is not a submodule, so that checkpoints hold the
-    adapter and the LoRA weights only.
+    as if it were alone. The adapter is frozen but for e_blank. The language model is not a
+    submodule, so that checkpoints hold the adapter and the LoRA weights only.
 
     Args:
         adapter: trained by the first step.
@@ -174,40 +238,29 @@ class SpeechLoraModel(AbsESPnetModel):
         embedding = lm.get_input_embeddings()
         logits = self.adapter(feats, feats_lengths)
         audio = self.adapter.embed(logits, feats_lengths, embedding.weight)
-        rows, parts, places, said, ends = [], [], [], [], []
+        rows, layouts, said = [], [], []
         for b, frames in enumerate(feats_lengths.tolist()):
-            row = [embedding(self.before), audio[b, :frames]]
-            start = size = sum(map(len, row))
-            part, place = [torch.full((start,), SHARED)], [torch.arange(start)]
             asked = _split(prompt[b, : prompt_lengths[b]])
             answers = _split(answer[b, : answer_lengths[b]])
-            ends.append([])
-            for c, (question, ids) in enumerate(zip(asked, answers, strict=True)):
-                row += [embedding(question), embedding(ids[:-1])]
-                long = len(question) + len(ids) - 1
-                part.append(torch.full((long,), c))
-                place.append(start + torch.arange(long))
-                size += long
-                ends[-1].append((size - len(ids), size))  # what predicts the answer
-                said.append(ids)
-            rows.append(torch.cat(row))
-            parts.append(torch.cat(part))
-            places.append(torch.cat(place))
-        seen = seen_by(pad_sequence(parts, batch_first=True, padding_value=PADDING))
+            beginning = torch.cat([embedding(self.before), audio[b, :frames]])
+            ids, *layout = _layout(len(beginning), asked, answers)
+            rows.append(torch.cat([beginning, embedding(ids)]))
+            layouts.append(layout)
+            said += answers
+        part, place, predicts = (
+            pad_sequence(values, batch_first=True, padding_value=filler)
+            for values, filler in zip(zip(*layouts, strict=True), (PADDING, 0, False), strict=True)
+        )
         with torch.autocast(feats.device.type, torch.bfloat16, enabled=self.bf16):
             out = lm.base_model(
                 inputs_embeds=pad_sequence(rows, batch_first=True),
-                attention_mask=seen[:, None].to(feats.device),
-                position_ids=pad_sequence(places, batch_first=True).to(feats.device),
+                attention_mask=seen_by(part)[:, None],
+                position_ids=place,
                 use_cache=False,
             )
         # The vocabulary is large: logits of the answers' places only
-        hidden = [
-            row[first:last]
-            for row, spans in zip(out.last_hidden_state.float(), ends, strict=True)
-            for first, last in spans
-        ]
-        logits, ids = lm.get_output_embeddings()(torch.cat(hidden)), torch.cat(said)
+        hidden = out.last_hidden_state[predicts]
+        logits, ids = lm.get_output_embeddings()(hidden.float()), torch.cat(said)
         losses = F.cross_entropy(logits.float(), ids, reduction="none")
         losses = losses.split([len(text) for text in said])
         loss = torch.stack([text.mean() for text in losses]).mean()

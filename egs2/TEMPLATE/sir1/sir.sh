@@ -153,7 +153,7 @@ if wanted 5; then
         if [ ! -f "${wer}" ] || [ ! -d "data/${dset}_windows" ]; then wer=; fi
         ${python} -m espnet_prune.bin.sir_score --data_dir "data/${dset}" \
             --answers "${exp}/${dset}" --output_dir "${exp}/${dset}" --title "Results: ${dset}" \
-            --command "${command_line% }" ${wer:+--wer "${wer}"}
+            --command "${command_line}" ${wer:+--wer "${wer}"}
         log "${exp}/${dset}/RESULTS.md"
     done
 fi

@@ -421,7 +421,7 @@ if wanted 12; then
         done < <(systems "${dset}")
     done
     ${python} -m espnet_prune.bin.ssl_prune_results --dense "${teacher_dir}" --exp "${exp}" \
-        --command "${command_line% }" "${scores[@]}"
+        --command "${command_line}" "${scores[@]}"
 fi
 
 if wanted 13; then

@@ -4,6 +4,7 @@
 # For the results: what the user typed. A recipe's run.sh hands its own on, see debug_option.sh.
 # shellcheck disable=SC2034
 command_line=${command_line:-$(printf '%q ' "$0" "$@")}
+command_line=${command_line% }
 
 log() {
     local fname=${BASH_SOURCE[1]##*/}

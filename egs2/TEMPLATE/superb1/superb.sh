@@ -332,7 +332,7 @@ if wanted 9; then
     log "Stage 9: Results: ${results_dir}/RESULTS.md"
     ${python} -m espnet_prune.bin.superb_results --results_dir "${results_dir}" \
         --upstream "${upstream_dir}" --task "${superb_task}" --seed "${seed}" \
-        --command "${command_line% }"
+        --command "${command_line}"
 fi
 
 log "Done."

@@ -8,10 +8,10 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=stages.sh
-. ./stages.sh
 # shellcheck source=debug_option.sh
 . ./debug_option.sh
+# shellcheck source=stages.sh
+. ./stages.sh
 set -- "${options[@]}"
 
 # General
@@ -283,7 +283,7 @@ if [ "${stage}" -le 5 ] && [ "${stop_stage}" -ge 5 ]; then
     fi
     # shellcheck disable=SC2086
     ${python} -m espnet_prune.bin.superb_table "${rows[@]}" --tasks ${tasks} "${note[@]}" \
-        --command "${command_line% }" --output_dir "${expdir}"
+        --command "${command_line}" --output_dir "${expdir}"
 fi
 
 log "Done."

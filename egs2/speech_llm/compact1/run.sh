@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train a compact speech LLM from nothing but what installs here: a language model writes text,
-# synthetic voices speak it and texts of a dictionary, an adapter learns to hear, LoRA teaches the language model to read it.
+# synthetic voices speak it and texts of a dictionary, an adapter learns to hear, LoRA teaches the
+# language model to read it.
 # --debug true goes through all stages with a few windows; see --help.
 set -e
 set -u
@@ -158,7 +159,8 @@ if wanted 6; then
     # shellcheck disable=SC2086,SC2046
     launch "${expdir}/lora" ${python} -m espnet_prune.bin.speech_llm_lora_train \
         --config "${lora_config}" $(training lora prompt answer) \
-        --init_param "${expdir}/ctc/valid.wer.best.pth" --output_dir "${expdir}/lora" ${lora_args}
+        --init_param "${expdir}/ctc/valid.wer.best.pth:adapter:adapter" \
+        --output_dir "${expdir}/lora" ${lora_args}
 fi
 
 if wanted 7; then

@@ -94,9 +94,9 @@ def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
         np.save(feats[item.id], draw.normal(size=(3 + number, 4)).astype(np.float16))
     table = read_table(data / "text")
     write_table(data / "text", {**table, f"{WORDS}_0": "Not one of these."})
-    rows, texts = write_recordings(data, feats, tmp_path / "lora", most=12, seed=1)
-    tables = {t: read_table(tmp_path / "lora" / t) for t in ("prompt", "answer", "feats.scp")}
     sizes = {item.id: 3 + number for number, item in enumerate(items)}
+    rows, texts = write_recordings(data, feats, sizes, tmp_path / "lora", most=12, seed=1)
+    tables = {t: read_table(tmp_path / "lora" / t) for t in ("prompt", "answer", "feats.scp")}
     groups = recordings(sizes, 12, 1)
     assert 1 < len(groups) < len(items)
     assert rows == len(groups) and [g[0] for g in groups] == list(tables["prompt"])
@@ -125,12 +125,13 @@ def test_a_question_that_two_windows_have_is_left_out(tmp_path):
             file.write(f"{name} {json.dumps(row)}\n")
     feats = dict.fromkeys("abc", tmp_path / "f.npy")
     seed = next(s for s in range(99) if len(recordings(dict.fromkeys("abc", 2), 6, s)) == 1)
-    assert write_recordings(tmp_path, feats, tmp_path / "lora", 6, seed) == (1, 2)
+    sizes = dict.fromkeys("abc", 2)
+    assert write_recordings(tmp_path, feats, sizes, tmp_path / "lora", 6, seed) == (1, 2)
     answer = read_table(tmp_path / "lora" / "answer")["a"]
     assert answer == SEPARATOR.join(["Z", "One two. Three. Four."])  # a tab would part it
     (tmp_path / "text").write_text("words_0 no\n")
     with pytest.raises(ValueError, match="has no window of a passage"):
-        write_recordings(tmp_path, feats, tmp_path / "lora")
+        write_recordings(tmp_path, feats, sizes, tmp_path / "lora", 6)
 
 
 @given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 30), st.integers(0, 3))

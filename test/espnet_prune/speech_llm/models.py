@@ -190,7 +190,9 @@ class Plain(SpeechLLM):
 def compact(seconds: int = 2) -> Compact:
     tokens = tokenizer()
     base = SpeechEncoderConfig(family="whisper", base=whisper(seconds).to_dict())
-    adapter = randomize(AudioAdapter(16, 24, range(4, 30), 16, blocks=2, kernel=3, spread=0.85))
+    adapter = randomize(
+        AudioAdapter(16, 24, range(4, 30), 16, blocks=2, kernel=3, heads=2, spread=0.85)
+    )
     return Compact(randomize(SpeechEncoder(base)), adapter, llama(len(tokens)), tokens)
 
 

@@ -32,7 +32,14 @@ from test.espnet_prune.tiny import random_masks, saved
 
 MODEL = Path(__file__).resolve().parents[3] / "egs2" / "speech_llm" / "compact1" / "model"
 TOKEN_IDS = (4, 7, 9, 20)
-SHAPE = {"width": 8, "blocks": 2, "kernel": 3, "spread": 0.85}
+SHAPE = {
+    "width": 8,
+    "blocks": 2,
+    "kernel": 3,
+    "heads": 2,
+    "feedforward": 12,
+    "spread": 0.85,
+}
 
 
 def adapter(**options) -> AudioAdapter:
@@ -106,10 +113,14 @@ def test_greedy_path_merges_then_removes_blanks():
     assert ears.greedy(logits, torch.tensor([8, 4])) == [[4, 4, 9, 7], [20]]
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=4), st.integers(0, 99))
-def test_a_padded_batch_gives_what_each_gives_alone(lengths, seed):
-    ears = adapter()
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(0, 12), min_size=1, max_size=4),
+    st.sampled_from([0, 2]),
+    st.integers(0, 99),
+)
+def test_a_padded_batch_gives_what_each_gives_alone(lengths, heads, seed):
+    ears = adapter(heads=heads).eval()
     generator = torch.Generator().manual_seed(seed)
     frames = torch.randn(len(lengths), max(lengths), 24, generator=generator)
     with torch.no_grad():
@@ -117,6 +128,27 @@ def test_a_padded_batch_gives_what_each_gives_alone(lengths, seed):
         for row, frame, n in zip(batch, frames, lengths, strict=True):
             alone = ears(frame[None, :n], torch.tensor([n]))[0]
             torch.testing.assert_close(row[:n], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_attention_falls_with_distance_as_by_hand(trained):
+    ears = adapter(blocks=1, dropout=0.0).train(trained)
+    layer, frames = ears.layers[0], torch.randn(1, 5, 24)
+    with torch.set_grad_enabled(trained):
+        x, y = ears.hidden(frames, torch.tensor([5]))
+        same = (ears.norms[0](x) @ ears.convolutions[0].weight[:, :, 1].T)[0]  # before, at, after
+        around = torch.nn.functional.pad(ears.norms[0](x)[0], (0, 0, 1, 1))
+        for step in (0, 2):
+            same = same + around[step : step + 5] @ ears.convolutions[0].weight[:, :, step].T
+        x = x[0] + torch.nn.functional.gelu(same + ears.convolutions[0].bias)
+        q, k, v = layer.qkv(layer.norms[0](x)).T.view(3, 2, 4, 5)  # heads of four channels
+        at, heard = torch.arange(5), []
+        for head, slope in enumerate((2.0**-4, 2.0**-8)):
+            scores = q[head].T @ k[head] / 2 - slope * (at[:, None] - at).abs()
+            heard.append(scores.softmax(-1) @ v[head].T)
+        x = x + layer.out(torch.cat(heard, 1))
+        x = x + layer.outer(torch.nn.functional.gelu(layer.inner(layer.norms[1](x))))
+    torch.testing.assert_close(y[0], x, atol=1e-5, rtol=1e-4)
 
 
 def test_pairs_are_means_of_the_encoder_s_frames_in_the_full_window(parts):
@@ -264,10 +296,8 @@ def test_the_committed_model_is_small_and_fits_its_parts():
     assert (config.encoder, config.language_model) == ("whisper_tiny.en", "smollm2_135m")
     ids = config.token_ids
     assert len(set(ids)) == len(ids) and 0 <= min(ids) and max(ids) < 49152
-    shape = config.width, config.blocks, config.kernel
-    wanted = {
-        f"adapter.{k}": v.shape for k, v in AudioAdapter(384, 576, ids, *shape).state_dict().items()
-    }
+    ears = config.adapter(384, 576).state_dict()
+    wanted = {f"adapter.{name}": value.shape for name, value in ears.items()}
     for layer in range(30):
         for name, (inputs, outputs) in {
             "q_proj": (576, 9 * 64),
@@ -306,7 +336,9 @@ def test_what_does_not_fit_is_refused(parts, tmp_path, monkeypatch):
         AudioAdapter(2, 2, (1,), kernel=4)
     with pytest.raises(ValueError, match="spread is 1.0"):
         AudioAdapter(2, 2, (1,), spread=1.0)
-    wrong = dataclasses.replace(config, width=9)
+    with pytest.raises(ValueError, match="multiple of heads, 3"):
+        AudioAdapter(2, 2, (1,), heads=3)
+    wrong = dataclasses.replace(config, width=10)
     save_compact(tmp_path / "wide", wrong, ears, lora)
     with pytest.raises(ValueError, match=r"compact.safetensors: adapter\..* is \(.*ask for"):
         Compact.from_pretrained(tmp_path / "wide")

@@ -74,9 +74,34 @@ def test_ctc_loss_and_word_error_rate():
     path = torch.zeros(2, 12, dtype=torch.long)
     path[0, [2, 4, 6]] = torch.tensor([1, 3, 2])  # "red team" instead of "red red"
     path[1, 3] = 2  # "team" instead of "team green"
-    model.adapter.forward = lambda *_: torch.nn.functional.one_hot(path, 4).float()
+    model.adapter.hidden = lambda *_: [torch.nn.functional.one_hot(path, 4).float()]
+    model.adapter.norm = model.adapter.output = torch.nn.Identity()
     _, stats, _ = model(feats, lengths, torch.tensor(rows), torch.tensor([3, 3]))
     assert float(stats["wer"]) == pytest.approx(2 / 4)
+
+
+def test_half_of_the_blocks_learn_letters():
+    tokens = tokenizer()
+    ids = {w: tokens.convert_tokens_to_ids(w) for w in ("red", "Monday", " ")}
+    torch.manual_seed(0)
+    adapter = AudioAdapter(6, 4, [ids["red"], ids[" "], ids["Monday"]], 8, 2, 3, heads=2)
+    model = AdapterCtcModel(adapter, tokens, spelling=0.5).eval()
+    feats, lengths = torch.randn(2, 14, 6), torch.tensor([14, 6])
+    rows = torch.tensor([[ids["red"], ids[" "], ids["Monday"]], [ids["Monday"], ids["Monday"], 0]])
+    loss, stats, _ = model(feats, lengths, rows, torch.tensor([3, 2]))
+    assert model.spell.out_features == 1 + len("ademnory")
+    once = adapter.hidden(feats, lengths)
+    assert len(once) == 3
+    log_p = model.spell(once[1]).log_softmax(-1).detach().numpy()
+    letters = [["ademnory".index(c) + 1 for c in word] for word in ("redmonday", "mondaymonday")]
+    # The second has more letters than frames
+    by_hand = ctc_by_hand(log_p[0], letters[0]) / 5
+    assert float(stats["loss_letters"]) == pytest.approx(by_hand, rel=1e-4)
+    assert float(loss) == pytest.approx(float(stats["loss"]) + 0.5 * by_hand, rel=1e-4)
+    plain = AdapterCtcModel(adapter, tokens).eval()
+    assert float(plain(feats, lengths, rows, torch.tensor([3, 2]))[0]) == pytest.approx(
+        float(stats["loss"]), rel=1e-6
+    )
 
 
 def one(feats, lengths, prompt, answer, row: int):
@@ -194,7 +219,7 @@ def trainings(tmp_path_factory):
     options = ["--encoder", str(folder / "encoder"), "--language_model", str(folder / "lm")]
     options += ["--pieces", str(folder / "pieces.json"), "--num_workers", "0"]
     options += ["--audio_adapter_conf", "width=8", "--audio_adapter_conf", "blocks=1"]
-    options += ["--audio_adapter_conf", "spread=0.8"]
+    options += ["--audio_adapter_conf", "spread=0.8", "--audio_adapter_conf", "heads=2"]
     options += ["--model_conf", "noise=0.1", "--optim_conf", "lr=0.01", "--optim", "adamw"]
     options += ["--resume", "true", "--num_att_plot", "0", "--keep_nbest_models", "1"]
     options += ["--batch_type", "unsorted", "--batch_size", "2", "--max_epoch", "2"]
@@ -215,8 +240,10 @@ def trainings(tmp_path_factory):
                     f"--{part}_data_path_and_name_and_type",
                     f"{folder / name},{name},text",
                 ]
-        if step == "lora":
-            more += ["--init_param", str(folder / "ctc" / "valid.wer.best.pth")]
+        if step == "ctc":
+            more += ["--model_conf", "spelling=0.3"]
+        else:
+            more += ["--init_param", f"{folder / 'ctc' / 'valid.wer.best.pth'}:adapter:adapter"]
             more += [
                 "--lora_rank",
                 "2",
@@ -240,11 +267,13 @@ def test_both_steps_then_export_then_answers(trainings, capsys):
         torch.load(folder / d / f, weights_only=True)
         for d, f in (("ctc", "valid.wer.best.pth"), ("lora", "valid.loss.best.pth"))
     )
-    for name, value in ctc.items():  # the adapter came along and stayed, but for e_blank
+    kept = {name: value for name, value in ctc.items() if name.startswith("adapter.")}
+    assert ctc.keys() - kept.keys() == {"spell.weight", "spell.bias"}
+    for name, value in kept.items():  # the adapter came along and stayed, but for e_blank
         assert torch.equal(lora[name], value) == (name != "adapter.blank"), name
     assert max(float(v.abs().max()) for n, v in lora.items() if n.startswith("lora")) > 0
     log = yaml.safe_load((folder / "ctc" / "config.yaml").read_text())
-    assert log["audio_adapter_conf"] == {"width": 8, "blocks": 1, "spread": 0.8}
+    assert log["audio_adapter_conf"] == {"width": 8, "blocks": 1, "spread": 0.8, "heads": 2}
 
     speech_llm_export.main(
         ["--train_dir", str(folder / "lora"), "--output_dir", str(folder / "compact")]

@@ -91,10 +91,6 @@ def write(
         cost: what was pruned by; what a latency table predicts is added to the summary.
     """
     plan, whole = encoder.plan(), outline(encoder, {}).plan()
-    masks = {
-        name: torch.zeros(site.size).index_fill(0, torch.tensor(plan.kept[name]).long(), 1.0)
-        for name, site in whole.sites.items()
-    }
     summary = {
         **summary,
         "parameters": int(plan.parameters()),
@@ -115,7 +111,7 @@ def write(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     encoder.save_pretrained(temporary)
-    plot_kept(whole, masks, temporary / "kept.png")
+    plot_kept(whole, plan.masks(), temporary / "kept.png")
     (temporary / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     if output_dir.exists():
         shutil.rmtree(output_dir)

@@ -30,12 +30,7 @@ def from_scratch(like: SpeechEncoder, seed: int = 0) -> SpeechEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dense = SpeechEncoder(config)
-    kept, plan = like.plan().kept, dense.plan()
-    masks = {
-        name: torch.zeros(site.size).index_fill(0, torch.tensor(kept[name]).long(), 1.0)
-        for name, site in plan.sites.items()
-    }
-    student = slim(dense, masks)
+    student = slim(dense, like.plan().masks())
     given = dict(like.backbone.named_parameters())
     with torch.no_grad():
         for name, parameter in student.backbone.named_parameters():

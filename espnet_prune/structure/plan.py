@@ -94,6 +94,13 @@ class Plan:
         """Number of units that a site has left."""
         return len(self.kept[name])
 
+    def masks(self) -> dict[str, Tensor]:
+        """For every site 1 where a unit of the base architecture is kept, else 0, (size,)."""
+        return {
+            name: torch.zeros(site.size).index_fill(0, torch.tensor(self.kept[name]).long(), 1.0)
+            for name, site in self.sites.items()
+        }
+
     # -- composition of a site's own units with its parents' ---------------------------------------
 
     def effective(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ def get_parser() -> argparse.ArgumentParser:
     add("--encoder", type=Path, required=True, help="directory of a dense or pruned encoder")
     add("--data_dir", type=Path, required=True, help="with wav.scp, text, words and questions")
     add("--output_dir", type=Path, required=True, help="directory to write")
-    add("--seconds", type=float, default=100.0, help="of the longest recording for LoRA")
+    add("--seconds", type=float, default=50.0, help="of the longest recording for LoRA")
     add("--seed", type=int, default=0, help="of the recordings' lengths")
     add(
         "--dtype",

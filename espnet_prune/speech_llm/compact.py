@@ -175,7 +175,7 @@ class AudioAdapter(nn.Module):
             frames: (B, T, inputs); what is beyond the lengths (B,) changes nothing before it.
         Returns: (B, T, 1 + tokens) logits.
         """
-        return self.output(self.norm(self.hidden(frames, lengths)[-1]))
+        return self.classify(self.hidden(frames, lengths)[-1])
 
     def hidden(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:
         """(B, T, width) before, between and after the blocks; arguments as for `forward`."""
@@ -192,6 +192,10 @@ class AudioAdapter(nn.Module):
             x = x + self.dropout(nn.functional.gelu(y))
             found.append(self.layers[block](x, bias) if self.layers else x)
         return found
+
+    def classify(self, hidden: Tensor) -> Tensor:
+        """(B, T, 1 + tokens) logits of what is behind the last block, (B, T, width)."""
+        return self.output(self.norm(hidden))
 
     def _distances(self, real: Tensor) -> Tensor:
         """What attention adds to its scores, (B, heads, T, T); `real` is (B, T)."""

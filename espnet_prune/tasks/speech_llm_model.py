@@ -82,15 +82,14 @@ class AdapterCtcModel(AbsESPnetModel):
         classes[adapter.token_ids] = torch.arange(1, len(adapter.token_ids) + 1)
         #: class of a token id, -1 for those that the adapter does not know
         self.register_buffer("classes", classes, persistent=False)
-        texts = [tokenizer.decode([number]).lower() for number in adapter.token_ids.tolist()]
-        letters = sorted({letter for text in texts for letter in text if letter.isalnum()})
-        #: letters of a class, the blank's first
-        self.letters = [
-            torch.tensor([letters.index(c) + 1 for c in text if c.isalnum()], dtype=torch.long)
-            for text in ("", *texts)
-        ]
-        width = adapter.input.out_features
-        self.spell = nn.Linear(width, len(letters) + 1) if spelling else None
+        self.spell = None
+        if spelling:
+            texts = [tokenizer.decode([number]).lower() for number in adapter.token_ids.tolist()]
+            spelt = ["", *("".join(filter(str.isalnum, text)) for text in texts)]
+            numbers = {letter: i for i, letter in enumerate(sorted(set("".join(spelt))), 1)}
+            #: letters of a class, the blank's first
+            self.letters = [torch.tensor([numbers[c] for c in t], dtype=torch.long) for t in spelt]
+            self.spell = nn.Linear(adapter.input.out_features, len(numbers) + 1)
 
     def forward(
         self,
@@ -109,10 +108,9 @@ class AdapterCtcModel(AbsESPnetModel):
         """
         if self.training:
             feats = noisy(feats, feats_lengths, self.noise)
-        adapter = self.adapter
         with torch.autocast(feats.device.type, torch.bfloat16, enabled=self.bf16):
-            hidden = adapter.hidden(feats, feats_lengths)
-            logits = adapter.output(adapter.norm(hidden[-1]))
+            hidden = self.adapter.hidden(feats, feats_lengths)
+            logits = self.adapter.classify(hidden[-1])
             letters = self.spell(hidden[len(hidden) // 2]) if self.spell else None
         rows = [ids[:n] for ids, n in zip(words, words_lengths.tolist(), strict=True)]
         targets = [self.classes[ids] for ids in rows]

@@ -228,6 +228,10 @@ class PrunableRelativeAttention(PrunableAttention):
         gates = self.gates(x)
         if x.device.type == "cpu":
             return self.out_proj(self._head_by_head(x, bias, gates, padding))
+        return self._all_heads(x, bias, gates, padding)
+
+    def _all_heads(self, x: Tensor, bias: Tensor, gates: Tensor, padding: Tensor | None):
+        """(B, T, D) by the fused kernels of GPUs, which take the gated bias as a mask."""
         if len(self.heads) < self.base_heads:
             bias = bias[list(self.heads)]
         mask = gates.transpose(1, 2).unsqueeze(-1) * bias

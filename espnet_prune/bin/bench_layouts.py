@@ -2,7 +2,8 @@
 
 Random weights take as long as trained ones. Pruned models have the same number of parameters (or
 another cost) in every layout, and about the same share of every layer left, in sizes that differ
-from head to head unless the layout says otherwise. All models take turns in one process.
+from head to head unless the layout says otherwise. Models whose sizes gates have learned can be
+given. All models take turns in one process.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from espnet_prune.structure import (
     LatencyTable,
     SpeechEncoder,
     SpeechEncoderConfig,
+    load_encoder,
     slim,
 )
 from espnet_prune.structure.measure import time_in_turns
@@ -49,6 +51,15 @@ ARCHITECTURES = {
     "wav2vec2_base": ("wav2vec2", {}, torchaudio.models.wav2vec2_base),
     "wav2vec2_large": ("wav2vec2", _LARGE, torchaudio.models.wav2vec2_large_lv60k),
 }
+#: keys of a model's configuration that an architecture is known by
+_SHAPES = (
+    "model_type",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "conv_dim",
+)
 _CNN_TOO = ("pos_conv",)
 #: what stays whole in each layout, and how sizes are chosen (`prune`)
 LAYOUTS = {
@@ -117,6 +128,28 @@ def prune(
     return slim(encoder, masks), gated.exact_sparsity(masks)
 
 
+def read_models(args: argparse.Namespace, dense: SpeechEncoder) -> dict[str, SpeechEncoder]:
+    """The slimmed models of --model by their labels."""
+    found = {}
+    for text in args.model:
+        label, equals, directory = text.partition("=")
+        if not (label and equals and directory):
+            raise ValueError(f"--model is {text}, but has to be LABEL=DIRECTORY")
+        small = load_encoder(directory)
+        for name in _SHAPES:
+            here, there = (model.config.base.get(name) for model in (small, dense))
+            if _plain(here) != _plain(there):
+                raise ValueError(
+                    f"--model {text}: its base has {name} {here}, {args.architecture} {there}"
+                )
+        found[f"pruned: {label}"] = small
+    return found
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
 def read_table(args: argparse.Namespace) -> LatencyTable | None:
     """The table of --latency_table, which has to hold for what is measured here."""
     if args.latency_table is None:
@@ -151,12 +184,15 @@ def run(args: argparse.Namespace) -> None:
     if latencies:
         predicted["dense, this package"] = float(latencies(ours.plan(args.seconds), {}))
     rounding = dict.fromkeys((1, args.round_to))
+    learned = read_models(args, ours)
     for (layout, (protected, how)), step in itertools.product(LAYOUTS.items(), rounding):
         label = f"pruned: {layout}" + (f", multiples of {step}" if step > 1 else "")
         small, exact = prune(ours, args.target, protected, how, step, cost)
         if abs(exact - args.target) > 0.005:
             print(f"{label}: left out, it cannot lose {args.target:.0%} (only {exact:.1%})")
             continue
+        learned[label] = small
+    for label, small in learned.items():
         small.eval().to(args.device, dtype)
         plan = small.plan(args.seconds)
         models[label] = small
@@ -232,6 +268,13 @@ def get_parser() -> argparse.ArgumentParser:
         type=int,
         default=1,
         help="every layout a second time, with multiples of so many units left",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="LABEL=DIR",
+        help="also a slimmed model of this architecture; may be given several times",
     )
     parser.add_argument("--seconds", type=float, default=10.0, help="length of an utterance")
     parser.add_argument("--batch", type=int, default=1, help="utterances at a time")

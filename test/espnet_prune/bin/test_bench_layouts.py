@@ -78,3 +78,27 @@ def test_errors(option, capsys):
     with pytest.raises(SystemExit):
         bench_layouts.main([option, value])
     assert f"error: {option} is {value}" in capsys.readouterr().err
+
+
+def test_models_with_learned_sizes(tmp_path, capsys):
+    torch.manual_seed(0)
+    base = AutoConfig.for_model("wavlm", **TINY).to_dict()
+    encoder = SpeechEncoder(SpeechEncoderConfig(family="wavlm", base=base))
+    small, _ = bench_layouts.prune(encoder, 0.4, (), "random", 1)
+    small.save_pretrained(tmp_path / "slim")
+    output = tmp_path / "bench.json"
+    args = ["--target", "0.4", "--seconds", "1", "--repeats", "1", "--output", str(output)]
+    bench_layouts.main([*args, "--model", f"learned={tmp_path / 'slim'}"])
+    found = json.loads(output.read_text())["models"]["pruned: learned"]
+    assert found["parameters"] == float(small.plan().parameters())
+    for text, message in (
+        ("learned", "--model is learned, but has to be LABEL=DIRECTORY"),
+        (f"other={tmp_path / 'other'}", "its base has intermediate_size 70, wavlm_base_plus 60"),
+    ):
+        other = AutoConfig.for_model("wavlm", **{**TINY, "intermediate_size": 70}).to_dict()
+        SpeechEncoder(SpeechEncoderConfig(family="wavlm", base=other)).save_pretrained(
+            tmp_path / "other"
+        )
+        with pytest.raises(SystemExit):
+            bench_layouts.main([*args, "--model", text])
+        assert message in capsys.readouterr().err

@@ -41,6 +41,8 @@ def test_all_stages(tmp_path):
     for name in ("test_clean", "test_other"):
         assert f"CTC ASR on the frozen encoder, {name} (4 utterances)" in results
     assert "Whisper" not in results
+    for figure in ("pruned/kept.png", "prune/images/course.png", "gates.png"):
+        assert f"]({figure})" in results and (exp / figure).is_file()
     summary = json.loads((exp / "slim" / "summary.json").read_text())
     assert summary["exact"] == pytest.approx(0.5, abs=0.02)
     pruned = load_encoder(exp / "pruned")
@@ -72,8 +74,9 @@ def test_a_target_in_latency(tmp_path):
     options += ["--expdir", str(tmp_path / "exp"), "--dumpdir", str(tmp_path / "dump")]
     options += ["--latency_args", "--seconds 1 --repeats 1 --threads 1", "--stop_stage", "6"]
     asked = "--pruning_conf cost=latency --pruning_conf targets=[0.0001]"
-    options += ["--prune_args", f"{asked} --pruning_conf init=3.0"]
-    run(*options, "--prune_tag", "l0", LIBRISPEECH=str(corpus))
+    options += ["--prune_args", f"{asked} --pruning_conf init=3.0 --crop_seconds null"]
+    run(*options, "--prune_tag", "l0", "--teacher_cache", "true", LIBRISPEECH=str(corpus))
+    assert any((tmp_path / "exp" / "teacher_cache").iterdir())
     table = next((tmp_path / "exp").glob("latency_*/table.json"))
     assert json.loads(table.read_text())["measured_with"]["threads"] == 1
     later = functools.partial(run, *options, "--stage", "6", LIBRISPEECH=str(corpus))

@@ -103,10 +103,13 @@ def test_bundles_architectures_are_known(name):
         assert base["max_bucket_distance"] == said["encoder_max_distance"]
 
 
-def test_full_size_state_dict_alone(tmp_path):
-    model = build(torchaudio.pipelines.WAVLM_BASE_PLUS._params)
-    torch.save(model.state_dict(), tmp_path / "wavlm_base_plus.pth")
-    encoder = import_checkpoint(tmp_path / "wavlm_base_plus.pth")[1]
+@pytest.mark.parametrize("name", ["WAVLM_BASE_PLUS", "HUBERT_BASE", "WAV2VEC2_LARGE"])
+def test_full_size_state_dict_alone(tmp_path, name):
+    """These layouts and more, and fairseq's: full_size.py."""
+    model = build(getattr(torchaudio.pipelines, name)._params)
+    torch.save(model.state_dict(), tmp_path / "model.pth")
+    encoder = import_checkpoint(tmp_path / "model.pth")[1]
+    encoder.config.do_normalize = False  # a bundle does it outside its model
     assert_same_states(encoder, model, SPEECH[:1])
 
 

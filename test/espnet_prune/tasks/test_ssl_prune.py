@@ -168,6 +168,24 @@ def test_a_seed_gives_the_same_result_and_resume_goes_on(corpus, trained, tmp_pa
     assert read_history(trained / "updates.jsonl") == read_history(tmp_path / "updates.jsonl")
 
 
+def test_the_librispeech_recipe_s_settings_resume_to_the_bit(corpus, tmp_path):
+    """WavLM, crops, batches by length in another order each pass, epochs that are no passes,
+    accumulation, bfloat16, a schedule."""
+    debug = yaml.safe_load((ROOT / "egs2/librispeech/ssl_prune1/conf/prune_debug.yaml").read_text())
+    teacher = str(saved("wavlm-base", tmp_path / "teacher"))
+    conf = {**debug, "teacher": teacher, "max_epoch": 3, "num_iters_per_epoch": 6}
+    conf |= {"crop_seconds": 0.7, "batch_bins": 24000, "keep_nbest_models": 3, "num_workers": 0}
+    conf["scheduler_conf"] = {**debug["scheduler_conf"], "max_steps": 9}
+    conf["pruning_conf"] = {**debug["pruning_conf"], "target": 0.4}
+    for name, epochs in (("whole", 3), ("cut", 1), ("cut", 3)):
+        args = command(corpus, tmp_path / name, {**conf, "max_epoch": epochs})
+        SSLPruneTask.main(cmd=[*args, "--teacher", teacher])
+    assert_same_epochs(tmp_path / "whole", tmp_path / "cut")
+    rows = read_history(tmp_path / "whole" / "updates.jsonl")
+    assert rows == read_history(tmp_path / "cut" / "updates.jsonl")
+    assert len({row["distill"] for row in rows}) == len(rows) == 18
+
+
 def test_kill_and_resume(corpus, trained, tmp_path):
     """Killed while it trains; what is there afterwards loads, and the rest follows."""
     args = [sys.executable, "-m", "espnet_prune.bin.ssl_prune_train"]

@@ -29,6 +29,12 @@ def get_parser() -> argparse.ArgumentParser:
     add("--train_dir", type=Path, required=True, help="training directory")
     add("--model_file", default="valid.loss.best.pth", help="weights in it")
     add("--output_dir", type=Path, required=True, help="directory to write")
+    add(
+        "--lora",
+        choices=("trained", "none"),
+        default="trained",
+        help="none: the language model as it was, to see what LoRA brings",
+    )
     return parser
 
 
@@ -53,7 +59,10 @@ def run(args: argparse.Namespace) -> None:
         raise ValueError(f"{weights}: damaged, or does not fit {config}: {error}") from None
     names = origin(trained.encoder), origin(trained.language_model)
     compact = compact_config(trained, model.adapter, *names)
-    size = save_compact(args.output_dir, compact, model.adapter, model.lora_weights())
+    lora = model.lora_weights()
+    if args.lora == "none":  # B A = 0
+        lora = {n: torch.zeros_like(w) if ".lora_B." in n else w for n, w in lora.items()}
+    size = save_compact(args.output_dir, compact, model.adapter, lora)
     print(f"{args.output_dir}: {size / 1e6:.1f} MB, on {names[0]} and {names[1]}")
     if size > MOST_BYTES:
         print(f"warning: more than {MOST_BYTES / 1e6:g} MB: fewer token ids make it smaller")

@@ -1,13 +1,14 @@
 """A speech LLM that fits two CPU cores: Whisper tiny.en, an adapter, SmolLM2-135M.
 
     waveform -> frozen encoder (50 Hz) -> averages of pairs x_t (25 Hz) -> adapter -> p_t
-    S_t = sum_k q_t(k) E_k + q_t(blank) e_blank   -> language model with LoRA
+    S_t = sum_k p_t(k) E_k + p_t(blank) (sum_k q_t(k) E_k + e_blank)   -> language model with LoRA
 
 The adapter is a CTC recogniser of the language model's own tokens: k runs over the token ids of
 its training text, E_k are their embeddings, e_blank is one learned vector. CTC says p_t(k) in one
-frame of a word and blank in all others; q_t spreads it over the frames around, so that words take
-the time that they last, as in other speech LLMs, and token pruning finds what is said. Only adapter
-and LoRA weights are stored; encoder and language model are named, by directory or hub name.
+frame of a word and blank in all others; q_t spreads it over the frames around. So a word can be
+read where it is said, and the tokens around tell token pruning, by their similarity to a question,
+what is said there. Only adapter and LoRA weights are stored; encoder and language model are named,
+by directory or hub name.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ class AudioAdapter(nn.Module):
         kernel: of the convolutions, odd.
         heads: of self-attention, a divisor of the width; 0 for convolutions only.
         feedforward: inner channels of the Transformer's layers.
-        spread: in [0, 1): how much of a token is left one frame further, see `embed`.
+        spread: in [0, 1): how much of a token is left one frame further in blanks, see `embed`.
         dropout: in training, after convolutions and in the Transformer's layers.
     """
 
@@ -166,7 +167,7 @@ class AudioAdapter(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, len(token_ids) + 1)
-        self.blank = nn.Parameter(torch.randn(outputs) * 0.1)
+        self.blank = nn.Parameter(torch.randn(outputs) * 0.05)
         self.register_buffer("token_ids", torch.tensor(list(token_ids)), persistent=False)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
@@ -207,9 +208,11 @@ class AudioAdapter(nn.Module):
     def embed(self, logits: Tensor, lengths: Tensor, embeddings: Tensor) -> Tensor:
         """Audio tokens.
 
-            S_t = sum_k q_t(k) E_k + q_t(blank) e_blank
+            S_t = sum_k p_t(k) E_k + p_t(blank) (sum_k q_t(k) E_k + e_blank)
             q_t(k) = sum_s spread^|t - s| p_s(k) / max(1, w_t)     |t - s| <= REACH
-            q_t(blank) = 1 - w_t / max(1, w_t),   w_t = sum_s spread^|t - s| (1 - p_s(blank))
+            w_t = sum_s spread^|t - s| (1 - p_s(blank))
+
+        Without `spread` q_t is 0.
 
         Args:
             logits: (B, T, 1 + tokens).
@@ -219,11 +222,12 @@ class AudioAdapter(nn.Module):
         """
         p = logits.softmax(-1) * inside(lengths, logits.shape[1])[..., None]
         said = p[..., 1:] @ embeddings[self.token_ids].to(p)
-        mass = p[..., 1:].sum(-1, keepdim=True)
+        between = self.blank
         if self.spread and logits.shape[1]:  # a convolution refuses an empty input
-            said, mass = self._spread(torch.cat([said, mass], -1)).split([said.shape[-1], 1], -1)
-        most = mass.clamp_min(1.0)
-        return said / most + (1.0 - mass / most) * self.blank
+            mass = p[..., 1:].sum(-1, keepdim=True)
+            near, mass = self._spread(torch.cat([said, mass], -1)).split([said.shape[-1], 1], -1)
+            between = near / mass.clamp_min(1.0) + between
+        return said + p[..., :1] * between
 
     def _spread(self, x: Tensor) -> Tensor:
         """(B, T, D): the sum over frames s of spread^|t - s| x_s, |t - s| <= REACH."""

@@ -85,6 +85,7 @@ class _SpeechLlmTask(AbsTask):
             default={},
             help="noise: standard deviation of the noise on the adapter's input, in units of that "
             "of the input itself; spelling: weight of the letters' loss (first step only); "
+            "drop_blanks: up to which share of the blanks is left out (second step only); "
             "bf16: adapter (first step) or language model compute in bfloat16",
         )
         return group
@@ -180,7 +181,7 @@ class SpeechLlmLoraTask(_SpeechLlmTask):
     def build_model(cls, args: argparse.Namespace) -> SpeechLoraModel:
         from espnet_prune.speech_llm.compact import load_language_model
 
-        conf = cls._model_conf(args, "noise", "bf16")
+        conf = cls._model_conf(args, "noise", "drop_blanks", "bf16")
         adapter = cls._adapter(args)
         lm, tokenizer = load_language_model(args.language_model)
         lm = with_lora(lm, compact_config(args, adapter))

@@ -31,6 +31,15 @@ def noisy(frames: Tensor, lengths: Tensor, noise: float) -> Tensor:
     return frames + noise * real.std() * torch.randn_like(frames)
 
 
+def without_blanks(tokens: Tensor, blank: Tensor, share: float) -> Tensor:
+    """Audio tokens (T, D) without a share of those at which a blank is the likeliest, at random.
+
+    Args:
+        blank: (T,) probability of blank.
+    """
+    return tokens[(blank < 0.5) | (torch.rand_like(blank) >= share)]
+
+
 def ctc(logits: Tensor, lengths: Tensor, targets: list[Tensor]) -> Tensor:
     """CTC loss, summed over a batch; 0 for rows with more targets than frames.
 
@@ -173,22 +182,33 @@ class SpeechLoraModel(AbsESPnetModel):
         -(1 / L) sum_l log p(a_l | "Passage:", S_1 ... S_T, prompt, a_1 ... a_{l-1})
 
     over the L tokens of the answer, a transcript or the answer to a question, and the mean of that
-    over all texts. Several texts about one recording go through together: each follows the audio
-    as if it were alone. The adapter is frozen but for e_blank. The language model is not a
-    submodule, so that checkpoints hold the adapter and the LoRA weights only.
+    over all texts. In training a share of the blanks is left out, another one for every recording,
+    uniform in [0, `drop_blanks`): pruned audio is read, too, and less of it takes less time.
+    Several texts about one recording go through together: each follows the audio as if it were
+    alone. The adapter is frozen but for e_blank. The language model is not a submodule, so that
+    checkpoints hold the adapter and the LoRA weights only.
 
     Args:
         adapter: trained by the first step.
         lm: a `peft` model, see `espnet_prune.speech_llm.compact.with_lora`.
         tokenizer: its tokenizer.
         noise: on the adapter's input in training, see `noisy`.
+        drop_blanks: in [0, 1], see above.
         bf16: the language model computes in bfloat16 (autocast); weights stay in float32.
     """
 
     def __init__(
-        self, adapter: AudioAdapter, lm, tokenizer, noise: float = 0.0, bf16: bool = False
+        self,
+        adapter: AudioAdapter,
+        lm,
+        tokenizer,
+        noise: float = 0.0,
+        drop_blanks: float = 0.0,
+        bf16: bool = False,
     ):
         super().__init__()
+        if not 0.0 <= drop_blanks <= 1.0:
+            raise ValueError(f"drop_blanks is {drop_blanks}, but has to be in [0, 1]")
         self.adapter = adapter.requires_grad_(False)
         self.adapter.blank.requires_grad_(True)
         self._lm = (lm,)  # a tuple hides it from torch
@@ -196,6 +216,7 @@ class SpeechLoraModel(AbsESPnetModel):
         self.lora_names = list(named)
         self.lora = nn.ParameterList(named.values())
         self.noise = noise
+        self.drop_blanks = drop_blanks
         self.bf16 = bf16
         before = tokenizer(BEFORE, add_special_tokens=False).input_ids
         self.register_buffer("before", torch.tensor(before), persistent=False)
@@ -236,11 +257,16 @@ class SpeechLoraModel(AbsESPnetModel):
         embedding = lm.get_input_embeddings()
         logits = self.adapter(feats, feats_lengths)
         audio = self.adapter.embed(logits, feats_lengths, embedding.weight)
+        blank = logits.softmax(-1)[..., 0]
         rows, layouts, said = [], [], []
         for b, frames in enumerate(feats_lengths.tolist()):
             asked = _split(prompt[b, : prompt_lengths[b]])
             answers = _split(answer[b, : answer_lengths[b]])
-            beginning = torch.cat([embedding(self.before), audio[b, :frames]])
+            heard = audio[b, :frames]
+            if self.training and self.drop_blanks:
+                share = self.drop_blanks * float(torch.rand(()))
+                heard = without_blanks(heard, blank[b, :frames], share)
+            beginning = torch.cat([embedding(self.before), heard])
             ids, *layout = _layout(len(beginning), asked, answers)
             rows.append(torch.cat([beginning, embedding(ids)]))
             layouts.append(layout)

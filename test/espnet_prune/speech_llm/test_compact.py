@@ -97,13 +97,13 @@ def test_tokens_are_spread_over_the_frames_around(frames, more, spread, data):
     for b, size in enumerate(lengths.tolist()):
         for t in range(size):
             near = range(max(0, t - REACH), min(size, t + REACH + 1))
-            weight = {s: spread ** abs(t - s) if s != t else 1.0 for s in near}
+            weight = {s: spread ** abs(t - s) for s in near}
             mass = sum(weight[s] * float(1 - p[b, s, 0]) for s in near)
             q = [sum(weight[s] * float(p[b, s, k]) for s in near) for k in (1, 2)]
-            q = [value / max(1.0, mass) for value in q]
-            expected = q[0] * embeddings[5] + q[1] * embeddings[1]
-            expected = expected + (1 - mass / max(1.0, mass)) * ears.blank
-            torch.testing.assert_close(audio[b, t], expected, rtol=1e-4, atol=1e-4)
+            share = float(p[b, t, 0]) / max(1.0, mass) if spread else 0.0
+            n = [float(p[b, t, k]) + share * q[k - 1] for k in (1, 2)]
+            expected = n[0] * embeddings[5] + n[1] * embeddings[1] + p[b, t, 0] * ears.blank
+            torch.testing.assert_close(audio[b, t], expected.float(), rtol=1e-4, atol=1e-4)
 
 
 def test_greedy_path_merges_then_removes_blanks():
@@ -235,9 +235,9 @@ def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
         p = llm.adapter(pairs, torch.tensor([23])).softmax(-1)[0]
         table = llm.lm.get_input_embeddings().weight[list(TOKEN_IDS)]
         distance = (torch.arange(23)[:, None] - torch.arange(23)).abs()
-        p = (llm.adapter.spread**distance * (distance <= REACH)) @ p[:, 1:]
-        p = p / p.sum(1, keepdim=True).clamp_min(1.0)
-        expected = p @ table + (1 - p.sum(1, keepdim=True)) * llm.adapter.blank
+        q = (llm.adapter.spread**distance * (distance <= REACH)) @ p[:, 1:]
+        q = q / q.sum(1, keepdim=True).clamp_min(1.0)
+        expected = p[:, 1:] @ table + p[:, :1] * (q @ table + llm.adapter.blank)
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
     paths = llm.adapter.greedy(llm.adapter(pairs, torch.tensor([23])), torch.tensor([23]))
     assert llm.recognise(wave, RATE) == llm.tokenizer.decode(paths[0]).strip()

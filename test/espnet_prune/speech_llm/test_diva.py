@@ -53,3 +53,53 @@ def test_the_end_of_a_turn_ends_an_answer():
     assert llm.generate(prompts, max_new_tokens=8) == [""]
     hook.remove(), count.remove()
     assert len(steps) == 1
+
+
+def own_loop(model, wave, question: str, steps: int) -> tuple[torch.Tensor, list[int]]:
+    """The published model's own generation: no mask, no positions, greedy, one token after another.
+
+    Returns: logits of every step, and ids up to the end of the turn.
+    """
+    features = model.processor.feature_extractor(
+        wave.numpy(), sampling_rate=RATE, return_tensors="pt"
+    )
+    hidden = model.whisper_encoder(features.input_features).last_hidden_state
+    virtual = model.connector(hidden, "cpu")[0]
+    embed = model.llm_decoder.get_input_embeddings()
+    prefix = torch.cat([model.pre_system, model.ids(question), model.post_system])
+    inputs = torch.cat([embed(prefix), virtual, embed(model.final_header)])[None]
+    logits, cache, ids = [], None, []
+    for _ in range(steps):
+        out = model.llm_decoder(inputs_embeds=inputs, past_key_values=cache, use_cache=True)
+        logits.append(out.logits[0, -1])
+        cache, best = out.past_key_values, int(out.logits[0, -1].argmax())
+        if best in (int(model.final_header[0]), model.tokenizer.eos_token_id):
+            break
+        ids.append(best)
+        inputs = embed(torch.tensor([[best]]))
+    return torch.stack(logits), ids
+
+
+@torch.no_grad()
+def test_keeping_everything_is_the_model_s_own_loop_and_pruning_leaves_no_trace():
+    model = DivaModel()
+    llm, wave = Diva(model), speech(1.7)[0]
+    # Else it ends its turn at once
+    model.llm_decoder.get_output_embeddings().weight[llm.stops()["eos_token_id"]] = 0
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    logits, ids = own_loop(model, wave, "who wins?", 12)
+    assert len(ids) == 12
+    audio = llm.embed_audio(wave, RATE)
+    pruned = llm.prompts([audio], ["who wins?"], TokenPruner("speechprune", 0.5))
+    other = model.llm_decoder(**pruned.inputs).logits[0, -1]
+    assert not torch.allclose(other, logits[0], atol=1e-3)
+    whole = llm.prompts([audio], ["who wins?"], TokenPruner("none"))
+    options = {"return_dict_in_generate": True, "output_logits": True, "do_sample": False}
+    found = model.llm_decoder.generate(**whole.inputs, max_new_tokens=12, **options)
+    torch.testing.assert_close(torch.cat(found.logits), logits, atol=1e-5, rtol=1e-4)
+    assert found.sequences[0].tolist() == ids
+    answer = llm.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    assert llm.generate(whole, max_new_tokens=12) == [answer]
+    after = own_loop(model, wave, "who wins?", 12)
+    assert torch.equal(after[0], logits) and after[1] == ids
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

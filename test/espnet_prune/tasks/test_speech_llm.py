@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM
 
 from espnet_prune.bin import speech_llm_export
 from espnet_prune.recipe.data_dir import write_table
@@ -20,7 +21,13 @@ from espnet_prune.tasks.speech_llm import (
     SpeechLlmLoraTask,
     TokenIds,
 )
-from espnet_prune.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel, noisy
+from espnet_prune.tasks.speech_llm_model import (
+    APART,
+    AdapterCtcModel,
+    SpeechLoraModel,
+    noisy,
+    without_blanks,
+)
 from test.espnet_prune.speech_llm.models import llama, randomize, tokenizer
 from test.espnet_prune.tiny import saved
 
@@ -169,6 +176,41 @@ def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
     assert saved_names == {"adapter", "lora"}  # not the language model
 
 
+def test_a_share_of_the_blanks_is_left_out():
+    torch.manual_seed(0)
+    tokens, blank = torch.arange(4000.0)[:, None], torch.arange(4000) % 4 / 3  # two of four
+    assert torch.equal(without_blanks(tokens, blank, 0.0), tokens)
+    left = without_blanks(tokens, blank, 0.4)[:, 0].long()
+    assert torch.equal(left, left.sort().values)
+    is_blank = blank[left] > 0.5
+    assert int((~is_blank).sum()) == 2000
+    assert int(is_blank.sum()) == pytest.approx(0.6 * 2000, rel=0.05)
+    assert len(without_blanks(tokens, blank, 1.0)) == 2000
+
+
+def test_blanks_are_left_out_in_training_only(monkeypatch):
+    tokens = tokenizer()
+    torch.manual_seed(0)
+    adapter = AudioAdapter(6, 24, range(4, 20), width=8, blocks=1, kernel=3)
+    lm = randomize(with_lora(llama(len(tokens)), CompactConfig("e", "l", (), lora_rank=2)))
+    with pytest.raises(ValueError, match="drop_blanks is 1.1"):
+        SpeechLoraModel(adapter, lm, tokens, drop_blanks=1.1)
+    model = SpeechLoraModel(adapter, lm, tokens, drop_blanks=0.8).eval()
+    texts = [torch.tensor([tokens(t).input_ids]) for t in (" Transcript:", " one")]
+    texts = [x for ids in texts for x in (ids, torch.tensor([ids.shape[1]]))]
+    batch = torch.randn(1, 9, 6), torch.tensor([9]), *texts
+    shares = []
+    monkeypatch.setattr(
+        "espnet_prune.tasks.speech_llm_model.without_blanks",
+        lambda heard, blank, share: (shares.append(share), heard[:4])[1],
+    )
+    whole = model(*batch)[0]
+    assert not shares
+    losses = {float(model.train()(*batch)[0].detach()) for _ in range(9)}
+    assert len(losses) == 1 and losses != {float(whole.detach())}  # four tokens, always
+    assert len(set(shares)) == 9 and all(0 <= share < 0.8 for share in shares)
+
+
 def test_texts_become_ids_as_after_a_blank():
     tokens = tokenizer()
     made = TokenIds(tokens, ends=("answer",))("u", {"answer": "one", "prompt": "Answer:", "x": 1})
@@ -299,6 +341,20 @@ def test_both_steps_then_export_then_answers(trainings, capsys):
     score = llm.score_choices(llm.prompts([audio], [question]), [[answer]])[0]
     # float16 in the file
     assert math.isclose(float(score), -float(loss.detach()), rel_tol=5e-3)
+
+    plain = ["--train_dir", str(folder / "lora"), "--output_dir", str(folder / "plain")]
+    speech_llm_export.main([*plain, "--lora", "none"])
+    untrained, dense = (
+        dict(model.named_parameters())
+        for model in (
+            Compact.from_pretrained(folder / "plain").lm,
+            AutoModelForCausalLM.from_pretrained(folder / "lm"),
+        )
+    )
+    for name, value in dense.items():
+        assert torch.equal(untrained[name], value), name
+        if "q_proj" in name:
+            assert not torch.equal(dict(llm.lm.named_parameters())[name], value)
 
 
 def test_a_training_that_was_stopped_ends_as_one_that_was_not(trainings):

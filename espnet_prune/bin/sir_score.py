@@ -13,7 +13,7 @@ import argparse
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from espnet_prune.bin.score_output import SCORES, metric, table
 from espnet_prune.recipe.data_dir import write_text
 from espnet_prune.recipe.environment import environment_report
 from espnet_prune.scoring import Estimate, accuracy
+from espnet_prune.scoring.bootstrap import ratio_of_sums
 from espnet_prune.sir.answers import Answer, read_answers
 from espnet_prune.sir.conditions import (
     FIRST_30_S,
@@ -64,10 +65,12 @@ TITLES = {
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """One condition: its answers, accuracy, evidence recall and comparisons."""
+    """One condition: its answers, accuracy, evidence recall (of each item, and in the mean) and
+    comparisons."""
 
     answers: list[Answer]
     accuracy: Estimate
+    recalls: np.ndarray | None
     recall: Estimate | None
     kept: float
     against: dict[str, Comparison]
@@ -98,6 +101,7 @@ def results(answers: list[Answer], spans: Mapping, frame_tokens: float | None) -
         found[condition] = Result(
             rows,
             accuracy([correct[condition]]),
+            recall,
             None if recall is None else mean(recall),
             float(np.mean([len(row.kept) for row in rows])),
             against,
@@ -156,12 +160,29 @@ def cells(found: Results, measure: str) -> dict[str, dict[float, Estimate]]:
     return grid
 
 
-def grid_table(grid: Mapping[str, Mapping[float, Estimate]]) -> str:
+def recall_ratios(found: Results) -> dict[str, dict[float, Estimate]]:
+    """strategy -> rate -> evidence recall as a multiple of random tokens', paired by item."""
+    grid: dict[str, dict[float, Estimate]] = {}
+    for strategy, row in cells(found, "recall").items():
+        for rate in row:
+            pair = [Condition(strategy=name, rate=rate) for name in (strategy, "rap")]
+            if strategy == "rap" or pair[1] not in found or found[pair[1]].recall.value == 0:
+                continue
+            own, random = (found[condition].recalls for condition in pair)
+            grid.setdefault(strategy, {})[rate] = ratio_of_sums(own, random)
+    return grid
+
+
+def multiple(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
+def grid_table(grid: Mapping[str, Mapping[float, Estimate]], show: Callable = percent) -> str:
     """Strategies down, rates across."""
     rates = sorted({rate for row in grid.values() for rate in row})
     rows = [["strategy", *(f"rate {rate:g}" for rate in rates)]]
     for strategy, row in grid.items():
-        rows.append([strategy, *(percent(row[r]) if r in row else "" for r in rates)])
+        rows.append([strategy, *(show(row[r]) if r in row else "" for r in rates)])
     return table(rows)
 
 
@@ -225,6 +246,18 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
     if evidence:
         parts += ["## Evidence recall (%)", "", grid_table(evidence), ""]
         parts += ["The share of the key sentence's audio tokens that are kept.", ""]
+    ratios = recall_ratios(found)
+    if ratios:
+        parts += [
+            "As a multiple of that of random tokens (rap):",
+            "",
+            grid_table(ratios, multiple),
+            "",
+        ]
+        for strategy, row in ratios.items():
+            for rate, ratio in row.items():
+                name = Condition(strategy=strategy, rate=rate).name
+                numbers["conditions"][name]["recall_against_rap"] = metric(ratio.value, ratio)
     parts += ["## Comparisons", "", tests_table(found), ""]
     parts += [
         "In brackets 95% bootstrap intervals over items, paired for differences (points); p of "

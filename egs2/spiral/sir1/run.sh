@@ -9,7 +9,8 @@ set -o pipefail
 . ./debug_option.sh
 
 defaults=(--test_sets "spiral spiral_h?" --speech_llm qwen2_audio)
-defaults+=(--strategies "speechprune first_phase second_phase rap rac")
+# 0: what phase 1 alone leaves of the whole recording, 750 tokens
+defaults+=(--strategies "speechprune first_phase second_phase rap rac" --rates "0 0.2 0.4 0.6 0.8")
 if "${debug}"; then
     defaults=(--test_sets "spiral_debug spiral_h_debug?" --speech_llm qwen2_audio)
     defaults+=(--local_data_opts "--items 6 --suffix _debug" --wer_windows 8)

@@ -10,12 +10,13 @@ from espnet_prune.bin.bench_tokens import cache_bytes, language_model_config, pr
 from test.espnet_prune.sir.stand_in import save_speech_llm
 
 
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 @pytest.mark.parametrize("tokens", [15, 93])
-def test_flops_are_those_that_torch_counts(kv_heads, tokens):
+def test_flops_are_those_that_torch_counts(kv_heads, tokens, kind):
     sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
     sizes |= {"num_key_value_heads": kv_heads, "intermediate_size": 96, "vocab_size": 50}
-    config = AutoConfig.for_model("llama", **sizes, attn_implementation="eager")
+    config = AutoConfig.for_model(kind, **sizes, attn_implementation="eager")
     model = AutoModelForCausalLM.from_config(config).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(inputs_embeds=torch.zeros(1, tokens, 64), use_cache=False, logits_to_keep=1)

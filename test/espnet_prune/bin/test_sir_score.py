@@ -67,6 +67,10 @@ def test_tables_numbers_and_plots(folders, tmp_path):
     assert found["speechprune 0.2"]["evidence_recall"]["value"] == 0.5
     assert found["rap 0.2"]["evidence_recall"]["value"] == pytest.approx(0.2)
     assert "evidence_recall" not in found["transcript"]
+    ratio = found["speechprune 0.2"]["recall_against_rap"]
+    assert [ratio[k] for k in ("value", "low", "high")] == pytest.approx([2.5] * 3)
+    assert "| speechprune | 2.50 [2.50, 2.50] | 1.00 [1.00, 1.00] |" in text
+    assert "recall_against_rap" not in found["rap 0.2"]
     against = found["rap 0.2"]["against"]
     assert set(against) == {"whole recording", "first 30 s", "speechprune, same rate"}
     # rap loses four of four to speechprune: 2 / 2^4

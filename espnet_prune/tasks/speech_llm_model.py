@@ -257,7 +257,6 @@ class SpeechLoraModel(AbsESPnetModel):
         embedding = lm.get_input_embeddings()
         logits = self.adapter(feats, feats_lengths)
         audio = self.adapter.embed(logits, feats_lengths, embedding.weight)
-        blank = logits.softmax(-1)[..., 0]
         rows, layouts, said = [], [], []
         for b, frames in enumerate(feats_lengths.tolist()):
             asked = _split(prompt[b, : prompt_lengths[b]])
@@ -265,7 +264,8 @@ class SpeechLoraModel(AbsESPnetModel):
             heard = audio[b, :frames]
             if self.training and self.drop_blanks:
                 share = self.drop_blanks * float(torch.rand(()))
-                heard = without_blanks(heard, blank[b, :frames], share)
+                blank = logits[b, :frames].softmax(-1)[:, 0]
+                heard = without_blanks(heard, blank, share)
             beginning = torch.cat([embedding(self.before), heard])
             ids, *layout = _layout(len(beginning), asked, answers)
             rows.append(torch.cat([beginning, embedding(ids)]))

@@ -56,23 +56,32 @@ def build(config, seed=0):
 
 
 @torch.no_grad()
-def assert_same_states(encoder, model, speech, lengths=None, tolerance=1e-5):
-    """Compare the input of the first layer and the outputs of all with torchaudio's."""
+def hidden_states(model, speech, lengths=None):
+    """(the input of the first layer and the outputs of all, the frames' lengths or None).
+
+    The last state is after the final norm, which torchaudio's large layout has not.
+    """
+    transformer = model.encoder.transformer
     inputs = []
-    hook = model.encoder.transformer.layers[0].register_forward_pre_hook(
+    hook = transformer.layers[0].register_forward_pre_hook(
         lambda module, args: inputs.append(args[0])
     )
     outputs, frames = model.extract_features(speech, lengths)
     hook.remove()
-    expected = [inputs[0], *outputs]
-    if model.encoder.transformer.layer_norm_first:  # torchaudio: no final norm in the large layout
-        last = expected[-1]
-    else:
-        last = model.encoder.transformer.layer_norm(expected[-1])
+    last = outputs[-1]
+    if not transformer.layer_norm_first:
+        last = transformer.layer_norm(last)
+    return [inputs[0], *outputs[:-1], last], frames
+
+
+@torch.no_grad()
+def assert_same_states(encoder, model, speech, lengths=None, tolerance=1e-5):
+    """Compare all hidden states with torchaudio's."""
+    expected, frames = hidden_states(model, speech, lengths)
     out = encoder(speech, lengths)
     ours = [*out.hidden_states[:-1], out.last_hidden_state]
     assert len(ours) == len(expected)
-    for mine, theirs in zip(ours, [*expected[:-1], last], strict=True):
+    for mine, theirs in zip(ours, expected, strict=True):
         for b, length in enumerate(out.lengths.tolist()):
             difference = (mine[b, :length] - theirs[b, :length]).abs().max()
             assert difference < tolerance * max(1.0, theirs.abs().max()), float(difference)

@@ -273,7 +273,7 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
             level = {TITLES[FIRST_30_S]: first.value} if first is not None else {}
             panels["evidence recall"] = (evidence, level)
         plot_rates(panels, images / "rates.png", list(accuracies))
-        parts += ["![accuracy and evidence recall against the rate](images/rates.png)", ""]
+        parts += [f"![{' and '.join(panels)} against the rate](images/rates.png)", ""]
     shown = strips(found)
     if shown and header["frame_tokens"] is not None:
         plot_strip(shown, read_spans(args.data_dir), header["frame_tokens"], images / "strip.png")

@@ -11,16 +11,17 @@ from espnet_prune.bin import sir_inference, sir_score
 from espnet_prune.bin.sir_inference import batches, main
 from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.sir.answers import AnswerFile, read_answers
-from espnet_prune.sir.conditions import HEARD, NOTHING, WHOLE
+from espnet_prune.sir.conditions import HEARD, NOTHING, WHOLE, Condition
 from espnet_prune.sir.inference import load_speech, read_recordings
-from espnet_prune.speech_llm import Compact
+from espnet_prune.speech_llm import Compact, Diva, diva
+from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.sir.stand_in import (
     SECONDS,
     save_compact_llm,
     save_data_dir,
     save_speech_llm,
 )
-from test.espnet_prune.speech_llm.models import RATE
+from test.espnet_prune.speech_llm.models import RATE, DivaModel
 
 GRID = ["--strategies", "speechprune rap", "--rates", "0.2 0.8"]
 
@@ -156,6 +157,33 @@ def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, t
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["conditions"]["heard"]
     right = sum(found[name, HEARD].right for name in "abcd")
     assert scores["accuracy"]["value"] == right / 4 and "evidence_recall" not in scores
+
+
+@torch.no_grad()
+def test_diva_s_tokens_are_not_in_time(options, tmp_path, monkeypatch):
+    """Answers and scores as for the others, but no evidence recall."""
+    model = DivaModel(seconds=30)
+    monkeypatch.setattr(diva.AutoModel, "from_pretrained", lambda *args, **kwargs: model)
+    (tmp_path / "sir.yaml").write_text("speech_llm: diva\n")
+    out = ["--output_dir", str(tmp_path / "out")]
+    grid = ["--strategies", "speechprune crop", "--rates", "0.8"]
+    main(["--config", str(tmp_path / "sir.yaml"), *options[2:], *grid, *out])
+    assert read_answers(tmp_path / "out")[0]["frame_tokens"] is None
+    found = by_key(tmp_path / "out")
+    llm = Diva(model)
+    for recording in read_recordings(options[3]):
+        answer = found[recording.id, Condition(strategy="speechprune", rate=0.8)]
+        assert answer.audio_tokens == 448 and len(answer.kept) == round(0.2 * 448)
+        audio = llm.embed_audio(load_speech(recording, RATE), RATE)
+        question, prune = recording.question, TokenPruner("speechprune", 0.8)
+        (scores,) = llm.score_choices(
+            llm.prompts([audio], [question.question], prune),
+            [[question.choices[n] for n in answer.order]],
+        )
+        assert answer.scores == pytest.approx(scores.tolist(), abs=1e-4)
+    sir_score.main([*options[2:], "--answers", str(tmp_path / "out"), *out])
+    results = (tmp_path / "out" / "RESULTS.md").read_text()
+    assert "| speechprune" in results and "vidence" not in results
 
 
 def test_audio_shorter_than_the_budget_stays_whole(options, tmp_path):

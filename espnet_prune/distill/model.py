@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from espnet2.torch_utils.device_funcs import force_gatherable
@@ -181,8 +182,10 @@ class DistillModel(AbsESPnetModel):
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         #: scalars of every forward pass in training since the trainer last took them
         self.history: list[dict[str, float]] = []
-        #: the same of validation
+        #: the same of validation, each with its weight
         self.validation: list[dict[str, float]] = []
+        #: what follows from the gates alone, and the state of the gates that it is of
+        self._derived: tuple[tuple[int, ...], dict] = ((), {})
 
     @property
     def teacher(self) -> SpeechEncoder:
@@ -219,7 +222,7 @@ class DistillModel(AbsESPnetModel):
             with self._checkpointed():
                 self.student(inputs, watch=losses)
         else:  # what slimming to the target of this moment would give
-            masks = self.student.hard_masks(self.target)
+            masks = self._once("masks", lambda: self.student.hard_masks(self.target))
             self.student.masked_forward(masks, inputs, watch=losses)
         distill, stats = losses.total, dict(losses.parts)
         loss = distill
@@ -228,8 +231,11 @@ class DistillModel(AbsESPnetModel):
         stats = {"distill": distill.detach(), **stats, "loss": loss.detach()}
         row = {"update": int(self.updates)}
         row.update((name, float(value)) for name, value in stats.items())
-        (self.history if self.training else self.validation).append(row)
         weight = frames.sum().float()  # so that processes average as one would
+        if self.training:
+            self.history.append(row)
+        else:
+            self.validation.append({**row, "weight": float(weight)})
         # One-dimensional and on one device, as gathering over processes needs them
         return force_gatherable((loss, stats, weight), loss.device)
 
@@ -248,6 +254,21 @@ class DistillModel(AbsESPnetModel):
         family, backbone = self.encoder.family_of, self.encoder.backbone
         return checkpointed([*family.cnn_layers(backbone), *family.layers(backbone)])
 
+    def _exact_sparsity(self) -> float:
+        return self.student.exact_sparsity(self.student.hard_masks())
+
+    def _once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """`compute()`, again only when the gates have changed since: an update has many forward
+        passes, a validation only one state of the gates, and counting takes up to a second."""
+        versions = (alpha._version for alpha in self.student.log_alphas().values())
+        state = (int(self.updates), *versions)
+        if self._derived[0] != state:
+            self._derived = (state, {})
+        known = self._derived[1]
+        if name not in known:
+            known[name] = compute()
+        return known[name]
+
     def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
         target = self.target
         expected = self.student.expected_sparsity()
@@ -255,7 +276,7 @@ class DistillModel(AbsESPnetModel):
         stats.update(
             sparsity_target=torch.tensor(target),
             sparsity_expected=expected.detach(),
-            sparsity_exact=torch.tensor(self.student.exact_sparsity(self.student.hard_masks())),
+            sparsity_exact=torch.tensor(self._once("exact", self._exact_sparsity)),
             lagrangian=penalty.detach(),
             lambda1=self.lagrangian.lambda1.detach().clone(),
             lambda2=self.lagrangian.lambda2.detach().clone(),

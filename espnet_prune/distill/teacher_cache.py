@@ -24,9 +24,10 @@ class TeacherCache:
     """Asks a teacher once for every waveform and reads the answer from disk afterwards.
 
     An utterance goes through the teacher alone, without padding, so that its hidden states do not
-    depend on its batch. They are found by the content of waveform and weights: nothing stale is
-    ever read, and several trainings may share a directory. Half precision: for (T', D) hidden
-    states of L layers an utterance takes 2 (L + 1) T' D bytes (5.8 MB for 30 s of Whisper tiny).
+    depend on its batch. They are found by the content of waveform and weights and by precision:
+    nothing stale is ever read, and several trainings may share a directory. Half precision: for
+    (T', D) hidden states of L layers an utterance takes 2 (L + 1) T' D bytes (5.8 MB for 30 s of
+    Whisper tiny).
 
     Args:
         directory: made when it is not there.
@@ -71,6 +72,9 @@ class TeacherCache:
     def one(self, wave: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
         """number of a hidden state -> (T', D), of one waveform (T,), from disk if it is there."""
         digest = hashlib.blake2b(self.fingerprint, digest_size=20)
+        device = wave.device.type
+        if self.teacher.dtype is None and torch.is_autocast_enabled(device):
+            digest.update(str(torch.get_autocast_dtype(device)).encode())
         digest.update(wave.cpu().contiguous().numpy())
         path = self.directory / digest.hexdigest()[:2] / f"{digest.hexdigest()}.safetensors"
         if path.is_file():

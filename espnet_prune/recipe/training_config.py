@@ -144,5 +144,6 @@ def write_spread(
         config = spread_updates(config, gpus, accum_grad)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    note = f"# {source} for {gpus} GPU{'s' if gpus > 1 else ''}.\n"
+    # Not the number of GPUs: a run may go on with another one as long as the config is the same
+    note = f"# {source}, updates spread over GPUs.\n"
     write_text(target, note + yaml.safe_dump(config, sort_keys=False))

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import torch
+from espnet2.train import trainer
 from espnet2.train.trainer import Trainer
 
 from espnet_prune.distill import DistillModel
@@ -67,11 +68,20 @@ def repair(output_dir: Path) -> None:
         latest.symlink_to(epoch.name)
 
 
+def mixed_precision() -> dict:
+    """What `use_amp` computes in, as arguments of autocast: bfloat16 where the GPU has it, else its
+    default, float16. ESPnet takes bfloat16 also where torch only emulates it, which is slow."""
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+        return {"dtype": torch.bfloat16}
+    return {}
+
+
 class KillSafeTrainer(Trainer):
-    """ESPnet's trainer, with checkpoints that survive a kill."""
+    """ESPnet's trainer, with checkpoints that survive a kill, and `mixed_precision`."""
 
     @classmethod
     def run(cls, model, trainer_options, **kwargs) -> None:
+        trainer.autocast_args = mixed_precision()
         with atomic_torch_save():
             distributed = kwargs["distributed_option"]
             if trainer_options.resume:
@@ -118,10 +128,31 @@ class PruneTrainer(KillSafeTrainer):
             model=model, options=options, distributed_option=distributed_option, **kwargs
         )
         rows = module.validation
-        if rows and (not distributed_option.distributed or distributed_option.dist_rank == 0):
-            mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-            mean["update"] = rows[0]["update"]
-            extend(Path(options.output_dir) / VALIDATION, [mean], rows[0]["update"])
+        if not rows:
+            return
+        mean = held_out(rows, distributed_option.distributed, "cuda" if options.ngpu else "cpu")
+        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            extend(Path(options.output_dir) / VALIDATION, [mean], mean["update"])
+
+
+def held_out(rows: list[dict[str, float]], distributed: bool, device: str) -> dict[str, float]:
+    """The mean over the frames of all batches, also those of other processes.
+
+    Args:
+        rows: of `DistillModel.validation`.
+        device: that processes exchange on.
+    """
+    names = [name for name in rows[0] if name not in ("update", "weight")]
+    sums = torch.tensor(
+        [[row["weight"], *(row["weight"] * row[name] for name in names)] for row in rows],
+        dtype=torch.float64,
+    ).sum(0)
+    if distributed:
+        sums = sums.to(device)
+        torch.distributed.all_reduce(sums)
+    weight, *values = sums.tolist()
+    means = {name: value / weight for name, value in zip(names, values, strict=True)}
+    return {"update": rows[0]["update"], **means}
 
 
 @contextlib.contextmanager

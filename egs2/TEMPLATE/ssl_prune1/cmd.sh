@@ -1,5 +1,6 @@
 # Where jobs run. Set cmd_backend to "slurm" to submit them; options of the queue go into the
-# commands, e.g. "slurm.pl --mem 16G --time 1-0".
+# commands, e.g. "slurm.pl --mem 16G --time 1-0". ESPnet asks for no processors when it trains on one
+# node: say how many its GPUs and their loaders need, cuda_cmd="slurm.pl --num_threads 20".
 # shellcheck shell=bash
 
 cmd_backend="${cmd_backend:-local}"

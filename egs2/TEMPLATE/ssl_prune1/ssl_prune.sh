@@ -41,7 +41,7 @@ like=               # The pruned encoder whose sizes a student from scratch gets
 prune_config=       # Config of prune-and-distil.
 prune_args=         # Options that override it, e.g. "--pruning_conf target=0.7".
 prune_tag=          # Names the experiment; from config, target and arguments when empty.
-teacher_cache=false # Keep the teacher's hidden states on disk (small corpora: 0.2 MB/s of audio).
+teacher_cache=false # Keep the teacher's hidden states on disk (small corpora: Whisper tiny 0.2 MB/s).
 target=0.5          # Share of the encoder's parameters (or pruning_conf.cost) to remove; not for
                     # scratch, whose share is that of --like.
 latency_args=       # With cost latency: options of espnet_prune.bin.latency_table, e.g. "--threads 1".

@@ -67,6 +67,30 @@ def test_evaluation_sees_the_slimmed_model(directory):
     assert not model.history
 
 
+def test_masks_are_made_once_for_each_state_of_the_gates(directory, monkeypatch):
+    model = build(directory, PruningConf(target=0.4, ramp_updates=10)).eval()
+    model.updates.fill_(10)
+    made, original = [], model.student.hard_masks
+    monkeypatch.setattr(
+        model.student, "hard_masks", lambda *args: made.append(args) or original(*args)
+    )
+    with torch.no_grad():
+        first = [model(*batch())[1]["sparsity_exact"].item() for _ in range(2)]
+        assert made == [(0.4,), ()] and first[0] == first[1]
+        model.train()
+        model(*batch())
+        assert len(made) == 2
+        for alpha in model.student.log_alphas().values():
+            alpha.copy_(torch.randn_like(alpha) * 3)
+        found = model(*batch())[1]["sparsity_exact"].item()
+        assert made[2:] == [()]
+        assert found == pytest.approx(model.student.exact_sparsity(original()))
+        assert abs(found - first[0]) > 1e-3
+        model.updates.fill_(5)  # the target of this moment is another one, too
+        model.eval()(*batch())
+    assert made[3:] == [(0.2,), ()]
+
+
 def test_statistics_can_be_gathered_over_processes(directory):
     """`recursive_average` is what ESPnet's trainer does with them under DDP."""
     from espnet2.torch_utils.recursive_op import recursive_average

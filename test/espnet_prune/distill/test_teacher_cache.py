@@ -46,7 +46,7 @@ def test_the_second_call_asks_the_disk_only(tmp_path, monkeypatch):
     TeacherCache(tmp_path / "cache", teacher, True)(*batch(), range(4))
 
 
-@pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype"])
+@pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype", "autocast"])
 def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_path):
     teacher = loaded(tmp_path)
     speech, lengths = batch()
@@ -59,7 +59,8 @@ def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_
         speech = speech * 0.5
     if change == "dtype":
         teacher = loaded(tmp_path, "float32")  # None may be autocast
-    TeacherCache(tmp_path / "cache", teacher, change != "window")(speech, lengths, range(4))
+    with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
+        TeacherCache(tmp_path / "cache", teacher, change != "window")(speech, lengths, range(4))
     assert len(files(tmp_path / "cache")) == 2 * before
 
 

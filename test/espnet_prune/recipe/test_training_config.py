@@ -100,7 +100,7 @@ def test_written_config(tmp_path, capsys):
     source, target = tmp_path / "c.yaml", tmp_path / "exp" / "c_960h.yaml"
     source.write_text(yaml.safe_dump(ONE_GPU))
     write_spread(source, target, 4)
-    assert target.read_text().startswith(f"# {source} for 4 GPUs.\n")
+    assert target.read_text().startswith(f"# {source}, updates spread over GPUs.\n")
     assert yaml.safe_load(target.read_text()) == spread_updates(ONE_GPU, 4)
 
     def error(*args):

@@ -1,4 +1,5 @@
-"""One process of `test_distributed.py`: ESPnet's training loop on its rows of every batch.
+"""One process of `test_distributed.py`: ESPnet's loops of training and validation on its
+rows of every batch.
 
 usage: distributed_worker.py RANK WORLD_SIZE WORK_DIR TEACHER...
 """
@@ -11,7 +12,7 @@ from espnet2.train.distributed_utils import DistributedOption
 from espnet2.train.reporter import Reporter
 
 from espnet_prune.tasks.ssl_prune import SSLPruneTask
-from espnet_prune.tasks.trainer import PruneTrainer
+from espnet_prune.tasks.trainer import VALIDATION, PruneTrainer
 
 UPDATES = 20
 UTTERANCES = 4
@@ -64,6 +65,16 @@ def train(teacher: str, output_dir: Path, rank: int, world_size: int) -> None:
             distributed_option=option,
         )
     torch.save(model.state_dict(), output_dir / f"rank{rank}of{world_size}.pth")
+    with reporter.observe("valid") as observed:
+        PruneTrainer.validate_one_epoch(
+            model=wrapped.eval(),
+            iterator=list(batches(rows, equal))[:3],
+            reporter=observed,
+            options=PruneTrainer.build_options(args),
+            distributed_option=option,
+        )
+    if rank == 0:
+        (output_dir / VALIDATION).rename(output_dir / f"valid_of{world_size}.jsonl")
 
 
 def main() -> None:

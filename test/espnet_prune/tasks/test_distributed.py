@@ -1,5 +1,6 @@
 """Two processes under DistributedDataParallel (gloo, CPU) are one process with the joined batch."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -55,3 +56,10 @@ def test_two_processes_are_one_with_the_joined_batch(trained, layout):
             moved = max(moved, float((value - before).abs().max()))
     assert moved > 1e-2  # it did train
     assert int(one["updates"]) == 20 and one["lagrangian.lambda1"].abs() > 0.1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_held_out_loss_is_that_of_all_processes(trained, layout):
+    folder = trained / str(LAYOUTS.index(layout))
+    one, two = (json.loads((folder / f"valid_of{n}.jsonl").read_text()) for n in (1, 2))
+    assert two == pytest.approx(one, rel=1e-4) and one["update"] == 20 and one["distill"] > 0.01

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,12 @@ import yaml
 from espnet_prune.bin import ssl_prune_export, ssl_prune_random
 from espnet_prune.structure import load_encoder
 from espnet_prune.tasks.ssl_prune import SSLPruneTask, check_utterance
-from espnet_prune.tasks.trainer import atomic_torch_save, read_history, thinned
+from espnet_prune.tasks.trainer import (
+    atomic_torch_save,
+    mixed_precision,
+    read_history,
+    thinned,
+)
 from test.espnet_prune.tiny import saved
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -142,9 +148,10 @@ def test_targets_on_the_way(corpus, tmp_path, capsys):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert summary["updates"] == updates
     (tmp_path / "target_0.3.pth").rename(tmp_path / "kept.pth")
-    with pytest.raises(SystemExit):
-        ssl_prune_export.main([*whole, "--all_targets", "true"])
+    shutil.rmtree(tmp_path / "all_0.3")
+    ssl_prune_export.main([*whole, "--all_targets", "true"])  # the others are made
     assert "target_0.3.pth: missing: the expected sparsity never came" in capsys.readouterr().err
+    assert not (tmp_path / "all_0.3").exists()
     ssl_prune_export.main([*args, "--target", "0.45"])  # of the last weights
     assert json.loads((output / "summary.json").read_text())["updates"] == 24
     with pytest.raises(SystemExit):
@@ -294,3 +301,14 @@ def test_long_epochs_leave_means():
         {"update": 6, "loss": 6.0},
     ]
     assert thinned([], most=3) == []
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, {"dtype": torch.bfloat16}), (False, {})])
+def test_bfloat16_that_is_only_emulated_is_not_taken(monkeypatch, native, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(
+        torch.cuda,
+        "is_bf16_supported",
+        lambda including_emulation=True: native or including_emulation,
+    )
+    assert mixed_precision() == expected

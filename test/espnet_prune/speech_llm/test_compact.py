@@ -373,9 +373,14 @@ def test_the_language_model_computes_in_what_is_asked_for(parts, monkeypatch):
     assert tokens.dtype == torch.bfloat16
     expected = plain.embed_audio(wave, RATE)
     torch.testing.assert_close(tokens.float(), expected, atol=1e-2, rtol=2e-2)
-    for fast in (False, True):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda fast=fast: {"avx512_bf16": fast})
-        found = Compact.from_pretrained(folder, dtype="auto").lm.dtype
-        assert found == (torch.bfloat16 if fast else torch.float32)
+    intel = {"avx512_bf16": True, "avx512_fp16": True}
+    for can, dtype in (
+        ({"avx512_bf16": False}, torch.float32),
+        ({"avx512_bf16": True}, torch.bfloat16),
+        (intel | {"amx_bf16": False}, torch.float32),
+        (intel | {"amx_bf16": True}, torch.bfloat16),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: can)
+        assert Compact.from_pretrained(folder, dtype="auto").lm.dtype == dtype
     with pytest.raises(ValueError, match="dtype is 'int8', choose from float32"):
         Compact.from_pretrained(folder, dtype="int8")

@@ -146,7 +146,9 @@ def attention_received(
                 log_a.masked_fill_(beyond[:, None, None, :, None], -torch.inf)
             log_a = log_a.flatten(2, 3)
             most = log_a.amax(2).clamp_min(-1e30)  # -inf is of the padding
-            sums = log_a.sub_(most[:, :, None]).exp_().sum(2, dtype=torch.double).log() + most
+            # e^-80 is nothing beside the 1 of the greatest; what underflows is slow on CPUs
+            powers = log_a.sub_(most[:, :, None]).clamp_(min=-80.0).exp_()
+            sums = powers.sum(2, dtype=torch.double).log() + most
             received[:, h : h + heads] = torch.logaddexp(received[:, h : h + heads], sums)
     result = received.logsumexp(1) - torch.log(asked * float(layer.heads))[:, None]
     return result.float().masked_fill(~real, -torch.inf)

@@ -212,7 +212,7 @@ def test_the_query_is_the_text_of_the_last_user_turn(loaded, inputs):
     for name, query in {
         "read": None,
         "given": QUESTIONS,
-        "permuted": ["wins? who", "two? one, : what here said is"],
+        "permuted": ["wins? who", "two? one,: what here said is"],
         "other": "Monday",
     }.items():
         with prune_tokens(model, processor, pruner, query=query) as wrapped:

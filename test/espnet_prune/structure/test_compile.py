@@ -20,7 +20,7 @@ def _compiler():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("layout", ["wavlm-base", "whisper"])
+@pytest.mark.parametrize("layout", ["wavlm-base", "hubert-large", "whisper"])
 def test_compiled_is_eager(layout, tmp_path):
     encoder = load_encoder(saved(layout, tmp_path))
     small = slim(encoder, random_masks(encoder.plan(), torch.Generator().manual_seed(0))).eval()

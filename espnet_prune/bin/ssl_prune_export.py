@@ -167,15 +167,15 @@ def run(args: argparse.Namespace) -> None:
     encoder, summary = slimmed(model, args.calibrate == "true", args.target)
     write(encoder, summary, args.output_dir, model.student.cost)
     for target in model.pruning.targets if args.all_targets == "true" else ():
-        if not (args.train_dir / TARGET.format(target)).is_file():
+        weights = args.train_dir / TARGET.format(target)
+        if not weights.is_file():
             print(
-                f"warning: {args.train_dir / TARGET.format(target)}: missing: the expected "
-                f"sparsity never came to {target:g} of pruning_conf.targets, so it gets no "
-                "encoder; train longer",
+                f"warning: {weights}: missing: the expected sparsity never came to {target:g} of "
+                "pruning_conf.targets, so it gets no encoder; train longer",
                 file=sys.stderr,
             )
             continue
-        model = load_trained(args.train_dir, TARGET.format(target))
+        model = load_trained(args.train_dir, weights.name)
         encoder, summary = slimmed(model, args.calibrate == "true", target)
         output_dir = args.output_dir.with_name(f"{args.output_dir.name}_{target:g}")
         write(encoder, summary, output_dir, model.student.cost)

@@ -91,14 +91,13 @@ def test_models_with_learned_sizes(tmp_path, capsys):
     bench_layouts.main([*args, "--model", f"learned={tmp_path / 'slim'}"])
     found = json.loads(output.read_text())["models"]["pruned: learned"]
     assert found["parameters"] == float(small.plan().parameters())
+    base = AutoConfig.for_model("wavlm", **{**TINY, "intermediate_size": 70}).to_dict()
+    other = SpeechEncoder(SpeechEncoderConfig(family="wavlm", base=base))
+    other.save_pretrained(tmp_path / "other")
     for text, message in (
         ("learned", "--model is learned, but has to be LABEL=DIRECTORY"),
         (f"other={tmp_path / 'other'}", "its base has intermediate_size 70, wavlm_base_plus 60"),
     ):
-        other = AutoConfig.for_model("wavlm", **{**TINY, "intermediate_size": 70}).to_dict()
-        SpeechEncoder(SpeechEncoderConfig(family="wavlm", base=other)).save_pretrained(
-            tmp_path / "other"
-        )
         with pytest.raises(SystemExit):
             bench_layouts.main([*args, "--model", text])
         assert message in capsys.readouterr().err

@@ -63,6 +63,16 @@ def by_key(directory):
     return {(a.id, a.condition): a for a in read_answers(directory)[1]}
 
 
+def assert_scores(llm, recording, answer, tokens, prune=None):
+    """The answer's scores are those that the model gives to the tokens."""
+    question = recording.question
+    (scores,) = llm.score_choices(
+        llm.prompts([tokens], [question.question], prune),
+        [[question.choices[n] for n in answer.order]],
+    )
+    assert answer.scores == pytest.approx(scores.tolist(), abs=1e-4)
+
+
 def test_one_condition_by_yaml(options, tmp_path):
     main([*options, "--output_dir", str(tmp_path)])
     header, answers = read_answers(tmp_path)
@@ -144,13 +154,9 @@ def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, t
         words = llm.recognise(load_speech(recording, RATE), RATE)
         assert words
         tokens = llm.embed_text(f" {words}")
-        answer, question = found[recording.id, HEARD], recording.question
+        answer = found[recording.id, HEARD]
         assert answer.audio_tokens == len(tokens)
-        (scores,) = llm.score_choices(
-            llm.prompts([tokens], [question.question]),
-            [[question.choices[n] for n in answer.order]],
-        )
-        assert answer.scores == pytest.approx(scores.tolist(), abs=1e-4)
+        assert_scores(llm, recording, answer, tokens)
     sir_score.main([*options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()
     assert results.count("| words of the model's own recogniser instead of audio |") == 2
@@ -175,12 +181,7 @@ def test_diva_s_tokens_are_not_in_time(options, tmp_path, monkeypatch):
         answer = found[recording.id, Condition(strategy="speechprune", rate=0.8)]
         assert answer.audio_tokens == 448 and len(answer.kept) == round(0.2 * 448)
         audio = llm.embed_audio(load_speech(recording, RATE), RATE)
-        question, prune = recording.question, TokenPruner("speechprune", 0.8)
-        (scores,) = llm.score_choices(
-            llm.prompts([audio], [question.question], prune),
-            [[question.choices[n] for n in answer.order]],
-        )
-        assert answer.scores == pytest.approx(scores.tolist(), abs=1e-4)
+        assert_scores(llm, recording, answer, audio, TokenPruner("speechprune", 0.8))
     sir_score.main([*options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()
     assert "| speechprune" in results and "vidence" not in results

@@ -33,7 +33,8 @@ def run(args: argparse.Namespace) -> None:
     if args.first is not None:
         if args.first < 1:
             raise ValueError(f"--first is {args.first}; give 1 or more")
-        items = items[:: max(1, len(items) // args.first)][: args.first]  # of every kind
+        number = min(args.first, len(items))
+        items = [items[n * len(items) // number] for n in range(number)]  # of every kind
     if args.part_of is not None:
         write_part(args.part_of, args.output_dir, [item.id for item in items])
         logger.info("%s: %d items of %s", args.output_dir, len(items), args.part_of)

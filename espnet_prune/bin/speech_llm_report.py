@@ -51,12 +51,13 @@ def evaluate(llm: Compact, data_dir: Path, most: int) -> dict[str, dict]:
     for name in tqdm(names, "ask", mininterval=2):
         samples, rate = read_speech(scp[name])
         wave = samples[: llm.chunk_samples, 0]
-        heard.append(llm.recognise(wave, rate))
+        audio, words = llm.hear(wave, rate)
+        heard.append(words)
         question, choices, answer = questions[name]
         given = {
-            "audio": llm.embed_audio(wave, rate),
+            "audio": audio,
             "transcript": llm.embed_text(" " + texts[name]),
-            "heard": llm.embed_text(" " + heard[-1]) if heard[-1] else llm.empty_audio(),
+            "heard": llm.embed_text(" " + words) if words else llm.empty_audio(),
             "nothing": llm.empty_audio(),
         }
         for source, tokens in given.items():

@@ -1,6 +1,6 @@
 """Speech language models that answer questions about long recordings, with pruned audio tokens."""
 
-from espnet_prune.speech_llm.base import SpeechLLM, audio_chunks
+from espnet_prune.speech_llm.base import Read, SpeechLLM, audio_chunks
 from espnet_prune.speech_llm.compact import Compact
 from espnet_prune.speech_llm.diva import Diva
 from espnet_prune.speech_llm.prompts import POSITIONS, Prompts
@@ -22,6 +22,7 @@ __all__ = [
     "Prompts",
     "PrunedGenerate",
     "Qwen2Audio",
+    "Read",
     "SpeechLLM",
     "audio_chunks",
     "prune_tokens",

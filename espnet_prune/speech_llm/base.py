@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,6 +34,27 @@ from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 CHUNKS_AT_ONCE = 4
 #: Longest piece of audio for an encoder, 30 s at 16 kHz, unless it says otherwise.
 CHUNK_SAMPLES = 480000
+
+
+@dataclass(frozen=True)
+class Read:
+    """Prompts that the language model has gone through.
+
+    Attributes:
+        cache: keys and values of all P columns.
+        last: (B, 1, D) last hidden state of the last column.
+    """
+
+    prompts: Prompts
+    cache: DynamicCache
+    last: Tensor
+
+    def beginning(self, columns: int) -> DynamicCache:
+        """A cache of its own with the first columns."""
+        cache = DynamicCache()
+        for n, layer in enumerate(self.cache.layers if columns else ()):
+            cache.update(layer.keys[:, :, :columns], layer.values[:, :, :columns], n)
+        return cache
 
 
 class SpeechLLM(ABC):
@@ -61,7 +83,7 @@ class SpeechLLM(ABC):
     window = 750
     #: whether an audio token stands for a stretch of time, `frame_tokens` of them for a second
     in_time = True
-    #: whether it has words of its own for what it hears: `recognise`
+    #: whether it has words of its own for what it hears, see `hear`
     recognises = False
     #: what stands between the prompt and an answer, as text
     answer_lead = ""
@@ -84,30 +106,37 @@ class SpeechLLM(ABC):
     def layout(self, question: str) -> tuple[list[int], list[int]]:
         """Token ids that stand before and after the audio, special ones included."""
 
+    def listen(self, chunks: list[np.ndarray]) -> tuple[list[Tensor], list[str]]:
+        """What `encode` gives, and the words of each piece where the model `recognises`."""
+        return self.encode(chunks), [""] * len(chunks)
+
     @torch.no_grad()
-    def embed_audio(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Tensor:
-        """Audio tokens of a recording of any length, chunk after chunk.
+    def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> tuple[Tensor, str]:
+        """Audio tokens and words of a recording of any length, chunk after chunk.
 
         Args:
             speech: (T,) floating point, in [-1, 1].
             sampling_rate: of `speech`; has to be the model's.
-        Returns: (N, D).
+        Returns: (N, D), and "" where the model has no recogniser or hears no word.
         Raises:
             ValueError: another sampling rate, several channels, whole numbers, no samples, or too
                 few for a token.
         """
         chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
-        tokens = []
+        tokens, words = [], []
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
-            tokens += self.encode(chunks[start : start + CHUNKS_AT_ONCE])
+            found = self.listen(chunks[start : start + CHUNKS_AT_ONCE])
+            tokens += found[0]
+            words += found[1]
         tokens = torch.cat(tokens).to(self._embedding.weight)
         if not len(tokens):
-            raise too_short(chunks)
-        return tokens
+            samples = sum(map(len, chunks))
+            raise ValueError(f"audio of {samples} samples is too short for an audio token")
+        return tokens, " ".join(filter(None, words))
 
-    def recognise(self, speech: Tensor | np.ndarray, sampling_rate: int) -> str:
-        """The words of a recording of any length, where the model `recognises`."""
-        raise NotImplementedError(f"{type(self).__name__} has no recogniser")
+    def embed_audio(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Tensor:
+        """(N, D) audio tokens of a recording: the first part of what `hear` gives."""
+        return self.hear(speech, sampling_rate)[0]
 
     @torch.no_grad()
     def embed_text(self, text: str) -> Tensor:
@@ -242,13 +271,38 @@ class SpeechLLM(ABC):
         return {}
 
     @torch.no_grad()
-    def score_choices(self, prompts: Prompts, choices: Sequence[Sequence[str]]) -> list[Tensor]:
+    def read(self, prompts: Prompts, begun: Read | None = None) -> Read:
+        """Let the language model go through prompts, once for all that continues them.
+
+        Args:
+            begun: others; the columns that both begin with are not computed again, so that the
+                beginning of a recording costs next to nothing after the whole. Results differ by
+                rounding.
+        """
+        start = 0
+        if begun is not None:
+            # the last column's state is needed, so that it is computed in any case
+            start = min(prompts.shared(begun.prompts), prompts.position_ids.shape[1] - 1)
+        cache = begun.beginning(start) if start else DynamicCache()
+        out = self.lm.base_model(
+            inputs_embeds=prompts.inputs_embeds[:, start:],
+            attention_mask=prompts.attention_mask,
+            position_ids=prompts.position_ids[:, start:],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return Read(prompts, out.past_key_values, out.last_hidden_state[:, -1:])
+
+    @torch.no_grad()
+    def score_choices(
+        self, prompts: Prompts | Read, choices: Sequence[Sequence[str]]
+    ) -> list[Tensor]:
         """How likely each choice is as the answer.
 
             score = (1 / L) sum_l log p(c_l | prompt, c_1 ... c_{l-1})
 
-        over the L tokens of the choice's text. The prompts go through the model once; all choices
-        continue from their cache in one pass.
+        over the L tokens of the choice's text. The prompts go through the model once, unless they
+        have been `read`; all choices continue from their cache in one pass.
 
         Args:
             choices: B lists of texts, C_b each.
@@ -256,38 +310,35 @@ class SpeechLLM(ABC):
         Raises:
             ValueError: an item without choices, or a choice without text.
         """
-        if len(choices) != len(prompts.inputs_embeds):
-            raise ValueError(f"{len(prompts.inputs_embeds)} prompts, but {len(choices)} choices")
+        number = len((prompts.prompts if isinstance(prompts, Read) else prompts).kept)
+        if len(choices) != number:
+            raise ValueError(f"{number} prompts, but {len(choices)} choices")
         if not all(choices):
             raise ValueError("an item has no choices")
         ids = [[self._text_ids(text, self.answer_lead) for text in row] for row in choices]
-        body, head = self.lm.base_model, self.lm.get_output_embeddings()
-        out = body(**prompts.inputs, past_key_values=DynamicCache(), use_cache=True)
-        first = head(out.last_hidden_state[:, -1:])
+        read = prompts if isinstance(prompts, Read) else self.read(prompts)
         most = max(map(len, ids))
         # Flash attention knows no mask that keeps choices apart
         at_once = 1 if "flash" in self._attention else most
         scores = [[] for _ in ids]
         for start in range(0, most, at_once):
-            some = [row[start : start + at_once] for row in ids]
-            found = self._continue(prompts, out.past_key_values, body, head, first, some)
+            found = self._continue(read, [row[start : start + at_once] for row in ids])
             scores = [row + more for row, more in zip(scores, found, strict=True)]
         return [torch.stack(row).cpu() for row in scores]
 
-    def _continue(self, prompts, cache, body, head, first, ids) -> list[list[Tensor]]:
-        """Mean log-likelihoods of token sequences after B prompts; `cache` is as before afterwards.
+    def _continue(self, read: Read, ids: list[list[list[int]]]) -> list[list[Tensor]]:
+        """Mean log-likelihoods of token sequences after B prompts; the cache is left as it was.
 
         The sequences of a prompt stand one behind the other. A mask hides them from each other,
         and each has the positions that follow the prompt's.
 
         Args:
-            first: (B, 1, V) logits of what follows the prompts.
             ids: for each prompt a list of sequences of token ids; it may be empty.
         """
-        device = first.device
+        prompts, device, head = read.prompts, read.last.device, self.lm.get_output_embeddings()
         inputs = [[i for part in row for i in part[:-1]] for row in ids]
         width = max(map(len, inputs))
-        logits = first
+        hidden = read.last
         if width:
             # Padding and step 0 where a row has ended
             part, step = torch.full((len(ids), width), PADDING), torch.zeros(len(ids), width).long()
@@ -297,16 +348,16 @@ class SpeechLLM(ABC):
                     span = slice(ends, ends := ends + len(tokens) - 1)
                     part[b, span], step[b, span] = c, torch.arange(len(tokens) - 1)
             tokens = torch.tensor([row + [0] * (width - len(row)) for row in inputs], device=device)
-            out = body(
+            out = self.lm.base_model(
                 inputs_embeds=self._embedding(tokens),
                 attention_mask=self._apart(prompts.attention_mask, part.to(device)),
                 position_ids=prompts.position_ids[:, -1:] + 1 + step.to(device),
-                past_key_values=cache,
+                past_key_values=read.cache,
                 use_cache=True,
             )
-            cache.crop(-width)
-            logits = torch.cat([first, head(out.last_hidden_state)], 1)
-        likely = logits.float().log_softmax(-1)
+            read.cache.crop(-width)
+            hidden = torch.cat([hidden, out.last_hidden_state], 1)
+        likely = head(hidden).float().log_softmax(-1)
         scores = []
         for row, of_row in zip(ids, likely, strict=True):
             scores.append([])
@@ -370,12 +421,6 @@ class SpeechLLM(ABC):
         return ids
 
 
-def too_short(chunks: Sequence[np.ndarray]) -> ValueError:
-    """The error of a recording that gives no audio token."""
-    samples = sum(map(len, chunks))
-    return ValueError(f"audio of {samples} samples is too short for an audio token")
-
-
 def audio_chunks(
     speech: Tensor | np.ndarray,
     sampling_rate: int,
@@ -389,7 +434,7 @@ def audio_chunks(
         sampling_rate: of `speech`; has to be `wanted_rate`.
     Returns: float32 arrays of up to `chunk_samples` samples, in order.
     Raises:
-        ValueError: see `SpeechLLM.embed_audio`.
+        ValueError: see `SpeechLLM.hear`.
     """
     if sampling_rate != wanted_rate:
         raise ValueError(f"audio is at {sampling_rate} Hz: resample it to {wanted_rate} Hz")

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM, audio_chunks, too_short
+from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM
 from espnet_prune.structure import SpeechEncoder, load_encoder
 from espnet_prune.tokens.scores import inside
 
@@ -428,26 +428,19 @@ class Compact(SpeechLLM):
         lengths = torch.tensor([len(row) for row in frames], device=frames[0].device)
         return self.adapter(pad_sequence(frames, batch_first=True), lengths), lengths
 
-    @torch.no_grad()
     def encode(self, chunks: list[np.ndarray]) -> list[Tensor]:
+        return self.listen(chunks)[0]
+
+    @torch.no_grad()
+    def listen(self, chunks: list[np.ndarray]) -> tuple[list[Tensor], list[str]]:
+        """Audio tokens, and what the adapter alone hears: the text of its best CTC paths."""
         logits, lengths = self.logits(chunks)
         tokens = self.adapter.embed(logits, lengths, self._embedding.weight)
-        return [row[:n] for row, n in zip(tokens, lengths.tolist(), strict=True)]
-
-    @torch.no_grad()
-    def recognise(self, speech: Tensor | np.ndarray, sampling_rate: int) -> str:
-        """What the adapter alone hears: the text of its best CTC paths.
-
-        Raises:
-            ValueError: as `embed_audio`.
-        """
-        chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
-        logits, lengths = self.logits(chunks)
-        if not lengths.any():
-            raise too_short(chunks)
         paths = self.adapter.greedy(logits, lengths)
-        words = (self.tokenizer.decode(ids).strip() for ids in paths)
-        return " ".join(text for text in words if text)
+        return (
+            [row[:n] for row, n in zip(tokens, lengths.tolist(), strict=True)],
+            [self.tokenizer.decode(ids).strip() for ids in paths],
+        )
 
     def layout(self, question: str) -> tuple[list[int], list[int]]:
         before, after = (

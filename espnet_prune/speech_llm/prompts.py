@@ -41,6 +41,16 @@ class Prompts:
             "position_ids": self.position_ids,
         }
 
+    def shared(self, other: Prompts) -> int:
+        """How many leading columns all rows share with `other`; 0 for other numbers of rows."""
+        if len(self.kept) != len(other.kept):
+            return 0
+        size = min(self.position_ids.shape[1], other.position_ids.shape[1])
+        same = (self.inputs_embeds[:, :size] == other.inputs_embeds[:, :size]).all(2)
+        for name in ("attention_mask", "position_ids"):
+            same &= getattr(self, name)[:, :size] == getattr(other, name)[:, :size]
+        return int(same.all(0).long().cumprod(0).sum())
+
 
 def staying(is_audio: Tensor, kept: Tensor) -> Tensor:
     """Indices into a prompt of P tokens that stay: all of its text, and the kept audio.

@@ -25,7 +25,7 @@ def test_items_are_spoken(items, tmp_path):
     out = tmp_path / "data" / "x"
     main(options(items, out, "--first", "2"))
     scp = read_table(out / "wav.scp")
-    assert list(scp) == ["c_1", "c_2"] == list(read_table(out / "questions"))
+    assert list(scp) == ["c_1", "c_2"] == list(read_table(out / "questions"))  # floor(n * 3 / 2)
     times = json.loads(read_table(out / "sentences")["c_1"])
     assert len(times["sentences"]) == 3 and times["key"] == times["sentences"][1]
     assert times["sentences"][2][1] == pytest.approx(soundfile.info(scp["c_1"]).duration, abs=1e-3)

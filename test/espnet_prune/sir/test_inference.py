@@ -79,7 +79,9 @@ def test_bounds_do_not_hear_anything(llm, recordings):
 @torch.no_grad()
 def test_words_of_the_model_s_own_recogniser(llm, recordings, monkeypatch):
     for words in ("what is said", ""):
-        monkeypatch.setattr(llm, "recognise", lambda speech, rate, words=words: words)
+        monkeypatch.setattr(
+            llm, "listen", lambda pieces, words=words: (llm.encode(pieces), [words])
+        )
         ((heard,),) = Answerer(llm)(recordings[:1], pruners(HEARD))
         tokens = llm.embed_text(llm.answer_lead + words) if words else llm.empty_audio()
         assert heard.audio_tokens == len(tokens)
@@ -88,6 +90,25 @@ def test_words_of_the_model_s_own_recogniser(llm, recordings, monkeypatch):
             [shuffled(recordings[0].question).choices],
         )
         np.testing.assert_allclose(heard.scores, scores, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_recording_is_heard_once_and_its_beginning_read_once(llm, recordings, monkeypatch):
+    crop, heard, widths = Condition(strategy="crop", rate=0.5), [], []
+    ((alone,),) = Answerer(llm)(recordings[:1], pruners(crop))
+    encode = llm.encode
+    monkeypatch.setattr(llm, "encode", lambda pieces: heard.extend(pieces) or encode(pieces))
+    hook = llm.lm.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[1]),
+        with_kwargs=True,
+    )
+    (whole,), _, (first,) = Answerer(llm)(recordings[:1], pruners(WHOLE, HEARD, crop))
+    hook.remove()
+    assert sum(map(len, heard)) == whole.seconds * RATE and first.kept == tuple(range(30))
+    np.testing.assert_allclose(first.scores, alone.scores, atol=1e-4)
+    # each is followed by a pass of its choices
+    before, after = (len(part) for part in llm.layout(recordings[0].question.question))
+    assert widths[0] == before + len(whole.kept) + after and widths[4] == after
 
 
 def test_no_transcript(llm, recordings, tmp_path):

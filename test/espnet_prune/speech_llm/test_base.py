@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -135,6 +136,32 @@ def test_choices_score_as_by_hand(llm, audio, positions):
             expected = log_p.gather(1, ids[:, None]).mean()
             torch.testing.assert_close(scores[b][c], expected, atol=2e-4, rtol=1e-4)
     assert [len(row) for row in scores] == [3, 1, 2]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", POSITIONS)
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_begins_alike_is_read_once(llm, audio, positions, number):
+    tokens, asked = audio[::2][:number], QUESTIONS[:number]
+    choices = [["the red team", "one"], ["green team", "red"]][:number]
+    start = [torch.arange(40)] * number
+    whole = llm.prompts(tokens, asked, positions=positions)
+    begins = llm.prompts(tokens, asked, kept=start, positions=positions)
+    expected = [llm.score_choices(prompts, choices) for prompts in (begins, whole, whole)]
+    widths = []
+    hook = llm.lm.base_model.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[1]),
+        with_kwargs=True,
+    )
+    read = llm.read(whole)
+    reads = [llm.read(begins, read), llm.read(whole, read), read]  # the last one is as it was
+    hook.remove()
+    if number == 1:
+        assert widths == [whole.inputs_embeds.shape[1], len(llm.layout(asked[0])[1]), 1]
+    for found, scores in zip(reads, expected, strict=True):
+        torch.testing.assert_close(llm.score_choices(found, choices), scores, atol=1e-4, rtol=1e-4)
+    moved = dataclasses.replace(begins, position_ids=begins.position_ids + 1)
+    assert moved.shared(begins) == llm.prompts(audio, QUESTIONS).shared(begins) == 0
 
 
 def test_choices_make_one_pass_and_prompts_another(llm, audio, monkeypatch):

@@ -13,8 +13,13 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     args = parser.parse_args(cmd)
     try:
         main(args)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         text = error.args[0] if isinstance(error, KeyError) else error
+        if isinstance(error, RuntimeError):
+            # torch.OutOfMemoryError, known by its name: not all commands need torch
+            if type(error).__name__ != "OutOfMemoryError":
+                raise
+            text = f"the GPU's memory does not suffice: take smaller batches ({error})"
         print(f"error: {text}", file=sys.stderr)
         sys.exit(1)
 

@@ -28,11 +28,19 @@ def use_machine(args: argparse.Namespace) -> torch.dtype:
     Raises:
         ValueError: there is no such device.
     """
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"--device is {args.device}, but there is no GPU that torch can use")
+    check_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
     return DTYPES[args.dtype]
+
+
+def check_device(device: str, what: str = "--device") -> None:
+    """
+    Raises:
+        ValueError: a GPU where there is none.
+    """
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"{what} is {device}, but there is no GPU that torch can use")
 
 
 def conditions_of(args: argparse.Namespace) -> dict[str, object]:

@@ -17,6 +17,7 @@ from espnet_prune.recipe.speech_windows import EVALUATION_VOICES
 from espnet_prune.recipe.voices import Voices
 from espnet_prune.sir.data import (
     read_all_items,
+    spread,
     windows_dir,
     write_part,
     write_recorded_dir,
@@ -33,8 +34,7 @@ def run(args: argparse.Namespace) -> None:
     if args.first is not None:
         if args.first < 1:
             raise ValueError(f"--first is {args.first}; give 1 or more")
-        number = min(args.first, len(items))
-        items = [items[n * len(items) // number] for n in range(number)]  # of every kind
+        items = spread(items, args.first)
     if args.part_of is not None:
         write_part(args.part_of, args.output_dir, [item.id for item in items])
         logger.info("%s: %d items of %s", args.output_dir, len(items), args.part_of)

@@ -3,8 +3,9 @@
 The data directory has wav.scp and questions (text for the transcript, and utt2num_samples to find
 recordings that end early, if they are there). Without --strategies there is one condition, that of
 token_pruner and token_pruner_conf. With --strategies and --rates there are all of their pairs, and
-beside them the whole recording, its first 30 s, its transcript, the words that the model's own
-recogniser hears if it has one, and no audio at all; each recording is embedded once for all.
+beside them the whole recording, its first 30 s, its transcript if there is text, the words that
+the model's own recogniser hears if it has one, and no audio at all; each recording is embedded once
+for all.
 
 Writes OUTPUT_DIR/answers.NAME.jsonl, where NAME is that of the key file: for every item and
 condition the score of every choice, the chosen one, and which audio tokens were kept
@@ -28,11 +29,13 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from espnet_prune.bin import cli
+from espnet_prune.bin.measuring import check_device
 from espnet_prune.recipe.data_dir import read_table
 from espnet_prune.sir import conditions
 from espnet_prune.sir.answers import AnswerFile
-from espnet_prune.sir.conditions import Condition
-from espnet_prune.sir.inference import PROMPT, Answerer, Recording, read_recordings
+from espnet_prune.sir.conditions import TRANSCRIPT, Condition
+from espnet_prune.sir.data import data_mark
+from espnet_prune.sir.inference import PROMPT, Answerer, Recording, read_recordings, written
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, SpeechLLM
 
 logger = logging.getLogger(__name__)
@@ -62,15 +65,18 @@ def asked_conditions(args: argparse.Namespace) -> list[Condition]:
     given = sorted({"rate", "keep"} & set(args.token_pruner_conf))
     if given:
         raise ValueError(f"token_pruner_conf has {given[0]}, but strategies and rates say that")
-    return conditions.grid(strategies, numbers, SPEECH_LLMS[args.speech_llm].recognises)
+    found = conditions.grid(strategies, numbers, SPEECH_LLMS[args.speech_llm].recognises)
+    has_text = (Path(args.data_dir) / "text").is_file()
+    return [c for c in found if c != TRANSCRIPT or has_text]
 
 
 def load_speech_llm(name: str, conf: dict) -> SpeechLLM:
     """A speech LLM by its name in `SPEECH_LLMS` and the arguments of its `from_pretrained`.
 
     Raises:
-        ValueError: an argument that it does not have, or lacks.
+        ValueError: an argument that it does not have, or lacks; a device that is not there.
     """
+    check_device(str(conf.get("device", "cpu")), "device of speech_llm_conf")
     load = SPEECH_LLMS[name].from_pretrained
     try:
         inspect.signature(load).bind(**conf)
@@ -90,15 +96,6 @@ def model_mark(conf: dict) -> str:
             for file in sorted(Path(value).iterdir()):
                 stat = file.stat()
                 mark.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return mark.hexdigest()[:16]
-
-
-def data_mark(data_dir: Path) -> str:
-    """Digest of the tables of a data directory that answers depend on."""
-    mark = hashlib.sha256()
-    for name in ("wav.scp", "questions", "text", "utt2num_samples"):
-        if (data_dir / name).is_file():
-            mark.update(name.encode() + (data_dir / name).read_bytes())
     return mark.hexdigest()[:16]
 
 
@@ -137,6 +134,9 @@ def run(args: argparse.Namespace) -> None:
     }
     keys = list(read_table(args.key_file)) if args.key_file else None
     recordings = read_recordings(args.data_dir, keys)
+    if TRANSCRIPT in wanted:
+        for recording in recordings:
+            written(recording, TRANSCRIPT.input)
     name = Path(args.key_file).stem if args.key_file else "all"
     file = AnswerFile(args.output_dir / f"answers.{name}.jsonl", header(args))
     left = [

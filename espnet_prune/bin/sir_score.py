@@ -35,6 +35,7 @@ from espnet_prune.sir.conditions import (
     Condition,
     strategy_order,
 )
+from espnet_prune.sir.data import data_mark
 from espnet_prune.sir.items import LETTERS
 from espnet_prune.sir.plots import plot_rates, plot_strip
 from espnet_prune.sir.questions import Question, read_questions
@@ -54,13 +55,18 @@ from espnet_prune.sir.scores import (
 TSNE_PLOT = "tsne.png"
 #: items in the strip plot
 STRIPS = 3
-TITLES = {
-    WHOLE: "whole recording",
-    FIRST_30_S: "first 30 s",
-    TRANSCRIPT: "transcript instead of audio",
-    HEARD: "words of the model's own recogniser instead of audio",
-    NOTHING: "no audio",
-}
+
+
+def titles_of(header: dict) -> dict[Condition, str]:
+    """What tables call the references: the beginning by its true length."""
+    window = header.get("token_pruner_conf", {}).get("window")
+    return {
+        WHOLE: "whole recording",
+        FIRST_30_S: "first 30 s" if window is None else f"first {window} tokens",
+        TRANSCRIPT: "transcript instead of audio",
+        HEARD: "words of the model's own recogniser instead of audio",
+        NOTHING: "no audio",
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,18 +92,19 @@ class Result:
 Results = dict[Condition, Result]
 
 
-def results(answers: list[Answer], spans: Mapping, frame_tokens: float | None) -> Results:
+def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     """Every condition, references first, then strategies and rates in order."""
+    titles = titles_of(header)
     grouped = by_condition(answers)
     correct = {condition: right(rows) for condition, rows in grouped.items()}
     found = {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
         against = {}
-        for name, other in rivals(condition).items():
+        for name, other in rivals(condition, titles).items():
             if other in grouped and other != condition:
                 against[name] = compare(correct[condition], correct[other])
-        recall = recalls(rows, spans, frame_tokens)
+        recall = recalls(rows, spans, header["frame_tokens"])
         found[condition] = Result(
             rows,
             accuracy([correct[condition]]),
@@ -114,9 +121,9 @@ def _order(condition: Condition):
     return first, strategy_order(condition.strategy), condition.rate or 0.0, condition.keep or 0
 
 
-def rivals(condition: Condition) -> dict[str, Condition]:
+def rivals(condition: Condition, titles: dict[Condition, str]) -> dict[str, Condition]:
     """What a condition is compared with, by the name of a column."""
-    found = {"whole recording": WHOLE, "first 30 s": FIRST_30_S}
+    found = {titles[other]: other for other in (WHOLE, FIRST_30_S)}
     if condition not in REFERENCES:
         same = dataclasses.replace(condition, strategy="speechprune")
         found["speechprune, same rate"] = same
@@ -128,7 +135,9 @@ def percent(estimate: Estimate, sign: str = "") -> str:
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
-def bounds(found: Results, questions: list[Question]) -> tuple[list[list[str]], dict]:
+def bounds(
+    found: Results, questions: list[Question], titles: dict[Condition, str]
+) -> tuple[list[list[str]], dict]:
     """Rows and numbers of what every accuracy is to be held against."""
     rows = [["", "accuracy % [95%]"]]
     places = [answer.answer for answer in next(iter(found.values())).answers]
@@ -140,7 +149,7 @@ def bounds(found: Results, questions: list[Question]) -> tuple[list[list[str]], 
     rows.append([f"always {LETTERS[letter]} (order of the file)", percent(published)])
     for condition in (NOTHING, TRANSCRIPT, HEARD, WHOLE, FIRST_30_S):
         if condition in found:
-            rows.append([TITLES[condition], percent(found[condition].accuracy)])
+            rows.append([titles[condition], percent(found[condition].accuracy)])
     numbers = {
         "chance": guess,
         "majority_letter": metric(shuffled.value, shuffled),
@@ -186,13 +195,13 @@ def grid_table(grid: Mapping[str, Mapping[float, Estimate]], show: Callable = pe
     return table(rows)
 
 
-def tests_table(found: Results) -> str:
+def tests_table(found: Results, titles: dict[Condition, str]) -> str:
     """All conditions with their differences and the p of McNemar's test."""
     used = {name for result in found.values() for name in result.against}
-    columns = [name for name in rivals(Condition(strategy="rap")) if name in used]
+    columns = [name for name in rivals(Condition(strategy="rap"), titles) if name in used]
     rows = [["condition", "tokens kept", "accuracy %", *(f"minus {name}" for name in columns)]]
     for condition, result in found.items():
-        name = f"{TITLES[condition]}" if condition in TITLES else condition.name
+        name = titles.get(condition, condition.name)
         rows.append([name, f"{result.kept:.0f}", f"{100 * result.accuracy.value:.1f}"])
         for column in columns:
             c = result.against.get(column)
@@ -225,8 +234,9 @@ def word_error_rate(path: Path) -> str:
 def report(args: argparse.Namespace, found: Results, header: dict, questions) -> tuple[str, dict]:
     """RESULTS.md and scores.json; draws the plots on the way."""
     any_answers = next(iter(found.values())).answers
+    titles, options = titles_of(header), header.get("token_pruner_conf")
     minutes = sum(answer.seconds for answer in any_answers) / 60
-    bound_rows, numbers = bounds(found, questions)
+    bound_rows, numbers = bounds(found, questions, titles)
     parts = [f"# {args.title}", ""]
     if args.command:
         parts += [f"Made by `{args.command}`.", ""]
@@ -236,6 +246,8 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
         f"item (seed {header['seed']}) and scored by the mean log-likelihood of their texts.",
         "",
     ]
+    if options:
+        parts += [f"Options of all token pruners: `{json.dumps(options)}`.", ""]
     if args.wer is not None:
         parts += [f"WER % of Whisper on the speech: {word_error_rate(args.wer)}.", ""]
     parts += ["## What an accuracy has to be held against", "", table(bound_rows), ""]
@@ -258,7 +270,7 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
             for rate, ratio in row.items():
                 name = Condition(strategy=strategy, rate=rate).name
                 numbers["conditions"][name]["recall_against_rap"] = metric(ratio.value, ratio)
-    parts += ["## Comparisons", "", tests_table(found), ""]
+    parts += ["## Comparisons", "", tests_table(found, titles), ""]
     parts += [
         "In brackets 95% bootstrap intervals over items, paired for differences (points); p of "
         "McNemar's exact test, two-sided, not corrected for the number of comparisons.",
@@ -266,11 +278,11 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
     ]
     images = args.output_dir / "images"
     if accuracies:
-        levels = {TITLES[c]: found[c].accuracy.value for c in REFERENCES if c in found}
+        levels = {titles[c]: found[c].accuracy.value for c in REFERENCES if c in found}
         panels = {"accuracy": (accuracies, {**levels, "chance": numbers["chance"]})}
         if evidence:
             first = found[FIRST_30_S].recall if FIRST_30_S in found else None
-            level = {TITLES[FIRST_30_S]: first.value} if first is not None else {}
+            level = {titles[FIRST_30_S]: first.value} if first is not None else {}
             panels["evidence recall"] = (evidence, level)
         plot_rates(panels, images / "rates.png", list(accuracies))
         parts += [f"![{' and '.join(panels)} against the rate](images/rates.png)", ""]
@@ -297,13 +309,18 @@ def run(args: argparse.Namespace) -> None:
     unknown = [name for name in ids if name not in everything]
     if unknown:
         raise ValueError(f"{args.answers}: {unknown[0]} is not in {args.data_dir / 'questions'}")
+    if header.get("data_dir") != data_mark(args.data_dir):
+        raise ValueError(
+            f"{args.answers}: the answers are to another state of {args.data_dir}: run inference "
+            "again, into an empty folder"
+        )
     if len(ids) < len(everything):
         missing = min(everything.keys() - set(ids))
         raise ValueError(
             f"{args.answers}: {len(ids)} of {len(everything)} items are answered, {missing} is "
             "not: inference has not ended, run it again"
         )
-    found = results(answers, read_spans(args.data_dir), header["frame_tokens"])
+    found = results(answers, read_spans(args.data_dir), header)
     text, numbers = report(args, found, header, [everything[name] for name in ids])
     write_text(args.output_dir / "RESULTS.md", text)
     scores = {"items": len(ids), "made_with": header, **numbers}

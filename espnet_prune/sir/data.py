@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -37,6 +38,12 @@ def read_all_items(paths: Sequence[str | Path], keys: bool = True) -> list[SirIt
     return [items[name] for name in sorted(items)]
 
 
+def spread(items: Sequence[SirItem], number: int) -> list[SirItem]:
+    """So many items, evenly from all; all of them where there are fewer."""
+    number = min(number, len(items))
+    return [items[n * len(items) // number] for n in range(number)]
+
+
 def windows_dir(directory: Path) -> Path:
     """Where `write_windows` of a data directory goes."""
     return directory.with_name(directory.name + "_windows")
@@ -64,12 +71,25 @@ def write_recorded_dir(
         scp[item.id] = found[0]
     text = {item.id: item.transcript for item in items}
     raw = directory.with_name(directory.name + "_raw")
+    # format_wav looks at ages alone, and another folder's recordings may be older than what is here
+    before = read_table(raw / "wav.scp") if (raw / "wav.scp").is_file() else {}
+    if any(before.get(name) != str(path) for name, path in scp.items()):
+        shutil.rmtree(directory / "data", ignore_errors=True)
     write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})
     format_wav(raw, directory, fs=SAMPLING_RATE, num_workers=nj)
     (directory / "sentences").unlink(missing_ok=True)
     if windows_dir(directory).is_dir():
         shutil.rmtree(windows_dir(directory))
     write_questions(directory / "questions", items)
+
+
+def data_mark(data_dir: Path) -> str:
+    """Digest of the tables of a data directory that answers depend on."""
+    mark = hashlib.sha256()
+    for name in ("wav.scp", "questions", "text", "utt2num_samples"):
+        if (data_dir / name).is_file():
+            mark.update(name.encode() + (data_dir / name).read_bytes())
+    return mark.hexdigest()[:16]
 
 
 def check_whole(path: str | Path) -> None:

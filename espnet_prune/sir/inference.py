@@ -104,6 +104,11 @@ def load_speech(recording: Recording, fs: int) -> np.ndarray:
     return samples
 
 
+def _begins(condition: Condition) -> bool:
+    """Whether the prompt begins with the recording's first tokens as they are."""
+    return condition == WHOLE or condition.strategy == "crop"
+
+
 def written(recording: Recording, kind: str) -> str:
     """What the model gets instead of audio: the transcript, or "" for `nothing`.
 
@@ -148,6 +153,9 @@ class Answerer:
     ) -> Iterator[list[Answer]]:
         """Answers to a batch under one condition after another; audio is embedded once.
 
+        The beginnings of a recording (`crop`) come right after the whole, if that is asked for:
+        they begin as it does, and continue its cache.
+
         Args:
             pruners: the conditions; where the input is not speech the pruner is not used.
         Raises:
@@ -158,7 +166,7 @@ class Answerer:
         asked = [shuffled(r.question, self.seed) for r in recordings]
         heard: list[tuple[Tensor, str]] = []
         whole: Read | None = None
-        for condition, pruner in pruners:
+        for condition, pruner in sorted(pruners, key=lambda pair: not _begins(pair[0])):
             if condition.input in ("speech", "heard") and not heard:
                 heard = [self.llm.hear(samples, self.llm.sampling_rate) for samples in speech]
             if condition.input == "speech":
@@ -179,11 +187,13 @@ class Answerer:
             prompts = self.llm.prompts(
                 tokens, [self._text(q) for q in asked], kept=kept, positions=self.positions
             )
-            # "crop" begins as the whole recording does, so that this saves a sixth of all the time
+            if not _begins(condition):
+                whole = None
             read = self.llm.read(prompts, whole)
             if condition == WHOLE:
                 whole = read
             scores = self.llm.score_choices(read, [q.choices for q in asked])
+            del read  # a cache may have a gigabyte
             yield [
                 Answer(
                     id=recording.id,

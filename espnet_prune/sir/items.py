@@ -70,6 +70,35 @@ def located(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: {error}") from None
 
 
+def text_of(value, what: str) -> str:
+    """
+    Raises:
+        ValueError: a value that is no text, as JSON's null is none.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{what} is {value!r}, but has to be text")
+    return value
+
+
+def list_of(value, what: str) -> list:
+    """
+    Raises:
+        ValueError: a value that is no list.
+    """
+    if not isinstance(value, list):
+        raise ValueError(f"{what} is {value!r}, but has to be a list")
+    return value
+
+
+def choice_texts(value) -> list[str]:
+    """The texts of choices.
+
+    Raises:
+        ValueError: no list of texts.
+    """
+    return [text_of(choice, "a choice") for choice in list_of(value, "what is to choose from")]
+
+
 def check_choices(choices: Sequence[str]) -> None:
     """
     Raises:
@@ -110,24 +139,26 @@ def read_items(path: str | Path, keys: bool = True) -> list[SirItem]:
 
 def _item(row: dict, keys: bool) -> SirItem:
     metadata, asked = row["metadata"], row["test_question"]
-    name = str(metadata["id"])
+    name = text_of(metadata["id"], "the id")
     if not name or any(c.isspace() or c == "/" for c in name):
         raise ValueError(f"id '{name}' cannot be a file's name")
     sentences = tuple(
-        (str(turn["speaker"]), " ".join(str(sentence).split()))
+        (str(turn["speaker"]), " ".join(text_of(sentence, "a sentence").split()))
         for turn in row["transcript"]
-        for sentence in turn["text"]
+        for sentence in list_of(turn["text"], "a turn's text")
     )
     if not sentences or not all(text for _, text in sentences):
         raise ValueError(f"{name}: a transcript or a sentence of it is empty")
-    question = str(asked["question"]).strip()
+    question = text_of(asked["question"], "the question").strip()
     if not question:
         raise ValueError(f"{name}: the question has no text")
-    choices = [_LETTER.sub("", str(choice)).strip() for choice in asked["choices"]]
+    choices = [_LETTER.sub("", text).strip() for text in choice_texts(asked["choices"])]
     with located(name):
         check_choices(choices)
     try:
-        key = _key(str(row["original_key_sentence"]), [text for _, text in sentences], name)
+        key = _key(
+            text_of(row["original_key_sentence"], "the key"), [text for _, text in sentences], name
+        )
     except (KeyError, ValueError):
         if keys:
             raise
@@ -139,7 +170,7 @@ def _item(row: dict, keys: bool) -> SirItem:
         key=key,
         question=question,
         choices=tuple(choices),
-        answer=_answer(str(asked["correct_answer"]), choices, name),
+        answer=_answer(text_of(asked["correct_answer"], "the answer"), choices, name),
     )
 
 

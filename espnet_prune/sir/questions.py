@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.recipe.data_dir import read_table
-from espnet_prune.sir.items import check_choices, located
+from espnet_prune.sir.items import check_choices, choice_texts, located, text_of
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def read_questions(path: str | Path) -> dict[str, Question]:
 
 def _question(name: str, row: dict) -> Question:
     question, choices, answer = row["question"], row["choices"], row["answer"]
-    if not isinstance(question, str) or not question.strip():
+    if not text_of(question, "the question").strip():
         raise ValueError("the question has no text")
-    texts = [str(choice).strip() for choice in choices]
+    texts = [text.strip() for text in choice_texts(choices)]
     check_choices(texts)
     if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(texts):
         raise ValueError(f"the answer is {answer!r}, but has to be 0 to {len(texts) - 1}")

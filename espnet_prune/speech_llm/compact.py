@@ -501,7 +501,7 @@ def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:
     if name != "auto":
         return getattr(torch, name)
     if str(device).startswith("cuda"):
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         can = torch.cpu.get_capabilities()
         fast = any(can.get(name) for name in ("amx_bf16", "sve_bf16", "bf16"))

@@ -113,14 +113,22 @@ class TokenPruner:
                 a recording keeps its tokens in whatever batch it is. Row numbers when absent.
         Returns: B long tensors of indices into N, in time order.
         Raises:
-            ValueError: something that the strategy needs is missing, or a recording or a query
-                without tokens.
+            ValueError: something that the strategy needs is missing, shapes that do not fit, or a
+                recording or a query without tokens.
         """
+        if audio.ndim != 3:
+            raise ValueError(f"audio has the shape {tuple(audio.shape)}, but has to be (B, N, D)")
+        if keys is not None and len(keys) != len(audio):
+            raise ValueError(f"{len(audio)} recordings, but {len(keys)} keys")
         lengths = _lengths(lengths, audio, "recording")
         strategy = STRATEGIES[self.strategy]
         if strategy.needs_query:
             if query is None:
                 raise ValueError(f"strategy '{self.strategy}' needs the query's embeddings")
+            if query.ndim != 3 or len(query) != len(audio):
+                raise ValueError(
+                    f"query has the shape {tuple(query.shape)}, but has to be ({len(audio)}, L, D)"
+                )
             if query.shape[-1] != audio.shape[-1]:
                 raise ValueError(
                     f"audio tokens have {audio.shape[-1]} dimensions, the query's "

@@ -1,19 +1,24 @@
 """The items of mini_spiral, as they are committed."""
 
+import re
 from collections import Counter
 
 import pytest
 
 from espnet_prune.recipe.speech_windows import EVALUATION_VOICES
-from espnet_prune.sir.data import read_all_items
+from espnet_prune.sir import shuffled
+from espnet_prune.sir.data import read_all_items, spread
 from espnet_prune.sir.speech import cast
 from test.recipes.running import EGS2
+
+RECIPE = EGS2 / "mini_spiral" / "sir1"
 
 
 @pytest.fixture(scope="module")
 def items():
-    folder = EGS2 / "mini_spiral" / "sir1" / "items"
-    return read_all_items(sorted(folder.glob("*.jsonl")))  # each key sentence is there once
+    return read_all_items(
+        sorted((RECIPE / "items").glob("*.jsonl"))
+    )  # each key sentence is there once
 
 
 def test_there_are_84_of_three_kinds(items):
@@ -31,7 +36,17 @@ def test_right_letters_are_balanced(items):
     assert Counter(item.answer for item in items) == dict.fromkeys(range(4), 21)
 
 
-def test_the_answer_is_in_the_key_sentence_alone(items):
+def test_what_the_recipe_takes_is_balanced(items):
+    run = (RECIPE / "run.sh").read_text()
+    (number,) = re.findall(r"--test_sets mini_spiral --local_data_opts .--items (\d+)", run)
+    some = spread(items, int(number))
+    assert len(some) >= 60 and len(set(Counter(item.kind for item in some).values())) == 1
+    for order in (some, [shuffled(item) for item in some]):
+        letters = Counter(item.answer for item in order).values()
+        assert len(letters) == 4 and max(letters) - min(letters) <= 2
+
+
+def test_the_key_is_one_sentence(items):
     for item in items:
         assert item.key is not None and item.key[1] - item.key[0] == 1
 

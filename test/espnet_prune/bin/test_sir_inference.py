@@ -11,7 +11,7 @@ from espnet_prune.bin import sir_inference, sir_score
 from espnet_prune.bin.sir_inference import batches, main
 from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.sir.answers import AnswerFile, read_answers
-from espnet_prune.sir.conditions import HEARD, NOTHING, WHOLE, Condition
+from espnet_prune.sir.conditions import FIRST_30_S, HEARD, NOTHING, WHOLE, Condition
 from espnet_prune.sir.inference import load_speech, read_recordings
 from espnet_prune.speech_llm import Compact, Diva, diva
 from espnet_prune.tokens import TokenPruner
@@ -242,6 +242,50 @@ def test_wrong_data(options, tmp_path, capsys):
     write_table(folder / "questions", rows)
     (folder / "wav" / "c.wav").unlink()
     assert "c: no such file as" in fails(capsys, *options)
+
+
+def test_a_grid_without_transcripts(options, tmp_path, capsys, monkeypatch):
+    config = yaml.safe_load(Path(options[1]).read_text()) | {"token_pruner_conf": {"window": 100}}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(config))
+    folder = save_data_dir(tmp_path / "data")
+    texts = read_table(folder / "text")
+    out = ["--output_dir", str(tmp_path / "out")]
+    some = ["--config", str(tmp_path / "grid.yaml"), "--data_dir", str(folder), *out]
+    some += ["--strategies", "rap", "--rates", "0.5"]
+    write_table(folder / "text", {name: text for name, text in texts.items() if name != "c"})
+    with monkeypatch.context() as patch:
+        patch.setattr(sir_inference, "load_speech_llm", None)  # refused before there is a model
+        assert "c: has no line in text" in fails(capsys, *some)
+    (folder / "text").unlink()
+    main(some)
+    assert {c for _, c in by_key(tmp_path / "out")} == {
+        WHOLE,
+        FIRST_30_S,
+        NOTHING,
+        Condition(strategy="rap", rate=0.5),
+    }
+
+
+def test_a_gpu_that_is_not_there_or_too_small(options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    gpu = ["--output_dir", str(tmp_path / "gpu"), "--speech_llm_conf", "device=cuda:1"]
+    message = fails(capsys, *options, *gpu)
+    assert "device of speech_llm_conf is cuda:1, but there is no GPU" in message
+
+    def full(*_):
+        raise torch.OutOfMemoryError("Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(sir_inference, "load_speech_llm", full)
+    options = [*options, "--output_dir", str(tmp_path / "cpu")]
+    message = fails(capsys, *options)
+    assert "take smaller batches (Tried to allocate 2 GiB)" in message
+
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(sir_inference, "load_speech_llm", broken)
+    with pytest.raises(RuntimeError, match="a bug"):  # with its traceback
+        main(options)
 
 
 def test_answers_of_other_data_are_not_continued(options, tmp_path, capsys):

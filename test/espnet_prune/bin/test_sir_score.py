@@ -8,6 +8,7 @@ from espnet_prune.bin.sir_score import main
 from espnet_prune.recipe.data_dir import write_table
 from espnet_prune.sir.answers import Answer, AnswerFile
 from espnet_prune.sir.conditions import NOTHING, TRANSCRIPT, WHOLE, Condition, grid
+from espnet_prune.sir.data import data_mark
 from test.espnet_prune.sir.stand_in import CHOICES
 
 HEADER = {"speech_llm": "x", "prompt": "{question}", "seed": 0, "frame_tokens": 25}
@@ -38,8 +39,9 @@ def folders(tmp_path):
     write_table(data / "questions", dict.fromkeys(ids, question))
     key = json.dumps({"sentences": [], "key": [1.0, 3.0]})
     write_table(data / "sentences", dict.fromkeys(ids, key))
+    header = {**HEADER, "data_dir": data_mark(data)}
     conditions = grid(["rap", "speechprune"], [0.2, 0.8])
-    file = AnswerFile(tmp_path / "answers" / "answers.1.jsonl", HEADER)
+    file = AnswerFile(tmp_path / "answers" / "answers.1.jsonl", header)
     file.add([answer(n, condition) for n in range(ITEMS) for condition in conditions])
     return data, tmp_path / "answers"
 
@@ -104,6 +106,25 @@ def test_word_error_rate_of_the_speech(folders, tmp_path):
     path.write_text(json.dumps({"utterances": 9, "systems": {"hyp": {"wer": wer}}}))
     text, _ = score(folders, tmp_path / "out", "--wer", str(path))
     assert "WER % of Whisper on the speech: 5.0 [4.0, 6.1] on 9 windows (321 words)" in text
+
+
+def test_data_that_has_changed_since(folders, tmp_path, capsys):
+    write_table(folders[0] / "utt2num_samples", {"i0": 16000})
+    with pytest.raises(SystemExit):
+        score(folders, tmp_path / "out")
+    assert "the answers are to another state of" in capsys.readouterr().err
+
+
+def test_a_window_that_is_not_30_s(folders, tmp_path):
+    assert "| first 30 s " in score(folders, tmp_path / "out")[0]
+    file = folders[1] / "answers.1.jsonl"
+    header, *lines = file.read_text().splitlines(keepends=True)
+    changed = json.dumps({**json.loads(header), "token_pruner_conf": {"window": 375}})
+    file.write_text("".join([changed + "\n", *lines]))
+    text, scores = score(folders, tmp_path / "out")
+    assert "| first 375 tokens " in text and "first 30 s" not in text
+    assert 'Options of all token pruners: `{"window": 375}`.' in text
+    assert "first 375 tokens" in scores["conditions"]["rap 0.2"]["against"]
 
 
 def test_half_of_the_answers(folders, tmp_path, capsys):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -58,6 +59,13 @@ def test_recordings_that_are_there(tmp_path):
     write_table(tmp_path / "d_windows" / "text", {"m_1-00": "One two."})
     write_recorded_dir([item("m_1")], audio, tmp_path / "d")
     assert not (tmp_path / "d" / "sentences").exists() and not (tmp_path / "d_windows").exists()
+    # the same names in another folder, with older files as unpacked archives have
+    other = tmp_path / "other" / "m_1.wav"
+    other.parent.mkdir()
+    soundfile.write(other, np.zeros(4000, np.float32), 8000)
+    os.utime(other, (1e9, 1e9))
+    write_recorded_dir([item("m_1")], other.parent, tmp_path / "d")
+    assert read_table(tmp_path / "d" / "utt2num_samples") == {"m_1": "8000"}
     with pytest.raises(FileNotFoundError, match="m_3.wav: no such file, nor m_3.flac"):
         write_recorded_dir([item("m_3")], audio, tmp_path / "e")
 

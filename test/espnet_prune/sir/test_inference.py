@@ -102,13 +102,13 @@ def test_a_recording_is_heard_once_and_its_beginning_read_once(llm, recordings, 
         lambda module, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[1]),
         with_kwargs=True,
     )
-    (whole,), _, (first,) = Answerer(llm)(recordings[:1], pruners(WHOLE, HEARD, crop))
+    (whole,), (first,), _ = Answerer(llm)(recordings[:1], pruners(WHOLE, HEARD, crop))
     hook.remove()
     assert sum(map(len, heard)) == whole.seconds * RATE and first.kept == tuple(range(30))
     np.testing.assert_allclose(first.scores, alone.scores, atol=1e-4)
-    # each is followed by a pass of its choices
+    # the beginning comes after the whole; each is followed by a pass of its choices
     before, after = (len(part) for part in llm.layout(recordings[0].question.question))
-    assert widths[0] == before + len(whole.kept) + after and widths[4] == after
+    assert widths[0] == before + len(whole.kept) + after and widths[2] == after
 
 
 def test_no_transcript(llm, recordings, tmp_path):

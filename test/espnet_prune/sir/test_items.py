@@ -91,6 +91,13 @@ def test_ways_to_name_the_right_choice(tmp_path, correct, answer):
         ([row(), row()], "line 2: id 'conversation_1' is there twice"),
         ([row(metadata={"id": "a b"})], "id 'a b' cannot be a file's name"),
         ([asked(question=" ")], "conversation_1: the question has no text"),
+        ([asked(question=None)], "line 1: the question is None, but has to be text"),
+        ([asked(choices=["May", None])], "a choice is None, but has to be text"),
+        ([asked(choices={"A": "May", "B": "June"})], "but has to be a list"),
+        ([asked(correct_answer=None)], "the answer is None"),
+        ([row(metadata={"id": None})], "the id is None"),
+        ([row(transcript=[{"speaker": "s", "text": [None]}])], "a sentence is None"),
+        ([row(transcript=[{"speaker": "s", "text": "May."}])], "a turn's text is 'May.'"),
         ([asked(choices=[])], "0 choices"),
         ([asked(choices=["A. May", "B. May"])], "two choices are the same"),
         ([asked(correct_answer="E. April")], "'E. April' is not among the choices"),
@@ -122,7 +129,8 @@ def test_shuffling_keeps_the_answer_and_is_fair(tmp_path):
     names = [f"i{n}" for n in range(2000)]
     items = read_items(write(tmp_path, *(row(metadata={"id": n}) for n in names)))
     mixed = [shuffled(item, seed=3) for item in items]
-    assert all(m.choices[m.answer] == "May" and sorted(m.choices) for m in mixed)
+    assert all(m.choices[m.answer] == "May" for m in mixed)
+    assert all(sorted(m.choices) == sorted(items[0].choices) for m in mixed)
     assert mixed[0] == shuffled(items[0], seed=3)
     letters = Counter(m.answer for m in mixed)
     assert all(abs(letters[n] - 500) < 100 for n in range(4))  # five standard deviations

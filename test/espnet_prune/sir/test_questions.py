@@ -26,7 +26,10 @@ def test_what_was_written_is_read(tmp_path):
     ("change", "message"),
     [
         ({"question": " "}, "q1: the question has no text"),
-        ({"question": None}, "q1: the question has no text"),
+        ({"question": None}, "q1: the question is None, but has to be text"),
+        ({"choices": "May"}, "q1: what is to choose from is 'May', but has to be a list"),
+        ({"choices": {"A": "May", "B": "June"}}, "but has to be a list"),
+        ({"choices": ["May", None]}, "a choice is None, but has to be text"),
         ({"choices": ["May"]}, "q1: 1 choices; 2 to 8"),
         ({"choices": ["May", ""]}, "with a text are needed"),
         ({"choices": ["May", " May"]}, "q1: two choices are the same"),

@@ -16,6 +16,7 @@ from espnet_prune.speech_llm.compact import (
     WEIGHTS,
     AudioAdapter,
     CompactConfig,
+    computing_dtype,
     encode_packed,
     encode_pairs,
     load_language_model,
@@ -381,5 +382,10 @@ def test_the_language_model_computes_in_what_is_asked_for(parts, monkeypatch):
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda can=can: can)
         assert Compact.from_pretrained(folder, dtype="auto").lm.dtype == dtype
+    # of GPUs, too, only those that do not emulate it
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
+    )
+    assert computing_dtype("auto", "cuda") == torch.float32
     with pytest.raises(ValueError, match="dtype is 'int8', choose from float32"):
         Compact.from_pretrained(folder, dtype="int8")

@@ -204,6 +204,10 @@ def test_options_out_of_range_are_refused(options, message):
         ({"lengths": [31]}, "31 tokens"),
         ({"query_lengths": [0]}, "query has 0 to 0 tokens"),
         ({"lengths": [3, 4]}, "1 rows, but lengths"),
+        ({"audio": torch.zeros(30, 8)}, r"audio has the shape \(30, 8\), but has to be"),
+        ({"query": torch.zeros(2, 5, 8)}, r"query has the shape \(2, 5, 8\), but has to be \(1, L"),
+        ({"query": torch.zeros(5, 8)}, r"query has the shape \(5, 8\)"),
+        ({"keys": ["a", "b"]}, "1 recordings, but 2 keys"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(change, message):

@@ -1,5 +1,6 @@
 """Tiny random speech LLMs and a word-level tokenizer; nothing is downloaded."""
 
+import contextlib
 import string
 from types import SimpleNamespace
 
@@ -56,6 +57,14 @@ def speech(*seconds: float, seed: int = 0) -> list[torch.Tensor]:
     return [w * torch.linspace(0.1, 1, len(w)) for w in waves]
 
 
+@contextlib.contextmanager
+def seeded():
+    """What draws inside, as the constructors of models do, draws the same in whatever test."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
 def randomize(model: nn.Module, seed: int = 1) -> nn.Module:
     """Weights large enough, biases and norms included, that every token and place matters."""
     generator = torch.Generator().manual_seed(seed)
@@ -65,6 +74,7 @@ def randomize(model: nn.Module, seed: int = 1) -> nn.Module:
     return model.eval()
 
 
+@seeded()
 def qwen2_audio(seconds: int = 2) -> tuple[Qwen2AudioForConditionalGeneration, Qwen2AudioProcessor]:
     """A model whose encoder takes chunks of so many seconds, and its processor."""
     tokens = tokenizer()
@@ -98,6 +108,7 @@ def qwen2_audio(seconds: int = 2) -> tuple[Qwen2AudioForConditionalGeneration, Q
     return model, Qwen2AudioProcessor(extractor, tokens)
 
 
+@seeded()
 def llama(vocabulary: int) -> LlamaForCausalLM:
     config = LlamaConfig(
         vocab_size=vocabulary,
@@ -147,6 +158,7 @@ class Connector(nn.Module):
 class DivaModel(nn.Module):
     """What the adapter uses of the published model."""
 
+    @seeded()
     def __init__(self, seconds: int = 2):
         super().__init__()
         config = whisper(seconds)
@@ -169,6 +181,7 @@ class Plain(SpeechLLM):
 
     answer_lead = " "
 
+    @seeded()
     def __init__(self, seconds: int = 2):
         tokens = tokenizer()
         super().__init__(llama(len(tokens)), tokens, seconds * RATE)
@@ -187,6 +200,7 @@ class Plain(SpeechLLM):
         return tuple(self.tokenizer(part).input_ids for part in parts)
 
 
+@seeded()
 def compact(seconds: int = 2) -> Compact:
     tokens = tokenizer()
     base = SpeechEncoderConfig(family="whisper", base=whisper(seconds).to_dict())

@@ -14,7 +14,7 @@ _SPOKEN_SYMBOLS = {"%": " percent ", "&": " and "}
 _THOUSANDS = re.compile(r"(?<![0-9])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])")
 _DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
 _NUMBER = re.compile(r"([0-9]+)((?:st|nd|rd|th)(?![^\W\d_]))?")
-_BETWEEN_LETTERS = re.compile(r"(?<=\w)'(?=\w)")
+_BETWEEN_LETTERS = re.compile(r"(?<=[^\W_])'(?=[^\W_])")
 
 
 @functools.cache

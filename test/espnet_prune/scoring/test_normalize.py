@@ -11,6 +11,7 @@ from espnet_prune.scoring import normalize_text
         ("Hello,  WORLD!", "hello world"),
         ("Don\u2019t say 'no'.", "don't say no"),
         ("dogs' o'clock", "dogs o'clock"),
+        ("A'_ _'b", "a b"),  # an underscore is no letter
         ("Press 1, then 20.", "press one then twenty"),
         ("105 and 1,234", "one hundred five and one thousand two hundred thirty four"),
         ("1,000,000", "one million"),

@@ -13,15 +13,18 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     args = parser.parse_args(cmd)
     try:
         main(args)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        text = error.args[0] if isinstance(error, KeyError) else error
-        if isinstance(error, RuntimeError):
-            # torch.OutOfMemoryError, known by its name: not all commands need torch
-            if type(error).__name__ != "OutOfMemoryError":
-                raise
-            text = f"the GPU's memory does not suffice: take smaller batches ({error})"
-        print(f"error: {text}", file=sys.stderr)
-        sys.exit(1)
+    except (OSError, ValueError, KeyError) as error:
+        _stop(error.args[0] if isinstance(error, KeyError) else error)
+    except RuntimeError as error:
+        # torch.OutOfMemoryError, known by its name: not all commands need torch
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        _stop(f"the GPU's memory does not suffice: take smaller batches ({error})")
+
+
+def _stop(text) -> None:
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(1)
 
 
 def train(task, cmd=None) -> None:
@@ -30,5 +33,4 @@ def train(task, cmd=None) -> None:
         task.main(cmd=cmd)
     except (OSError, ValueError) as error:
         logging.debug("", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        _stop(error)

@@ -59,7 +59,7 @@ STRIPS = 3
 
 def titles_of(header: dict) -> dict[Condition, str]:
     """What tables call the references: the beginning by its true length."""
-    window = header.get("token_pruner_conf", {}).get("window")
+    window = header["token_pruner_conf"].get("window")
     return {
         WHOLE: "whole recording",
         FIRST_30_S: "first 30 s" if window is None else f"first {window} tokens",
@@ -234,7 +234,7 @@ def word_error_rate(path: Path) -> str:
 def report(args: argparse.Namespace, found: Results, header: dict, questions) -> tuple[str, dict]:
     """RESULTS.md and scores.json; draws the plots on the way."""
     any_answers = next(iter(found.values())).answers
-    titles, options = titles_of(header), header.get("token_pruner_conf")
+    titles, options = titles_of(header), header["token_pruner_conf"]
     minutes = sum(answer.seconds for answer in any_answers) / 60
     bound_rows, numbers = bounds(found, questions, titles)
     parts = [f"# {args.title}", ""]
@@ -309,7 +309,7 @@ def run(args: argparse.Namespace) -> None:
     unknown = [name for name in ids if name not in everything]
     if unknown:
         raise ValueError(f"{args.answers}: {unknown[0]} is not in {args.data_dir / 'questions'}")
-    if header.get("data_dir") != data_mark(args.data_dir):
+    if header["data_dir"] != data_mark(args.data_dir):
         raise ValueError(
             f"{args.answers}: the answers are to another state of {args.data_dir}: run inference "
             "again, into an empty folder"

@@ -46,6 +46,11 @@ def read_table(path: str | Path) -> Table:
     return table
 
 
+def optional_table(path: str | Path) -> Table:
+    """As `read_table`; empty where the file is absent."""
+    return read_table(path) if Path(path).is_file() else {}
+
+
 def _read_rows(path: str | Path) -> list[tuple[str, str]]:
     path = Path(path)
     if not path.is_file():

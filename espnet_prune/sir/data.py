@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from espnet_prune.recipe.data_dir import read_table, write_dir, write_table
+from espnet_prune.recipe.data_dir import optional_table, read_table, write_dir, write_table
 from espnet_prune.recipe.format_wav import format_wav
 from espnet_prune.sir.items import SirItem, read_items, write_questions
 from espnet_prune.sir.speech import SAMPLING_RATE
@@ -72,7 +72,7 @@ def write_recorded_dir(
     text = {item.id: item.transcript for item in items}
     raw = directory.with_name(directory.name + "_raw")
     # format_wav looks at ages alone, and another folder's recordings may be older than what is here
-    before = read_table(raw / "wav.scp") if (raw / "wav.scp").is_file() else {}
+    before = optional_table(raw / "wav.scp")
     if any(before.get(name) != str(path) for name, path in scp.items()):
         shutil.rmtree(directory / "data", ignore_errors=True)
     write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})

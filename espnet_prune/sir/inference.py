@@ -11,7 +11,7 @@ import soundfile
 import torch
 from torch import Tensor
 
-from espnet_prune.recipe.data_dir import audio_path, read_table
+from espnet_prune.recipe.data_dir import audio_path, optional_table, read_table
 from espnet_prune.recipe.format_wav import check_speech, read_speech
 from espnet_prune.sir.answers import Answer
 from espnet_prune.sir.conditions import WHOLE, Condition
@@ -58,7 +58,7 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
     """
     folder = Path(data_dir)
     scp, questions = read_table(folder / "wav.scp"), read_questions(folder / "questions")
-    samples, text = _optional(folder / "utt2num_samples"), _optional(folder / "text")
+    samples, text = optional_table(folder / "utt2num_samples"), optional_table(folder / "text")
     found = []
     for name in scp if keys is None else keys:
         if name not in scp:
@@ -76,10 +76,6 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
             raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
         found.append(Recording(questions[name], path, number, text.get(name)))
     return found
-
-
-def _optional(path: Path) -> dict[str, str]:
-    return read_table(path) if path.is_file() else {}
 
 
 def _check_length(path: Path, frames: int, wanted: int | None) -> None:

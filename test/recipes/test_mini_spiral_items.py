@@ -16,9 +16,8 @@ RECIPE = EGS2 / "mini_spiral" / "sir1"
 
 @pytest.fixture(scope="module")
 def items():
-    return read_all_items(
-        sorted((RECIPE / "items").glob("*.jsonl"))
-    )  # each key sentence is there once
+    # raises unless each key sentence is there once
+    return read_all_items(sorted((RECIPE / "items").glob("*.jsonl")))
 
 
 def test_there_are_84_of_three_kinds(items):

@@ -11,7 +11,13 @@ from espnet_prune.sir.conditions import NOTHING, TRANSCRIPT, WHOLE, Condition, g
 from espnet_prune.sir.data import data_mark
 from test.espnet_prune.sir.stand_in import CHOICES
 
-HEADER = {"speech_llm": "x", "prompt": "{question}", "seed": 0, "frame_tokens": 25}
+HEADER = {
+    "speech_llm": "x",
+    "token_pruner_conf": {},
+    "prompt": "{question}",
+    "seed": 0,
+    "frame_tokens": 25,
+}
 ITEMS = 8
 #: how many of the first items are right
 RIGHT = {WHOLE: 7, NOTHING: 2, TRANSCRIPT: 8}

@@ -11,7 +11,7 @@ from espnet_prune.sir.conditions import HEARD, NOTHING, TRANSCRIPT, WHOLE, Condi
 from espnet_prune.sir.inference import Answerer, load_speech, read_recordings
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.sir.stand_in import SECONDS, save_data_dir
-from test.espnet_prune.speech_llm.models import RATE, Plain
+from test.espnet_prune.speech_llm.models import RATE, Plain, widths_read
 
 PRUNED = Condition(strategy="speechprune", rate=0.5)
 
@@ -94,16 +94,12 @@ def test_words_of_the_model_s_own_recogniser(llm, recordings, monkeypatch):
 
 @torch.no_grad()
 def test_a_recording_is_heard_once_and_its_beginning_read_once(llm, recordings, monkeypatch):
-    crop, heard, widths = Condition(strategy="crop", rate=0.5), [], []
+    crop, heard = Condition(strategy="crop", rate=0.5), []
     ((alone,),) = Answerer(llm)(recordings[:1], pruners(crop))
     encode = llm.encode
     monkeypatch.setattr(llm, "encode", lambda pieces: heard.extend(pieces) or encode(pieces))
-    hook = llm.lm.base_model.register_forward_pre_hook(
-        lambda module, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[1]),
-        with_kwargs=True,
-    )
-    (whole,), (first,), _ = Answerer(llm)(recordings[:1], pruners(WHOLE, HEARD, crop))
-    hook.remove()
+    with widths_read(llm) as widths:
+        (whole,), (first,), _ = Answerer(llm)(recordings[:1], pruners(WHOLE, HEARD, crop))
     assert sum(map(len, heard)) == whole.seconds * RATE and first.kept == tuple(range(30))
     np.testing.assert_allclose(first.scores, alone.scores, atol=1e-4)
     # the beginning comes after the whole; each is followed by a pass of its choices

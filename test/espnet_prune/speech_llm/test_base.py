@@ -7,7 +7,7 @@ import torch
 
 from espnet_prune.speech_llm import POSITIONS, SpeechLLM, audio_chunks
 from espnet_prune.tokens import TokenPruner
-from test.espnet_prune.speech_llm.models import ADAPTERS, RATE, Plain, speech
+from test.espnet_prune.speech_llm.models import ADAPTERS, RATE, Plain, speech, widths_read
 
 QUESTIONS = ["who wins?", "what is said here: one, two?", "wait until Monday?"]
 STEPS = 5
@@ -148,14 +148,9 @@ def test_what_begins_alike_is_read_once(llm, audio, positions, number):
     whole = llm.prompts(tokens, asked, positions=positions)
     begins = llm.prompts(tokens, asked, kept=start, positions=positions)
     expected = [llm.score_choices(prompts, choices) for prompts in (begins, whole, whole)]
-    widths = []
-    hook = llm.lm.base_model.register_forward_pre_hook(
-        lambda module, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[1]),
-        with_kwargs=True,
-    )
-    read = llm.read(whole)
-    reads = [llm.read(begins, read), llm.read(whole, read), read]  # the last one is as it was
-    hook.remove()
+    with widths_read(llm) as widths:
+        read = llm.read(whole)
+        reads = [llm.read(begins, read), llm.read(whole, read), read]  # the last is as it was
     if number == 1:
         assert widths == [whole.inputs_embeds.shape[1], len(llm.layout(asked[0])[1]), 1]
     for found, scores in zip(reads, expected, strict=True):
@@ -165,24 +160,20 @@ def test_what_begins_alike_is_read_once(llm, audio, positions, number):
 
 
 def test_choices_make_one_pass_and_prompts_another(llm, audio, monkeypatch):
-    prompts, widths = llm.prompts(audio, QUESTIONS), []
-    hook = llm.lm.base_model.register_forward_pre_hook(
-        lambda module, args, kwargs: widths.append(kwargs["inputs_embeds"].shape[1]),
-        with_kwargs=True,
-    )
+    prompts = llm.prompts(audio, QUESTIONS)
     choices = [["the red team", "one", "green team"]] * 3
-    scores = llm.score_choices(prompts, choices)
+    with widths_read(llm) as widths:
+        scores = llm.score_choices(prompts, choices)
     lead = 1 if llm.answer_lead else 0
     # "the red team" has 5 tokens with its spaces; the last one needs no pass, nor does "one" alone
     own = [4 + lead, lead, 2 + lead]
     assert widths == [prompts.inputs_embeds.shape[1], sum(own)]
     # Flash attention takes no mask that keeps choices apart: one after another
-    widths.clear()
     monkeypatch.setattr(SpeechLLM, "_attention", "flash_attention_2")
-    for one, all_ in zip(llm.score_choices(prompts, choices), scores, strict=True):
-        torch.testing.assert_close(one, all_, atol=1e-5, rtol=1e-5)
+    with widths_read(llm) as widths:
+        for one, all_ in zip(llm.score_choices(prompts, choices), scores, strict=True):
+            torch.testing.assert_close(one, all_, atol=1e-5, rtol=1e-5)
     assert widths == [prompts.inputs_embeds.shape[1], *filter(None, own)]
-    hook.remove()
 
 
 def test_the_order_of_the_words_of_a_question_changes_nothing(llm, audio):

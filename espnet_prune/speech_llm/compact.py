@@ -59,7 +59,7 @@ class CompactConfig:
         encoder: dense or pruned encoder, a directory or hub name.
         language_model: causal language model of `transformers`, the same.
         token_ids: ids of the language model's tokens that the adapter tells apart.
-        width, blocks, kernel, heads, feedforward, spread: of the adapter.
+        width, blocks, kernel, heads, feedforward, spread, contrast: of the adapter.
         lora_rank, lora_alpha: of LoRA; its output is scaled by alpha / rank.
     """
 
@@ -72,12 +72,13 @@ class CompactConfig:
     heads: int = 0
     feedforward: int = 1024
     spread: float = 0.0
+    contrast: float = 0.0
     lora_rank: int = 16
     lora_alpha: float = 32.0
 
     def adapter(self, inputs: int, outputs: int, dropout: float = 0.0) -> AudioAdapter:
         """A new adapter of these shapes; arguments as there."""
-        names = "width", "blocks", "kernel", "heads", "feedforward", "spread"
+        names = "width", "blocks", "kernel", "heads", "feedforward", "spread", "contrast"
         shape = {name: getattr(self, name) for name in names}
         return AudioAdapter(inputs, outputs, self.token_ids, **shape, dropout=dropout)
 
@@ -129,6 +130,7 @@ class AudioAdapter(nn.Module):
         heads: of self-attention, a divisor of the width; 0 for convolutions only.
         feedforward: inner channels of the Transformer's layers.
         spread: in [0, 1): how much of a token is left one frame further in blanks, see `embed`.
+        contrast: at least 0: how far blanks lie from text, in means of the embeddings, see `embed`.
         dropout: in training, after convolutions and in the Transformer's layers.
     """
 
@@ -143,6 +145,7 @@ class AudioAdapter(nn.Module):
         heads: int = 0,
         feedforward: int = 1024,
         spread: float = 0.0,
+        contrast: float = 0.0,
         dropout: float = 0.1,
     ):
         super().__init__()
@@ -152,7 +155,10 @@ class AudioAdapter(nn.Module):
             raise ValueError(f"kernel is {kernel}, but has to be odd")
         if not 0.0 <= spread < 1.0:
             raise ValueError(f"spread is {spread}, but has to be in [0, 1)")
+        if contrast < 0.0:
+            raise ValueError(f"contrast is {contrast}, but has to be 0 or more")
         self.spread = spread
+        self.contrast = contrast
         self.input = nn.Linear(inputs, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
         self.convolutions = nn.ModuleList(
@@ -208,11 +214,12 @@ class AudioAdapter(nn.Module):
     def embed(self, logits: Tensor, lengths: Tensor, embeddings: Tensor) -> Tensor:
         """Audio tokens.
 
-            S_t = sum_k p_t(k) E_k + p_t(blank) (sum_k q_t(k) E_k + e_blank)
+            S_t = sum_k p_t(k) E_k + p_t(blank) (sum_k q_t(k) E_k + e_blank - contrast mean_v E_v)
             q_t(k) = sum_s spread^|t - s| p_s(k) / max(1, w_t)     |t - s| <= REACH
             w_t = sum_s spread^|t - s| (1 - p_s(blank))
 
-        Without `spread` q_t is 0.
+        Without `spread` q_t is 0. What all text has in common is the mean of the embeddings; blanks
+        lie on its other side, so that they are like no query and go before words do.
 
         Args:
             logits: (B, T, 1 + tokens).
@@ -222,7 +229,7 @@ class AudioAdapter(nn.Module):
         """
         p = logits.softmax(-1) * inside(lengths, logits.shape[1])[..., None]
         said = p[..., 1:] @ embeddings[self.token_ids].to(p)
-        between = self.blank
+        between = self.blank - self.contrast * embeddings.mean(0).to(p)
         if self.spread and logits.shape[1]:  # a convolution refuses an empty input
             mass = p[..., 1:].sum(-1, keepdim=True)
             near, mass = self._spread(torch.cat([said, mass], -1)).split([said.shape[-1], 1], -1)

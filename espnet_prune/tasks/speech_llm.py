@@ -77,7 +77,8 @@ class _SpeechLlmTask(AbsTask):
             "--audio_adapter_conf",
             action=NestedDictAction,
             default={},
-            help="width, blocks, kernel, heads, feedforward, spread and dropout of AudioAdapter",
+            help="width, blocks, kernel, heads, feedforward, spread, contrast and dropout of "
+            "AudioAdapter",
         )
         group.add_argument(
             "--model_conf",

@@ -6,6 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     LlamaConfig,
@@ -15,7 +16,7 @@ from transformers import (
     WhisperModel,
 )
 
-from espnet_prune.speech_llm import Compact
+from espnet_prune.speech_llm.compact import Compact, read_compact
 from test.recipes.running import EGS2, run_recipe
 
 RECIPE = EGS2 / "speech_llm" / "compact1"
@@ -77,6 +78,20 @@ def test_all_stages(tmp_path):
     assert "wer=" in (tmp_path / "exp" / "ctc" / "train.log").read_text()
     llm = Compact.from_pretrained(tmp_path / "exp" / "compact")
     assert llm.adapter.input.out_features == 32  # of the debug config
+
+    # LoRA once more, from where it is
+    for name in ("exp", "dump", "data"):
+        options += [f"--{name}dir", str(tmp_path / "again" / name)]
+    printed = run(*options, "--start", str(tmp_path / "exp" / "compact"))
+    assert "Stage 4: " in printed and "Stage 5: " not in printed
+    before, after = (
+        read_compact(folder / "exp" / "compact")[1] for folder in (tmp_path, tmp_path / "again")
+    )
+    for name, value in before.items():
+        goes_on = ".lora_" in name or name == "adapter.blank"
+        assert torch.equal(after[name], value) != goes_on, name
+        if ".lora_A." in name:  # it begins with what is there, not at random
+            assert float((after[name] - value).norm()) < 0.2 * float(value.norm()), name
 
 
 @pytest.mark.recipe

@@ -29,6 +29,7 @@ passages=           # File of a JSON list of sentences a line; written by the la
 words_args=         # Options for python -m espnet_prune.bin.speech_llm_words, as "--times 8".
 fact_share=0.5      # Share of the windows with an invented fact and a question about it.
 speech_args=        # Options for python -m espnet_prune.bin.speech_llm_speech, as --voices.
+start=              # Compact speech LLM to train further: LoRA only (no stage 5); from nothing when empty.
 merges=8000         # Of the byte-pair table, for the tokens that the adapter spells with.
 
 # Model
@@ -76,6 +77,14 @@ fi
 encoder_dir=${expdir}/encoder
 lm_dir=${expdir}/language_model
 pieces=${expdir}/pieces.json
+init=${expdir}/ctc/valid.wer.best.pth
+init_param=${init}:adapter:adapter
+if [ -n "${start}" ]; then
+    # Lists of words are for the adapter alone.
+    words_args=${words_args:---times 0 --text_times 0}
+    init=${expdir}/start.pth
+    init_param=${init}
+fi
 
 # Whether stage $1 is to be run.
 wanted() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
@@ -132,8 +141,14 @@ fi
 
 if wanted 4; then
     log "Stage 4: Tokens and features: ${dumpdir}"
-    ${python} -m espnet_prune.bin.speech_llm_tokens --language_model "${lm_dir}" \
-        --words "${datadir}/train/words" --merges "${merges}" --output "${pieces}"
+    if [ -n "${start}" ]; then
+        ${python} -m espnet_prune.bin.speech_llm_start --model "${start}" \
+            --language_model "${lm_dir}" --merges "${merges}" --pieces "${pieces}" \
+            --weights "${init}"
+    else
+        ${python} -m espnet_prune.bin.speech_llm_tokens --language_model "${lm_dir}" \
+            --words "${datadir}/train/words" --merges "${merges}" --output "${pieces}"
+    fi
     for dset in train valid; do
         fresh "${dumpdir}/${dset}" "${seed}"
         ${python} -m espnet_prune.bin.speech_llm_features --encoder "${encoder_dir}" \
@@ -142,7 +157,7 @@ if wanted 4; then
     done
 fi
 
-if wanted 5; then
+if wanted 5 && [ -z "${start}" ]; then
     log "Stage 5: Adapter: ${expdir}/ctc"
     fresh "${expdir}/ctc" "${pieces}" "${dumpdir}/train/ctc/feats_shape" "${ctc_config}" \
         "${ctc_args} ${seed}"
@@ -153,13 +168,13 @@ fi
 
 if wanted 6; then
     log "Stage 6: LoRA: ${expdir}/lora"
-    fresh "${expdir}/lora" "${pieces}" "${expdir}/ctc/valid.wer.best.pth" \
+    fresh "${expdir}/lora" "${pieces}" "${init}" \
         "${dumpdir}/train/lora/feats_shape" "${dumpdir}/train/lora/prompt" \
         "${lora_config}" "${lora_args} ${seed}"
     # shellcheck disable=SC2086,SC2046
     launch "${expdir}/lora" ${python} -m espnet_prune.bin.speech_llm_lora_train \
         --config "${lora_config}" $(training lora prompt answer) \
-        --init_param "${expdir}/ctc/valid.wer.best.pth:adapter:adapter" \
+        --init_param "${init_param}" \
         --output_dir "${expdir}/lora" ${lora_args}
 fi
 

@@ -14,15 +14,22 @@ from espnet_prune.bin import (
     speech_llm_features,
     speech_llm_report,
     speech_llm_speech,
+    speech_llm_start,
     speech_llm_text,
     speech_llm_tokens,
     speech_llm_words,
 )
 from espnet_prune.recipe.data_dir import read_table, write_table
 from espnet_prune.recipe.speech_windows import read_questions
+from espnet_prune.speech_llm.compact import (
+    CompactConfig,
+    lora_parameters,
+    save_compact,
+    with_lora,
+)
 from espnet_prune.speech_llm.pieces import Pieces
 from espnet_prune.structure import load_encoder
-from test.espnet_prune.speech_llm.models import tokenizer
+from test.espnet_prune.speech_llm.models import llama, tokenizer
 from test.espnet_prune.tiny import dense_model, saved
 
 PASSAGES = [[f"Passage number {n} says {w} and no more." for w in "abc"] for n in "uvwxyz"]
@@ -198,6 +205,30 @@ def test_tokens_of_the_training_text(tmp_path, capsys):
     with pytest.raises(SystemExit):
         speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "none")])
     assert "none: no such directory" in capsys.readouterr().err
+
+
+def test_a_model_to_train_further_has_to_fit_its_language_model(tmp_path, capsys):
+    lm, other = llama(len(tokenizer())), llama(len(tokenizer()))
+    other.model.layers = other.model.layers[:1]
+    other.config.num_hidden_layers = 1
+    for name, model in {"lm": lm, "other": other}.items():
+        model.save_pretrained(tmp_path / name)
+        tokenizer().save_pretrained(tmp_path / name)
+    config = CompactConfig("encoder", "lm", (5, 6), width=8, blocks=1, lora_rank=2)
+    lora = lora_parameters(with_lora(other, config))
+    save_compact(tmp_path / "model", config, config.adapter(24, 24), lora)
+    options = ["--model", str(tmp_path / "model"), "--pieces", str(tmp_path / "pieces.json")]
+    options += ["--weights", str(tmp_path / "start.pth"), "--merges", "7"]
+    with pytest.raises(SystemExit):
+        speech_llm_start.main([*options, "--language_model", str(tmp_path / "lm")])
+    assert "model: lora.model.layers.1.self_attn.q_proj.lora_A.weight" in capsys.readouterr().err
+    assert not (tmp_path / "start.pth").exists()
+    speech_llm_start.main([*options, "--language_model", str(tmp_path / "other")])
+    pieces = Pieces.load(tmp_path / "pieces.json")
+    assert (pieces.token_ids, pieces.merges) == ((5, 6), 7)
+    state = torch.load(tmp_path / "start.pth", weights_only=True)
+    for number, value in enumerate(lora.values()):
+        torch.testing.assert_close(state[f"lora.{number}"], value.half().float())
 
 
 class Ear:

@@ -27,7 +27,7 @@ from espnet_prune.speech_llm.compact import (
     with_lora,
 )
 from espnet_prune.structure import load_encoder, slim
-from espnet_prune.tokens import TokenPruner
+from espnet_prune.tokens import TokenPruner, query_similarity
 from test.espnet_prune.speech_llm.models import RATE, compact, llama, randomize, speech, tokenizer
 from test.espnet_prune.tiny import random_masks, saved
 
@@ -40,12 +40,13 @@ SHAPE = {
     "heads": 2,
     "feedforward": 12,
     "spread": 0.85,
+    "contrast": 0.5,
 }
 
 
-def adapter(**options) -> AudioAdapter:
+def adapter(outputs: int = 24, **options) -> AudioAdapter:
     torch.manual_seed(3)
-    return randomize(AudioAdapter(24, 24, TOKEN_IDS, **{**SHAPE, **options}))
+    return randomize(AudioAdapter(24, outputs, TOKEN_IDS, **{**SHAPE, **options}))
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +83,25 @@ def test_soft_embeddings_as_by_hand():
     expected = [[[-0.5 + 2.5 + 0.5, 0.25 + 2.75 + 0.75]]]
     audio = ears.embed(p.log(), torch.tensor([1]), embeddings)
     torch.testing.assert_close(audio, torch.tensor(expected))
+    ears.contrast = 0.1  # of the mean, (5, 6), for half a blank
+    further = ears.embed(p.log(), torch.tensor([1]), embeddings)
+    torch.testing.assert_close(audio - further, torch.tensor([[[0.25, 0.3]]]))
+
+
+def test_blanks_are_less_like_a_query_than_words():
+    """All embeddings of text have a direction in common."""
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.randn(40, 16, generator=generator) + 1.0
+    logits = torch.zeros(1, 30, 5)
+    logits[0, :, 0], logits[0, ::5, 0], logits[0, ::5, 1] = 9.0, 0.0, 9.0
+    blanks, length = torch.arange(30) % 5 != 0, torch.tensor([30])
+    gaps = []
+    for contrast in (0.0, 1.0):
+        ears = adapter(contrast=contrast, outputs=16)
+        audio = ears.embed(logits, length, embeddings)
+        like = query_similarity(audio, embeddings[None, 30:], torch.tensor([10]))[0]
+        gaps.append(float(like[~blanks].min() - like[blanks].max()))
+    assert abs(gaps[0]) < 0.05 and gaps[1] > 0.3
 
 
 @given(st.integers(1, 12), st.integers(0, 30), st.sampled_from([0.0, 0.5, 0.85]), st.data())
@@ -238,7 +258,9 @@ def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
         distance = (torch.arange(23)[:, None] - torch.arange(23)).abs()
         q = (llm.adapter.spread**distance * (distance <= REACH)) @ p[:, 1:]
         q = q / q.sum(1, keepdim=True).clamp_min(1.0)
-        expected = p[:, 1:] @ table + p[:, :1] * (q @ table + llm.adapter.blank)
+        mean = llm.lm.get_input_embeddings().weight.mean(0)
+        between = q @ table + llm.adapter.blank - 0.5 * mean
+        expected = p[:, 1:] @ table + p[:, :1] * between
     torch.testing.assert_close(tokens, expected, atol=1e-5, rtol=1e-4)
     paths = llm.adapter.greedy(llm.adapter(pairs, torch.tensor([23])), torch.tensor([23]))
     words = llm.tokenizer.decode(paths[0]).strip()
@@ -336,6 +358,8 @@ def test_what_does_not_fit_is_refused(parts, tmp_path, monkeypatch):
         AudioAdapter(2, 2, (1,), kernel=4)
     with pytest.raises(ValueError, match="spread is 1.0"):
         AudioAdapter(2, 2, (1,), spread=1.0)
+    with pytest.raises(ValueError, match="contrast is -0.5"):
+        AudioAdapter(2, 2, (1,), contrast=-0.5)
     with pytest.raises(ValueError, match="multiple of heads, 3"):
         AudioAdapter(2, 2, (1,), heads=3)
     wrong = dataclasses.replace(config, width=10)

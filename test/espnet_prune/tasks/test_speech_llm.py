@@ -261,6 +261,7 @@ def trainings(tmp_path_factory):
     options = ["--encoder", str(folder / "encoder"), "--language_model", str(folder / "lm")]
     options += ["--pieces", str(folder / "pieces.json"), "--num_workers", "0"]
     options += ["--audio_adapter_conf", "width=8", "--audio_adapter_conf", "blocks=1"]
+    options += ["--audio_adapter_conf", "contrast=0.5"]
     options += ["--audio_adapter_conf", "spread=0.8", "--audio_adapter_conf", "heads=2"]
     options += ["--model_conf", "noise=0.1", "--optim_conf", "lr=0.01", "--optim", "adamw"]
     options += ["--resume", "true", "--num_att_plot", "0", "--keep_nbest_models", "1"]
@@ -315,7 +316,13 @@ def test_both_steps_then_export_then_answers(trainings, capsys):
         assert torch.equal(lora[name], value) == (name != "adapter.blank"), name
     assert max(float(v.abs().max()) for n, v in lora.items() if n.startswith("lora")) > 0
     log = yaml.safe_load((folder / "ctc" / "config.yaml").read_text())
-    assert log["audio_adapter_conf"] == {"width": 8, "blocks": 1, "spread": 0.8, "heads": 2}
+    assert log["audio_adapter_conf"] == {
+        "width": 8,
+        "blocks": 1,
+        "spread": 0.8,
+        "heads": 2,
+        "contrast": 0.5,
+    }
 
     speech_llm_export.main(
         ["--train_dir", str(folder / "lora"), "--output_dir", str(folder / "compact")]

@@ -1,10 +1,12 @@
 """Score the answers of sir_inference: tables, tests and plots over strategies and rates.
 
 Beside every accuracy stand what it has to be compared with: chance, always taking the most frequent
-letter, no audio, and the transcript in the place of audio. With the times of the key sentences
-(the data directory's file `sentences`) the evidence recall of every condition is given, too.
-Writes RESULTS.md, scores.json and images/ in OUTPUT_DIR; the figure that sir_tsne has left there is
-shown, too.
+letter, no audio, and the transcript in the place of audio. The likeliest choice is taken. With
+answers that were given without audio there are accuracies for a second way to choose: what the
+audio adds most likelihood to (pointwise mutual information, PMI). With the times of the key
+sentences (the data directory's file `sentences`) the evidence recall of every condition is given,
+too. Writes RESULTS.md, scores.json and images/ in OUTPUT_DIR; the figure that sir_tsne has left
+there is shown, too.
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ from espnet_prune.sir.scores import (
     read_evidence,
     recalls,
     right,
+    right_by_pmi,
 )
 
 #: below images/, by sir_tsne
@@ -70,49 +73,83 @@ def titles_of(header: dict) -> dict[Condition, str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
-    """One condition: its answers, accuracy, evidence recall (of each item, and in the mean) and
-    comparisons."""
+class Judged:
+    """Accuracy of a condition by one way to choose, and its comparisons."""
 
-    answers: list[Answer]
     accuracy: Estimate
-    recalls: np.ndarray | None
-    recall: Estimate | None
-    kept: float
     against: dict[str, Comparison]
 
     def to_json(self) -> dict:
-        found = {"accuracy": metric(self.accuracy.value, self.accuracy), "kept_tokens": self.kept}
+        return {
+            "accuracy": metric(self.accuracy.value, self.accuracy),
+            "against": {name: dataclasses.asdict(c) for name, c in self.against.items()},
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One condition: its answers, accuracies by `LIKELY` and (but without audio) `BY_PMI`, evidence
+    recall (of each item, and in the mean)."""
+
+    answers: list[Answer]
+    judged: dict[str, Judged]
+    recalls: np.ndarray | None
+    recall: Estimate | None
+    kept: float
+
+    def to_json(self) -> dict:
+        found = {**self.judged[LIKELY].to_json(), "kept_tokens": self.kept}
+        if BY_PMI in self.judged:
+            found["pmi"] = self.judged[BY_PMI].to_json()
         if self.recall is not None:
             found["evidence_recall"] = metric(self.recall.value, self.recall)
-        found["against"] = {name: dataclasses.asdict(c) for name, c in self.against.items()}
         return found
 
 
 Results = dict[Condition, Result]
+LIKELY, BY_PMI = "accuracy", "accuracy by PMI"
+#: below the table of the second one
+PMI = (
+    "Taken is the choice whose mean log-likelihood the audio raises most above that without audio, "
+    "so that a text which is likely by itself has no advantage (arXiv 2104.08315)."
+)
 
 
 def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     """Every condition, references first, then strategies and rates in order."""
     titles = titles_of(header)
     grouped = by_condition(answers)
-    correct = {condition: right(rows) for condition, rows in grouped.items()}
+    correct = {LIKELY: {condition: right(rows) for condition, rows in grouped.items()}}
+    if len(grouped) > 1 and NOTHING in grouped:
+        others = {c: rows for c, rows in grouped.items() if c != NOTHING}
+        correct[BY_PMI] = {c: right_by_pmi(rows, grouped[NOTHING]) for c, rows in others.items()}
+    ways = {way: judged(each, titles) for way, each in correct.items()}
     found = {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
-        against = {}
-        for name, other in rivals(condition, titles).items():
-            if other in grouped and other != condition:
-                against[name] = compare(correct[condition], correct[other])
         recall = recalls(rows, spans, header["frame_tokens"])
         found[condition] = Result(
             rows,
-            accuracy([correct[condition]]),
+            {way: each[condition] for way, each in ways.items() if condition in each},
             recall,
             None if recall is None else mean(recall),
             float(np.mean([len(row.kept) for row in rows])),
-            against,
         )
+    return found
+
+
+def judged(
+    correct: dict[Condition, np.ndarray], titles: dict[Condition, str]
+) -> dict[Condition, Judged]:
+    """Accuracies and comparisons of (items,) bool, whether each answer is right."""
+    found = {}
+    for condition, own in correct.items():
+        against = {
+            name: compare(own, correct[other])
+            for name, other in rivals(condition, titles).items()
+            if other in correct and other != condition
+        }
+        found[condition] = Judged(accuracy([own]), against)
     return found
 
 
@@ -139,7 +176,8 @@ def bounds(
     found: Results, questions: list[Question], titles: dict[Condition, str]
 ) -> tuple[list[list[str]], dict]:
     """Rows and numbers of what every accuracy is to be held against."""
-    rows = [["", "accuracy % [95%]"]]
+    ways = ways_of(found)
+    rows = [["", *(f"{way} % [95%]" for way in ways)]]
     places = [answer.answer for answer in next(iter(found.values())).answers]
     place, shuffled = majority(places)
     letter, published = majority([question.answer for question in questions])
@@ -147,9 +185,13 @@ def bounds(
     rows.append(["chance", f"{100 * guess:.1f}"])
     rows.append([f"always {LETTERS[place]} (shuffled choices)", percent(shuffled)])
     rows.append([f"always {LETTERS[letter]} (order of the file)", percent(published)])
+    for row in rows[1:]:
+        row += row[1:] * (len(ways) - 1)
     for condition in (NOTHING, TRANSCRIPT, HEARD, WHOLE, FIRST_30_S):
         if condition in found:
-            rows.append([titles[condition], percent(found[condition].accuracy)])
+            own = found[condition].judged
+            values = [percent(own[way].accuracy) if way in own else "" for way in ways]
+            rows.append([titles[condition], *values])
     numbers = {
         "chance": guess,
         "majority_letter": metric(shuffled.value, shuffled),
@@ -158,21 +200,33 @@ def bounds(
     return rows, numbers
 
 
-def cells(found: Results, measure: str) -> dict[str, dict[float, Estimate]]:
+def ways_of(found: Results) -> list[str]:
+    """Those of `LIKELY` and `BY_PMI` that there are."""
+    return [way for way in (LIKELY, BY_PMI) if any(way in r.judged for r in found.values())]
+
+
+def grid_of(values: Mapping[Condition, Estimate | None]) -> dict[str, dict[float, Estimate]]:
     """strategy -> rate -> accuracy or evidence recall, where there are both."""
     grid: dict[str, dict[float, Estimate]] = {}
-    for condition, result in found.items():
-        value = getattr(result, measure)
+    for condition, value in values.items():
         reference = condition in REFERENCES
         if condition.rate is not None and value is not None and not reference:
             grid.setdefault(condition.strategy, {})[condition.rate] = value
     return grid
 
 
+def recall_grid(found: Results) -> dict[str, dict[float, Estimate]]:
+    return grid_of({condition: result.recall for condition, result in found.items()})
+
+
+def accuracies_of(found: Results, way: str) -> dict[Condition, Estimate]:
+    return {c: r.judged[way].accuracy for c, r in found.items() if way in r.judged}
+
+
 def recall_ratios(found: Results) -> dict[str, dict[float, Estimate]]:
     """strategy -> rate -> evidence recall as a multiple of random tokens', paired by item."""
     grid: dict[str, dict[float, Estimate]] = {}
-    for strategy, row in cells(found, "recall").items():
+    for strategy, row in recall_grid(found).items():
         for rate in row:
             pair = [Condition(strategy=name, rate=rate) for name in (strategy, "rap")]
             if strategy == "rap" or pair[1] not in found or found[pair[1]].recall.value == 0:
@@ -195,16 +249,17 @@ def grid_table(grid: Mapping[str, Mapping[float, Estimate]], show: Callable = pe
     return table(rows)
 
 
-def tests_table(found: Results, titles: dict[Condition, str]) -> str:
+def tests_table(found: Results, titles: dict[Condition, str], way: str) -> str:
     """All conditions with their differences and the p of McNemar's test."""
-    used = {name for result in found.values() for name in result.against}
+    every = {c: result.judged[way] for c, result in found.items() if way in result.judged}
+    used = {name for own in every.values() for name in own.against}
     columns = [name for name in rivals(Condition(strategy="rap"), titles) if name in used]
-    rows = [["condition", "tokens kept", "accuracy %", *(f"minus {name}" for name in columns)]]
-    for condition, result in found.items():
+    rows = [["condition", "tokens kept", f"{way} %", *(f"minus {name}" for name in columns)]]
+    for condition, own in every.items():
         name = titles.get(condition, condition.name)
-        rows.append([name, f"{result.kept:.0f}", f"{100 * result.accuracy.value:.1f}"])
+        rows.append([name, f"{found[condition].kept:.0f}", f"{100 * own.accuracy.value:.1f}"])
         for column in columns:
-            c = result.against.get(column)
+            c = own.against.get(column)
             rows[-1].append("" if c is None else f"{percent(c.difference, '+')}, p {c.p:.2g}")
     return table(rows)
 
@@ -252,9 +307,14 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
         parts += [f"WER % of Whisper on the speech: {word_error_rate(args.wer)}.", ""]
     parts += ["## What an accuracy has to be held against", "", table(bound_rows), ""]
     numbers["conditions"] = {c.name: {**c.to_json(), **r.to_json()} for c, r in found.items()}
-    accuracies, evidence = cells(found, "accuracy"), cells(found, "recall")
-    if accuracies:
-        parts += ["## Accuracy (%)", "", grid_table(accuracies), ""]
+    ways = ways_of(found)
+    accuracies = {way: grid_of(accuracies_of(found, way)) for way in ways}
+    evidence = recall_grid(found)
+    for way, grid in accuracies.items():
+        if grid:
+            parts += [f"## {way[0].upper()}{way[1:]} (%)", "", grid_table(grid), ""]
+            if way == BY_PMI:
+                parts += [PMI, ""]
     if evidence:
         parts += ["## Evidence recall (%)", "", grid_table(evidence), ""]
         parts += ["The share of the key sentence's audio tokens that are kept.", ""]
@@ -270,21 +330,26 @@ def report(args: argparse.Namespace, found: Results, header: dict, questions) ->
             for rate, ratio in row.items():
                 name = Condition(strategy=strategy, rate=rate).name
                 numbers["conditions"][name]["recall_against_rap"] = metric(ratio.value, ratio)
-    parts += ["## Comparisons", "", tests_table(found, titles), ""]
+    parts += ["## Comparisons", ""]
+    for way in ways:
+        parts += [tests_table(found, titles, way), ""]
     parts += [
         "In brackets 95% bootstrap intervals over items, paired for differences (points); p of "
         "McNemar's exact test, two-sided, not corrected for the number of comparisons.",
         "",
     ]
     images = args.output_dir / "images"
-    if accuracies:
-        levels = {titles[c]: found[c].accuracy.value for c in REFERENCES if c in found}
-        panels = {"accuracy": (accuracies, {**levels, "chance": numbers["chance"]})}
+    if accuracies[LIKELY]:
+        panels = {}
+        for way, grid in accuracies.items():
+            every = accuracies_of(found, way)
+            levels = {titles[c]: every[c].value for c in REFERENCES if c in every}
+            panels[way] = grid, {**levels, "chance": numbers["chance"]}
         if evidence:
             first = found[FIRST_30_S].recall if FIRST_30_S in found else None
             level = {titles[FIRST_30_S]: first.value} if first is not None else {}
             panels["evidence recall"] = (evidence, level)
-        plot_rates(panels, images / "rates.png", list(accuracies))
+        plot_rates(panels, images / "rates.png", list(accuracies[LIKELY]))
         parts += [f"![{' and '.join(panels)} against the rate](images/rates.png)", ""]
     shown = strips(found)
     if shown and header["frame_tokens"] is not None:

@@ -81,6 +81,31 @@ def right(answers: Sequence[Answer]) -> np.ndarray:
     return np.array([answer.right for answer in answers], dtype=bool)
 
 
+def right_by_pmi(answers: Sequence[Answer], without: Sequence[Answer]) -> np.ndarray:
+    """(items,) bool: whether the audio makes the right choice more likely than all others.
+
+    Pointwise mutual information, by token (PMI_DC, arXiv 2104.08315): a text that is likely
+    whatever was heard is no answer for that.
+
+        argmax_c (1 / L_c) [log p(c | audio, question) - log p(c | question)]
+
+    Args:
+        without: answers to the same items without audio, in the same order.
+    Raises:
+        ValueError: other items, or choices in another order.
+    """
+    found = []
+    for answer, prior in zip(answers, without, strict=True):
+        if (answer.id, answer.order) != (prior.id, prior.order):
+            raise ValueError(
+                f"{answer.id}: its choices stand in the order {list(answer.order)}, without audio "
+                f"({prior.id}) in {list(prior.order)}: run inference again, into an empty folder"
+            )
+        gains = np.subtract(answer.scores, prior.scores)
+        found.append(int(gains.argmax()) == answer.answer)
+    return np.array(found, dtype=bool)
+
+
 def majority(places: Sequence[int]) -> tuple[int, Estimate]:
     """The most frequent place of the right choice, and the accuracy of always taking it."""
     place, _ = Counter(places).most_common(1)[0]

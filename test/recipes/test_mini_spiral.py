@@ -39,6 +39,7 @@ def test_all_stages_of_mini_spiral(options):
         results = (exp / NAME / "RESULTS.md").read_text()
         for text in (
             "## Accuracy (%)",
+            "## Accuracy by PMI (%)",
             "## Evidence recall (%)",
             "speechprune",
             "rate 0.8",

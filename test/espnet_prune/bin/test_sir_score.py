@@ -93,6 +93,36 @@ def test_tables_numbers_and_plots(folders, tmp_path):
         assert (tmp_path / "out" / "images" / name).stat().st_size > 5000
 
 
+def test_what_is_likely_by_itself_counts_once(folders, tmp_path):
+    """Without audio the third place is the likeliest for items 2 to 7 (see RIGHT): audio which says
+    the same adds nothing to it."""
+    text, scores = score(folders, tmp_path / "out")
+    found = scores["conditions"]
+    # what is wrong has no gain anywhere (the first place is taken, right for even items), what is
+    # right from item 2 on gains most, and items 0 and 1 are right without audio, too
+    pmi = {name: found[name]["pmi"]["accuracy"]["value"] for name in ("transcript", "rap 0.2")}
+    assert pmi == {"transcript": 7 / 8, "rap 0.2": 4 / 8}
+    assert "pmi" not in found["nothing"]
+    assert set(found["rap 0.2"]["pmi"]["against"]) == set(found["rap 0.2"]["against"])
+    lines = text.splitlines()
+    assert "## Accuracy by PMI (%)" in lines
+    row = next(line for line in lines if line.startswith("| no audio "))
+    assert [cell.strip() for cell in row.split("|")[3:]] == ["", ""]
+    row = next(line for line in lines if line.startswith("| transcript "))
+    assert "100.0 [" in row and "87.5 [" in row
+
+
+def test_choices_in_another_order_than_without_audio(folders, tmp_path, capsys):
+    file = folders[1] / "answers.1.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if '"input": "nothing"' in line)
+    lines[place] = lines[place].replace('"order": [0, 1, 2]', '"order": [2, 1, 0]')
+    file.write_text("".join(lines))
+    with pytest.raises(SystemExit):
+        score(folders, tmp_path / "out")
+    assert "i0: its choices stand in the order [0, 1, 2], without audio" in capsys.readouterr().err
+
+
 def test_figure_that_another_stage_has_left(folders, tmp_path):
     assert "tsne.png" not in score(folders, tmp_path / "out")[0]
     (tmp_path / "out" / "images" / "tsne.png").touch()

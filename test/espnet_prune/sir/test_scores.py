@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from espnet_prune.sir.answers import Answer
 from espnet_prune.sir.conditions import NOTHING, WHOLE, Condition
@@ -14,6 +16,7 @@ from espnet_prune.sir.scores import (
     majority,
     read_evidence,
     recalls,
+    right_by_pmi,
 )
 
 HALF = Condition(strategy="rap", rate=0.5)
@@ -48,6 +51,28 @@ def test_the_letter_that_is_right_most_often():
     assert place == 1 and found.value == pytest.approx(0.6)
     two, four = (Question("a", "q", tuple("abcd"[:n]), 0) for n in (2, 4))
     assert chance([two, four]) == pytest.approx(0.375)
+
+
+SCORES = st.tuples(*[st.integers(-9, 0)] * 3)
+
+
+@given(st.lists(st.tuples(SCORES, SCORES, SCORES, st.integers(0, 2)), min_size=1, max_size=5))
+def test_what_makes_a_choice_likely_without_audio_changes_nothing(items):
+    """Whatever is added to a choice's score with and without audio."""
+
+    def rows(*columns):
+        return [
+            Answer(
+                str(n), HALF, 4.0, 0, (), (0, 1, 2), tuple(map(sum, zip(*parts, strict=True))), a
+            )
+            for n, (*parts, a) in enumerate(zip(*columns, strict=True))
+        ]
+
+    gains, prior, more, answers = zip(*items, strict=True)
+    expected = [max(range(3), key=gain.__getitem__) == a for gain, *_, a in items]
+    found = right_by_pmi(rows(gains, prior, answers), rows(prior, answers))
+    further = right_by_pmi(rows(gains, prior, more, answers), rows(prior, more, answers))
+    assert found.tolist() == further.tolist() == expected
 
 
 def test_every_condition_needs_every_item():

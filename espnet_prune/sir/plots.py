@@ -51,7 +51,7 @@ def plot_rates(
             axis.axhline(100 * value, color="0.4", ls=(0, (1 + 3 * n, 2)), lw=0.9, label=label)
         axis.set(xlabel="pruning rate", ylabel=f"{title} (%)", title=title)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, ncol=3, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        axis.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     _save(figure, path)
 
 

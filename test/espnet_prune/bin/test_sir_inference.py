@@ -159,7 +159,8 @@ def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, t
         assert_scores(llm, recording, answer, tokens)
     sir_score.main([*options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()
-    assert results.count("| words of the model's own recogniser instead of audio |") == 2
+    # held against, and in the comparisons by likelihood and by PMI
+    assert results.count("| words of the model's own recogniser instead of audio |") == 3
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["conditions"]["heard"]
     right = sum(found[name, HEARD].right for name in "abcd")
     assert scores["accuracy"]["value"] == right / 4 and "evidence_recall" not in scores

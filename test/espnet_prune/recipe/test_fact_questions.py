@@ -1,6 +1,6 @@
 import re
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from espnet_prune.recipe.fact_questions import TEMPLATES, VALUES, hide, invent
@@ -22,6 +22,7 @@ def test_templates_name_known_values_and_one_answer_each():
 
 
 @given(st.text(max_size=8))
+@example("\U00070085;\U00074120«\U00064e80\x1aT0")  # three people, and three hundred people
 def test_the_right_choice_and_no_other_is_in_the_sentence(seed):
     fact = invent(seed)
     assert fact == invent(seed)
@@ -29,16 +30,18 @@ def test_the_right_choice_and_no_other_is_in_the_sentence(seed):
     assert len(set(fact.choices)) == 4
     words = f" {fact.sentence.lower()} "
 
-    def said(choice: str) -> bool:
-        # the answer's value without the words that lead to it ("On Monday", "It will sell …")
+    def value(choice: str) -> str:
+        # without the words that lead to it ("On Monday", "It will sell …")
         lead = r"^(on|at|in|by|for|about|because of|it will|that they should) "
-        value = re.sub(lead, "", choice.lower()).removesuffix(" people")
-        return re.search(rf"\b{re.escape(value)}\b", words) is not None
+        return re.sub(lead, "", choice.lower()).removesuffix(" people")
+
+    def said(choice: str) -> bool:
+        return re.search(rf"\b{re.escape(value(choice))}\b", words) is not None
 
     assert said(fact.choices[fact.answer])
     # a number may be a part of another ("five" of "twenty five"): then the longer one is right
     others = [c for i, c in enumerate(fact.choices) if i != fact.answer and said(c)]
-    assert all(c.lower() in fact.choices[fact.answer].lower() for c in others)
+    assert all(value(c) in value(fact.choices[fact.answer]) for c in others)
 
 
 @given(st.integers(0, 10**6))

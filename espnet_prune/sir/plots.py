@@ -25,7 +25,7 @@ def plot_rates(
         panels: title -> curves and horizontal lines (label -> value), all as fractions.
         strategies: in the order of their colours, the same in every panel.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 4.6), squeeze=False)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5.4), squeeze=False)
     for axis, (title, (curves, levels)) in zip(axes[0], panels.items(), strict=True):
         for n, strategy in enumerate(strategies):
             points = curves.get(strategy, {})
@@ -51,7 +51,7 @@ def plot_rates(
             axis.axhline(100 * value, color="0.4", ls=(0, (1 + 3 * n, 2)), lw=0.9, label=label)
         axis.set(xlabel="pruning rate", ylabel=f"{title} (%)", title=title)
         axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.15))
+        axis.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
     _save(figure, path)
 
 

@@ -7,7 +7,6 @@ the weights that the training of LoRA begins with.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
@@ -21,6 +20,7 @@ from espnet_prune.speech_llm.compact import (
     with_lora,
 )
 from espnet_prune.speech_llm.pieces import Pieces
+from espnet_prune.tasks.trainer import atomic_torch_save
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -46,9 +46,8 @@ def run(args: argparse.Namespace) -> None:
         state[f"lora.{number}"] = weights[f"lora.{name}"].float()
     write_text(args.pieces, Pieces(args.merges, config.token_ids).to_json())
     args.weights.parent.mkdir(parents=True, exist_ok=True)
-    temporary = args.weights.with_name(f".{args.weights.name}.tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, args.weights)
+    with atomic_torch_save():
+        torch.save(state, args.weights)
     print(f"{args.weights}: {sum(t.numel() for t in state.values()) / 1e6:.1f} million weights")
 
 

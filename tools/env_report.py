@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from espnet_prune.recipe.environment import environment_report  # noqa: E402
+from espnet_prune.evaluate.environment import environment_report  # noqa: E402
 
 if __name__ == "__main__":
     if sys.argv[1:]:

@@ -296,7 +296,7 @@ def debian_pip(work: Path) -> Path:
     advice = "install one of uv, pip, python3-venv, " + AGAIN
     say("no uv, pip or ensurepip here: fetching Debian's python3-pip-whl")
     sys.path.insert(0, str(ROOT))
-    from espnet_prune.recipe.debian import fetch_packages  # standard library only
+    from espnet_prune.hub.debian import fetch_packages  # standard library only
 
     try:
         unpacked = fetch_packages(["python3-pip-whl"], work)

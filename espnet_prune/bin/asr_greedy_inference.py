@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.data_dir import read_table, write_table
-from espnet_prune.registry import register
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.plugin.registry import register
 
 
 def best_path(frames: list[int], left_out: set[int]) -> list[int]:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from espnet_prune.recipe.data_dir import read_table, write_table
-from espnet_prune.recipe.format_wav import check_speech, read_speech
-from espnet_prune.registry import register
+from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.plugin.registry import register
 
 RATE = 16000
 

@@ -18,12 +18,11 @@ import torch
 import torchaudio
 from transformers import AutoConfig, AutoModel
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.measuring import add_machine, conditions_of, use_machine, write_report
-from espnet_prune.bin.score_text import table
 from espnet_prune.bin.ssl_prune_random import prune_at_random
-from espnet_prune.distill.model import COSTS
-from espnet_prune.structure import (
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.report import table
+from espnet_prune.structured import (
     Cost,
     GatedEncoder,
     LatencyTable,
@@ -32,7 +31,8 @@ from espnet_prune.structure import (
     load_encoder,
     slim,
 )
-from espnet_prune.structure.measure import time_in_turns
+from espnet_prune.structured.cost.measure import time_in_turns
+from espnet_prune.structured.distill.model import COSTS
 
 _LARGE = {
     "hidden_size": 1024,

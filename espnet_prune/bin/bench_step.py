@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from transformers import AutoConfig
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.bench_layouts import ARCHITECTURES
 from espnet_prune.bin.measuring import add_machine, use_machine, write_report
-from espnet_prune.bin.score_text import table
-from espnet_prune.distill import DistillModel, PruningConf
-from espnet_prune.structure import SpeechEncoder, SpeechEncoderConfig
-from espnet_prune.structure.measure import noise
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.report import table
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
+from espnet_prune.structured.cost.measure import noise
+from espnet_prune.structured.distill import DistillModel, PruningConf
 
 #: name -> arguments of `DistillModel`
 SETTINGS = {

@@ -18,13 +18,13 @@ import torch
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.bench_tokens import SIZES, language_model_config
 from espnet_prune.bin.measuring import add_machine, use_machine, write_report
-from espnet_prune.bin.score_text import table
-from espnet_prune.recipe.figures import plt, save_figure
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.evaluate.report import table
 from espnet_prune.speech_llm import SPEECH_LLMS
-from espnet_prune.structure.measure import peak_memory_of
+from espnet_prune.structured.cost.measure import peak_memory_of
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
 

@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.measuring import DTYPES, add_machine, use_machine, write_report
-from espnet_prune.bin.score_text import table
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.report import table
 from espnet_prune.speech_llm import SPEECH_LLMS
-from espnet_prune.structure.measure import peak_memory_of
+from espnet_prune.structured.cost.measure import peak_memory_of
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
 #: the language model of each speech LLM, as published

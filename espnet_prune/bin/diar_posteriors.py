@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.audio_inference import get_parser, load, write_arrays
+from espnet_prune.cli import errors as cli
 
 
 def run(args: argparse.Namespace) -> None:

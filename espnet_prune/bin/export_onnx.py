@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from espnet_prune.bin import cli
-from espnet_prune.structure import SpeechEncoder, load_encoder
-from espnet_prune.structure.measure import noise
+from espnet_prune.cli import errors as cli
+from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.structured.cost.measure import noise
 
 #: largest difference to torch, as a share of the largest number
 TOLERANCE = 1e-3

@@ -12,8 +12,8 @@ import argparse
 import shutil
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.checkpoints import import_checkpoint
+from espnet_prune.cli import errors as cli
+from espnet_prune.structured.checkpoints import import_checkpoint
 
 WRITTEN = ("config.json", "model.safetensors")
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.measuring import add_machine, conditions_of, use_machine, write_report
-from espnet_prune.bin.score_text import table
-from espnet_prune.structure.block_times import CHECKS, measure
-from espnet_prune.structure.encoder import random_encoder
-from espnet_prune.structure.latency import LatencyTable
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.report import table
+from espnet_prune.structured.cost.block_times import CHECKS, measure
+from espnet_prune.structured.cost.latency import LatencyTable
+from espnet_prune.structured.encoder import random_encoder
 
 
 def rows_of(found: LatencyTable) -> list[list[str]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.environment import environment_report
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.files.writing import write_text
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

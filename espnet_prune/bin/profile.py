@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.measuring import add_machine, use_machine, write_report
-from espnet_prune.bin.score_text import table
-from espnet_prune.structure import SpeechEncoder, load_encoder
-from espnet_prune.structure.measure import counted_macs, peak_memory, time_encoders
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.report import table
+from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.structured.cost.measure import counted_macs, peak_memory, time_encoders
 
 
 def profile(

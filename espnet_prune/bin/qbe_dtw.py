@@ -1,7 +1,7 @@
 """Query-by-example search with the hidden states of a speech encoder, layer by layer.
 
 SUPERB's way, without training: subsequence dynamic time warping of each query on each document,
-see espnet_prune.probes.dtw. Frames are normalised by mean and standard deviation over a set of
+see `dtw`. Frames are normalised by mean and standard deviation over a set of
 queries and all documents, scores for each query over the documents. Documents are encoded twice:
 once for these statistics, once for the search.
 """
@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from espnet_prune.bin import cli
-from espnet_prune.frontend.pretrained import PretrainedEncoder
-from espnet_prune.probes.dtw import Queries, normalise_scores
-from espnet_prune.recipe.data_dir import read_table, write_text
-from espnet_prune.recipe.format_wav import check_speech, read_speech
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.evaluate.superb.dtw import Queries, normalise_scores
+from espnet_prune.files.writing import write_text
+from espnet_prune.plugin.inner_encoder import PretrainedEncoder
 
 logger = logging.getLogger(__name__)
 

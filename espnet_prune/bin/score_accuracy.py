@@ -10,9 +10,10 @@ import argparse
 import logging
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import add_output, metric, read_pair, write_scores
-from espnet_prune.scoring import accuracy, correct
+from espnet_prune.bin.score_output import add_output, read_pair
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.metrics import accuracy, correct
+from espnet_prune.evaluate.report import metric, write_scores
 
 
 def run(args: argparse.Namespace) -> None:

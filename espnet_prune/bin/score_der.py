@@ -16,18 +16,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import add_output, load_array, metric, write_scores
-from espnet_prune.recipe.data_dir import read_table, write_text
-from espnet_prune.scoring.diarization import (
+from espnet_prune.bin.score_output import add_output, load_array
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
+from espnet_prune.evaluate.metrics.diarization import (
     DiarizationErrors,
-    Turn,
     count_diarization_errors,
     diarization_error_rate,
     frames_to_turns,
-    read_rttm,
-    rttm_text,
 )
+from espnet_prune.evaluate.report import metric, write_scores
+from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
 

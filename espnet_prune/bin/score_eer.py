@@ -16,10 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import add_output, load_array, metric, write_scores
-from espnet_prune.recipe.data_dir import read_table
-from espnet_prune.scoring import equal_error_rate
+from espnet_prune.bin.score_output import add_output, load_array
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.evaluate.metrics import equal_error_rate
+from espnet_prune.evaluate.report import metric, write_scores
 
 LABELS = {"1": True, "0": False, "target": True, "nontarget": False}
 

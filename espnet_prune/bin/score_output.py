@@ -7,42 +7,16 @@ bootstrap interval) beside what else the scorer has to tell. `superb_score` read
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
-from espnet_prune.recipe.data_dir import read_record, read_table, write_text
-
-SCORES = "scores.json"
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.evaluate.report import SCORES
 
 logger = logging.getLogger(__name__)
-
-
-class Interval(Protocol):
-    """The ends of a confidence interval."""
-
-    low: float
-    high: float
-
-
-def table(rows: list[list[str]]) -> str:
-    """A Markdown table whose first row is the head."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def metric(value: float, interval: Interval) -> dict[str, float]:
-    """An entry of ``metrics`` in scores.json."""
-    return {"value": value, "low": interval.low, "high": interval.high}
 
 
 def align(path: Path, hypotheses: Mapping[str, str], references: Mapping[str, str], what: str):
@@ -93,29 +67,6 @@ def load_array(path: str | Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a .npy file of numbers: {error}") from None
-
-
-def write_scores(output_dir: Path, metrics: Mapping[str, dict[str, float]], **details) -> None:
-    """Write scores.json and print the metrics in percent."""
-    write_text(output_dir / SCORES, json.dumps({"metrics": metrics, **details}, indent=2) + "\n")
-    rows = [["metric", "% [95%]"]]
-    for name, entry in metrics.items():
-        value, low, high = (100 * entry[key] for key in ("value", "low", "high"))
-        rows.append([name, f"{value:.2f} [{low:.2f}, {high:.2f}]"])
-    print(table(rows))
-
-
-def read_metrics(path: Path) -> dict[str, dict[str, float]]:
-    """The ``metrics`` of a scores.json.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or not what `write_scores` writes.
-    """
-    metrics = read_record(path, ("metrics",))["metrics"]
-    for name, entry in metrics.items() if isinstance(metrics, dict) else [("metrics", None)]:
-        if not isinstance(entry, dict) or not {"value", "low", "high"} <= entry.keys():
-            raise ValueError(f"{path}: {name} has no value, low and high; run the scoring again")
-    return metrics
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

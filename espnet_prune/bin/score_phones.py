@@ -8,9 +8,10 @@ from __future__ import annotations
 import argparse
 import logging
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import get_pair_parser, metric, read_pair, write_scores
-from espnet_prune.scoring import count_errors, error_rate
+from espnet_prune.bin.score_output import get_pair_parser, read_pair
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.metrics import count_errors, error_rate
+from espnet_prune.evaluate.report import metric, write_scores
 
 
 def run(args: argparse.Namespace) -> None:

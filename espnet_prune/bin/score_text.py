@@ -14,18 +14,20 @@ from pathlib import Path
 
 import jiwer
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import SCORES, align, metric, table
-from espnet_prune.recipe.data_dir import read_table, write_text
-from espnet_prune.scoring import (
+from espnet_prune.bin.score_output import align
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.normalize import normalize_text
+from espnet_prune.evaluate.metrics import (
     ErrorCounts,
     ErrorRate,
     ErrorRateDifference,
     count_errors,
     error_rate,
     error_rate_difference,
-    normalize_text,
 )
+from espnet_prune.evaluate.report import SCORES, metric, table
+from espnet_prune.files.writing import write_text
 
 # Folder of the results, as ESPnet names it -> unit of the error rate.
 UNITS = {"wer": "word", "cer": "char"}

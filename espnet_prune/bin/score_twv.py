@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import add_output, metric, write_scores
-from espnet_prune.recipe.data_dir import read_table
-from espnet_prune.scoring import actual_term_weighted_value, maximum_term_weighted_value
+from espnet_prune.bin.score_output import add_output
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.evaluate.metrics import actual_term_weighted_value, maximum_term_weighted_value
+from espnet_prune.evaluate.report import metric, write_scores
 
 logger = logging.getLogger(__name__)
 

@@ -12,10 +12,8 @@ import argparse
 import logging
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.speech_windows import EVALUATION_VOICES
-from espnet_prune.recipe.voices import Voices
-from espnet_prune.sir.data import (
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.sir.directory import (
     read_all_items,
     spread,
     windows_dir,
@@ -23,7 +21,9 @@ from espnet_prune.sir.data import (
     write_recorded_dir,
     write_windows,
 )
-from espnet_prune.sir.speech import write_data_dir
+from espnet_prune.data.sir.speech import write_data_dir
+from espnet_prune.data.voices import Voices
+from espnet_prune.speech_llm.compact.windows import EVALUATION_VOICES
 
 logger = logging.getLogger(__name__)
 

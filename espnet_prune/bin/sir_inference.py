@@ -9,7 +9,7 @@ for all.
 
 Writes OUTPUT_DIR/answers.NAME.jsonl, where NAME is that of the key file: for every item and
 condition the score of every choice, the chosen one, and which audio tokens were kept
-(espnet_prune/sir/answers.py has the format). A job that was stopped goes on where it was, also with
+(`answers` has the format). A job that was stopped goes on where it was, also with
 another split.
 """
 
@@ -28,14 +28,20 @@ from espnet2.utils.nested_dict_action import NestedDictAction
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.measuring import check_device
-from espnet_prune.recipe.data_dir import read_table
-from espnet_prune.sir import conditions
-from espnet_prune.sir.answers import AnswerFile
-from espnet_prune.sir.conditions import TRANSCRIPT, Condition
-from espnet_prune.sir.data import data_mark
-from espnet_prune.sir.inference import PROMPT, Answerer, Recording, read_recordings, written
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.sir.directory import data_mark
+from espnet_prune.evaluate.sir import conditions
+from espnet_prune.evaluate.sir.answers import AnswerFile
+from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, Condition
+from espnet_prune.evaluate.sir.inference import (
+    PROMPT,
+    Answerer,
+    Recording,
+    read_recordings,
+    written,
+)
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, SpeechLLM
 
 logger = logging.getLogger(__name__)

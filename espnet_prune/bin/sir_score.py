@@ -20,14 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import SCORES, metric, table
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.environment import environment_report
-from espnet_prune.scoring import Estimate, accuracy
-from espnet_prune.scoring.bootstrap import ratio_of_sums
-from espnet_prune.sir.answers import Answer, read_answers
-from espnet_prune.sir.conditions import (
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.sir.directory import data_mark
+from espnet_prune.data.sir.items import LETTERS
+from espnet_prune.data.sir.questions import Question, read_questions
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.metrics import Estimate, accuracy
+from espnet_prune.evaluate.metrics.bootstrap import ratio_of_sums
+from espnet_prune.evaluate.report import SCORES, metric, table
+from espnet_prune.evaluate.sir.answers import Answer, read_answers
+from espnet_prune.evaluate.sir.conditions import (
     FIRST_30_S,
     HEARD,
     NOTHING,
@@ -37,11 +39,8 @@ from espnet_prune.sir.conditions import (
     Condition,
     strategy_order,
 )
-from espnet_prune.sir.data import data_mark
-from espnet_prune.sir.items import LETTERS
-from espnet_prune.sir.plots import plot_rates, plot_strip
-from espnet_prune.sir.questions import Question, read_questions
-from espnet_prune.sir.scores import (
+from espnet_prune.evaluate.sir.plots import plot_rates, plot_strip
+from espnet_prune.evaluate.sir.scores import (
     Comparison,
     by_condition,
     chance,
@@ -53,6 +52,7 @@ from espnet_prune.sir.scores import (
     right,
     right_by_pmi,
 )
+from espnet_prune.files.writing import write_text
 
 #: below images/, by sir_tsne
 TSNE_PLOT = "tsne.png"

@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from transformers.utils import logging as transformers_logging
 
-from espnet_prune.bin import cli, sir_inference
-from espnet_prune.recipe.data_dir import read_table
-from espnet_prune.sir import conditions
-from espnet_prune.sir.inference import load_speech, read_recordings
-from espnet_prune.sir.plots import plot_tokens, tsne
+from espnet_prune.bin import sir_inference
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.evaluate.sir import conditions
+from espnet_prune.evaluate.sir.inference import load_speech, read_recordings
+from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
 from espnet_prune.speech_llm import SPEECH_LLMS
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Training entry of the ESPnet task `SpeechLlmCtcTask`: the adapter learns to hear."""
 
-from espnet_prune.bin import cli
-from espnet_prune.tasks.speech_llm import SpeechLlmCtcTask
+from espnet_prune.cli import errors as cli
+from espnet_prune.plugin.tasks.speech_llm import SpeechLlmCtcTask
 
 
 def get_parser():

@@ -1,7 +1,7 @@
 """Turn the LoRA training directory of a compact speech LLM into a directory to load.
 
 The adapter's and LoRA's weights in float16, and the names of encoder and language model, see
-`espnet_prune.speech_llm.Compact`.
+`espnet_prune.speech_llm.compact.Compact`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 import yaml
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.pretrained import RECORD
-from espnet_prune.speech_llm.compact import save_compact
-from espnet_prune.tasks.speech_llm import SpeechLlmLoraTask, compact_config
+from espnet_prune.cli import errors as cli
+from espnet_prune.hub.pretrained import RECORD
+from espnet_prune.plugin.tasks.speech_llm import SpeechLlmLoraTask, compact_config
+from espnet_prune.speech_llm.compact.model import save_compact
 
 #: the weights may be committed up to this size
 MOST_BYTES = 24_000_000
@@ -39,7 +39,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def origin(directory: str) -> str:
-    """The name under which a directory of `espnet_prune.recipe.pretrained` was asked for."""
+    """The name under which a directory of `espnet_prune.hub.pretrained` was asked for."""
     record = Path(directory) / RECORD
     if not record.is_file():
         return directory

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.data_dir import read_table, write_table, write_text
-from espnet_prune.recipe.format_wav import check_speech, read_speech
-from espnet_prune.recipe.speech_windows import write_frames, write_recordings
-from espnet_prune.speech_llm.compact import DTYPES, Compact, computing_dtype, encode_packed
-from espnet_prune.structure import SpeechEncoder, load_encoder
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.files.writing import write_text
+from espnet_prune.speech_llm.compact.model import DTYPES, Compact, computing_dtype, encode_packed
+from espnet_prune.speech_llm.compact.windows import write_frames, write_recordings
+from espnet_prune.structured import SpeechEncoder, load_encoder
 
 #: windows that are read at once and share windows of the encoder
 BATCH = 16

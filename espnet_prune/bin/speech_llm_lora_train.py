@@ -1,8 +1,8 @@
 """Training entry of the ESPnet task `SpeechLlmLoraTask`: the language model learns to read
 audio tokens."""
 
-from espnet_prune.bin import cli
-from espnet_prune.tasks.speech_llm import SpeechLlmLoraTask
+from espnet_prune.cli import errors as cli
+from espnet_prune.plugin.tasks.speech_llm import SpeechLlmLoraTask
 
 
 def get_parser():

@@ -14,15 +14,16 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.data_dir import read_table, write_text
-from espnet_prune.recipe.environment import environment_report
-from espnet_prune.recipe.format_wav import read_speech
-from espnet_prune.recipe.speech_windows import read_questions
-from espnet_prune.scoring.accuracy import accuracy
-from espnet_prune.scoring.error_rate import count_errors, error_rate
-from espnet_prune.scoring.normalize import normalize_text
-from espnet_prune.speech_llm import Compact
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.audio import read_speech
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.normalize import normalize_text
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.metrics.accuracy import accuracy
+from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
+from espnet_prune.files.writing import write_text
+from espnet_prune.speech_llm.compact.model import Compact
+from espnet_prune.speech_llm.compact.windows import read_questions
 
 SOURCES = ("audio", "transcript", "heard", "nothing")
 

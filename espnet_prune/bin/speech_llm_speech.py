@@ -10,8 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.speech_windows import (
+from espnet_prune.cli import errors as cli
+from espnet_prune.speech_llm.compact.windows import (
     EVALUATION_VOICES,
     SPEEDS,
     TRAINING_VOICES,

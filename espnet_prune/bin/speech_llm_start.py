@@ -11,16 +11,16 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.speech_llm.compact import (
+from espnet_prune.cli import errors as cli
+from espnet_prune.files.writing import write_text
+from espnet_prune.plugin.trainer import atomic_torch_save
+from espnet_prune.speech_llm.compact.model import (
     load_language_model,
     lora_parameters,
     read_compact,
     with_lora,
 )
-from espnet_prune.speech_llm.pieces import Pieces
-from espnet_prune.tasks.trainer import atomic_torch_save
+from espnet_prune.speech_llm.compact.pieces import Pieces
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.written_text import write_passages
-from espnet_prune.speech_llm.compact import load_language_model
+from espnet_prune.cli import errors as cli
+from espnet_prune.speech_llm.compact.model import load_language_model
+from espnet_prune.speech_llm.compact.written_text import write_passages
 
 #: speech of an average passage of SmolLM2-135M-Instruct, those that are no use counted
 SECONDS_A_PASSAGE = 30.0

@@ -2,7 +2,7 @@
 
 They are the classes of the adapter. With all merges of the language model's byte-pair table most
 words are tokens of their own, which have to be heard dozens of times each; see
-`espnet_prune.speech_llm.pieces`.
+`espnet_prune.speech_llm.compact.pieces`.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.data_dir import read_table, write_text
-from espnet_prune.speech_llm.pieces import find_pieces
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.files.writing import write_text
+from espnet_prune.speech_llm.compact.pieces import find_pieces
 
 
 def get_parser() -> argparse.ArgumentParser:

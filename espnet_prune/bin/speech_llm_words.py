@@ -9,10 +9,10 @@ import argparse
 import json
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.word_lists import dictionary, whole_words, word_lists
-from espnet_prune.recipe.wordnet import covering, dictionary_texts, passages
+from espnet_prune.cli import errors as cli
+from espnet_prune.files.writing import write_text
+from espnet_prune.speech_llm.compact.word_lists import dictionary, whole_words, word_lists
+from espnet_prune.speech_llm.compact.wordnet import covering, dictionary_texts, passages
 
 
 def get_parser() -> argparse.ArgumentParser:

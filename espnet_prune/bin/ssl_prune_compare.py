@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_text import table
-from espnet_prune.recipe.plots import plot_compare
-from espnet_prune.tasks.trainer import HISTORY, read_history
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.plots import plot_compare
+from espnet_prune.evaluate.report import table
+from espnet_prune.plugin.trainer import HISTORY, read_history
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -18,12 +18,12 @@ from pathlib import Path
 import torch
 import yaml
 
-from espnet_prune.bin import cli
-from espnet_prune.distill import DistillModel
-from espnet_prune.recipe.plots import plot_kept
-from espnet_prune.structure import Cost, LatencyTable, SpeechEncoder, outline, slim
-from espnet_prune.tasks.ssl_prune import SSLPruneTask
-from espnet_prune.tasks.trainer import TARGET
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.plots import plot_kept
+from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
+from espnet_prune.plugin.trainer import TARGET
+from espnet_prune.structured import Cost, LatencyTable, SpeechEncoder, outline, slim
+from espnet_prune.structured.distill import DistillModel
 
 LATEST = "latest.pth"
 

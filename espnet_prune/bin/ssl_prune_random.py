@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.ssl_prune_export import write
-from espnet_prune.structure import Cost, GatedEncoder, SpeechEncoder, load_encoder, slim
-from espnet_prune.tasks.ssl_prune import SSLPruneTask, pruning_from
+from espnet_prune.cli import errors as cli
+from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask, pruning_from
+from espnet_prune.structured import Cost, GatedEncoder, SpeechEncoder, load_encoder, slim
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_text import table
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.environment import environment_report
-from espnet_prune.recipe.plots import plot_gates
-from espnet_prune.structure import SpeechEncoder, load_encoder
-from espnet_prune.structure.measure import time_encoders
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.plots import plot_gates
+from espnet_prune.evaluate.report import table
+from espnet_prune.files.writing import write_text
+from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.structured.cost.measure import time_encoders
 
 
 def size_rows(dense: SpeechEncoder, pruned: SpeechEncoder, seconds: float, repeats: int):

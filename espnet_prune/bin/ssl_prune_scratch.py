@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.bin import cli
 from espnet_prune.bin.ssl_prune_export import write
-from espnet_prune.structure import SpeechEncoder, load_encoder, outline, slim
+from espnet_prune.cli import errors as cli
+from espnet_prune.structured import SpeechEncoder, load_encoder, outline, slim
 
 
 def from_scratch(like: SpeechEncoder, seed: int = 0) -> SpeechEncoder:

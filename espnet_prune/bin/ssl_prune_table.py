@@ -13,10 +13,10 @@ import re
 import statistics
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_text import table
-from espnet_prune.recipe.data_dir import write_text
-from espnet_prune.recipe.plots import plot_sizes
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.plots import plot_sizes
+from espnet_prune.evaluate.report import table
+from espnet_prune.files.writing import write_text
 
 SEED = re.compile(r"_seed\d+$")
 TARGET = re.compile(r"_\d*\.?\d+$")

@@ -1,7 +1,7 @@
 """Training entry of the ESPnet task `ssl_prune`: prune-and-distil, and distillation afterwards."""
 
-from espnet_prune.bin import cli
-from espnet_prune.tasks.ssl_prune import SSLPruneTask
+from espnet_prune.cli import errors as cli
+from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
 
 
 def get_parser():

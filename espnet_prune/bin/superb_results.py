@@ -14,13 +14,15 @@ from pathlib import Path
 
 import yaml
 
-from espnet_prune.bin import cli, superb_score
-from espnet_prune.bin.score_output import SCORES, read_metrics, table
-from espnet_prune.recipe.data_dir import read_record, write_text
-from espnet_prune.recipe.environment import environment_report
-from espnet_prune.recipe.superb import RATES_FILE
-from espnet_prune.scoring.superb import TASKS
-from espnet_prune.structure import load_encoder
+from espnet_prune.bin import superb_score
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.report import SCORES, read_metrics, table
+from espnet_prune.evaluate.superb.preparation import RATES_FILE
+from espnet_prune.evaluate.superb.score import TASKS
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_text
+from espnet_prune.structured import load_encoder
 
 RUN = "run.json"  # beside scores.json: how it was made
 TESTED = "tested"  # beside scores.json: the trainings that were scored, a directory a line

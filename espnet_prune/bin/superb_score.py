@@ -14,10 +14,9 @@ import json
 import logging
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import SCORES, table
-from espnet_prune.recipe.data_dir import read_record, write_text
-from espnet_prune.scoring.superb import (
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.report import SCORES, table
+from espnet_prune.evaluate.superb.score import (
     METRICS,
     PUBLISHED,
     TASKS,
@@ -25,6 +24,8 @@ from espnet_prune.scoring.superb import (
     published_score,
     superb_score,
 )
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ def run(args: argparse.Namespace) -> None:
         **dataclasses.asdict(result),
         "published": published,
     }
-    from espnet_prune.scoring.superb_plot import plot_superb  # matplotlib takes its time
+    from espnet_prune.evaluate.superb.plot import plot_superb  # matplotlib takes its time
 
     write_text(folder / f"{stem}.md", "\n".join(parts))
     write_text(folder / f"{stem}.json", json.dumps(summary, indent=2) + "\n")

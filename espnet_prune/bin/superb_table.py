@@ -14,12 +14,13 @@ import statistics
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_prune.bin import cli
-from espnet_prune.bin.score_output import SCORES, read_metrics, table
 from espnet_prune.bin.superb_results import RUN
-from espnet_prune.recipe.data_dir import read_record, write_text
-from espnet_prune.recipe.environment import environment_report
-from espnet_prune.recipe.figures import plt, save_figure
+from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.evaluate.report import SCORES, read_metrics, table
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_text
 
 
 @dataclass

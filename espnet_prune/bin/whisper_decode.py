@@ -23,10 +23,11 @@ from transformers import AutoTokenizer, WhisperForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.utils import logging as transformers_logging
 
-from espnet_prune.bin import cli
-from espnet_prune.recipe.data_dir import audio_path, read_table, write_table, write_text
-from espnet_prune.recipe.format_wav import check_speech, read_speech
-from espnet_prune.structure import SpeechEncoder, load_encoder
+from espnet_prune.cli import errors as cli
+from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.data_dir import audio_path, read_table, write_table
+from espnet_prune.files.writing import write_text
+from espnet_prune.structured import SpeechEncoder, load_encoder
 
 logger = logging.getLogger(__name__)
 

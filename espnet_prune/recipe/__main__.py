@@ -26,7 +26,7 @@ def _rate(value: str) -> int:
 
 
 def _validate(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe import data_dir
+    from espnet_prune.data import data_dir
 
     errors = data_dir.validate(args.data_dir, need_text=not args.no_text)
     for line in errors[:20]:
@@ -37,7 +37,7 @@ def _validate(args: argparse.Namespace) -> None:
 
 
 def _fix(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe import data_dir
+    from espnet_prune.data import data_dir
 
     for line in data_dir.fix(args.data_dir):
         print(line)
@@ -45,7 +45,7 @@ def _fix(args: argparse.Namespace) -> None:
 
 
 def _subset(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe import data_dir
+    from espnet_prune.data import data_dir
 
     number = data_dir.subset(
         args.source,
@@ -59,20 +59,20 @@ def _subset(args: argparse.Namespace) -> None:
 
 
 def _combine(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe import data_dir
+    from espnet_prune.data import data_dir
 
     for line in data_dir.combine(args.target, args.sources):
         print(line)
 
 
 def _split(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe import data_dir
+    from espnet_prune.data import data_dir
 
     data_dir.split(args.scp, args.num_parts, args.pattern)
 
 
 def _format_wav(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.format_wav import format_wav
+    from espnet_prune.data.formatting import format_wav
 
     summary = format_wav(
         args.source,
@@ -88,7 +88,7 @@ def _format_wav(args: argparse.Namespace) -> None:
 
 
 def _pack(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.pack import pack
+    from espnet_prune.data.packing import pack
 
     summary = pack(
         args.source,
@@ -104,61 +104,61 @@ def _pack(args: argparse.Namespace) -> None:
 
 
 def _voice_prompts(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.voice_prompts import prepare
+    from espnet_prune.data.corpora.voice_prompts import prepare
 
     for name, number in prepare(args.out_dir, args.download_dir, args.audio_dir).items():
         print(f"{args.out_dir}/{name}: {number} utterances")
 
 
 def _librispeech(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.librispeech import prepare
+    from espnet_prune.data.corpora.librispeech import prepare
 
     for name, number in prepare(args.corpus, args.out_dir, args.train_hours).items():
         print(f"{args.out_dir}/{name}: {number} utterances")
 
 
 def _librispeech_superb(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.librispeech_superb import prepare
+    from espnet_prune.data.corpora.librispeech_superb import prepare
 
     for name, number in prepare(args.corpus, args.out_dir, args.lexicon).items():
         print(f"{args.out_dir}/{name}: {number} utterances")
 
 
 def _snips(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.snips import prepare
+    from espnet_prune.data.corpora.snips import prepare
 
     for name, number in prepare(args.corpus, args.out_dir).items():
         print(f"{args.out_dir}/{name}: {number} utterances")
 
 
 def _slot_text(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.snips import write_texts
+    from espnet_prune.data.corpora.snips import write_texts
 
     write_texts(args.source, args.target)
 
 
 def _voxceleb_trials(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.voxceleb_trials import prepare
+    from espnet_prune.data.corpora.voxceleb_trials import prepare
 
     for name, number in prepare(args.corpus, args.out_dir, args.trials, args.held_out).items():
         print(f"{args.out_dir}/{name}: {number} utterances")
 
 
 def _trial_pairs(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.voxceleb_trials import pair_up
+    from espnet_prune.data.corpora.voxceleb_trials import pair_up
 
     print(f"{args.target}: {pair_up(args.source, args.trials, args.target)} trials")
 
 
 def _librimix(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.librimix import prepare
+    from espnet_prune.data.corpora.librimix import prepare
 
     for name, number in prepare(args.corpus, args.out_dir, args.rttm_dir).items():
         print(f"{args.out_dir}/{name}: {number} mixtures")
 
 
 def _quesst14(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.quesst14 import prepare
+    from espnet_prune.data.corpora.quesst14 import prepare
 
     for name, number in prepare(args.corpus, args.out_dir).items():
         print(f"{args.out_dir}/{name}: {number} recordings")
@@ -168,7 +168,7 @@ def _labelled(module: str, function: str, *arguments: str):
     """A command that calls a corpus' function with these arguments and tells of the sets."""
 
     def command(args: argparse.Namespace) -> None:
-        prepare = getattr(importlib.import_module(f"espnet_prune.recipe.{module}"), function)
+        prepare = getattr(importlib.import_module(f"espnet_prune.data.corpora.{module}"), function)
         for name, number in prepare(*(getattr(args, each) for each in arguments)).items():
             print(f"{args.out_dir}/{name}: {number} utterances")
 
@@ -176,19 +176,19 @@ def _labelled(module: str, function: str, *arguments: str):
 
 
 def _model_name(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.training_config import model_name
+    from espnet_prune.plugin.training_config import model_name
 
     print(model_name(args.teacher))
 
 
 def _removed_share(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.training_config import removed_share
+    from espnet_prune.plugin.training_config import removed_share
 
     print(f"{round(removed_share(args.pruned), 2):g}")
 
 
 def _spread_updates(args: argparse.Namespace) -> None:
-    from espnet_prune.recipe.training_config import write_spread
+    from espnet_prune.plugin.training_config import write_spread
 
     write_spread(args.source, args.target, args.gpus, args.accum_grad)
 
@@ -432,7 +432,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] == "jobs":
-        from espnet_prune.recipe import jobs
+        from espnet_prune.plugin import jobs
 
         return jobs.main(argv[1:])
     args = get_parser().parse_args(argv)

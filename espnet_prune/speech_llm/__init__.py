@@ -1,7 +1,7 @@
 """Speech language models that answer questions about long recordings, with pruned audio tokens."""
 
 from espnet_prune.speech_llm.base import Read, SpeechLLM, audio_chunks
-from espnet_prune.speech_llm.compact import Compact
+from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.speech_llm.diva import Diva
 from espnet_prune.speech_llm.prompts import POSITIONS, Prompts
 from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio

@@ -2,8 +2,8 @@
 
 import torch
 
-from espnet_prune.gates import Lagrangian, ramped_target
-from espnet_prune.structure import GatedEncoder
+from espnet_prune.structured import GatedEncoder
+from espnet_prune.structured.gates import Lagrangian, ramped_target
 
 
 def train_gates(gated: GatedEncoder, target: float, updates: int, ramp: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.structure.latency import Grid, LatencyTable
+from espnet_prune.structured.cost.latency import Grid, LatencyTable
 
 REST = 5.0
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_prune.recipe.training_config import MODELS
-from espnet_prune.structure import load_encoder
+from espnet_prune.plugin.training_config import MODELS
+from espnet_prune.structured import load_encoder
 from test.espnet_prune.latency_tables import table_file
 from test.espnet_prune.stand_in import librispeech
 from test.espnet_prune.tiny import CLASSES, saved
@@ -176,7 +176,7 @@ def teacher_of(config: Path) -> str:
 )
 def test_configs_of_pruning_are_valid(config, teachers, tmp_path):
     """ESPnet's dry run builds model, optimiser and scheduler from the YAML and stops."""
-    from espnet_prune.tasks.ssl_prune import SSLPruneTask
+    from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
 
     teacher = teachers[teacher_of(config)]
     args = ["--config", str(config), "--teacher", str(teacher)]

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from espnet_prune.sir.answers import read_answers
-from test.espnet_prune.sir.stand_in import save_speech_llm
+from espnet_prune.evaluate.sir.answers import read_answers
+from test.espnet_prune.evaluate.sir.stand_in import save_speech_llm
 from test.recipes.running import EGS2, run_recipe
 
 NAME = "mini_spiral_test"

@@ -5,10 +5,10 @@ from collections import Counter
 
 import pytest
 
-from espnet_prune.recipe.speech_windows import EVALUATION_VOICES
-from espnet_prune.sir import shuffled
-from espnet_prune.sir.data import read_all_items, spread
-from espnet_prune.sir.speech import cast
+from espnet_prune.data.sir.directory import read_all_items, spread
+from espnet_prune.data.sir.items import shuffled
+from espnet_prune.data.sir.speech import cast
+from espnet_prune.speech_llm.compact.windows import EVALUATION_VOICES
 from test.recipes.running import EGS2
 
 RECIPE = EGS2 / "mini_spiral" / "sir1"

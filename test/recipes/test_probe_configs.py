@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_prune.registry import register
+from espnet_prune.plugin.registry import register
 from test.espnet_prune.tiny import saved
 from test.recipes.running import EGS2
 

@@ -16,7 +16,7 @@ from transformers import (
     WhisperModel,
 )
 
-from espnet_prune.speech_llm.compact import Compact, read_compact
+from espnet_prune.speech_llm.compact.model import Compact, read_compact
 from test.recipes.running import EGS2, run_recipe
 
 RECIPE = EGS2 / "speech_llm" / "compact1"

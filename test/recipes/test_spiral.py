@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from espnet_prune.recipe.data_dir import read_table
-from espnet_prune.sir.answers import read_answers
-from test.espnet_prune.sir.stand_in import save_speech_llm
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.evaluate.sir.answers import read_answers
+from test.espnet_prune.evaluate.sir.stand_in import save_speech_llm
 from test.recipes.running import EGS2, copy_of, environment_of, run_recipe
 from test.recipes.test_mini_spiral import VOICES
 

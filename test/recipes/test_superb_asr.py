@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import yaml
 
-from espnet_prune.recipe import data_dir
+from espnet_prune.data import data_dir
 from test.espnet_prune import stand_in
 from test.espnet_prune.tiny import saved
 from test.recipes.running import EGS2, run_recipe

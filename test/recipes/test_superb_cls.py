@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_prune.recipe import data_dir
+from espnet_prune.data import data_dir
 from test.espnet_prune import small_corpora
 from test.espnet_prune.tiny import saved
 from test.recipes.running import EGS2, copy_of, run_recipe

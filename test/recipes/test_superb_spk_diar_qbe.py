@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
-from espnet_prune.recipe import data_dir
-from espnet_prune.scoring.diarization import read_rttm
+from espnet_prune.data import data_dir
+from espnet_prune.data.rttm import read_rttm
 from test.espnet_prune import stand_in_speakers
 from test.espnet_prune.tiny import saved
 from test.recipes.running import EGS2, copy_of, run_recipe

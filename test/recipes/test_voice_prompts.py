@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 
-from espnet_prune.structure import load_encoder
+from espnet_prune.structured import load_encoder
 from test.recipes.running import EGS2, environment_of, run_recipe
 
 RECIPE = EGS2 / "voice_prompts" / "ssl_prune1"
@@ -132,7 +132,7 @@ def test_wrong_options():
 )
 def test_configs_of_pruning_are_valid(config, tmp_path):
     """ESPnet's dry run builds model and optimiser from the YAML and stops."""
-    from espnet_prune.tasks.ssl_prune import SSLPruneTask
+    from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
     from test.espnet_prune.tiny import saved
 
     teacher = saved("whisper", tmp_path / "teacher")

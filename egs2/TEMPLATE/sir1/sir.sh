@@ -99,7 +99,7 @@ fi
 
 if wanted 2 && [ -n "${wer_model}" ]; then
     log "Stage 2: Word error rate of ${wer_model} on the speech"
-    ${python} -m espnet_prune.recipe.pretrained --model "${wer_model}" --output_dir "${expdir}/whisper"
+    ${python} -m espnet_prune.hub.pretrained --model "${wer_model}" --output_dir "${expdir}/whisper"
     for dset in "${sets[@]}"; do
         if [ ! -d "data/${dset}_windows" ]; then
             log "${dset}: nothing to check, it is of recordings, or a part of another set"

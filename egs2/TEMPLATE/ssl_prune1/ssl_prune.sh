@@ -137,7 +137,7 @@ asr_stats=${expdir}/asr_stats_${asr_tag}
 token_list=${expdir}/token_list/char/tokens.txt
 ssl_train=${raw}/${train_set}${pack_window:+_packed}
 ssl_valid=${raw}/${valid_set}${pack_window:+_packed}
-plugin="${python} -m espnet_prune.run"
+plugin="${python} -m espnet_prune.plugin.run"
 
 # The table for cost latency is made in stage 3, unless the config names one (of another machine).
 latency_table=
@@ -189,7 +189,7 @@ fi
 
 if wanted 3; then
     log "Stage 3: Teacher ${teacher}"
-    ${python} -m espnet_prune.recipe.pretrained --model "${teacher}" --output_dir "${teacher_dir}"
+    ${python} -m espnet_prune.hub.pretrained --model "${teacher}" --output_dir "${teacher_dir}"
     if [ -n "${latency_table}" ]; then
         fresh "$(dirname "${latency_table}")" "${teacher_dir}/config.json" "${latency_args}"
         # shellcheck disable=SC2086

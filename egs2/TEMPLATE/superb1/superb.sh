@@ -110,13 +110,13 @@ inference_tag=inference
 if [ -n "${inference_config}" ]; then inference_tag=$(basename "${inference_config%.yaml}"); fi
 inference_tag+=$(echo "${inference_args}" | sed -e 's/--/_/g' -e 's/[^A-Za-z0-9._-]/_/g')
 exp=${expdir}/superb_${superb_task}_${probe_tag:-none}_${upstream_tag}
-plugin="${python} -m espnet_prune.run"
+plugin="${python} -m espnet_prune.plugin.run"
 fs=16k # of all encoders
 cache_dir=
 if "${feature_cache}"; then
     cache_dir=${expdir}/feature_cache
     if [ "${espnet_task}" != none ]; then
-        ${python} -m espnet_prune.recipe.superb cacheable --config "${config}"
+        ${python} -m espnet_prune.evaluate.superb.preparation cacheable --config "${config}"
     fi
 fi
 read -r -a folds <<< "${folds}"
@@ -241,7 +241,7 @@ fi
 
 if wanted 3; then
     log "Stage 3: Upstream ${upstream}"
-    ${python} -m espnet_prune.recipe.pretrained --model "${upstream}" --output_dir "${upstream_dir}"
+    ${python} -m espnet_prune.hub.pretrained --model "${upstream}" --output_dir "${upstream_dir}"
 fi
 
 if wanted 4; then
@@ -263,7 +263,7 @@ if wanted 5; then
         others+=("${valid}")
         for dset in "${test_sets[@]}"; do others+=("$(set_of "${dset}" "${fold}")"); done
     done
-    ${python} -m espnet_prune.recipe.superb lengths --upstream "${upstream_dir}" \
+    ${python} -m espnet_prune.evaluate.superb.preparation lengths --upstream "${upstream_dir}" \
         --config "${config}" --train "${trains[@]}" --others "${others[@]}" \
         ${cache_dir:+--cache "${cache_dir}" --device "$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)"}
 fi
@@ -302,7 +302,7 @@ if wanted 6; then
             train_probe "${probe}/lr_${rate}" --optim_conf lr="$(LC_ALL=C printf %e "${rate}")"
             trained+=("${probe}/lr_${rate}")
         done
-        ${python} -m espnet_prune.recipe.superb choose "${trained[@]}" --criterion "${criterion}" \
+        ${python} -m espnet_prune.evaluate.superb.preparation choose "${trained[@]}" --criterion "${criterion}" \
             --link "${probe}/best"
     done
 fi

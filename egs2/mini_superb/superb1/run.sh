@@ -96,7 +96,7 @@ for n in "${!encoders[@]}"; do
 done
 
 # A hundred trainings of seconds: their processes are forks of one that has imported everything.
-python=${MAIN_ROOT}/espnet_prune/recipe/warm_python.py
+python=${MAIN_ROOT}/espnet_prune/plugin/warm_python.py
 if [ -z "${WARM_PYTHON:-}" ]; then
     warm=$(mktemp -d)
     export WARM_PYTHON=${warm}/socket
@@ -207,7 +207,7 @@ sweep() {
     local exp=${expdir}/${encoders[0]%%=*}
     probe "$1" "${encoders[0]}" "${first_seed}" --stage 4 --stop_stage 6 --probe_tag sweep \
         --learning_rates "${learning_rates}" || return 1
-    ${python} -m espnet_prune.recipe.common_rate "${exp}/superb_$1_sweep"_* \
+    ${python} -m espnet_prune.evaluate.superb.common_rate "${exp}/superb_$1_sweep"_* \
         --output "${expdir}/learning_rates/$1.json" || return 1
     rm -rf "${exp}/superb_$1_sweep"_*
 }

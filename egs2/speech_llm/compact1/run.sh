@@ -107,8 +107,8 @@ training() {
 
 if wanted 1; then
     log "Stage 1: ${encoder} and ${language_model}"
-    ${python} -m espnet_prune.recipe.pretrained --model "${encoder}" --output_dir "${encoder_dir}"
-    ${python} -m espnet_prune.recipe.pretrained --model "${language_model}" \
+    ${python} -m espnet_prune.hub.pretrained --model "${encoder}" --output_dir "${encoder_dir}"
+    ${python} -m espnet_prune.hub.pretrained --model "${language_model}" \
         --kind language_model --output_dir "${lm_dir}"
 fi
 

@@ -44,7 +44,7 @@ def trained(tmp_path_factory, tiny):
     """Directory of an untrained ASR model whose output layer prefers one token."""
     from espnet2.tasks.asr import ASRTask
 
-    from espnet_prune.registry import register
+    from espnet_prune.plugin.registry import register
 
     register()
     folder = tmp_path_factory.mktemp("asr")

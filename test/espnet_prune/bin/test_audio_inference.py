@@ -6,7 +6,7 @@ import soundfile
 
 from espnet_prune.bin import diar_posteriors, spk_embed
 from espnet_prune.bin.audio_inference import get_parser, write_arrays
-from espnet_prune.recipe import data_dir
+from espnet_prune.data import data_dir
 
 
 @pytest.fixture

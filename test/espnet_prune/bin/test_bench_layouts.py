@@ -5,7 +5,7 @@ import torch
 from transformers import AutoConfig
 
 from espnet_prune.bin import bench_layouts
-from espnet_prune.structure import SpeechEncoder, SpeechEncoderConfig
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
 
 TINY = {
     "hidden_size": 24,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from espnet_prune.bin import bench_token_lengths
-from espnet_prune.structure.measure import peak_memory_of
+from espnet_prune.structured.cost.measure import peak_memory_of
 
 
 def test_table_json_and_plot(tmp_path, capsys):

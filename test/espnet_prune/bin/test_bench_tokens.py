@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from espnet_prune.bin import bench_tokens
 from espnet_prune.bin.bench_tokens import cache_bytes, language_model_config, prefill_flops
-from test.espnet_prune.sir.stand_in import save_speech_llm
+from test.espnet_prune.evaluate.sir.stand_in import save_speech_llm
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from espnet_prune.bin import export_onnx
-from espnet_prune.structure import load_encoder, slim
+from espnet_prune.structured import load_encoder, slim
 from test.espnet_prune.tiny import random_masks, saved
 
 

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from espnet_prune.bin.import_checkpoint import main
-from espnet_prune.structure import load_encoder
-from test.espnet_prune.checkpoints.dphubert_files import cut
-from test.espnet_prune.checkpoints.torchaudio_models import assert_same_states
+from espnet_prune.structured import load_encoder
+from test.espnet_prune.structured.checkpoints.dphubert_files import cut
+from test.espnet_prune.structured.checkpoints.torchaudio_models import assert_same_states
 
 SPEECH = torch.randn(1, 4000, generator=torch.Generator().manual_seed(5))
 

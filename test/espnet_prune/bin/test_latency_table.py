@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from espnet_prune.bin import bench_layouts, latency_table, ssl_prune_export, ssl_prune_random
-from espnet_prune.distill import DistillModel, PruningConf
-from espnet_prune.structure import LatencyTable, load_encoder
-from espnet_prune.structure.encoder import random_encoder
+from espnet_prune.structured import LatencyTable, load_encoder
+from espnet_prune.structured.distill import DistillModel, PruningConf
+from espnet_prune.structured.encoder import random_encoder
 from test.espnet_prune.bin.test_bench_layouts import TINY
 from test.espnet_prune.latency_tables import synthetic, table_file
 from test.espnet_prune.tiny import saved

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from espnet_prune.bin import profile
-from espnet_prune.structure import load_encoder, slim
+from espnet_prune.structured import load_encoder, slim
 from test.espnet_prune.tiny import saved
 
 

@@ -8,9 +8,9 @@ import soundfile
 import torch
 
 from espnet_prune.bin import qbe_dtw
-from espnet_prune.frontend.pretrained import PretrainedEncoder
-from espnet_prune.probes.dtw import local_costs, subsequence_costs
-from espnet_prune.recipe import data_dir
+from espnet_prune.data import data_dir
+from espnet_prune.evaluate.superb.dtw import local_costs, subsequence_costs
+from espnet_prune.plugin.inner_encoder import PretrainedEncoder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from espnet_prune.bin import (
     score_slots,
     score_twv,
 )
-from espnet_prune.scoring.diarization import Turn, rttm_text
+from espnet_prune.data.rttm import Turn, rttm_text
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 
 from espnet_prune.bin.sir_data import main
-from espnet_prune.recipe.data_dir import read_table, validate
-from test.espnet_prune.sir.test_items import row, write
+from espnet_prune.data.data_dir import read_table, validate
+from test.espnet_prune.data.sir.test_items import row, write
 
 VOICES = "en-us en"
 

@@ -9,13 +9,14 @@ import yaml
 
 from espnet_prune.bin import sir_inference, sir_score
 from espnet_prune.bin.sir_inference import batches, main
-from espnet_prune.recipe.data_dir import read_table, write_table
-from espnet_prune.sir.answers import AnswerFile, read_answers
-from espnet_prune.sir.conditions import FIRST_30_S, HEARD, NOTHING, WHOLE, Condition
-from espnet_prune.sir.inference import load_speech, read_recordings
-from espnet_prune.speech_llm import Compact, Diva, diva
+from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.evaluate.sir.answers import AnswerFile, read_answers
+from espnet_prune.evaluate.sir.conditions import FIRST_30_S, HEARD, NOTHING, WHOLE, Condition
+from espnet_prune.evaluate.sir.inference import load_speech, read_recordings
+from espnet_prune.speech_llm import Diva, diva
+from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.tokens import TokenPruner
-from test.espnet_prune.sir.stand_in import (
+from test.espnet_prune.evaluate.sir.stand_in import (
     SECONDS,
     save_compact_llm,
     save_data_dir,

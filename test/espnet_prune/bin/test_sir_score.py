@@ -5,11 +5,11 @@ import json
 import pytest
 
 from espnet_prune.bin.sir_score import main
-from espnet_prune.recipe.data_dir import write_table
-from espnet_prune.sir.answers import Answer, AnswerFile
-from espnet_prune.sir.conditions import NOTHING, TRANSCRIPT, WHOLE, Condition, grid
-from espnet_prune.sir.data import data_mark
-from test.espnet_prune.sir.stand_in import CHOICES
+from espnet_prune.data.data_dir import write_table
+from espnet_prune.data.sir.directory import data_mark
+from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
+from espnet_prune.evaluate.sir.conditions import NOTHING, TRANSCRIPT, WHOLE, Condition, grid
+from test.espnet_prune.evaluate.sir.stand_in import CHOICES
 
 HEADER = {
     "speech_llm": "x",

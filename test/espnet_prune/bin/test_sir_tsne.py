@@ -3,7 +3,7 @@ import yaml
 
 from espnet_prune.bin import sir_tsne
 from espnet_prune.bin.sir_tsne import main
-from test.espnet_prune.sir.stand_in import SECONDS, save_data_dir, save_speech_llm
+from test.espnet_prune.evaluate.sir.stand_in import SECONDS, save_data_dir, save_speech_llm
 
 
 @pytest.fixture(scope="module")

@@ -19,16 +19,16 @@ from espnet_prune.bin import (
     speech_llm_tokens,
     speech_llm_words,
 )
-from espnet_prune.recipe.data_dir import read_table, write_table
-from espnet_prune.recipe.speech_windows import read_questions
-from espnet_prune.speech_llm.compact import (
+from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.speech_llm.compact.model import (
     CompactConfig,
     lora_parameters,
     save_compact,
     with_lora,
 )
-from espnet_prune.speech_llm.pieces import Pieces
-from espnet_prune.structure import load_encoder
+from espnet_prune.speech_llm.compact.pieces import Pieces
+from espnet_prune.speech_llm.compact.windows import read_questions
+from espnet_prune.structured import load_encoder
 from test.espnet_prune.speech_llm.models import llama, tokenizer
 from test.espnet_prune.tiny import dense_model, saved
 
@@ -106,7 +106,7 @@ def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
 
 
 def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("espnet_prune.recipe.speech_windows.Voices", Tone)
+    monkeypatch.setattr("espnet_prune.speech_llm.compact.windows.Voices", Tone)
     Tone.said.clear()
     text = tmp_path / "passages.jsonl"
     text.write_text("".join(json.dumps(p) + "\n" for p in PASSAGES))

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from espnet_prune.bin import ssl_prune_random, ssl_prune_results, ssl_prune_table
 from espnet_prune.bin.ssl_prune_results import score_rows
-from espnet_prune.structure import load_encoder
+from espnet_prune.structured import load_encoder
 from test.espnet_prune.tiny import saved
 
 

@@ -5,7 +5,7 @@ import torch
 
 from espnet_prune.bin import ssl_prune_random, ssl_prune_scratch
 from espnet_prune.bin.ssl_prune_scratch import from_scratch
-from espnet_prune.structure import load_encoder, slim
+from espnet_prune.structured import load_encoder, slim
 from test.espnet_prune.tiny import CLASSES, batch, random_masks
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from espnet_prune.bin import superb_results
-from espnet_prune.bin.score_output import write_scores
+from espnet_prune.evaluate.report import write_scores
 from test.espnet_prune.tiny import saved
 
 

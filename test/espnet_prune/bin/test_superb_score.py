@@ -4,7 +4,7 @@ import pytest
 
 from espnet_prune.bin import score_accuracy, score_slots, score_text
 from espnet_prune.bin.superb_score import main
-from espnet_prune.scoring.superb import METRICS, PUBLISHED, TASKS
+from espnet_prune.evaluate.superb.score import METRICS, PUBLISHED, TASKS
 
 
 def score(capsys, *arguments):

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from espnet_prune.bin import whisper_decode
 from espnet_prune.bin.whisper_decode import greedy_decode, main, prompt_ids
-from espnet_prune.structure import load_encoder
+from espnet_prune.structured import load_encoder
 
 END, START, NO_TIMESTAMPS = 256, 257, 258
 WINDOW = 16000  # samples: 50 frames of 20 ms

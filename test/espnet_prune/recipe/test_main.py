@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_prune.recipe import data_dir
+from espnet_prune.data import data_dir
 from espnet_prune.recipe.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[3]

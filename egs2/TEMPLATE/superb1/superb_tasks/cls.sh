@@ -9,7 +9,7 @@ criterion=acc.max
 task_lists() {
     local dset others=("${valid}")
     for dset in "${test_sets[@]}"; do others+=("$(set_of "${dset}" "${fold}")"); done
-    ${python} -m espnet_prune.recipe.superb labels --slots "${label_slots}" \
+    ${python} -m espnet_prune.evaluate.superb.preparation labels --slots "${label_slots}" \
         --train "${train}" --others "${others[@]}" --output_dir "${lists}"
 }
 

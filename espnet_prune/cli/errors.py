@@ -1,0 +1,42 @@
+"""One clear line for an error that a user can mend, instead of a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+
+
+def run_or_exit(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """Call `run`; errors that a user can mend become `error: ...` and exit status 1."""
+    try:
+        run(args)
+    except (OSError, ValueError, KeyError) as error:
+        _stop(error.args[0] if isinstance(error, KeyError) else error)
+    except RuntimeError as error:
+        # torch.OutOfMemoryError, known by its name: not all commands need torch
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        _stop(f"the GPU's memory does not suffice: take smaller batches ({error})")
+
+
+def run(
+    main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, cmd=None
+) -> None:
+    """Parse `cmd` and call `main` in the same way."""
+    run_or_exit(main, parser.parse_args(cmd))
+
+
+def train(task, cmd=None) -> None:
+    """Run an ESPnet task in the same way."""
+    try:
+        task.main(cmd=cmd)
+    except (OSError, ValueError) as error:
+        logging.debug("", exc_info=True)
+        _stop(error)
+
+
+def _stop(text) -> None:
+    print(f"error: {text}", file=sys.stderr)
+    sys.exit(1)

@@ -1,0 +1,82 @@
+"""The Free Spoken Digit Dataset: which digit, and whose voice.
+
+    <corpus>[/recordings]/{digit}_{speaker}_{index}.wav, 8 kHz
+
+Z. Jackson et al., "Free Spoken Digit Dataset", 2018 (CC BY-SA 4.0).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from espnet_prune.data.corpora.labelled import Labelled, require_dir, write_sets
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
+#: The authors' test split has the indices 0 to 4 of each digit and speaker.
+TEST, VALID = range(0, 5), range(5, 10)
+
+
+def read_corpus(corpus: str | Path) -> list[tuple[Labelled, int]]:
+    """All recordings, labelled with the digit's word, and their indices.
+
+    Raises:
+        FileNotFoundError: no such directory, or no recording in it.
+        ValueError: a .wav file with another name, or a speaker without one of the digits.
+    """
+    corpus = require_dir(corpus, "FSDD")
+    folder = corpus / "recordings" if (corpus / "recordings").is_dir() else corpus
+    found = []
+    for path in sorted(folder.glob("*.wav")):
+        match = _NAME.fullmatch(path.name)
+        if match is None:
+            raise ValueError(f"{path}: is not named digit_speaker_index.wav; remove it")
+        digit, speaker, index = match.groups()
+        utterance = f"{speaker}-{digit}-{int(index):03d}"
+        found.append((Labelled(utterance, speaker, DIGITS[int(digit)], path), int(index)))
+    if not found:
+        raise FileNotFoundError(f"{folder}: has no recordings {{digit}}_{{speaker}}_{{index}}.wav")
+    for speaker in sorted({each.speaker for each, _ in found}):
+        absent = set(DIGITS) - {each.label for each, _ in found if each.speaker == speaker}
+        if absent:
+            raise ValueError(f"{folder}: {speaker} has no recording of {min(absent)}")
+    return found
+
+
+def prepare_digits(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
+    """Sets to recognise digits, in as many folds as there are speakers.
+
+    In fold n (from 1) ``test_foldN`` is all of the n-th speaker, ``valid_foldN`` the indices 0 to 4
+    of the others, and ``train_foldN`` their remaining ones: nobody is trained and tested on.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_corpus`, or fewer than two speakers.
+    """
+    found = read_corpus(corpus)
+    speakers = sorted({each.speaker for each, _ in found})
+    if len(speakers) < 2:
+        raise ValueError(
+            f"{corpus}: only the speaker {speakers[0]}; two are needed to leave one out"
+        )
+    sets: dict[str, list[Labelled]] = {}
+    for fold, speaker in enumerate(speakers, 1):
+        others = [(each, index) for each, index in found if each.speaker != speaker]
+        sets[f"train_fold{fold}"] = [each for each, index in others if index not in TEST]
+        sets[f"valid_fold{fold}"] = [each for each, index in others if index in TEST]
+        sets[f"test_fold{fold}"] = [each for each, _ in found if each.speaker == speaker]
+    return write_sets(out_dir, sets)
+
+
+def prepare_speakers(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
+    """Sets to recognise speakers: ``test`` has the indices 0 to 4, ``valid`` 5 to 9, ``train``
+    those from 10 on.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_corpus`.
+    """
+    sets: dict[str, list[Labelled]] = {"train": [], "valid": [], "test": []}
+    for each, index in read_corpus(corpus):
+        name = "test" if index in TEST else "valid" if index in VALID else "train"
+        sets[name].append(Labelled(each.utterance, each.speaker, each.speaker, each.path))
+    return write_sets(out_dir, sets)

@@ -1,0 +1,92 @@
+"""Emotion recognition on IEMOCAP with four classes, in five folds.
+
+    <corpus>/Session<1-5>/dialog/EmoEvaluation/<dialog>.txt
+    <corpus>/Session<1-5>/sentences/wav/<dialog>/<utterance>.wav
+
+C. Busso et al., "IEMOCAP: interactive emotional dyadic motion capture database", 2008. As usual,
+the classes are angry, happy (with excited), neutral and sad; other utterances are left out.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from espnet_prune.data.corpora.labelled import Labelled, held_out, require_dir, write_sets
+
+logger = logging.getLogger(__name__)
+
+SESSIONS = (1, 2, 3, 4, 5)
+CLASSES = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}
+#: Session -> its utterances of the four classes, as published.
+PUBLISHED = {1: 1085, 2: 1023, 3: 1151, 4: 1031, 5: 1241}
+#: Share of the four training sessions that the checkpoint is chosen on, as in s3prl.
+VALID_SHARE = 0.2
+# [6.2901 - 8.2357]    Ses01F_impro01_F000    neu    [2.5000, 2.5000, 2.5000]
+_LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\t(Ses\d\d[FM]_\w+)\t(\w+)\t\[.*\]")
+
+
+def read_session(corpus: str | Path, session: int) -> list[Labelled]:
+    """The utterances of the four classes of a session; a speaker is named Ses01F.
+
+    Raises:
+        FileNotFoundError: the session or its evaluations are missing.
+        ValueError: evaluations without a single utterance, or a class without one.
+    """
+    root = Path(corpus) / f"Session{session}"
+    folder = root / "dialog" / "EmoEvaluation"
+    # Names of other systems' metadata files begin with a dot.
+    files = sorted(path for path in folder.glob("Ses*.txt"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: has no Ses*.txt; IEMOCAP of db.sh names the corpus")
+    found = []
+    for path in files:
+        rated = [match for line in _lines(path) if (match := _LINE.fullmatch(line))]
+        if not rated:
+            raise ValueError(f"{path}: has no line '[begin - end]\\tutterance\\temotion\\t[…]'")
+        for utterance, emotion in (match.groups() for match in rated):
+            if emotion in CLASSES:
+                dialog, _, turn = utterance.rpartition("_")
+                audio = root / "sentences" / "wav" / dialog / f"{utterance}.wav"
+                # Who talks is in the name of the turn: F000 or M000.
+                speaker = f"Ses{session:02d}{turn[0]}"
+                name = f"{speaker}-{utterance}"
+                found.append(Labelled(name, speaker, CLASSES[emotion], audio))
+    absent = set(CLASSES.values()) - {each.label for each in found}
+    if absent:
+        raise ValueError(f"{folder}: class {min(absent)} has no utterances; unpack IEMOCAP again")
+    if len(found) != PUBLISHED[session]:
+        logger.warning(
+            "%s: has %d utterances of the four classes instead of the published %d",
+            root,
+            len(found),
+            PUBLISHED[session],
+        )
+    return found
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
+    """Write the data directories of five folds; returns their numbers of utterances.
+
+    ``test_foldN`` is session N; of the others ``valid_foldN`` is a fifth of the utterances, by a
+    hash of their names, and ``train_foldN`` the rest.
+
+    Raises:
+        FileNotFoundError: a session, its evaluations or audio is missing.
+        ValueError: as `read_session`.
+    """
+    corpus = require_dir(corpus, "IEMOCAP")
+    sessions = {session: read_session(corpus, session) for session in SESSIONS}
+    sets: dict[str, list[Labelled]] = {}
+    for fold in SESSIONS:
+        others = [each for session in SESSIONS if session != fold for each in sessions[session]]
+        valid = held_out(others, VALID_SHARE)
+        sets[f"train_fold{fold}"] = [each for each in others if each.utterance not in valid]
+        sets[f"valid_fold{fold}"] = [each for each in others if each.utterance in valid]
+        sets[f"test_fold{fold}"] = sessions[fold]
+    return write_sets(out_dir, sets)

@@ -1,0 +1,109 @@
+"""Data directories of classification: each utterance has one label, which is its text."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_prune.data import data_dir
+
+logger = logging.getLogger(__name__)
+
+SLOT_SEPARATOR = "+"  # between the slots of one label
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An utterance; ``label`` is one word, ``path`` its audio."""
+
+    utterance: str
+    speaker: str
+    label: str
+    path: Path
+
+
+def write_sets(
+    out_dir: str | Path,
+    sets: Mapping[str, Sequence[Labelled]],
+    published: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Write a data directory for each set and return their numbers of utterances.
+
+    Args:
+        out_dir: folder of the data directories.
+        sets: name -> utterances.
+        published: name -> number of utterances in the published corpus; another one is logged as a
+            warning.
+
+    Raises:
+        FileNotFoundError: audio is missing.
+        ValueError: a set is empty, or has one name twice.
+    """
+    for name, chosen in sets.items():
+        if not chosen:
+            raise ValueError(f"{name} would be empty; is the corpus complete?")
+        twice = [key for key, number in Counter(e.utterance for e in chosen).items() if number > 1]
+        if twice:
+            raise ValueError(f"{name}: {twice[0]} is there twice")
+        gone = [each.path for each in chosen if not each.path.is_file()]
+        if gone:
+            raise FileNotFoundError(
+                f"{gone[0]}: no such file ({len(gone)} of the {len(chosen)} of {name} are missing)"
+            )
+        number = (published or {}).get(name, len(chosen))
+        if len(chosen) != number:
+            logger.warning(
+                "%s: has %d utterances instead of the published %d; results will not compare with "
+                "others'",
+                name,
+                len(chosen),
+                number,
+            )
+    for name, chosen in sets.items():
+        tables = {
+            "wav.scp": {each.utterance: str(each.path.resolve()) for each in chosen},
+            "text": {each.utterance: each.label for each in chosen},
+            "utt2spk": {each.utterance: each.speaker for each in chosen},
+        }
+        data_dir.write_dir(Path(out_dir) / name, tables)
+    return {name: len(chosen) for name, chosen in sets.items()}
+
+
+def require_dir(path: str | Path, variable: str) -> Path:
+    """The directory, if it is one.
+
+    Raises:
+        FileNotFoundError: it is none; the message names the variable of db.sh.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise FileNotFoundError(f"{path}: no such directory; {variable} of db.sh names it")
+    return path
+
+
+def read_lines(path: Path, what: str) -> list[str]:
+    """The lines of a list that comes with a corpus, without empty ones.
+
+    Args:
+        what: what it is a list of, for the message.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is empty.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file, the corpus' list of {what}")
+    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line]
+    if not lines:
+        raise ValueError(f"{path}: is empty, but has to list {what}")
+    return lines
+
+
+def held_out(items: Iterable[Labelled], share: float) -> set[str]:
+    """The names of that share of the utterances, by a hash of their names."""
+    ordered = sorted((each.utterance for each in items), key=data_dir.hash_key)
+    return set(ordered[: round(share * len(ordered))])

@@ -1,0 +1,229 @@
+"""Speaker diarisation on Libri2Mix, from the metadata that its generation writes.
+
+    <corpus>[/Libri2Mix]/wav16k/max/metadata/mixture_<part>_mix_both.csv
+    <corpus>[/Libri2Mix]/wav16k/max/<part>/mix_both/<mixture>.wav
+    <rttm_dir>/train_clean_100.rttm, dev_clean.rttm, test_clean.rttm
+
+J. Cosentino et al., "LibriMix: an open-source dataset for generalizable speech separation", 2020;
+parts are train-100 (train in SUPERB's fork of the generation), dev and test. As in SUPERB
+(its fork's scripts/prepare_diarization.py) these are the mixtures with noise, and who talks when
+comes from forced alignments of LibriSpeech: RTTM files, in the fork's metadata/LibriSpeech, with
+times in each source utterance. Both sources of a mixture begin at its first sample.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from espnet_prune.data import data_dir
+from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
+from espnet_prune.files.writing import write_text
+
+logger = logging.getLogger(__name__)
+
+RATE = 16000
+#: Samples of a frame: 20 ms, as of the encoders.
+FRAME = 320
+#: Data directory -> names of the part, RTTM file, and mixtures as published.
+PARTS = {
+    "train": (("train-100", "train"), "train_clean_100", 13900),
+    "dev": (("dev",), "dev_clean", 3000),
+    "test": (("test",), "test_clean", 3000),
+}
+#: Alignments may go on this long after the end of the audio.
+_TOLERANCE_S = 0.1
+
+
+def find_root(corpus: str | Path) -> Path:
+    """The folder wav16k/max of Libri2Mix.
+
+    Raises:
+        FileNotFoundError: no such directory, or no metadata in it.
+    """
+    corpus = Path(corpus)
+    if not corpus.is_dir():
+        raise FileNotFoundError(f"{corpus}: no such directory; LIBRIMIX of db.sh names it")
+    for inner in ("Libri2Mix/wav16k/max", "wav16k/max", "."):
+        # The alignments may be in a folder metadata, too.
+        if any((corpus / inner / "metadata").glob("mixture_*.csv")):
+            return corpus / inner
+    raise FileNotFoundError(
+        f"{corpus}: has no Libri2Mix/wav16k/max/metadata/mixture_*.csv; generate Libri2Mix "
+        "at 16 kHz in mode max"
+    )
+
+
+def read_mixtures(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, int]]:
+    """Mixture -> its audio and number of samples, from a part's metadata.
+
+    Raises:
+        FileNotFoundError: no metadata of any of the names, or a mixture's audio is missing.
+        ValueError: the metadata are malformed, or have another length than the audio.
+    """
+    tables = {name: root / "metadata" / f"mixture_{name}_mix_both.csv" for name in names}
+    part = next((name for name in names if tables[name].is_file()), None)
+    if part is None:
+        raise FileNotFoundError(
+            f"{tables[names[0]]}: no such file; generate Libri2Mix with mixtures of type mix_both"
+        )
+    mixtures = {}
+    with tables[part].open(encoding="utf-8", newline="") as lines:
+        rows = csv.DictReader(lines)
+        for row in tqdm(rows, str(tables[part]), mininterval=2):
+            try:
+                name, samples = row["mixture_ID"], int(row["length"])
+                first, second = speakers_of(name)
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(
+                    f"{tables[part]}: line {rows.line_num}: not the metadata of a mixture of two"
+                ) from None
+            if first == second:
+                raise ValueError(f"{tables[part]}: {name}: both sources are of one speaker")
+            path = root / part / "mix_both" / f"{name}.wav"
+            if not path.is_file():
+                raise FileNotFoundError(f"{path}: missing, but {tables[part]} has it")
+            try:
+                info = soundfile.info(path)
+            except soundfile.LibsndfileError as error:
+                raise ValueError(f"{path}: not audio that can be read ({error})") from None
+            if (info.frames, info.samplerate) != (samples, RATE):
+                raise ValueError(
+                    f"{path}: has {info.frames} samples at {info.samplerate} Hz, but the metadata "
+                    f"say {samples} at {RATE} Hz; generate Libri2Mix again"
+                )
+            mixtures[name] = (path.resolve(), samples)
+    if not mixtures:
+        raise ValueError(f"{tables[part]}: has no mixture")
+    return mixtures
+
+
+def speakers_of(mixture: str) -> list[str]:
+    """The speakers of a mixture <speaker>-<chapter>-<number>_<speaker>-<chapter>-<number>."""
+    return [source.partition("-")[0] for source in mixture.split("_")]
+
+
+def turns_of(mixture: str, alignments: dict[str, list[Turn]], end: float) -> list[Turn]:
+    """Who talks when in a mixture.
+
+    Args:
+        mixture: its name, <source>_<source> with <speaker>-<chapter>-<number> each.
+        alignments: turns of each source, named with or without its speaker.
+        end: of the mixture, in seconds; later ends of turns are cut there.
+
+    Raises:
+        ValueError: a source has no turns, of another speaker, or after the mixture's end.
+    """
+    turns = []
+    for source in mixture.split("_"):
+        speaker, _, rest = source.partition("-")
+        found = alignments.get(source) or alignments.get(rest)
+        if not found:
+            raise ValueError(f"has no turns of {rest}, a source of mixture {mixture}")
+        for turn in found:
+            if turn.speaker != speaker:
+                raise ValueError(
+                    f"{rest} is of speaker {turn.speaker}, but {mixture} says {speaker}"
+                )
+            if turn.end > end + _TOLERANCE_S or turn.begin >= end:
+                raise ValueError(
+                    f"{rest} talks until {turn.end:g} s, but mixture {mixture} ends at {end:g} s; "
+                    "generate Libri2Mix in mode max"
+                )
+            turns.append(turn._replace(end=min(turn.end, end)))
+    return turns
+
+
+def frame_labels(turns: list[Turn], speakers: list[str], samples: int) -> np.ndarray:
+    """Who talks in each frame, as one number: speaker k of the list counts 2^k.
+
+    Frame i has the samples from i to i + 1 times `FRAME`, which is also the stretch of time that a
+    prediction for frame i is scored on. A speaker talks in it if in most of its samples. The last
+    frame may be short; it counts as if silence followed.
+
+    Args:
+        turns: in seconds.
+        speakers: in the order of the bits.
+        samples: of the recording.
+
+    Returns: integers of shape (frames,).
+    """
+    frames = -(-samples // FRAME)
+    labels = np.zeros(frames, dtype=int)
+    for bit, speaker in enumerate(speakers):
+        active = np.zeros(frames * FRAME, dtype=bool)
+        for turn in turns:
+            if turn.speaker == speaker:
+                active[round(turn.begin * RATE) : round(turn.end * RATE)] = True
+        labels |= (2 * active.reshape(frames, FRAME).sum(axis=1) > FRAME).astype(int) << bit
+    return labels
+
+
+def prepare(
+    corpus: str | Path, out_dir: str | Path, rttm_dir: str | Path | None = None
+) -> dict[str, int]:
+    """Write the data directories train, dev and test, and return their numbers of mixtures.
+
+    Beside wav.scp and utt2spk (each mixture is a speaker of its own) they get rttm, for scoring,
+    and the table frame_labels, for training, see there. (ESPnet's data type rttm fails in release
+    202511, on a wrong type annotation.) Another number of mixtures than published is logged as a
+    warning.
+
+    Args:
+        corpus: see `find_root`.
+        out_dir: folder of the data directories.
+        rttm_dir: folder of the alignments; <corpus>/metadata/LibriSpeech by default.
+
+    Raises:
+        FileNotFoundError, ValueError: as `find_root`, `read_mixtures` and `turns_of`, or an RTTM
+            file is missing or malformed.
+    """
+    root, out_dir = find_root(corpus), Path(out_dir)
+    rttm_dir = Path(rttm_dir) if rttm_dir else Path(corpus) / "metadata" / "LibriSpeech"
+    numbers = {}
+    for part, (names, rttm, published) in PARTS.items():
+        path = rttm_dir / f"{rttm}.rttm"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: no such file; --rttm_dir names the alignments of LibriSpeech, "
+                "metadata/LibriSpeech in SUPERB's fork of LibriMix"
+            )
+        alignments = read_rttm(path)
+        mixtures = read_mixtures(root, names)
+        if len(mixtures) != published:
+            logger.warning(
+                "%s: has %d mixtures of %s instead of the published %d; results will not compare "
+                "with others'",
+                root,
+                len(mixtures),
+                part,
+                published,
+            )
+        try:
+            turns = {
+                name: turns_of(name, alignments, samples / RATE)
+                for name, (_, samples) in mixtures.items()
+            }
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        tables = {
+            "wav.scp": {name: str(file) for name, (file, _) in mixtures.items()},
+            "utt2spk": {name: name for name in mixtures},
+        }
+        write_text(out_dir / part / "rttm", rttm_text(turns))
+        labels = {
+            name: frame_labels(turns[name], speakers_of(name), samples)
+            for name, (_, samples) in mixtures.items()
+        }
+        data_dir.write_table(
+            out_dir / part / "frame_labels",
+            {name: " ".join(map(str, row)) for name, row in labels.items()},
+        )
+        data_dir.write_dir(out_dir / part, tables)
+        numbers[part] = len(mixtures)
+    return numbers

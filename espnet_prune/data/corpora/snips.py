@@ -1,0 +1,209 @@
+"""Data directories of SUPERB's SF: Audio SNIPS, in the layout that s3prl's preparation leaves.
+
+    <corpus>[/SNIPS]/all.iob.snips.txt
+    <corpus>[/SNIPS]/{train,valid,test}/<speaker>-snips-<split>-<number>.wav
+
+A line of all.iob.snips.txt has the utterance, its words between BOS and EOS, a tab, and as many
+tags, the last of which is the intent:
+
+    Ivy-snips-train-0 BOS PLAY ELLA FITZGERALD EOS<tab>O O artist artist PlayMusic
+
+C.-I. Lai et al., "Semi-supervised spoken language understanding via self-supervised speech and
+language model pretraining", 2021. Every speaker, a synthetic voice, speaks every sentence; SUPERB
+keeps the speakers of the three splits apart (s3prl, downstream/ctc/snips.yaml).
+
+The transcript to learn is a row of tokens: characters, `<space>` between words, and a token
+`B-artist` before and `E-artist` after the value of a slot, without spaces of their own. As text it
+reads `PLAY B-artist ELLA FITZGERALD E-artist`, see `tokens_to_text`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from espnet_prune.data import data_dir
+
+logger = logging.getLogger(__name__)
+
+LABELS = "all.iob.snips.txt"
+SPACE = "<space>"
+OUTSIDE = "O"
+#: Words that are not spoken; s3prl leaves them out of the transcripts, too.
+PUNCTUATION = frozenset("?!.,;-")
+#: Split -> its speakers in SUPERB.
+SPEAKERS = {
+    "train": ("Ivy", "Joanna", "Joey", "Justin", "Kendra", "Kimberly", "Matthew", "Salli"),
+    "valid": ("Aditi", "Amy", "Geraint", "Nicole"),
+    "test": ("Brian", "Emma", "Raveena", "Russell"),
+}
+
+
+def find_root(corpus: str | Path) -> Path:
+    """The folder of all.iob.snips.txt: `corpus`, or SNIPS in it.
+
+    Raises:
+        FileNotFoundError: neither has it.
+    """
+    corpus = Path(corpus)
+    for root in (corpus, corpus / "SNIPS"):
+        if (root / LABELS).is_file():
+            return root
+    raise FileNotFoundError(
+        f"{corpus / LABELS}: no such file, nor in {corpus / 'SNIPS'}; SNIPS of db.sh names the "
+        "directory that s3prl's preparation of Audio SNIPS wrote"
+    )
+
+
+def read_labels(path: str | Path) -> dict[str, tuple[list[str], list[str]]]:
+    """Utterance -> its words and their tags, without the marks of begin and end and the intent.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line is not as in the module's description.
+    """
+    labels = {}
+    for key, value in data_dir.read_table(path).items():
+        words, tab, tags = value.partition("\t")
+        parts = words.split(), tags.split()
+        if not tab or len(parts[0]) != len(parts[1]) or len(parts[0]) < 3:
+            raise ValueError(
+                f"{path}: {key}: has {len(parts[0])} words and {len(parts[1])} tags; wanted are "
+                "'BOS WORD … EOS', a tab, and as many tags"
+            )
+        labels[key] = parts[0][1:-1], parts[1][1:-1]
+    return labels
+
+
+def slots_of(tags: Sequence[str]) -> Iterator[tuple[int, int, str]]:
+    """The stretches of words with the same slot: begin, end (exclusive) and name of the slot.
+
+    A tag is O or the name of a slot; of the prefixes B- and I- that corpora of text have, B- begins
+    another stretch.
+    """
+    begin, slot = 0, OUTSIDE
+    for position, tag in enumerate([*tags, OUTSIDE]):
+        name = tag[2:] if tag.startswith(("B-", "I-")) else tag
+        if name == slot and not tag.startswith("B-"):
+            continue
+        if slot != OUTSIDE:
+            yield begin, position, slot
+        begin, slot = position, name
+
+
+def tokens_of(words: Sequence[str], tags: Sequence[str]) -> list[str]:
+    """The tokens to learn of words with tags; `&` is spoken as AND."""
+    before: dict[int, str] = {}
+    after: dict[int, str] = {}
+    spoken = [number for number, word in enumerate(words) if word not in PUNCTUATION]
+    for begin, end, slot in slots_of(tags):
+        inside = [number for number in spoken if begin <= number < end]
+        if inside:
+            before[inside[0]], after[inside[-1]] = f"B-{slot}", f"E-{slot}"
+    tokens: list[str] = []
+    for number in spoken:
+        if tokens:
+            tokens.append(SPACE)
+        if number in before:
+            tokens.append(before[number])
+        tokens += "AND" if words[number] == "&" else words[number]
+        if number in after:
+            tokens.append(after[number])
+    return tokens
+
+
+def tokens_to_text(tokens: Iterable[str]) -> str:
+    """Tokens, of a transcript or recognised, as the text that the slots are scored in."""
+    text = []
+    for token in tokens:
+        if token == SPACE:
+            text.append(" ")
+        elif token.startswith(("B-", "E-")):
+            text.append(f" {token} ")
+        else:
+            text.append(token)
+    return " ".join("".join(text).split())
+
+
+def write_texts(source: str | Path, target: str | Path) -> None:
+    """Write the table `target` with the texts of the table `source` of tokens.
+
+    Raises:
+        FileNotFoundError, ValueError: `source` cannot be read.
+    """
+    table = data_dir.read_table(source)
+    data_dir.write_table(target, {k: tokens_to_text(v.split()) for k, v in table.items()})
+
+
+def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
+    """Write the data directories train, valid and test; returns their numbers of utterances.
+
+    Raises:
+        FileNotFoundError: the corpus, a split or all recordings of a speaker are not there.
+        ValueError: the labels cannot be read, or recordings have none.
+    """
+    root, out_dir = find_root(corpus), Path(out_dir)
+    labels = read_labels(root / LABELS)
+    parts = {split: _read_split(root, split, labels) for split in SPEAKERS}
+    for split, tables in parts.items():
+        data_dir.write_dir(out_dir / split, tables)
+    return {split: len(tables["text"]) for split, tables in parts.items()}
+
+
+def _read_split(root: Path, split: str, labels: dict) -> dict[str, data_dir.Table]:
+    folder = root / split
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such directory; it has the recordings of {split}")
+    recordings = {
+        path.stem: path
+        for path in sorted(folder.rglob("*.wav"))
+        if _speaker(path.stem) in SPEAKERS[split]
+    }
+    _check_recordings(folder, split, recordings, labels)
+    tables: dict[str, data_dir.Table] = {"wav.scp": {}, "text": {}, "utt2spk": {}}
+    for key, path in recordings.items():
+        tables["wav.scp"][key] = str(path.resolve())
+        tables["text"][key] = " ".join(tokens_of(*labels[key]))
+        tables["utt2spk"][key] = _speaker(key)
+    return tables
+
+
+def _speaker(utterance: str) -> str:
+    return utterance.partition("-")[0]
+
+
+def _check_recordings(folder: Path, split: str, recordings: dict, labels: dict) -> None:
+    numbers = Counter(map(_speaker, recordings))
+    absent = [speaker for speaker in SPEAKERS[split] if speaker not in numbers]
+    if absent:
+        raise FileNotFoundError(
+            f"{folder}: has no recordings {absent[0]}-*.wav; wanted are the speakers "
+            f"{', '.join(SPEAKERS[split])}, and {', '.join(absent)} cannot be found"
+        )
+    unlabelled = [key for key in recordings if key not in labels]
+    if unlabelled:
+        raise ValueError(
+            f"{folder.parent / LABELS}: has no line for {len(unlabelled)} recordings in {folder}, "
+            f"the first is {unlabelled[0]}"
+        )
+    silent = [key for key in recordings if not tokens_of(*labels[key])]
+    if silent:
+        raise ValueError(f"{folder.parent / LABELS}: {silent[0]}: has no words")
+    unspoken = [
+        key
+        for key in labels
+        if key not in recordings
+        and _speaker(key) in SPEAKERS[split]
+        and key.split("-")[2:3] == [split]
+    ]
+    if unspoken:
+        logger.warning(
+            "%s: %d of %d utterances have no recording, the first is %s; results will not compare "
+            "with others'",
+            folder,
+            len(unspoken),
+            len(unspoken) + len(recordings),
+            unspoken[0],
+        )

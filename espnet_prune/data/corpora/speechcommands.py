@@ -1,0 +1,142 @@
+"""Keyword spotting on Speech Commands v0.01 with 12 classes, as in SUPERB.
+
+    <corpus>/<word>/<speaker>_nohash_<number>.wav, 30 words
+    <corpus>/_background_noise_/*.wav
+    <corpus>/validation_list.txt, testing_list.txt
+    <test>/<class>/*.wav, the official test set speech_commands_test_set_v0.01
+
+P. Warden, "Speech Commands: a dataset for limited-vocabulary speech recognition", 2018. Ten words
+are classes, all others `_unknown_`, and `_silence_` is one second of the background noise.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import soundfile
+from tqdm import tqdm
+
+from espnet_prune.data.audio import read_speech, write_speech
+from espnet_prune.data.corpora.labelled import Labelled, read_lines, require_dir, write_sets
+
+logger = logging.getLogger(__name__)
+
+WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
+UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
+#: Utterances as published, without silence in train and valid.
+PUBLISHED = {"train": 51088, "valid": 6798, "test": 3081}
+#: Hop of the seconds that are cut out of the noise, and the share of each recording to train on.
+NOISE_HOP_S, NOISE_TRAIN = 0.5, 0.8
+
+
+def _labelled(path: Path, word: str) -> Labelled:
+    speaker = path.stem.partition("_nohash_")[0]
+    label = word if word in WORDS or word == SILENCE else UNKNOWN
+    return Labelled(f"{speaker}-{word.strip('_')}-{path.stem}", speaker, label, path)
+
+
+def read_words(corpus: Path) -> dict[str, list[Labelled]]:
+    """train, valid and the rest that the official lists leave for testing.
+
+    Raises:
+        FileNotFoundError: a list, or a file that is on it, is missing.
+        ValueError: a class without recordings.
+    """
+    lists = {
+        "valid": set(read_lines(corpus / "validation_list.txt", "validation files")),
+        "testing": set(read_lines(corpus / "testing_list.txt", "test files")),
+    }
+    sets: dict[str, list[Labelled]] = {"train": [], "valid": [], "testing": []}
+    folders = [path for path in sorted(corpus.iterdir()) if path.is_dir() and path.name != NOISE]
+    seen: set[str] = set()
+    for folder in tqdm(folders, "Speech Commands", mininterval=2):
+        for path in sorted(folder.glob("*.wav")):
+            name = f"{folder.name}/{path.name}"
+            seen.add(name)
+            part = next((part for part, names in lists.items() if name in names), "train")
+            sets[part].append(_labelled(path, folder.name))
+    for names in lists.values():
+        gone = sorted(names - seen)
+        if gone:
+            raise FileNotFoundError(
+                f"{corpus / gone[0]}: no such file, but an official list has it ({len(gone)} "
+                "are missing); unpack Speech Commands v0.01 again"
+            )
+    _require_classes(corpus, sets["train"], (*WORDS, UNKNOWN))
+    return sets
+
+
+def read_test(folder: Path) -> list[Labelled]:
+    """The official test set, a folder a class.
+
+    Raises:
+        FileNotFoundError: no such directory.
+        ValueError: a class without recordings.
+    """
+    require_dir(folder, "SPEECHCOMMANDS_TEST")
+    found = [
+        Labelled(f"{name.strip('_')}-{path.stem}", name.strip("_"), name, path)
+        for name in (*WORDS, UNKNOWN, SILENCE)
+        for path in sorted((folder / name).glob("*.wav"))
+    ]
+    _require_classes(folder, found, (*WORDS, UNKNOWN, SILENCE))
+    return found
+
+
+def _require_classes(folder: Path, found: list[Labelled], classes: tuple[str, ...]) -> None:
+    absent = set(classes) - {each.label for each in found}
+    if absent:
+        raise ValueError(f"{folder}: class {min(absent)} has no recordings; unpack it again")
+
+
+def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Labelled]]:
+    """Seconds of the background noise as files in `folder`: the beginnings of the recordings for
+    train, their ends for valid, with no sample in both.
+
+    Raises:
+        FileNotFoundError: no background noise.
+        ValueError: it is shorter than ten seconds.
+    """
+    noises = sorted((corpus / NOISE).glob("*.wav"))
+    if not noises:
+        raise FileNotFoundError(
+            f"{corpus / NOISE}: has no *.wav, which class {SILENCE} is cut from"
+        )
+    sets: dict[str, list[Labelled]] = {"train": [], "valid": []}
+    for path in noises:
+        samples, rate = read_speech(path)
+        if len(samples) < 10 * rate:
+            raise ValueError(f"{path}: is shorter than 10 s, so that no silence can be cut from it")
+        border, hop = int(NOISE_TRAIN * len(samples)), int(NOISE_HOP_S * rate)
+        for part, begin, end in (("train", 0, border), ("valid", border, len(samples))):
+            for start in range(begin, end - rate + 1, hop):
+                name = f"{path.stem}-{start / rate:06.2f}"
+                target = folder / path.stem / f"{name}.wav"
+                if not target.is_file() or soundfile.info(target).frames != rate:
+                    write_speech(target, samples[start : start + rate, 0], rate)
+                sets[part].append(Labelled(f"silence-{name}", "silence", SILENCE, target))
+    return sets
+
+
+def prepare(corpus: str | Path, test: str | Path, out_dir: str | Path) -> dict[str, int]:
+    """Write the data directories train, valid and test; returns their numbers of utterances.
+
+    The seconds of silence are written to the folder silence of `out_dir`.
+
+    Args:
+        corpus: Speech Commands v0.01.
+        test: its official test set.
+        out_dir: folder of the data directories.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_words`, `read_test` and `cut_silence`.
+    """
+    corpus = require_dir(corpus, "SPEECHCOMMANDS")
+    words, out_dir = read_words(corpus), Path(out_dir)
+    sets = {"train": words["train"], "valid": words["valid"], "test": read_test(Path(test))}
+    silence = cut_silence(corpus, out_dir / "silence")
+    published = {name: number + len(silence.get(name, [])) for name, number in PUBLISHED.items()}
+    for name, seconds in silence.items():
+        sets[name] = [*sets[name], *seconds]
+    return write_sets(out_dir, sets, published)

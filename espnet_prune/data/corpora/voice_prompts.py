@@ -1,0 +1,337 @@
+"""Data directories from real voice prompts that Debian packages, or from a folder of audio.
+
+The prompts are the core sounds of the Asterisk telephone exchange (CC BY-SA 3.0, Italian and
+Russian CC BY 3.0): one professional speaker for each of five languages, 8 kHz.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+
+from espnet_prune.data import data_dir
+from espnet_prune.data.text import drop_annotations, has_unclear_number, normalise_text
+from espnet_prune.hub.debian import PackageNotFound, fetch_packages
+
+logger = logging.getLogger(__name__)
+
+LANGUAGES = ("en", "es", "fr", "it", "ru")
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+SPLITS = ("train", "dev", "test")
+# Whisper decodes one window of 30 s, so no transcript may stand for more.
+MOST_SECONDS = 30.0
+
+# The same recording under two names in at least one language (found by cross-correlation of the
+# waveforms): the copy goes where the first name goes, or a test prompt would also be in train.
+_COPIES = {
+    "conf-locked": "conf-lockednow",
+    "digits/et": "digits/and",
+    "pbx-invalid": "invalid",
+    "privacy-thankyou": "auth-thankyou",
+    "queue-seconds": "seconds",
+    "second-time": "seconds",
+    "spy-iax2": "spy-iax",
+    "vm-and": "digits/and",
+    "vm-messages": "vm-message",
+    "vm-minutes": "minutes",
+    "vm-pls-try-again": "please-try-again",
+}
+# Spelling of the published transcripts -> of the words that are spoken.
+_SPELLING = {
+    "de-activated": "deactivated",
+    "exclaimation-point": "exclamation point",
+    "fourtieth": "fortieth",
+    "represenatives": "representatives",
+    "thru": "through",
+    "umute": "unmute",
+    "un-indentified": "unidentified",
+    "witheld": "withheld",
+}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One recording: ``name`` decides the split, ``text`` is empty where none is known."""
+
+    utterance: str
+    speaker: str
+    name: str
+    path: Path
+    text: str = ""
+    language: str = "en"
+
+
+def split_of(name: str) -> str:
+    """The split of a recording by SHA-256 of its name: train (76%), dev (8%) or test (16%)."""
+    digest = hashlib.sha256(name.lower().encode()).hexdigest()
+    share = int(digest[:12], 16) / 16**12
+    return "train" if share < 0.76 else "dev" if share < 0.84 else "test"
+
+
+def prompt_split(name: str) -> str:
+    """The split of a prompt, such as ``digits/1``: the same one in every language."""
+    return split_of(_COPIES.get(name.lower(), name))
+
+
+def read_transcripts(path: str | Path) -> dict[str, str]:
+    """Read Asterisk's list of prompts: ``name: text`` lines, with comments after ';'.
+
+    Args:
+        path: ``core-sounds-en.txt.gz``.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, or a line is not of this form.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    transcripts = {}
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not gzipped UTF-8 text ({error})") from None
+    for number, line in enumerate(lines, 1):
+        # A ';' inside a line is punctuation of the prompt.
+        if not line.strip() or line.startswith(";"):
+            continue
+        name, colon, text = line.partition(":")
+        if not colon:
+            raise ValueError(f"{path}: line {number}: '{line}' is not 'name: text'")
+        transcripts[name.strip()] = text.strip()
+    return transcripts
+
+
+def correct_spelling(text: str) -> str:
+    """A transcript of Asterisk's list without its spelling mistakes."""
+    pattern = rf"\b({'|'.join(map(re.escape, _SPELLING))})\b"
+    return re.sub(pattern, lambda match: _SPELLING[match[0].lower()], text, flags=re.IGNORECASE)
+
+
+def is_speech(name: str, transcripts: dict[str, str]) -> bool:
+    """Whether a prompt is speech: not silence, a tone or a noise.
+
+    The English list describes those wholly in brackets ("[this is a simple beep tone]"), and
+    their names are the same in all languages.
+    """
+    if name.startswith("silence/"):
+        return False
+    text = transcripts.get(name)
+    return text is None or bool(normalise_text(drop_annotations(text)))
+
+
+def spoken_transcript(text: str) -> str:
+    """A published transcript as spoken words; empty where the way it is read is unclear."""
+    if has_unclear_number(text):
+        return ""
+    return normalise_text(text)
+
+
+def read_prompts(tree: str | Path) -> list[Recording]:
+    """The spoken prompts of all languages from the tree that `debian.fetch_packages` made.
+
+    Raises:
+        FileNotFoundError: the tree lacks a language or the transcripts.
+    """
+    share = Path(tree) / "usr" / "share"
+    transcripts = read_transcripts(
+        share / "doc" / "asterisk-core-sounds-en" / "core-sounds-en.txt.gz"
+    )
+    recordings = []
+    for language in LANGUAGES:
+        folders = sorted((share / "asterisk" / "sounds").glob(f"{language}_*_*_*"))
+        if not folders:
+            raise FileNotFoundError(
+                f"{share / 'asterisk' / 'sounds'}: no prompts of language {language}; "
+                "remove the folder and fetch the packages again"
+            )
+        for folder in folders:  # such as en_US_f_Allison
+            speaker = f"{language}_{folder.name.split('_')[-1].lower()}"
+            recordings += _read_speaker(folder, language, speaker, transcripts)
+    return recordings
+
+
+def _read_speaker(
+    folder: Path, language: str, speaker: str, transcripts: dict[str, str]
+) -> list[Recording]:
+    recordings = []
+    no_speech = 0
+    for path in sorted(folder.rglob("*.wav")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if not is_speech(name, transcripts):
+            no_speech += 1
+        elif soundfile.info(path).frames == 0:
+            logger.warning("%s: left out, the package ships it without samples", path)
+        else:
+            text = ""
+            if language == "en":
+                text = spoken_transcript(correct_spelling(transcripts.get(name, "")))
+            if language == "en" and not text:
+                logger.warning("%s: without transcript, it is unclear how it is read", name)
+            utterance = f"{speaker}-{name.replace('/', '_')}"
+            recordings.append(Recording(utterance, speaker, name, path, text, language))
+    logger.info(
+        "%s: %d prompts, and %d silences, tones and noises left out",
+        speaker,
+        len(recordings),
+        no_speech,
+    )
+    return recordings
+
+
+def read_audio_dir(folder: str | Path) -> list[Recording]:
+    """All audio files below a folder; ``x.txt`` beside ``x.wav`` is its English transcript.
+
+    The folder of a file is taken for its speaker; the path of a file below ``folder``, without
+    suffix, for its name.
+
+    Raises:
+        FileNotFoundError: no such folder, or no audio in it.
+        ValueError: two files would have one utterance id, or a transcript is not UTF-8.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such directory; --audio_dir names one with audio")
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        raise FileNotFoundError(f"{folder}: no {', '.join(SUFFIXES)} file in it or below")
+    recordings: dict[str, Recording] = {}
+    for path in sorted(paths):
+        name = path.relative_to(folder).with_suffix("")
+        speaker = _identifier("_".join(name.parts[:-1]) or folder.resolve().name)
+        utterance = f"{speaker}-{_identifier(name.name)}"
+        if utterance in recordings:
+            other = recordings[utterance].path
+            raise ValueError(
+                f"{path} and {other} both give the utterance {utterance}; rename one of them"
+            )
+        text = _read_sidecar(path.with_suffix(".txt"))
+        recordings[utterance] = Recording(utterance, speaker, name.as_posix(), path, text)
+    logger.info(
+        "%s: %d recordings, %d of them with a transcript",
+        folder,
+        len(recordings),
+        sum(bool(recording.text) for recording in recordings.values()),
+    )
+    return list(recordings.values())
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"[\s/,]+", "_", name)
+
+
+def _read_sidecar(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: the transcript is not UTF-8 text; convert it") from None
+    transcript = spoken_transcript(text)
+    if not transcript:
+        logger.warning("%s: not used, it has no words or a number of several digits", path)
+    return transcript
+
+
+def seconds_of(path: Path) -> float:
+    """Duration in seconds; 0 where the file cannot be read, which format_wav will report."""
+    try:
+        return soundfile.info(path).duration
+    except soundfile.LibsndfileError:
+        return 0.0
+
+
+def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of) -> dict[str, int]:
+    """Write the data directories and return their numbers of utterances.
+
+    ``train_ssl`` and ``valid_ssl`` (all languages, no text), and, where there are transcripts,
+    ``train_en``, ``dev_en`` and ``test_en`` with those of at most 30 s.
+
+    Args:
+        recordings: the recordings.
+        out_dir: folder of the data directories.
+        split: function from the name of a recording to train, dev or test.
+
+    Raises:
+        ValueError: a set would be empty.
+    """
+    sets: dict[str, list[Recording]] = {"train_ssl": [], "valid_ssl": []}
+    transcribed = any(recording.text for recording in recordings)
+    if transcribed:
+        sets.update({f"{part}_en": [] for part in SPLITS})
+    for recording in recordings:
+        part = split(recording.name)
+        if part != "test":
+            sets["train_ssl" if part == "train" else "valid_ssl"].append(recording)
+        if recording.text and seconds_of(recording.path) > MOST_SECONDS:
+            logger.warning(
+                "%s: not among the sets with transcripts, longer than %g s",
+                recording.utterance,
+                MOST_SECONDS,
+            )
+        elif recording.text:
+            sets[f"{part}_en"].append(recording)
+    for name, chosen in sets.items():
+        if not chosen:
+            raise ValueError(
+                f"{name} would be empty: {len(recordings)} recordings"
+                f"{' with transcripts' if name.endswith('_en') else ''} are too few for a split "
+                "into 76% train, 8% dev and 16% test by a hash of their names; give more audio"
+            )
+    for name, chosen in sets.items():
+        tables = {
+            "wav.scp": {r.utterance: str(r.path.resolve()) for r in chosen},
+            "utt2spk": {r.utterance: r.speaker for r in chosen},
+        }
+        if name.endswith("_en"):
+            tables["text"] = {r.utterance: r.text for r in chosen}
+        data_dir.write_dir(Path(out_dir) / name, tables)
+    return {name: len(chosen) for name, chosen in sets.items()}
+
+
+def prepare(
+    out_dir: str | Path, download_dir: str | Path, audio_dir: str | Path | None = None
+) -> dict[str, int]:
+    """Prepare the data directories of the recipe; returns their numbers of utterances.
+
+    Args:
+        out_dir: folder of the data directories.
+        download_dir: folder for the Debian packages.
+        audio_dir: a folder of audio to take instead of the packaged prompts.
+
+    Raises:
+        FileNotFoundError: packages or audio cannot be had.
+        ValueError: the audio does not do for the sets.
+    """
+    if audio_dir is not None:
+        return write_sets(read_audio_dir(audio_dir), out_dir)
+    try:
+        recordings = fetch_prompts(download_dir)
+    except PackageNotFound as error:
+        raise PackageNotFound(
+            f"{error}. Give --audio_dir DIR to use your own recordings instead of the voice prompts"
+        ) from None
+    return write_sets(recordings, out_dir, prompt_split)
+
+
+def fetch_prompts(download_dir: str | Path) -> list[Recording]:
+    """The spoken prompts of all languages, as Debian packages them.
+
+    Args:
+        download_dir: folder for the packages; what is there already is not fetched again.
+
+    Raises:
+        PackageNotFound: they cannot be had.
+        FileNotFoundError: as `read_prompts`.
+    """
+    names = [f"asterisk-core-sounds-{language}-wav" for language in LANGUAGES]
+    recordings = read_prompts(fetch_packages(["asterisk-core-sounds-en", *names], download_dir))
+    languages = Counter(recording.language for recording in recordings)
+    logger.info("prompts by language: %s", dict(languages))
+    return recordings

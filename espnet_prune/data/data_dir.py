@@ -1,0 +1,486 @@
+"""Kaldi-style data directories: read, write, validate, fix, subset, combine, split.
+
+A data directory holds small tables, one ``key value`` a line, sorted by key:
+
+    wav.scp          recording (or utterance) -> path of its audio
+    segments         utterance -> recording, begin and end in seconds (optional)
+    text             utterance -> transcript (absent where a set has no transcripts)
+    utt2spk          utterance -> speaker
+    spk2utt          speaker -> its utterances (always derived from utt2spk)
+    utt2num_samples  utterance -> number of samples (written by format_wav)
+    utt2*            any other table by utterance is carried along
+
+Without ``segments`` a key of wav.scp is an utterance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from espnet_prune.files.writing import write_text
+
+Table = dict[str, str]
+
+# Commands that only read one file soundfile can read itself; all others are refused.
+_READ_COMMAND = re.compile(
+    r"(?:cat|flac(?:\s+-[cds]+|\s+--(?:decode|stdout|silent))+)\s+(?!-)(\S+)\s*\|"
+)
+
+
+def read_table(path: str | Path) -> Table:
+    """Read ``key value`` lines into a dict, in the order of the file.
+
+    Raises:
+        FileNotFoundError: the file is absent.
+        ValueError: it is not UTF-8 text, or has an empty line or one key twice.
+    """
+    table: Table = {}
+    for number, (key, value) in enumerate(_read_rows(path), 1):
+        if key in table:
+            raise ValueError(f"{path}: line {number}: {key} is there twice; keep one of the lines")
+        table[key] = value
+    return table
+
+
+def optional_table(path: str | Path) -> Table:
+    """As `read_table`; empty where the file is absent."""
+    return read_table(path) if Path(path).is_file() else {}
+
+
+def _read_rows(path: str | Path) -> list[tuple[str, str]]:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); convert it") from None
+    if lines[-1] == "":
+        lines.pop()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        fields = line.split(maxsplit=1)
+        if not fields:
+            raise ValueError(f"{path}: line {number} is empty; remove it")
+        rows.append((fields[0], fields[1].strip() if len(fields) == 2 else ""))
+    return rows
+
+
+def write_table(path: str | Path, table: Mapping[str, object]) -> None:
+    """Write a table sorted by key (in the C locale's order, which is Python's for UTF-8)."""
+    write_text(path, "".join(f"{key} {table[key]}".rstrip() + "\n" for key in sorted(table)))
+
+
+def table_names(data_dir: str | Path) -> list[str]:
+    """The names of the tables in a data directory that are there, without spk2utt."""
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such data directory")
+    fixed = [name for name in ("wav.scp", "segments", "text") if (folder / name).is_file()]
+    return fixed + sorted(path.name for path in folder.glob("utt2*") if path.is_file())
+
+
+def read_dir(data_dir: str | Path) -> dict[str, Table]:
+    """Read all tables of a data directory, by name, except the derived spk2utt.
+
+    Raises:
+        FileNotFoundError: the directory, its wav.scp or its utt2spk is absent.
+        ValueError: a table cannot be read.
+    """
+    tables = {name: read_table(Path(data_dir) / name) for name in table_names(data_dir)}
+    for name in ("wav.scp", "utt2spk"):
+        if name not in tables:
+            raise FileNotFoundError(f"{Path(data_dir) / name}: no such file")
+    return tables
+
+
+def write_dir(data_dir: str | Path, tables: Mapping[str, Mapping[str, object]]) -> None:
+    """Write the tables and spk2utt; a table of an earlier run that is not given is removed.
+
+    wav.scp is written last, so a directory that has it is whole.
+    """
+    folder = Path(data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in table_names(folder):
+        if name not in tables:
+            (folder / name).unlink()
+    (folder / "wav.scp").unlink(missing_ok=True)
+    write_table(folder / "spk2utt", speaker_utterances(tables["utt2spk"]))
+    for name in sorted(tables, key=lambda name: name == "wav.scp"):
+        write_table(folder / name, tables[name])
+
+
+def speaker_utterances(utt2spk: Mapping[str, object]) -> Table:
+    """Invert utt2spk: speaker -> its utterances, sorted, with spaces between."""
+    speakers: dict[str, list[str]] = {}
+    for utterance in sorted(utt2spk):
+        speakers.setdefault(str(utt2spk[utterance]), []).append(utterance)
+    return {speaker: " ".join(utterances) for speaker, utterances in speakers.items()}
+
+
+def utterances(tables: Mapping[str, Table]) -> list[str]:
+    """The sorted utterances of a data directory: the keys of segments, else of wav.scp."""
+    return sorted(tables["segments"] if "segments" in tables else tables["wav.scp"])
+
+
+def audio_path(value: str) -> Path:
+    """The audio file a value of wav.scp names.
+
+    ``cat FILE |`` and ``flac -c -d -s FILE |`` are taken as FILE.
+
+    Raises:
+        ValueError: the value is empty or another command.
+    """
+    if not value:
+        raise ValueError("no path is given")
+    if not value.endswith("|"):
+        return Path(value)
+    match = _READ_COMMAND.fullmatch(value)
+    if match is None:
+        raise ValueError(f"'{value}' is a command; write its output to a file and name the file")
+    return Path(match.group(1))
+
+
+def parse_segment(value: str) -> tuple[str, float, float]:
+    """Read a value of segments: recording, begin and end in seconds (ValueError if it is not)."""
+    fields = value.split()
+    try:
+        recording, begin, end = fields[0], float(fields[1]), float(fields[2])
+        if len(fields) != 3 or not 0 <= begin < end < float("inf"):
+            raise ValueError
+    except (IndexError, ValueError):
+        raise ValueError(
+            f"'{value}' is not 'recording begin end' with 0 <= begin < end, in seconds"
+        ) from None
+    return recording, begin, end
+
+
+def _entry_faults(name: str, table: Table, recordings: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with single entries of a table: key -> complaint."""
+    faults = {}
+    for key, value in table.items():
+        if name == "text" and not value:
+            faults[key] = "has no text"
+        elif name == "utt2spk" and len(value.split()) != 1:
+            faults[key] = f"needs one speaker, has '{value}'"
+        elif name == "utt2num_samples" and not re.fullmatch(r"[1-9][0-9]*", value):
+            faults[key] = f"needs a positive number of samples, has '{value}'"
+        elif name == "segments":
+            try:
+                recording = parse_segment(value)[0]
+            except ValueError as error:
+                faults[key] = str(error)
+            else:
+                if recording not in recordings:
+                    faults[key] = f"its recording {recording} is not in wav.scp"
+    return faults
+
+
+def _audio_faults(scp: Table) -> dict[str, str]:
+    faults = {}
+    for key, value in scp.items():
+        try:
+            if not audio_path(value).is_file():
+                faults[key] = f"the file {audio_path(value)} does not exist"
+        except ValueError as error:
+            faults[key] = str(error)
+    return faults
+
+
+def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = True) -> list[str]:
+    """Check a data directory; returns one line per fault (none: it is valid).
+
+    Checked: the files are there, not empty, sorted, without a key twice; each entry is well
+    formed; all tables have the same utterances; spk2utt is utt2spk inverted; the audio exists.
+
+    Args:
+        data_dir: the directory.
+        need_text: whether a missing text file is a fault; one that is there is always checked.
+        check_audio: whether to look for the files that wav.scp names.
+    """
+    folder = Path(data_dir)
+    try:
+        names = table_names(folder)
+    except FileNotFoundError as error:
+        return [str(error)]
+    errors = [
+        f"{folder / name}: no such file; {advice}"
+        for name, advice in (
+            ("wav.scp", "write one line 'utterance path' per recording"),
+            ("utt2spk", "write one line 'utterance speaker' per utterance"),
+            ("spk2utt", "run fix, which makes it from utt2spk"),
+            ("text", "add it, or say --no_text true for speech without transcripts"),
+        )
+        if not (folder / name).is_file() and (need_text or name != "text")
+    ]
+    tables: dict[str, Table] = {}
+    for name in [*names, "spk2utt"]:
+        if not (folder / name).is_file():
+            continue
+        try:
+            rows = _read_rows(folder / name)
+        except ValueError as error:
+            errors.append(str(error))
+            continue
+        if not rows:
+            errors.append(f"{folder / name}: is empty; prepare the directory again")
+            continue
+        errors += _order_errors(folder / name, [key for key, _ in rows])
+        tables[name] = dict(rows)
+    spk2utt = tables.pop("spk2utt", None)
+    for name, table in tables.items():
+        faults = _entry_faults(name, table, tables.get("wav.scp", {}))
+        if name == "wav.scp" and check_audio:
+            faults = _audio_faults(table)
+        errors += [
+            f"{folder / name}: {key}: {fault}; mend it, or run fix to drop it"
+            for key, fault in faults.items()
+        ]
+    errors += _agreement_errors(folder, tables)
+    if spk2utt is not None and "utt2spk" in tables:
+        wanted = speaker_utterances(tables["utt2spk"])
+        errors += [
+            f"{folder / 'spk2utt'}: {speaker}: does not agree with utt2spk; run fix"
+            for speaker in sorted(wanted.keys() | spk2utt.keys())
+            if wanted.get(speaker, "").split() != spk2utt.get(speaker, "").split()
+        ]
+    return errors
+
+
+def _order_errors(path: Path, keys: list[str]) -> list[str]:
+    errors = []
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            errors.append(f"{path}: {key}: is there twice; run fix, or keep one of the lines")
+        seen.add(key)
+    for before, after in zip(keys, keys[1:], strict=False):
+        if after < before:
+            errors.append(f"{path}: {after}: not sorted, comes after {before}; run fix")
+            break
+    return errors
+
+
+def _agreement_errors(folder: Path, tables: Mapping[str, Table]) -> list[str]:
+    base = "segments" if "segments" in tables else "wav.scp"
+    if base not in tables:
+        return []
+    errors = []
+    for name, table in tables.items():
+        if name in ("wav.scp", "segments"):
+            continue
+        errors += [
+            f"{folder / name}: {key}: no such utterance in {base}; run fix to drop it"
+            for key in sorted(table.keys() - tables[base].keys())
+        ]
+        errors += [
+            f"{folder / name}: {key}: is in {base} but has no line here; "
+            "add it, or run fix to drop the utterance"
+            for key in sorted(tables[base].keys() - table.keys())
+        ]
+    return errors
+
+
+def fix(data_dir: str | Path) -> list[str]:
+    """Mend a data directory in place and return one line per thing that was dropped.
+
+    Sorts; drops utterances that are not in every table, whose entry is malformed, that have two
+    different lines under one key, or whose audio is missing; rebuilds spk2utt. The files as they
+    were go into ``.backup``.
+
+    Raises:
+        FileNotFoundError: the directory, its wav.scp or its utt2spk is absent.
+        ValueError: a table cannot be read, or no utterance would be left.
+    """
+    folder = Path(data_dir)
+    names = table_names(folder)
+    for name in ("wav.scp", "utt2spk"):
+        if name not in names:
+            raise FileNotFoundError(f"{folder / name}: no such file, and fix cannot make it")
+    messages: list[str] = []
+    tables: dict[str, Table] = {}
+    for name in names:
+        tables[name] = table = {}
+        conflicting = set()
+        for key, value in _read_rows(folder / name):
+            if table.setdefault(key, value) != value:
+                conflicting.add(key)
+        faults = dict.fromkeys(conflicting, "has two different lines")
+        if name == "wav.scp":
+            faults = {**_audio_faults(table), **faults}
+        else:  # wav.scp comes first, so a segment of a dropped recording is found here
+            faults = {**_entry_faults(name, table, tables["wav.scp"]), **faults}
+        messages += [f"{folder / name}: dropped {key}: {faults[key]}" for key in sorted(faults)]
+        tables[name] = {key: value for key, value in table.items() if key not in faults}
+    base = "segments" if "segments" in tables else "wav.scp"
+    keyed = {name: table for name, table in tables.items() if name != "wav.scp" or base == name}
+    keep = set.intersection(*(set(table) for table in keyed.values()))
+    for name, table in keyed.items():
+        for key in sorted(table.keys() - keep):
+            lacking = [other for other, entries in keyed.items() if key not in entries]
+            messages.append(f"{folder / name}: dropped {key}: not in {', '.join(lacking)}")
+    if not keep:
+        raise ValueError(f"{folder}: no utterance is good in all of {', '.join(keyed)}; redo it")
+    fixed = select(tables, keep)
+    messages += [
+        f"{folder / 'wav.scp'}: dropped {key}: no utterance needs it"
+        for key in sorted(tables["wav.scp"].keys() - fixed["wav.scp"].keys())
+        if base == "segments"
+    ]
+    backup = folder / ".backup"
+    backup.mkdir(exist_ok=True)
+    for name in [*names, "spk2utt"]:
+        if (folder / name).is_file():
+            shutil.copy2(folder / name, backup / name)
+    write_dir(folder, fixed)
+    return messages
+
+
+def select(tables: Mapping[str, Table], keep: Iterable[str]) -> dict[str, Table]:
+    """The tables with only the utterances ``keep``, and the recordings these need."""
+    keep = set(keep)
+    chosen = {
+        name: {key: value for key, value in table.items() if key in keep}
+        for name, table in tables.items()
+        if name != "wav.scp"
+    }
+    recordings = keep
+    if "segments" in tables:
+        recordings = {parse_segment(value)[0] for value in chosen["segments"].values()}
+    chosen["wav.scp"] = {
+        key: value for key, value in tables["wav.scp"].items() if key in recordings
+    }
+    return chosen
+
+
+def subset(
+    source: str | Path,
+    target: str | Path,
+    *,
+    first: int | None = None,
+    utt_list: str | Path | None = None,
+    random: int | None = None,
+    seed: int = 0,
+) -> int:
+    """Write a part of a data directory to ``target`` and return its number of utterances.
+
+    Give exactly one of ``first`` (the first N utterances), ``utt_list`` (a file with one
+    utterance, and anything after it, a line) and ``random`` (N utterances by a hash of ``seed``
+    and utterance: the same whatever else is in the directory's order). An N above the number
+    of utterances takes them all.
+
+    Raises:
+        FileNotFoundError: ``source`` or ``utt_list`` is absent.
+        ValueError: not exactly one choice, N < 1, an unknown utterance, source equals target.
+    """
+    if sum(choice is not None for choice in (first, utt_list, random)) != 1:
+        raise ValueError("subset takes exactly one of first, utt_list and random")
+    if Path(source).resolve() == Path(target).resolve():
+        raise ValueError(f"{target}: source and target of subset are the same directory")
+    tables = read_dir(source)
+    everything = utterances(tables)
+    number = first if first is not None else random
+    if number is not None and number < 1:
+        raise ValueError(f"a subset of {number} utterances is asked for; give 1 or more")
+    if first is not None:
+        keep = everything[:first]
+    elif random is not None:
+        keep = sorted(everything, key=lambda utterance: hash_key(utterance, seed))[:random]
+    else:
+        keep = list(dict(_read_rows(utt_list)))
+        unknown = sorted(set(keep) - set(everything))
+        if unknown or not keep:
+            what = f"{unknown[0]} is not an utterance of {source}" if unknown else "is empty"
+            raise ValueError(f"{utt_list}: {what}")
+    write_dir(target, select(tables, keep))
+    _carry_feats_type([Path(source)], Path(target))
+    return len(keep)
+
+
+def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
+    """Write the union of data directories; returns one line per table that was left out.
+
+    A table that is not in every source is left out.
+
+    Raises:
+        FileNotFoundError: a source, its wav.scp or its utt2spk is absent.
+        ValueError: two sources have the same utterance, or one recording with two paths; or
+            some have segments and some have not.
+    """
+    folders = [Path(source) for source in sources]
+    if not folders:
+        raise ValueError("combine needs at least one source directory")
+    parts = [read_dir(folder) for folder in folders]
+    with_segments = ["segments" in part for part in parts]
+    if any(with_segments) and not all(with_segments):
+        plain = folders[with_segments.index(False)]
+        raise ValueError(f"{plain}: has no segments but others have; run format_wav on all first")
+    owner: dict[str, Path] = {}
+    for folder, part in zip(folders, parts, strict=True):
+        for utterance in utterances(part):
+            if utterance in owner:
+                raise ValueError(f"{utterance} is in {owner[utterance]} and in {folder}")
+            owner[utterance] = folder
+    common = set.intersection(*(set(part) for part in parts))
+    left_out = sorted(set().union(*parts) - common)
+    tables: dict[str, Table] = {name: {} for name in common}
+    for folder, part in zip(folders, parts, strict=True):
+        for name in common:
+            for key, value in part[name].items():
+                if tables[name].setdefault(key, value) != value:
+                    raise ValueError(f"{folder / name}: {key}: has another value in another source")
+    write_dir(target, tables)
+    _carry_feats_type(folders, Path(target))
+    return [f"{target}: left out {name}, which not every source has" for name in left_out]
+
+
+def _carry_feats_type(sources: list[Path], target: Path) -> None:
+    """Copy ESPnet's feats_type where all sources have the same."""
+    kinds = {
+        (source / "feats_type").read_text(encoding="utf-8")
+        if (source / "feats_type").is_file()
+        else None
+        for source in sources
+    }
+    if len(kinds) == 1 and None not in kinds:
+        write_text(target / "feats_type", kinds.pop())
+    else:
+        (target / "feats_type").unlink(missing_ok=True)
+
+
+def split(scp: str | Path, num_parts: int, pattern: str) -> list[Path]:
+    """Split a file by lines into consecutive parts whose sizes differ by one at most.
+
+    Args:
+        scp: the file.
+        num_parts: number of parts N.
+        pattern: path of a part, with JOB for its number 1..N.
+
+    Raises:
+        FileNotFoundError: ``scp`` is absent.
+        ValueError: N < 1 or more than there are lines, or the pattern lacks JOB.
+    """
+    lines = [f"{key} {value}".rstrip() + "\n" for key, value in _read_rows(scp)]
+    if not 1 <= num_parts <= len(lines):
+        raise ValueError(
+            f"{scp}: {len(lines)} lines cannot be split into {num_parts} parts; "
+            f"give 1 to {len(lines)}"
+        )
+    if "JOB" not in pattern:
+        raise ValueError(f"{pattern}: the name of a part needs JOB where its number goes")
+    bounds = [len(lines) * part // num_parts for part in range(num_parts + 1)]
+    paths = []
+    for part in range(num_parts):
+        path = Path(pattern.replace("JOB", str(part + 1)))
+        write_text(path, "".join(lines[bounds[part] : bounds[part + 1]]))
+        paths.append(path)
+    return paths
+
+
+def hash_key(name: str, seed: int = 0) -> str:
+    """SHA-256 of seed and name: an order that looks random and is the same everywhere."""
+    return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()

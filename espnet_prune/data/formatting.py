@@ -1,0 +1,196 @@
+"""Format the audio of a data directory: one rate, one channel, 16 bit, one file per utterance."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_prune.data import data_dir
+from espnet_prune.data.audio import (
+    check_speech,
+    read_speech,
+    resample,
+    write_speech,
+    written_samples,
+)
+from espnet_prune.data.parallel import parallel_map
+from espnet_prune.files.writing import write_text
+
+logger = logging.getLogger(__name__)
+
+AUDIO_FORMATS = ("flac", "wav")
+
+
+@dataclass(frozen=True)
+class _Task:
+    utterance: str
+    source: Path
+    begin: float
+    end: float | None
+    segments: Path | None
+    target: Path
+    fs: int
+    min_seconds: float
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    utterance: str
+    num_samples: int = 0
+    rate: int | None = None  # None where an earlier run wrote the file
+    channels: int = 1
+    fault: str = ""
+
+
+def _format_one(task: _Task) -> _Outcome:
+    try:
+        sources = [task.source] + ([task.segments] if task.segments else [])
+        kept = written_samples(task.target, task.fs, sources)
+        if kept is not None:
+            return _Outcome(task.utterance, kept)
+        samples, rate = read_speech(task.source, task.begin, task.end)
+        channels = samples.shape[1]
+        mono = samples.mean(axis=1) if channels > 1 else samples[:, 0]
+        check_speech(mono, rate, task.source, min_seconds=task.min_seconds)
+        if rate != task.fs:
+            mono = resample(mono, rate, task.fs)
+        write_speech(task.target, mono, task.fs)
+        return _Outcome(task.utterance, len(mono), rate, channels)
+    except (ValueError, FileNotFoundError) as error:
+        return _Outcome(task.utterance, fault=str(error))
+
+
+@dataclass(frozen=True)
+class FormatSummary:
+    """What format_wav did: counts of utterances, and the faults of the bad ones."""
+
+    num_utterances: int
+    num_kept: int
+    resampled: dict[int, int]
+    num_mixed: int
+    bad: dict[str, str]
+    seconds: float
+
+    def lines(self) -> list[str]:
+        lines = [
+            f"{self.num_utterances} utterances, {self.seconds / 60:.1f} minutes"
+            f" ({self.num_kept} of them written by an earlier run)"
+        ]
+        for rate, number in sorted(self.resampled.items()):
+            lines.append(f"{number} utterances resampled from {rate} Hz")
+        if self.num_mixed:
+            lines.append(f"{self.num_mixed} utterances mixed down to one channel")
+        if self.bad:
+            lines.append(f"{len(self.bad)} bad utterances dropped, see bad_utts")
+        return lines
+
+
+def format_wav(
+    source: str | Path,
+    target: str | Path,
+    *,
+    fs: int = 16000,
+    audio_format: str = "flac",
+    min_seconds: float = 0.1,
+    skip_bad: bool = False,
+    num_workers: int = 1,
+) -> FormatSummary:
+    """Write a data directory whose audio is one 16 bit mono file per utterance at ``fs`` Hz.
+
+    Recordings at another rate are resampled, several channels averaged, segments cut out. Files
+    that an earlier run wrote are kept unless their recording is newer. ``target`` gets wav.scp
+    (absolute paths), utt2num_samples, feats_type and the other tables of ``source``.
+
+    Args:
+        source, target: data directories.
+        fs: sampling rate in Hz.
+        audio_format: "flac" or "wav".
+        min_seconds: shorter utterances are bad.
+        skip_bad: drop bad utterances and list them in ``bad_utts`` instead of failing.
+        num_workers: number of processes.
+
+    Raises:
+        FileNotFoundError, ValueError: ``source`` is not a valid data directory, an option is out
+            of range, no utterance is good, or some are bad (one line each) without ``skip_bad``.
+    """
+    source, target = Path(source), Path(target)
+    if audio_format not in AUDIO_FORMATS:
+        raise ValueError(f"--audio_format {audio_format}: one of {', '.join(AUDIO_FORMATS)}")
+    if fs < 1:
+        raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
+    if source.resolve() == target.resolve():
+        raise ValueError(f"{target}: source and target of format_wav are the same directory")
+    errors = data_dir.validate(source, need_text=False, check_audio=False)
+    if errors:
+        more = f" (and {len(errors) - 1} more faults, see validate)" if len(errors) > 1 else ""
+        raise ValueError(errors[0] + more)
+    tables = data_dir.read_dir(source)
+    tasks, bad = _tasks(source, target, tables, fs, audio_format, min_seconds)
+    outcomes = []
+    for outcome in parallel_map(_format_one, tasks, num_workers, f"format {target.name}"):
+        if outcome.fault:
+            bad[outcome.utterance] = outcome.fault
+        else:
+            outcomes.append(outcome)
+    if bad and not skip_bad:
+        lines = [f"{utterance}: {fault}" for utterance, fault in sorted(bad.items())]
+        lines.append(
+            f"{source}: {len(bad)} of {len(bad) + len(outcomes)} utterances are bad; "
+            "mend them, or give --skip_bad true to leave them out"
+        )
+        raise ValueError("\n".join(lines))
+    if not outcomes:
+        raise ValueError(f"{source}: all {len(bad)} utterances are bad, see bad_utts")
+    suffixes = {task.utterance: task.target for task in tasks}
+    chosen = data_dir.select(tables, [outcome.utterance for outcome in outcomes])
+    chosen.pop("segments", None)
+    chosen["wav.scp"] = {o.utterance: str(suffixes[o.utterance].resolve()) for o in outcomes}
+    chosen["utt2num_samples"] = {o.utterance: str(o.num_samples) for o in outcomes}
+    write_text(target / "feats_type", "raw\n")
+    if bad:
+        data_dir.write_table(target / "bad_utts", bad)
+    else:
+        (target / "bad_utts").unlink(missing_ok=True)
+    data_dir.write_dir(target, chosen)
+    rates = Counter(o.rate for o in outcomes if o.rate not in (None, fs))
+    return FormatSummary(
+        num_utterances=len(outcomes),
+        num_kept=sum(o.rate is None for o in outcomes),
+        resampled=dict(rates),
+        num_mixed=sum(o.channels > 1 for o in outcomes),
+        bad=bad,
+        seconds=sum(o.num_samples for o in outcomes) / fs,
+    )
+
+
+def _tasks(
+    source: Path,
+    target: Path,
+    tables: dict[str, data_dir.Table],
+    fs: int,
+    audio_format: str,
+    min_seconds: float,
+) -> tuple[list[_Task], dict[str, str]]:
+    """The work per utterance, and the utterances whose entry in wav.scp cannot be used."""
+    tasks, bad = [], {}
+    segments = tables.get("segments")
+    for utterance in data_dir.utterances(tables):
+        recording, begin, end = utterance, 0.0, None
+        if segments is not None:
+            recording, begin, end = data_dir.parse_segment(segments[utterance])
+        # A folder per speaker, as one folder with every file of a large corpus is slow.
+        speaker = tables["utt2spk"][utterance]
+        if "/" in utterance or "/" in speaker:
+            bad[utterance] = f"'/' in the utterance or its speaker ({speaker}); rename it"
+            continue
+        try:
+            path = data_dir.audio_path(tables["wav.scp"][recording])
+        except ValueError as error:
+            bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
+            continue
+        file = target / "data" / speaker / f"{utterance}.{audio_format}"
+        segments_file = source / "segments" if segments is not None else None
+        tasks.append(_Task(utterance, path, begin, end, segments_file, file, fs, min_seconds))
+    return tasks, bad

@@ -1,0 +1,58 @@
+"""Turns of speakers, and the RTTM files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Turn(NamedTuple):
+    """A speaker talks from begin to end, in seconds."""
+
+    speaker: str
+    begin: float
+    end: float
+
+
+def read_rttm(path: str | Path) -> dict[str, list[Turn]]:
+    """The turns of each recording in an RTTM file; types of lines but SPEAKER are left out.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a line is malformed, or the file is ESPnet's RTTM, which counts samples.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    turns: dict[str, list[Turn]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        fields = line.split()
+        if fields and fields[0] == "END":
+            raise ValueError(
+                f"{path}: line {number}: END is of ESPnet's RTTM, which counts samples; "
+                "give the standard one, in seconds"
+            )
+        if not fields or fields[0] != "SPEAKER":
+            continue
+        try:
+            begin, duration, speaker = float(fields[3]), float(fields[4]), fields[7]
+            if not (begin >= 0 and 0 <= duration < float("inf")):
+                raise ValueError
+        except (IndexError, ValueError):
+            raise ValueError(
+                f"{path}: line {number}: not 'SPEAKER recording channel begin duration <NA> <NA> "
+                "speaker …' with times in seconds"
+            ) from None
+        turns.setdefault(fields[1], []).append(Turn(speaker, begin, begin + duration))
+    return turns
+
+
+def rttm_text(turns: Mapping[str, Sequence[Turn]]) -> str:
+    """The turns as an RTTM file, sorted by recording and time."""
+    return "".join(
+        f"SPEAKER {recording} 1 {turn.begin:.3f} {turn.end - turn.begin:.3f} "
+        f"<NA> <NA> {turn.speaker} <NA> <NA>\n"
+        for recording in sorted(turns)
+        for turn in sorted(turns[recording], key=lambda turn: (turn.begin, turn.speaker))
+    )

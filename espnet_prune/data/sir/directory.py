@@ -1,0 +1,178 @@
+"""Data directories for SIR: from items to speech, windows for a check by Whisper, and parts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import struct
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from espnet_prune.data.data_dir import optional_table, read_table, write_dir, write_table
+from espnet_prune.data.formatting import format_wav
+from espnet_prune.data.sir.items import SirItem, read_items, write_questions
+from espnet_prune.data.sir.speech import SAMPLING_RATE
+
+#: tables with a line for each recording
+TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples", "questions", "sentences")
+#: longest window for Whisper, in seconds
+WINDOW = 28.0
+
+
+def read_all_items(paths: Sequence[str | Path], keys: bool = True) -> list[SirItem]:
+    """Items of several files, sorted by id.
+
+    Args:
+        keys: see `read_items`.
+    Raises:
+        ValueError: an id that is in two files; see `read_items`.
+    """
+    items: dict[str, SirItem] = {}
+    for path in paths:
+        for item in read_items(path, keys):
+            if item.id in items:
+                raise ValueError(f"{path}: id '{item.id}' is in another file, too")
+            items[item.id] = item
+    return [items[name] for name in sorted(items)]
+
+
+def spread(items: Sequence[SirItem], number: int) -> list[SirItem]:
+    """So many items, evenly from all; all of them where there are fewer."""
+    number = min(number, len(items))
+    return [items[n * len(items) // number] for n in range(number)]
+
+
+def windows_dir(directory: Path) -> Path:
+    """Where `write_windows` of a data directory goes."""
+    return directory.with_name(directory.name + "_windows")
+
+
+def write_recorded_dir(
+    items: Sequence[SirItem], audio_dir: str | Path, directory: Path, nj: int = 1
+) -> None:
+    """A data directory from recordings that are there: ID.wav or ID.flac of every item.
+
+    They are written anew at 16 kHz (`format_wav`). There is no file `sentences`, nor windows of
+    them: nobody knows the times. Those of items that were spoken there before are removed.
+
+    Raises:
+        FileNotFoundError: an item has no recording.
+        ValueError: a recording cannot be read, or ends early.
+    """
+    scp = {}
+    for item in items:
+        files = [Path(audio_dir, item.id + suffix).resolve() for suffix in (".wav", ".flac")]
+        found = [file for file in files if file.is_file()]
+        if not found:
+            raise FileNotFoundError(f"{files[0]}: no such file, nor {files[1].name}")
+        check_whole(found[0])
+        scp[item.id] = found[0]
+    text = {item.id: item.transcript for item in items}
+    raw = directory.with_name(directory.name + "_raw")
+    # format_wav looks at ages alone, and another folder's recordings may be older than what is here
+    before = optional_table(raw / "wav.scp")
+    if any(before.get(name) != str(path) for name, path in scp.items()):
+        shutil.rmtree(directory / "data", ignore_errors=True)
+    write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})
+    format_wav(raw, directory, fs=SAMPLING_RATE, num_workers=nj)
+    (directory / "sentences").unlink(missing_ok=True)
+    if windows_dir(directory).is_dir():
+        shutil.rmtree(windows_dir(directory))
+    write_questions(directory / "questions", items)
+
+
+def data_mark(data_dir: Path) -> str:
+    """Digest of the tables of a data directory that answers depend on."""
+    mark = hashlib.sha256()
+    for name in ("wav.scp", "questions", "text", "utt2num_samples"):
+        if (data_dir / name).is_file():
+            mark.update(name.encode() + (data_dir / name).read_bytes())
+    return mark.hexdigest()[:16]
+
+
+def check_whole(path: str | Path) -> None:
+    """Check that a WAV file has all the audio that its header announces.
+
+    Reading takes what is there of a file whose copying was broken off, and says nothing. Other
+    formats than WAV, and headers written before the length was known, are not judged.
+
+    Raises:
+        ValueError: it ends early.
+    """
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        while (kind, form) == (b"RIFF", b"WAVE"):
+            chunk, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+            there = size - file.tell()
+            if chunk == b"data":
+                if there < length < 0x7FFF0000:  # from there on it stands for "not known"
+                    raise ValueError(
+                        f"{path}: ends early, it has {there} of {length} bytes of audio; "
+                        "fetch it again"
+                    )
+                return
+            if there <= 0:
+                return
+            file.seek(length + length % 2, os.SEEK_CUR)
+
+
+def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:
+    """A data directory with some of the recordings of another one, which has the windows, too.
+
+    Raises:
+        ValueError: a recording that is not there.
+    """
+    keep = sorted(keep)
+    if windows_dir(Path(target)).is_dir():
+        shutil.rmtree(windows_dir(Path(target)))
+    for name in TABLES:
+        path = Path(source) / name
+        if not path.is_file():
+            (Path(target) / name).unlink(missing_ok=True)
+            continue
+        table = read_table(path)
+        missing = [key for key in keep if key not in table]
+        if missing:
+            raise ValueError(f"{path}: {missing[0]} is not there")
+        write_table(Path(target) / name, {key: table[key] for key in keep})
+
+
+def write_windows(
+    source: str | Path, items: Sequence[SirItem], target: str | Path, window: float = WINDOW
+) -> int:
+    """Whole sentences of at most `window` seconds together, as segments with their texts.
+
+    Args:
+        source: data directory with wav.scp and sentences.
+        items: whose texts are written; their recordings have to be there.
+        target: data directory to write.
+    Returns: number of windows. A longer sentence is a window of its own.
+    """
+    scp = read_table(Path(source) / "wav.scp")
+    times = read_table(Path(source) / "sentences")
+    segments, text, speakers = {}, {}, {}
+    for item in items:
+        spans = json.loads(times[item.id])["sentences"]
+        for n, (first, end) in enumerate(windows(spans, window)):
+            name = f"{item.id}-{n:02d}"
+            segments[name] = f"{item.id} {spans[first][0]:.4f} {spans[end - 1][1]:.4f}"
+            text[name] = " ".join(sentence for _, sentence in item.sentences[first:end])
+            speakers[name] = item.id
+    recordings = {item.id: scp[item.id] for item in items}
+    tables = {"wav.scp": recordings, "segments": segments, "text": text, "utt2spk": speakers}
+    write_dir(target, tables)
+    return len(segments)
+
+
+def windows(spans: Sequence[Sequence[float]], longest: float) -> list[tuple[int, int]]:
+    """Numbers of neighbouring sentences, [first, last + 1), that last no longer than that."""
+    found: list[tuple[int, int]] = []
+    first = 0
+    for n in range(1, len(spans) + 1):
+        if n == len(spans) or spans[n][1] - spans[first][0] > longest:
+            found.append((first, n))
+            first = n
+    return found

@@ -1,0 +1,124 @@
+"""Speak the items of SPIRAL's format: one recording each, with the time of every sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from espnet_prune.data.audio import write_speech
+from espnet_prune.data.data_dir import write_table
+from espnet_prune.data.parallel import parallel_map
+from espnet_prune.data.sir.items import SirItem, write_questions
+from espnet_prune.data.sir.span import Span
+from espnet_prune.files.writing import write_text
+
+SAMPLING_RATE = 16000
+#: silence between two sentences of one speaker, and of two speakers, in seconds
+PAUSE, TURN = 0.3, 0.6
+
+#: (text, voice) -> (T,) float32 at 16 kHz
+Speak = Callable[[str, str], np.ndarray]
+
+
+def cast(item: SirItem, voices: Sequence[str]) -> dict[str, str]:
+    """speaker -> voice: each another one, drawn by the item's id.
+
+    Raises:
+        ValueError: there are more speakers than voices.
+    """
+    speakers = list(dict.fromkeys(speaker for speaker, _ in item.sentences))
+    if len(speakers) > len(voices):
+        raise ValueError(
+            f"{item.id}: {len(speakers)} speakers, but only {len(voices)} voices: give more of "
+            "them (--voices)"
+        )
+    shift = int.from_bytes(hashlib.blake2b(item.id.encode(), digest_size=4).digest(), "big")
+    return {s: voices[(n + shift) % len(voices)] for n, s in enumerate(speakers)}
+
+
+def speak_item(item: SirItem, speak: Speak, voices: Sequence[str]) -> tuple[np.ndarray, list[Span]]:
+    """The recording, (T,) float32 at 16 kHz, and where each sentence is in it."""
+    who = cast(item, voices)
+    parts: list[np.ndarray] = []
+    spans: list[Span] = []
+    position, before = 0, None
+    for speaker, sentence in item.sentences:
+        if before is not None:
+            gap = int((PAUSE if speaker == before else TURN) * SAMPLING_RATE)
+            parts.append(np.zeros(gap, np.float32))
+            position += gap
+        samples = speak(sentence, who[speaker])
+        parts.append(samples)
+        spans.append(Span(position / SAMPLING_RATE, (position + len(samples)) / SAMPLING_RATE))
+        position += len(samples)
+        before = speaker
+    return np.concatenate(parts), spans
+
+
+def key_span(item: SirItem, spans: Sequence[Span]) -> Span:
+    """From the beginning of the first to the end of the last sentence that holds the answer."""
+    return Span(spans[item.key[0]].start, spans[item.key[1] - 1].end)
+
+
+def write_data_dir(
+    items: Sequence[SirItem], speak: Speak, voices: Sequence[str], directory: Path, nj: int = 1
+) -> float:
+    """Speak all items into a Kaldi-style data directory.
+
+    Writes wav/ID.flac and wav.scp, text (the transcript), utt2spk, utt2num_samples, questions (see
+    `write_questions`) and sentences: `ID<blank>JSON` with the (start, end) seconds of every
+    sentence and of the key. A recording that an earlier, stopped call has written is kept when it
+    is of the same words and voices.
+
+    Returns: seconds of speech.
+    Raises:
+        ValueError: an item has more speakers than there are voices; nothing is spoken then.
+    """
+    for item in items:
+        cast(item, voices)
+    wav = directory / "wav"
+    wav.mkdir(parents=True, exist_ok=True)
+    worker = _Worker(speak, tuple(voices), wav)
+    made = list(parallel_map(worker, list(items), nj, f"speak {directory.name}"))
+    rows = {item.id: row for item, row in zip(items, made, strict=True)}
+    write_table(directory / "wav.scp", {item.id: wav / f"{item.id}.flac" for item in items})
+    write_table(directory / "text", {item.id: item.transcript for item in items})
+    write_table(directory / "utt2spk", {item.id: item.id for item in items})
+    samples = {name: row["samples"] for name, row in rows.items()}
+    write_table(directory / "utt2num_samples", samples)
+    write_table(directory / "sentences", {name: json.dumps(row) for name, row in rows.items()})
+    write_questions(directory / "questions", items)
+    return sum(samples.values()) / SAMPLING_RATE
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """Speaks one item to its file; what it is made of and its times lie beside it."""
+
+    speak: Speak
+    voices: tuple[str, ...]
+    wav: Path
+
+    def __call__(self, item: SirItem) -> dict:
+        made_of = json.dumps([item.sentences, item.key, cast(item, self.voices)])
+        digest = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
+        audio, record = self.wav / f"{item.id}.flac", self.wav / f"{item.id}.json"
+        if audio.is_file() and record.is_file():
+            row = json.loads(record.read_text())
+            if row.pop("made_of") == digest:
+                return row
+        samples, spans = speak_item(item, self.speak, self.voices)
+        write_speech(audio, samples, SAMPLING_RATE)
+        key = key_span(item, spans)
+        row = {
+            "samples": len(samples),
+            "sentences": [[round(s.start, 4), round(s.end, 4)] for s in spans],
+            "key": [round(key.start, 4), round(key.end, 4)],
+        }
+        write_text(record, json.dumps({"made_of": digest, **row}) + "\n")
+        return row

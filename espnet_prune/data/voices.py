@@ -1,0 +1,172 @@
+"""Synthetic English speakers, none of which needs root or a compiler.
+
+CMU Flite's voices were made from recordings of a person each; they come in Debian's packages.
+eSpeak NG's are rules and formants, in any number of variants ("en-us+f2": a dialect, plus a
+variant); they come in a Python package.
+"""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from espnet_prune.data.audio import resample
+from espnet_prune.hub.debian import PackageNotFound, fetch_packages
+
+#: name -> Flite's own name; a woman (slt) and three men, clearest to Whisper first
+FLITE = {"slt": "slt", "awb": "awb", "rms": "rms", "kal": "kal16"}
+SAMPLING_RATE = 16000
+#: ALSA's library, as Debian has named it since 2025, and before
+SOUND_PACKAGES = ("libasound2t64", "libasound2")
+
+
+class Voices:
+    """Speaks English sentences, a text in a voice always the same way.
+
+    A voice is a key of `FLITE` or an English voice of eSpeak NG ("en-us", "en-gb-scotland+m3";
+    "en" is British).
+
+    Args:
+        work: where Debian's packages are unpacked; nothing is fetched again that is there.
+    """
+
+    def __init__(self, work: str | Path):
+        self._work = Path(work)
+        self._flite: Flite | None = None
+        self._espeak: Espeak | None = None
+
+    def __call__(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+        """The sentence as (T,) float32 at 16 kHz, without the silence around it.
+
+        Args:
+            speed: 1.0 is the voice's own.
+        Raises:
+            PackageNotFound: Flite cannot be downloaded on this machine.
+            ValueError: an unknown voice, or a text without anything to speak.
+        """
+        if not any(c.isalnum() for c in text):
+            raise ValueError(f"'{text}': nothing to speak")
+        if voice in FLITE:
+            self._flite = self._flite or Flite(self._work)
+            return trim(self._flite.speak(text, voice, speed))
+        if not voice.startswith("en"):
+            raise ValueError(
+                f"unknown voice '{voice}', choose from {', '.join(FLITE)} or an English one of "
+                "eSpeak NG such as en-us or en+f2"
+            )
+        self._espeak = self._espeak or Espeak()
+        return trim(self._espeak.speak(text, voice, speed))
+
+    def __getstate__(self) -> dict:
+        return {"_work": self._work, "_flite": None, "_espeak": None}  # each process has its own
+
+
+class Flite:
+    """CMU Flite's program, a call for each sentence."""
+
+    def __init__(self, work: str | Path):
+        tree = fetch_packages(["flite", "libflite1"], work)
+        self._program = tree / "usr" / "bin" / "flite"
+        libraries = sorted({str(path.parent) for path in tree.glob("usr/lib/**/libflite.so*")})
+        known = os.environ.get("LD_LIBRARY_PATH")
+        self._env = dict(
+            os.environ, LD_LIBRARY_PATH=":".join([*libraries, *([known] if known else [])])
+        )
+        # It can play to a sound card, so newer ones do not start without ALSA's library
+        help_ = subprocess.run([self._program], env=self._env, capture_output=True, text=True)
+        if "libasound" in help_.stderr:
+            fetch_first(SOUND_PACKAGES, work)
+
+    def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+        """(T,) float32 at 16 kHz."""
+        with tempfile.TemporaryDirectory() as folder:
+            # From a file: an argument that begins with a dash, or is very long, would not do
+            source, target = Path(folder, "text"), Path(folder, "wav")
+            source.write_text(text + "\n", encoding="utf-8")
+            command = [str(self._program), "-voice", FLITE[voice]]
+            command += ["--setf", f"duration_stretch={1 / speed:g}"]
+            command += ["-f", str(source), "-o", str(target)]
+            done = subprocess.run(command, env=self._env, capture_output=True, text=True)
+            if done.returncode or not target.is_file():
+                raise ValueError(f"'{text}': flite failed: {done.stderr.strip()[-300:]}")
+            samples, rate = soundfile.read(target, dtype="float32")
+        return resample(samples, rate, SAMPLING_RATE)
+
+
+def fetch_first(names: tuple[str, ...], work: str | Path) -> None:
+    """Fetch the first of these packages that there is (`fetch_packages`)."""
+    for name in names:
+        try:
+            fetch_packages([name], work)
+            return
+        except PackageNotFound:
+            if name == names[-1]:
+                raise
+
+
+class Espeak:
+    """eSpeak NG's library, by its C interface.
+
+    The library keeps the state of its flutter and noise over sentences and has no call that
+    resets it; so that a sentence sounds the same whatever came before, it is loaded anew each time.
+    """
+
+    # Of speak_lib.h. Synchronous: else the library starts threads, and where one still runs when
+    # the library is unloaded the whole process crashes.
+    _SYNCHRONOUS, _CHARACTERS, _UTF8, _RATE = 2, 1, 1, 1
+    _WORDS_A_MINUTE = 165
+
+    def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+        """(T,) float32 at 16 kHz.
+
+        Raises:
+            ValueError: an unknown voice.
+        """
+        import espeakng_loader
+
+        parts: list[np.ndarray] = []
+
+        def collect(samples, number: int, _events) -> int:
+            if samples and number:
+                parts.append(np.ctypeslib.as_array(samples, (number,)).copy())
+            return 0
+
+        kind = ctypes.CFUNCTYPE(
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+        )
+        callback = kind(collect)  # kept until the end: the library does not hold a reference
+        library = ctypes.CDLL(espeakng_loader.get_library_path())
+        try:
+            folder = espeakng_loader.get_data_path().encode()
+            rate = library.espeak_Initialize(self._SYNCHRONOUS, 0, folder, 0)
+            library.espeak_SetSynthCallback(callback)
+            library.espeak_ng_SetRandSeed(ctypes.c_long(0))
+            if library.espeak_SetVoiceByName(voice.encode()):
+                raise ValueError(f"unknown voice '{voice}' of eSpeak NG")
+            library.espeak_SetParameter(self._RATE, round(self._WORDS_A_MINUTE * speed), 0)
+            data = text.encode()
+            library.espeak_Synth(
+                data, len(data) + 1, 0, self._CHARACTERS, 0, self._UTF8, None, None
+            )
+        finally:
+            library.espeak_Terminate()
+            _ctypes.dlclose(library._handle)
+        if not parts:
+            raise ValueError(f"'{text}': eSpeak NG gave no sound")
+        return resample(np.concatenate(parts).astype(np.float32) / 32768.0, rate, SAMPLING_RATE)
+
+
+def trim(samples: np.ndarray, threshold: float = 0.003) -> np.ndarray:
+    """Cut what is quieter than `threshold` off both ends, but for 20 ms."""
+    loud = np.flatnonzero(np.abs(samples) > threshold)
+    if not len(loud):
+        return samples
+    margin = SAMPLING_RATE // 50
+    return samples[max(0, loud[0] - margin) : loud[-1] + margin]

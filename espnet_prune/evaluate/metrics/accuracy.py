@@ -1,0 +1,43 @@
+"""Accuracy of classification, over one test set or as the mean over folds."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from espnet_prune.evaluate.metrics.bootstrap import RESAMPLES, Estimate, interval, resampled_ratios
+
+
+def correct(references: Sequence[Hashable], hypotheses: Sequence[Hashable]) -> np.ndarray:
+    """Whether each label is right, shape (utterances,).
+
+    A label with several slots (action, object and location of an intent) is one value that is
+    right as a whole.
+
+    Raises:
+        ValueError: different numbers of labels.
+    """
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
+    return np.array([r == h for r, h in zip(references, hypotheses, strict=True)], dtype=bool)
+
+
+def accuracy(folds: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """The mean over folds of the share of right labels, as a fraction, with its interval.
+
+    Each fold counts the same however many utterances it has, as in IEMOCAP's five folds; the
+    utterances of each fold are drawn by themselves. One fold is a plain accuracy.
+
+    Args:
+        folds: for each fold, whether each label is right, shape (utterances,).
+
+    Raises:
+        ValueError: there is no fold, or one has no utterance.
+    """
+    if not folds or any(len(fold) == 0 for fold in folds):
+        raise ValueError("no utterances to score" if not folds else "a fold has no utterances")
+    values = []
+    for number, fold in enumerate(folds):
+        right = fold.astype(np.int64)
+        values.append(resampled_ratios([right], np.ones_like(right), resamples, seed + number)[0])
+    mean = float(np.mean([fold.mean() for fold in folds]))
+    return Estimate(mean, *interval(np.mean(values, axis=0)))

@@ -1,0 +1,132 @@
+"""Word and character error rates with bootstrap confidence intervals over utterances.
+
+The rate of a draw of utterances is all its errors over all its reference words; for the intervals
+see `espnet_prune.evaluate.metrics.bootstrap`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jiwer
+import numpy as np
+
+from espnet_prune.evaluate.metrics.bootstrap import (
+    RESAMPLES,
+    interval,
+    ratio_of_sums,
+    resampled_ratios,
+)
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Counts per utterance, each an integer array of shape (utterances,)."""
+
+    hits: np.ndarray
+    substitutions: np.ndarray
+    deletions: np.ndarray
+    insertions: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    @property
+    def errors(self) -> np.ndarray:
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def reference_length(self) -> np.ndarray:
+        return self.hits + self.substitutions + self.deletions
+
+
+@dataclass(frozen=True)
+class ErrorRate:
+    """An error rate and its 95% confidence interval, as fractions (1.0 is 100%).
+
+    ``errors`` and ``reference_length`` count words for WER and characters for CER.
+    """
+
+    errors: int
+    reference_length: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ErrorRateDifference:
+    """The second system's error rate minus the first's, as fractions; negative is better.
+
+    ``improvement`` is the share of resamples in which the second system is strictly better.
+    """
+
+    difference: float
+    low: float
+    high: float
+    improvement: float
+
+
+def count_errors(
+    references: Sequence[str], hypotheses: Sequence[str], unit: str = "word"
+) -> ErrorCounts:
+    """Aligns each hypothesis with its reference by the least edit distance.
+
+    Args:
+        references: one text per utterance, normalised as wanted.
+        hypotheses: as many texts, in the same order.
+        unit: "word", or "char" for characters, spaces included.
+
+    Raises:
+        ValueError: different numbers of texts, or another unit.
+    """
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
+    processes = {"word": jiwer.process_words, "char": jiwer.process_characters}
+    if unit not in processes:
+        raise ValueError(f"unit '{unit}' is neither 'word' nor 'char'")
+    kinds = ("equal", "substitute", "delete", "insert")
+    counts = np.zeros((len(kinds), len(references)), dtype=np.int64)
+    if len(references):
+        alignments = processes[unit](list(references), list(hypotheses)).alignments
+        for utterance, chunks in enumerate(alignments):
+            for chunk in chunks:
+                reference = chunk.ref_end_idx - chunk.ref_start_idx
+                hypothesis = chunk.hyp_end_idx - chunk.hyp_start_idx
+                counts[kinds.index(chunk.type), utterance] += max(reference, hypothesis)
+    return ErrorCounts(*counts)
+
+
+def _rate(counts: ErrorCounts) -> float:
+    total = counts.reference_length.sum()
+    if total == 0:
+        raise ValueError("the references hold no words: no error rate can be given")
+    return float(counts.errors.sum() / total)
+
+
+def error_rate(counts: ErrorCounts, resamples: int = RESAMPLES, seed: int = 0) -> ErrorRate:
+    """The error rate of one system with its percentile bootstrap interval.
+
+    Raises:
+        ValueError: there is no reference word.
+    """
+    _rate(counts)  # refuses empty references
+    rate = ratio_of_sums(counts.errors, counts.reference_length, resamples, seed)
+    errors, length = int(counts.errors.sum()), int(counts.reference_length.sum())
+    return ErrorRate(errors, length, rate.value, rate.low, rate.high)
+
+
+def error_rate_difference(
+    first: ErrorCounts, second: ErrorCounts, resamples: int = RESAMPLES, seed: int = 0
+) -> ErrorRateDifference:
+    """Paired bootstrap of two systems on the same utterances, in the same order.
+
+    Raises:
+        ValueError: the systems were scored against different references.
+    """
+    if not np.array_equal(first.reference_length, second.reference_length):
+        raise ValueError("the two systems were not scored against the same references")
+    difference = _rate(second) - _rate(first)
+    rates = resampled_ratios([first.errors, second.errors], first.reference_length, resamples, seed)
+    delta = rates[1] - rates[0]
+    low, high = interval(delta)
+    return ErrorRateDifference(difference, low, high, float((delta < 0).mean()))

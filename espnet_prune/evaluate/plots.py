@@ -1,0 +1,162 @@
+"""Plots of pruning: the course of training and what is left of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.structured import Plan
+from espnet_prune.structured.families import KINDS
+from espnet_prune.structured.gates.hard_concrete import (
+    GAMMA,
+    ZETA,
+    hard_concrete,
+    stretched_concrete,
+)
+
+TITLES = {
+    "cnn": "CNN channels",
+    "pos_conv": "positional convolution channels",
+    "mha": "whole attention",
+    "head": "heads",
+    "qk": "query-key dimensions",
+    "vo": "value-output dimensions",
+    "ffn": "whole feed-forward",
+    "ffn_dim": "feed-forward dimensions",
+}
+
+
+def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
+    """Losses, and with gates sparsities and multipliers, over updates.
+
+    Args:
+        rows: of `updates.jsonl`.
+    """
+    if not rows:
+        return
+    panels = [("distillation loss", [k for k in rows[-1] if k.startswith("distill")])]
+    if "lambda1" in rows[-1]:
+        sparsities = ["sparsity_target", "sparsity_expected", "sparsity_exact"]
+        panels += [("sparsity", sparsities), ("multipliers", ["lambda1", "lambda2"])]
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False)
+    for axis, (title, names) in zip(axes[0], panels, strict=True):
+        for name in names:
+            axis.plot([r["update"] for r in rows], [r.get(name) for r in rows], label=name, lw=1)
+        axis.set(xlabel="updates", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
+    """Bars of kept over all units, one panel for each kind of site, one bar for each layer.
+
+    Args:
+        plan: of the dense architecture.
+        masks: canonical masks, site -> (size,).
+    """
+    by_kind = {
+        kind: [name for name, site in plan.sites.items() if site.kind == kind] for kind in KINDS
+    }
+    kinds = [kind for kind in KINDS if by_kind[kind]]
+    columns = min(4, len(kinds))
+    rows = -(-len(kinds) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows), squeeze=False)
+    for axis, kind in zip(axes.flat, kinds, strict=False):
+        names = by_kind[kind]
+        numbers = range(len(names))
+        axis.bar(numbers, [plan.sites[n].size for n in names], color="0.88", label="dense")
+        kept = axis.bar(numbers, [int(masks[n].sum()) for n in names], color="tab:blue")
+        axis.bar_label(kept, fontsize=7)
+        axis.set(title=TITLES[kind], xlabel="layer", xticks=list(numbers))
+    for axis in list(axes.flat)[len(kinds) :]:
+        axis.axis("off")
+    figure.tight_layout()
+    save_figure(figure, path)
+
+
+def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Exact sparsity and distillation loss over updates, one line for each run.
+
+    Args:
+        runs: name -> rows of `updates.jsonl`.
+    """
+    panels = {"sparsity_exact": "exact sparsity", "distill": "distillation loss"}
+    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False)
+    for axis, (key, title) in zip(axes[0], panels.items(), strict=True):
+        for name, rows in runs.items():
+            axis.plot([r["update"] for r in rows], [r[key] for r in rows], label=name, lw=1)
+        axis.set(xlabel="updates", title=title)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    save_figure(figure, path)
+
+
+def plot_sizes(
+    lines: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
+    size: str,
+    panels: Sequence[str],
+    path: Path,
+) -> None:
+    """What models are worth against their sizes, one line for each method.
+
+    Args:
+        lines: method -> points, each with the values that `size` and every panel have in its runs;
+            means are drawn, with bars from the least to the greatest.
+        size: key of the horizontal axis.
+        panels: keys of the vertical axes.
+    """
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.5), squeeze=False)
+    for axis, key in zip(axes[0], panels, strict=True):
+        for name, points in lines.items():
+            points = sorted(points, key=lambda point: fmean(point[size]))
+            means = [fmean(point[key]) for point in points]
+            below = [mean - min(point[key]) for mean, point in zip(means, points, strict=True)]
+            above = [max(point[key]) - mean for mean, point in zip(means, points, strict=True)]
+            sizes = [fmean(point[size]) for point in points]
+            bars = np.clip([below, above], 0, None)
+            axis.errorbar(sizes, means, bars, fmt="o-", ms=4, lw=1, capsize=3, label=name)
+        axis.set(xlabel=size, ylabel=key)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.tight_layout()
+    save_figure(figure, path)
+
+
+def plot_gates(path: Path, samples: int = 500, seed: int = 0) -> None:
+    """z and s_bar of a gate: their distributions, and their means against log alpha.
+
+    Figure 1 of arXiv 2306.01385. Shaded is where the mean of s_bar is outside (0, 1): there most
+    draws are clamped, and without the straight-through estimator z has no gradient.
+
+    Args:
+        samples: draws that the means are taken over.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5))
+    bins = torch.linspace(GAMMA, ZETA, 61)
+    u = torch.rand(100 * samples, generator=generator).clamp(1e-6, 1 - 1e-6)
+    s_bar = stretched_concrete(torch.zeros(()), u)
+    for values, name in ((s_bar, "s_bar"), (hard_concrete(torch.zeros(()), u), "z")):
+        left.hist(values.numpy(), bins.numpy(), density=True, alpha=0.5, label=name)
+    left.set(xlabel="value at log alpha = 0", ylabel="density", yscale="log")
+
+    log_alpha = torch.linspace(-4, 4, 161)
+    # The same draws for all values of log alpha, so that the curves are smooth
+    u = torch.rand(samples, 1, generator=generator).clamp(1e-6, 1 - 1e-6)
+    means = stretched_concrete(log_alpha, u).mean(0)
+    right.plot(log_alpha, means, label="s_bar")
+    right.plot(log_alpha, hard_concrete(log_alpha, u).mean(0), label="z")
+    clamped = ((means <= 0) | (means >= 1)).numpy()
+    right.fill_between(log_alpha, GAMMA, ZETA, where=clamped, alpha=0.2, color="grey")
+    right.set(xlabel="log alpha", ylabel=f"mean of {samples} samples")
+    for axis in (left, right):
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    save_figure(figure, path)

@@ -1,0 +1,193 @@
+"""Files of answers: a header line, then a line of JSON for each item under each condition.
+
+    {"speech_llm": …, "frame_tokens": 25, …}          what all answers of the file were made with
+    {"id": …, "input": "speech", "strategy": "speechprune", "rate": 0.2, "keep": null,
+     "seconds": 71.3, "audio_tokens": 1783, "kept_tokens": 600, "kept": "3-17,21",
+     "order": [2, 0, 3, 1], "scores": [-1.2, …], "chosen": 1, "answer": 0}
+
+`order` has the numbers of the choices in the questions file in the order in which they were put to
+the model; `scores`, `chosen` and `answer` are in this order.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet_prune.evaluate.sir.conditions import Condition
+from espnet_prune.files.writing import write_text
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model answered to one question under one condition; see the module."""
+
+    id: str
+    condition: Condition
+    seconds: float
+    audio_tokens: int
+    kept: tuple[int, ...]
+    order: tuple[int, ...]
+    scores: tuple[float, ...]
+    answer: int
+
+    def __post_init__(self):
+        if not all(math.isfinite(score) for score in self.scores):
+            raise ValueError(
+                f"{self.id}: under condition '{self.condition.name}' the scores of its choices are "
+                f"{', '.join(f'{score:g}' for score in self.scores)}: the speech LLM does not "
+                "compute finite numbers; look at its weights and dtype"
+            )
+
+    @property
+    def chosen(self) -> int:
+        """Place of the most likely choice; the first one of equal ones."""
+        return max(range(len(self.scores)), key=lambda n: self.scores[n])
+
+    @property
+    def right(self) -> bool:
+        return self.chosen == self.answer
+
+    def to_line(self) -> str:
+        row = {
+            "id": self.id,
+            **self.condition.to_json(),
+            "seconds": round(self.seconds, 4),
+            "audio_tokens": self.audio_tokens,
+            "kept_tokens": len(self.kept),
+            "kept": pack(self.kept),
+            "order": self.order,
+            "scores": [round(score, 6) for score in self.scores],
+            "chosen": self.chosen,
+            "answer": self.answer,
+        }
+        return json.dumps(row) + "\n"
+
+    @classmethod
+    def from_json(cls, row: dict) -> Answer:
+        return cls(
+            id=row["id"],
+            condition=Condition(row["input"], row["strategy"], row["rate"], row["keep"]),
+            seconds=row["seconds"],
+            audio_tokens=row["audio_tokens"],
+            kept=tuple(unpack(row["kept"])),
+            order=tuple(row["order"]),
+            scores=tuple(row["scores"]),
+            answer=row["answer"],
+        )
+
+
+def pack(indices: Iterable[int]) -> str:
+    """Rising whole numbers as ranges: 3, 4, 5, 9 is "3-5,9"."""
+    ranges: list[list[int]] = []
+    for index in indices:
+        if ranges and index <= ranges[-1][1]:
+            raise ValueError(f"{index} comes after {ranges[-1][1]}, but indices have to rise")
+        if ranges and index == ranges[-1][1] + 1:
+            ranges[-1][1] = index
+        else:
+            ranges.append([index, index])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
+
+
+def unpack(text: str) -> list[int]:
+    """The numbers of `pack`.
+
+    Raises:
+        ValueError: something that `pack` does not write.
+    """
+    indices: list[int] = []
+    for part in text.split(",") if text else []:
+        found = _RANGE.fullmatch(part)
+        if found is None:
+            raise ValueError(f"'{part}' is no range of indices")
+        indices += range(int(found[1]), int(found[2] or found[1]) + 1)
+    return indices
+
+
+class AnswerFile:
+    """A file that grows while answers are computed, so that a stopped job goes on where it was.
+
+    Args:
+        path: `answers.NAME.jsonl`.
+        header: what the answers depend on, as JSON can hold it.
+    Raises:
+        ValueError: an answers file of the directory was made with something else.
+    """
+
+    def __init__(self, path: str | Path, header: dict):
+        self.path = Path(path)
+        self._header = json.loads(json.dumps(header))
+        #: (id, condition) of all that is there, in files of other jobs, too: a job that is split
+        #: otherwise when it is started again loses nothing
+        self.done = set()
+        for file in sorted(self.path.parent.glob("answers.*.jsonl")):
+            found = _read(file)
+            if found is not None:
+                _agree(file, found[0], self._header)
+                self.done.update((answer.id, answer.condition) for answer in found[1])
+        if _read(self.path) is None:
+            write_text(self.path, json.dumps(self._header) + "\n")
+        else:
+            # What follows the last whole line was being written when the job was stopped
+            whole = self.path.read_bytes().rpartition(b"\n")[0]
+            os.truncate(self.path, len(whole) + 1)
+
+    def add(self, answers: Iterable[Answer]) -> None:
+        """Append answers; they are on disk when this returns."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write("".join(answer.to_line() for answer in answers))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def read_answers(directory: str | Path) -> tuple[dict, list[Answer]]:
+    """Header and answers of all `answers.*.jsonl` of a directory.
+
+    An answer that two jobs have computed is taken from the first file.
+
+    Raises:
+        FileNotFoundError: there are none.
+        ValueError: a file is damaged, or they were made with different things.
+    """
+    header, answers = None, {}
+    for file in sorted(Path(directory).glob("answers.*.jsonl")):
+        found = _read(file)
+        if found is None:
+            continue
+        header = header or found[0]
+        _agree(file, found[0], header)
+        for answer in found[1]:
+            answers.setdefault((answer.id, answer.condition), answer)
+    if not answers:
+        raise FileNotFoundError(f"{directory}: no answers in it; run sir_inference first")
+    return header, list(answers.values())
+
+
+def _read(path: Path) -> tuple[dict, list[Answer]] | None:
+    """Header and whole lines of a file; None where there is no whole header."""
+    if not path.is_file():
+        return None
+    lines = path.read_bytes().rpartition(b"\n")[0].split(b"\n")
+    if not lines[0]:
+        return None
+    try:
+        return json.loads(lines[0]), [Answer.from_json(json.loads(line)) for line in lines[1:]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a file of answers ({error}); remove it") from None
+
+
+def _agree(path: Path, found: dict, wanted: dict) -> None:
+    differ = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
+    if differ:
+        raise ValueError(
+            f"{path}: was made with another {', '.join(differ)}; "
+            "remove it or give another --output_dir"
+        )

@@ -1,0 +1,166 @@
+"""Accuracies of a grid of conditions, what they are compared with, and evidence recall."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.stats import binomtest
+
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.sir.questions import Question
+from espnet_prune.data.sir.span import Span
+from espnet_prune.evaluate.metrics import Estimate, accuracy
+from espnet_prune.evaluate.metrics.bootstrap import interval, ratio_of_sums, resampled_ratios
+from espnet_prune.evaluate.sir.answers import Answer
+from espnet_prune.evaluate.sir.conditions import Condition
+from espnet_prune.evaluate.sir.evidence import evidence_recall
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Accuracy of one condition minus that of another, on the same items.
+
+    Attributes:
+        difference: with its paired bootstrap interval, as fractions.
+        gained, lost: items that only the first, only the second has right.
+        p: of McNemar's exact test, two-sided.
+    """
+
+    difference: Estimate
+    gained: int
+    lost: int
+    p: float
+
+
+def compare(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Comparison:
+    """Compare two conditions.
+
+    McNemar (1947), exact: of the items on which the two differ, each is as likely to fall to the
+    one as to the other if they are equally good.
+
+    Args:
+        first, second: (items,) bool, whether each answer is right, in the same order.
+    Raises:
+        ValueError: different numbers of items, or none.
+    """
+    if first.shape != second.shape or not len(first):
+        raise ValueError(f"{len(first)} answers cannot be compared with {len(second)}")
+    rates = resampled_ratios([first, second], np.ones(len(first)), seed=seed)
+    gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
+    p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
+    difference = Estimate(float(first.mean() - second.mean()), *interval(rates[0] - rates[1]))
+    return Comparison(difference, gained, lost, float(p))
+
+
+def by_condition(answers: Sequence[Answer]) -> dict[Condition, list[Answer]]:
+    """Answers of every condition, sorted by id.
+
+    Raises:
+        ValueError: conditions with different items: inference has not ended.
+    """
+    found: dict[Condition, dict[str, Answer]] = {}
+    for answer in answers:
+        found.setdefault(answer.condition, {})[answer.id] = answer
+    everything = set().union(*found.values())
+    for condition, rows in found.items():
+        if len(rows) < len(everything):
+            missing = min(everything - rows.keys())
+            raise ValueError(
+                f"condition '{condition.name}' has {len(rows)} of {len(everything)} items, "
+                f"{missing} is not among them: inference has not ended, run it again"
+            )
+    return {c: [rows[name] for name in sorted(rows)] for c, rows in found.items()}
+
+
+def right(answers: Sequence[Answer]) -> np.ndarray:
+    """(items,) bool."""
+    return np.array([answer.right for answer in answers], dtype=bool)
+
+
+def right_by_pmi(answers: Sequence[Answer], without: Sequence[Answer]) -> np.ndarray:
+    """(items,) bool: whether the audio makes the right choice more likely than all others.
+
+    Pointwise mutual information, by token (PMI_DC, arXiv 2104.08315): a text that is likely
+    whatever was heard is no answer for that.
+
+        argmax_c (1 / L_c) [log p(c | audio, question) - log p(c | question)]
+
+    Args:
+        without: answers to the same items without audio, in the same order.
+    Raises:
+        ValueError: other items, or choices in another order.
+    """
+    found = []
+    for answer, prior in zip(answers, without, strict=True):
+        if (answer.id, answer.order) != (prior.id, prior.order):
+            raise ValueError(
+                f"{answer.id}: its choices stand in the order {list(answer.order)}, without audio "
+                f"({prior.id}) in {list(prior.order)}: run inference again, into an empty folder"
+            )
+        gains = np.subtract(answer.scores, prior.scores)
+        found.append(int(gains.argmax()) == answer.answer)
+    return np.array(found, dtype=bool)
+
+
+def majority(places: Sequence[int]) -> tuple[int, Estimate]:
+    """The most frequent place of the right choice, and the accuracy of always taking it."""
+    place, _ = Counter(places).most_common(1)[0]
+    return place, accuracy([np.array([p == place for p in places], dtype=bool)])
+
+
+def chance(questions: Sequence[Question]) -> float:
+    """Accuracy of drawing a choice."""
+    return float(np.mean([1 / len(question.choices) for question in questions]))
+
+
+def read_evidence(path: str | Path) -> dict[str, Span]:
+    """Where each key sentence is, of a data directory's file `sentences`.
+
+    Raises:
+        ValueError: a line without a key's times.
+    """
+    spans = {}
+    for name, value in read_table(path).items():
+        try:
+            start, end = json.loads(value)["key"]
+            spans[name] = Span(float(start), float(end))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {name}: no times of a key sentence ({error})") from None
+    return spans
+
+
+def recalls(
+    answers: Sequence[Answer], spans: Mapping[str, Span], frame_tokens: float | None
+) -> np.ndarray | None:
+    """(items,) evidence recall; None where it means nothing.
+
+    That is so where the input is not speech, where an item has no times, and where audio tokens are
+    no stretches of time (`frame_tokens` is None).
+
+    Raises:
+        ValueError: a number of audio tokens that is not that of the time: times would be wrong.
+    """
+    values = []
+    for answer in answers:
+        if answer.condition.input != "speech" or answer.id not in spans or frame_tokens is None:
+            return None
+        expected = answer.seconds * frame_tokens
+        if abs(answer.audio_tokens - expected) > max(2, 0.02 * expected):
+            raise ValueError(
+                f"{answer.id}: {answer.audio_tokens} audio tokens for {answer.seconds:g} s, which "
+                f"are not {frame_tokens:g} a second"
+            )
+        values.append(
+            evidence_recall(answer.kept, spans[answer.id], frame_tokens, answer.audio_tokens)
+        )
+    return np.array(values)
+
+
+def mean(values: np.ndarray) -> Estimate:
+    """The mean over items with its bootstrap interval."""
+    return ratio_of_sums(values, np.ones(len(values)))

@@ -1,0 +1,71 @@
+"""The SUPERB score against parameters and against MACs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.evaluate.superb.score import PUBLISHED
+
+
+def _spread(heights: Mapping[str, float], gap: float) -> dict[str, float]:
+    """The heights, from the lowest up, raised where they are nearer than `gap` to the one below."""
+    spread: dict[str, float] = {}
+    below = -float("inf")
+    for name in sorted(heights, key=heights.__getitem__):
+        below = spread[name] = max(heights[name], below + gap)
+    return spread
+
+
+def plot_superb(
+    name: str,
+    score: float,
+    parameters: float | None,
+    macs: float | None,
+    published: Mapping[str, float],
+    path: Path,
+) -> None:
+    """One panel for parameters, one for MACs: published models as points, the scored one as star.
+
+    Where the size of the scored model is not known, its score is a dashed line.
+
+    Args:
+        name, score: of the model.
+        parameters: in millions, or None.
+        macs: in 10^9, by the leaderboard's profiler, or None.
+        published: name of a model in `PUBLISHED` -> its score over the same tasks.
+        path: PNG file to write.
+    """
+    panels = {
+        "parameters": ("parameters (M)", parameters),
+        "macs": ("MACs (G, leaderboard's profiler)", macs),
+    }
+    figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4.2), squeeze=False)
+    for axis, (key, (label, size)) in zip(axes[0], panels.items(), strict=True):
+        sizes = {model: getattr(PUBLISHED[model], key) for model in published}
+        known = [model for model in published if sizes[model] is not None]
+        axis.scatter([sizes[m] for m in known], [published[m] for m in known], color="0.5", s=25)
+        gap = 0.04 * (max(published.values()) - min(published.values()))
+        middle = sum(sizes[model] for model in known) / len(known)
+        for right in (False, True):
+            # Names stand towards the middle, so that they stay inside the axes.
+            side = {m: published[m] for m in known if (sizes[m] > middle) == right}
+            for model, height in _spread(side, gap).items():
+                axis.annotate(
+                    model,
+                    (sizes[model], published[model]),
+                    xytext=(sizes[model] + (-0.05 if right else 0.05) * middle, height),
+                    ha="right" if right else "left",
+                    va="center",
+                    fontsize=7,
+                )
+        if size is None:
+            axis.axhline(score, color="tab:blue", ls="--", lw=1, label=f"{name} (size not given)")
+        else:
+            axis.scatter([size], [score], color="tab:blue", marker="*", s=120, label=name)
+        axis.set(xlabel=label, ylabel="SUPERB score")
+        axis.set_xlim(left=0)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    save_figure(figure, path)

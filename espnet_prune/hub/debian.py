@@ -1,0 +1,132 @@
+"""Debian packages without root: private apt lists, ``apt-get download``, ``dpkg -x``.
+
+Standard library only, because the installer runs it before any environment exists.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+from espnet_prune.files.alone import alone
+
+logger = logging.getLogger(__name__)
+
+
+class PackageNotFound(FileNotFoundError):
+    """A Debian package, or apt itself, cannot be had on this machine."""
+
+
+def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
+    """Download and unpack Debian packages and return the folder that holds their files.
+
+    All packages share one tree, as on an installed system (``<tree>/usr/share/...``). A package
+    that an earlier call unpacked is not fetched again; an interrupted call can be repeated.
+    Dependencies are not followed: name every package that is needed.
+
+    Args:
+        names: names of Debian packages, of the release this machine's apt sources point to.
+        workdir: folder for apt's private state and the tree; made if absent.
+
+    Raises:
+        PackageNotFound: apt-get or dpkg is missing, or a package cannot be downloaded.
+        ValueError: a name is not a Debian package name.
+    """
+    names = list(names)
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", name):
+            raise ValueError(f"{name!r} is not the name of a Debian package")
+    work = Path(workdir).absolute()
+    tree, done = work / "tree", work / "done"
+    if all((done / name).exists() for name in names):
+        return tree
+    _require("apt-get", "dpkg")
+    for folder in (tree, done):
+        folder.mkdir(parents=True, exist_ok=True)
+    with alone(work):  # several processes of a recipe want the same voice
+        missing = [name for name in names if not (done / name).exists()]
+        warning = _update_lists(work) if missing else ""
+        for number, name in enumerate(missing, 1):
+            logger.info("Debian package %d of %d: %s", number, len(missing), name)
+            _fetch_one(name, work, tree, warning)
+            (done / name).touch()
+    return tree
+
+
+def _require(*tools: str) -> None:
+    for tool in tools:
+        if shutil.which(tool) is None:
+            raise PackageNotFound(
+                f"{tool} is not on PATH, so Debian packages cannot be fetched on this machine"
+            )
+
+
+def _apt(work: Path, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    options = {
+        "Dir::State::Lists": work / "apt" / "lists",
+        "Dir::Cache": work / "apt" / "cache",
+        "Debug::NoLocking": 1,
+        "Acquire::Retries": 3,
+        # Run by root, apt would drop to a user who may not write in our folders.
+        "APT::Sandbox::User": "",
+    }
+    for folder in ("lists", "cache/archives"):
+        (work / "apt" / folder / "partial").mkdir(parents=True, exist_ok=True)
+    command = ["apt-get", "-q"]
+    for key, value in options.items():
+        command += ["-o", f"{key}={value}"]
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(
+        [*command, *args], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def _complaint(result: subprocess.CompletedProcess[str]) -> str:
+    """The first error, else the first warning, that apt or dpkg printed."""
+    lines = result.stderr.splitlines()
+    for prefix in ("E:", "W:", "dpkg"):
+        for line in lines:
+            if line.startswith(prefix):
+                return line
+    return lines[-1] if lines else ""
+
+
+def _update_lists(work: Path) -> str:
+    """Fetch the lists of packages; the complaint is kept, as older lists may still do."""
+    logger.info("fetching the lists of Debian packages into %s", work / "apt")
+    return _complaint(_apt(work, "update", cwd=work))
+
+
+def _fetch_one(name: str, work: Path, tree: Path, warning: str) -> None:
+    temporary = work / f"{name}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    files = temporary / "files"
+    files.mkdir(parents=True)
+    result = _apt(work, "download", name, cwd=temporary)
+    archives = list(temporary.glob("*.deb"))
+    if result.returncode != 0 or len(archives) != 1:
+        reason = _complaint(result) or "apt-get download wrote no file"
+        said = f"; apt-get update said: {warning}" if warning else ""
+        raise PackageNotFound(f"Debian package {name} cannot be had: {reason}{said}")
+    result = subprocess.run(
+        ["dpkg", "-x", str(archives[0]), str(files)], capture_output=True, text=True, check=False
+    )
+    if result.returncode != 0:
+        raise PackageNotFound(f"Debian package {name} cannot be unpacked: {_complaint(result)}")
+    _move_into(files, tree)
+    shutil.rmtree(temporary)
+
+
+def _move_into(source: Path, tree: Path) -> None:
+    """Move each file of ``source`` to the same place in ``tree`` by renaming it."""
+    for folder, subfolders, names in os.walk(source):
+        target = tree / Path(folder).relative_to(source)
+        target.mkdir(parents=True, exist_ok=True)
+        links = [name for name in subfolders if (Path(folder) / name).is_symlink()]
+        for name in [*names, *links]:
+            os.replace(Path(folder) / name, target / name)

@@ -1,0 +1,294 @@
+"""Job runner with Kaldi's interface: ``[options] [JOB=1:N] LOG COMMAND...``.
+
+Standard library only, so that run.pl and slurm.pl start at once and with any python3.
+ESPnet's espnet2.bin.launch can use those two as its ``--cmd``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+USAGE = """\
+usage: run.pl|slurm.pl [options] [JOB=FIRST:LAST] LOG COMMAND [ARGUMENT ...]
+
+Runs COMMAND with its output in LOG. With JOB=FIRST:LAST it runs once per number, and JOB in LOG
+and in the arguments stands for that number. The arguments |, ||, &&, ;, <, >, >>, 2>, 2>> and
+2>&1 keep their meaning in bash; every other one reaches the command as it is. Exits with 0 if
+all jobs did; else shows the end of the failed logs and exits with 1.
+
+options (an underscore and a dash mean the same):
+  --backend local|slurm  where to run (run.pl: local, slurm.pl: slurm)
+  --max_jobs_run N       at most N jobs at once (local: default processors / num_threads)
+  --num_threads N        processors of one job (slurm: --cpus-per-task)
+  --mem SIZE             memory per processor, as 4G (slurm: --mem-per-cpu)
+  --gpu N                GPUs of one job (slurm: --gres=gpu:N)
+  --num_nodes N          nodes of one job (slurm: --nodes, one task on each)
+  --time TIME            time limit (slurm: --time)
+  --config FILE          taken for Kaldi's sake and ignored
+The local backend uses --max_jobs_run and --num_threads. Partition, account and the like go to
+slurm through sbatch's own variables, as SBATCH_PARTITION=gpu.
+"""
+
+_OPTIONS = ("backend", "max_jobs_run", "num_threads", "mem", "gpu", "num_nodes", "time", "config")
+_COUNTS = ("max_jobs_run", "num_threads", "gpu", "num_nodes")
+_OPERATORS = {"|", "||", "&&", ";", "<", ">", ">>", "2>", "2>>", "2>&1"}
+_SUCCESS = "# Ended (code 0)"
+_TAIL_LINES = 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of the runner: ``numbers`` is empty where no JOB=FIRST:LAST was given."""
+
+    log: str
+    command: tuple[str, ...]
+    variable: str = "JOB"
+    numbers: tuple[int, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+
+    def count(self, option: str, default: int) -> int:
+        return int(self.options.get(option, default))
+
+    def jobs(self) -> list[tuple[Path, list[str]]]:
+        """(log, command) of each job, with the JOB variable replaced."""
+        if not self.numbers:
+            return [(Path(self.log), list(self.command))]
+        return [
+            (
+                Path(self.log.replace(self.variable, str(number))),
+                [word.replace(self.variable, str(number)) for word in self.command],
+            )
+            for number in self.numbers
+        ]
+
+
+def parse(argv: list[str], default_backend: str = "local") -> Request:
+    """Read the arguments of run.pl or slurm.pl.
+
+    Raises:
+        ValueError: log or command is missing, an option's value is not usable, or several jobs
+            would write one log.
+    """
+    options = {"backend": default_backend}
+    words = deque(argv)
+    while words and words[0].startswith("-") and len(words[0]) > 1:
+        name, equals, value = words.popleft().lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        if not equals:
+            if not words:
+                raise ValueError(f"option --{name} has no value")
+            value = words.popleft()
+        if name not in _OPTIONS:
+            print(f"warning: option --{name} {value} is not known here, ignored", file=sys.stderr)
+            continue
+        if name in _COUNTS and not value.isdecimal():
+            raise ValueError(f"--{name} {value}: a whole number is wanted")
+        options[name] = value
+    for name in ("max_jobs_run", "num_threads", "num_nodes"):
+        if options.get(name, "1").strip("0") == "":
+            raise ValueError(f"--{name} {options[name]}: 1 or more is wanted")
+    if options["backend"] not in ("local", "slurm"):
+        raise ValueError(f"--backend {options['backend']}: local or slurm is wanted")
+    variable, numbers = "JOB", ()
+    match = re.fullmatch(r"([A-Za-z_]\w*)=(\d+)(?::(\d+))?", words[0]) if words else None
+    if match:
+        words.popleft()
+        variable, first, last = match[1], int(match[2]), int(match[3] or match[2])
+        if last < first:
+            raise ValueError(f"{match[0]}: the last number is below the first")
+        numbers = tuple(range(first, last + 1))
+    if len(words) < 2:
+        raise ValueError("a log file and a command are wanted; see --help")
+    log, *command = words
+    if len(numbers) > 1 and variable not in log:
+        raise ValueError(f"{log}: the name of the log needs {variable}, or all jobs would share it")
+    return Request(log, tuple(command), variable, numbers, options)
+
+
+def run(request: Request) -> list[Path]:
+    """Run all jobs of a request, wait, and return the logs of those that failed."""
+    return _run_slurm(request) if request.options["backend"] == "slurm" else _run_local(request)
+
+
+def _shell(command: list[str]) -> str:
+    return " ".join(word if word in _OPERATORS else shlex.quote(word) for word in command)
+
+
+@dataclass
+class _Running:
+    log: Path
+    start: float
+    process: subprocess.Popen
+
+
+def _start(log: Path, command: list[str]) -> _Running:
+    line = _shell(command)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "w", encoding="utf-8") as stream:
+        stream.write(f"# {line}\n# Started at {time.strftime('%c')}\n#\n")
+        stream.flush()
+        process = subprocess.Popen(
+            ["bash", "-o", "pipefail", "-c", line],
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that a job is stopped together with what it started
+        )
+    return _Running(log, time.monotonic(), process)
+
+
+def _finish(job: _Running) -> bool:
+    """Write the last lines of the log; whether the job succeeded."""
+    seconds = time.monotonic() - job.start
+    code = job.process.returncode
+    code = 128 - code if code < 0 else code  # bash's way to tell of a signal
+    with open(job.log, "a", encoding="utf-8") as stream:
+        stream.write(
+            f"# Accounting: time={seconds:.0f} threads=1\n"
+            f"# Ended (code {code}) at {time.strftime('%c')}, elapsed time {seconds:.0f} seconds\n"
+        )
+    return code == 0
+
+
+def _run_local(request: Request) -> list[Path]:
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    default = max(1, processors // request.count("num_threads", 1))
+    limit = request.count("max_jobs_run", default)
+    waiting = deque(request.jobs())
+    running: list[_Running] = []
+    failed = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < limit:
+                running.append(_start(*waiting.popleft()))
+            for job in [job for job in running if job.process.poll() is not None]:
+                running.remove(job)
+                if not _finish(job):
+                    failed.append(job.log)
+            time.sleep(0.02)
+    finally:
+        for job in running:  # only after an interruption
+            os.killpg(job.process.pid, signal.SIGTERM)
+            job.process.wait()
+            _finish(job)
+    order = [log for log, _ in request.jobs()]
+    return sorted(failed, key=order.index)
+
+
+def _run_slurm(request: Request) -> list[Path]:
+    if shutil.which("sbatch") is None:
+        raise FileNotFoundError("sbatch is not on PATH; use run.pl to run on this machine")
+    logs = [log for log, _ in request.jobs()]
+    name = Path(request.log).name
+    queue = Path(request.log.replace(request.variable, "all")).parent / "q"
+    queue.mkdir(parents=True, exist_ok=True)
+    for log in logs:
+        log.unlink(missing_ok=True)  # an old log could tell of an old success
+    script = queue / f"{name}.sh"
+    script.write_text(_slurm_script(request), encoding="utf-8")
+    options = ["--parsable", "--wait", f"--job-name={name}"]
+    options.append(f"--output={queue}/{name}.{'%A_%a' if request.numbers else '%j'}.out")
+    for option, flag in (
+        ("mem", "--mem-per-cpu"),
+        ("num_threads", "--cpus-per-task"),
+        ("time", "--time"),
+        ("num_nodes", "--nodes"),
+    ):
+        if option in request.options:
+            options.append(f"{flag}={request.options[option]}")
+    if "num_nodes" in request.options:
+        options.append("--ntasks-per-node=1")
+    if request.count("gpu", 0) > 0:
+        options.append(f"--gres=gpu:{request.count('gpu', 0)}")
+    if request.numbers:
+        limit = f"%{request.options['max_jobs_run']}" if "max_jobs_run" in request.options else ""
+        options.append(f"--array={request.numbers[0]}-{request.numbers[-1]}{limit}")
+    sbatch = subprocess.Popen(["sbatch", *options, str(script)], stdout=subprocess.PIPE, text=True)
+    job_id = ""
+    try:
+        job_id = sbatch.stdout.readline().strip().partition(";")[0]
+        code = sbatch.wait()
+    except BaseException:
+        if job_id:
+            subprocess.run(["scancel", job_id], check=False)
+        sbatch.terminate()
+        raise
+    if code == 0:
+        return []
+    # sbatch gives one status for the whole array; the logs tell which jobs it was.
+    return [log for log in logs if not _ended_well(log)] or logs
+
+
+def _slurm_script(request: Request) -> str:
+    """A batch script that hands one job of the array to the local backend on its node."""
+    words = [sys.executable, "-m", "espnet_prune.plugin.jobs", "--backend", "local"]
+    line = shlex.join(words)
+    if request.numbers:
+        line += f' {request.variable}="$SLURM_ARRAY_TASK_ID"'
+    line += " " + shlex.join([request.log, *request.command])
+    root = Path(__file__).resolve().parents[2]
+    return (
+        "#!/usr/bin/env bash\n"
+        f"cd {shlex.quote(os.getcwd())} || exit 1\n"
+        f"export PYTHONPATH={shlex.quote(str(root))}${{PYTHONPATH:+:$PYTHONPATH}}\n"
+        f"exec {line}\n"
+    )
+
+
+def _ended_well(log: Path) -> bool:
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return False
+    return bool(lines) and lines[-1].startswith(_SUCCESS)
+
+
+def _report(failed: list[Path], total: int) -> None:
+    print(f"error: {len(failed)} of {total} jobs failed, see {failed[0]}", file=sys.stderr)
+    for log in failed[:3]:
+        try:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        except FileNotFoundError:
+            lines = ["(no log was written: the job did not start)"]
+        print(f"---- the end of {log}", *lines[-_TAIL_LINES:], sep="\n", file=sys.stderr)
+    if len(failed) > 3:
+        print("---- also failed:", *failed[3:], file=sys.stderr)
+
+
+def _stop(number: int, _frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the jobs that ``argv`` asks for; the exit status."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if argv else 1
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
+    try:
+        request = parse(argv)
+        failed = run(request)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    if failed:
+        _report(failed, max(1, len(request.numbers)))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,250 @@
+"""Gives ESPnet's tasks the plugins: the one table of class -> which ESPnet choices, and `register`.
+
+ESPnet looks its frontends and encoders up by name in tables, one pair per task module. Importing
+a task module takes seconds, and some need packages that are not there, so `register` touches none
+of them: it has a plugin added right after Python has imported a module that holds such a table.
+That also puts it into the copies that `espnet2.tasks.enh_s2t` takes of other tasks' tables.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import sys
+from dataclasses import dataclass
+from importlib.abc import Loader, MetaPathFinder
+from types import ModuleType
+
+PACKAGE = "espnet2.tasks"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A class under the name that selects it in an ESPnet YAML file.
+
+    Args:
+        name: what the YAML file says. Lower case: ESPnet's parser lower-cases it.
+        target: "module:class", imported when the first table gets it.
+        tables: "<module of espnet2.tasks>.<variable that holds the `ClassChoices`>".
+    Raises:
+        ValueError: a name that ESPnet's parser cannot select.
+    """
+
+    name: str
+    target: str
+    tables: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.name in ("none", "nil", "null"):
+            raise ValueError(f"plugin name '{self.name}': ESPnet reads it as no class at all")
+        if self.name != self.name.lower():
+            raise ValueError(f"plugin name '{self.name}': ESPnet selects lower-case names only")
+
+    def load(self) -> type:
+        """Import the class."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+PLUGINS = (
+    Plugin(
+        name="pruned_ssl",
+        target="espnet_prune.plugin.frontends.pruned_ssl:PrunedSSLFrontend",
+        tables=(
+            "aqa.frontend_choices",
+            "asr.frontend_choices",
+            "asr_transducer.frontend_choices",
+            "asvspoof.frontend_choices",
+            "cls.frontend_choices",
+            "diar.frontend_choices",
+            "enh_s2t.diar_frontend_choices",
+            "hubert.frontend_choices",
+            "lid.frontend_choices",
+            "s2st.frontend_choices",
+            "s2t.frontend_choices",
+            "s2t_ctc.frontend_choices",
+            "slu.frontend_choices",
+            "spk.frontend_choices",
+            "ssl.frontend_choices",
+            "st.frontend_choices",
+            "uasr.frontend_choices",
+        ),
+    ),
+    Plugin(
+        name="pruned_ssl",
+        target="espnet_prune.plugin.encoders.pruned_ssl:PrunedSSLEncoder",
+        tables=(
+            "asr.encoder_choices",
+            "asvspoof.encoder_choices",
+            "cls.encoder_choices",
+            "diar.encoder_choices",
+            "enh_s2t.asr_encoder_choices",
+            "enh_s2t.diar_encoder_choices",
+            "enh_s2t.st_encoder_choices",
+            "s2st.encoder_choices",
+            "s2t.encoder_choices",
+            "slu.encoder_choices",
+            "st.encoder_choices",
+        ),
+    ),
+    Plugin(
+        name="token_pruning",
+        target="espnet_prune.plugin.encoders.token_pruning:TokenPruningEncoder",
+        tables=("cls.encoder_choices", "slu.encoder_choices"),
+    ),
+    Plugin(
+        name="token_pruning",
+        target="espnet_prune.plugin.encoders.token_pruning:TokenPruningPooling",
+        tables=("spk.pooling_choices",),
+    ),
+    Plugin(
+        name="frame_probe",
+        target="espnet_prune.plugin.probes.frames:FrameProbe",
+        tables=("asr.encoder_choices", "cls.encoder_choices"),
+    ),
+    Plugin(
+        name="slots",
+        target="espnet_prune.plugin.probes.slots:SlotDecoder",
+        tables=("cls.decoder_choices",),
+    ),
+    Plugin(
+        name="xvector_probe",
+        target="espnet_prune.plugin.probes.verification:XvectorProbe",
+        tables=("spk.encoder_choices",),
+    ),
+    Plugin(
+        name="xvector_probe",
+        target="espnet_prune.plugin.probes.verification:XvectorProbeProjector",
+        tables=("spk.projector_choices",),
+    ),
+    Plugin(
+        name="amsoftmax",
+        target="espnet_prune.plugin.probes.verification:AMSoftmax",
+        tables=("spk.loss_choices",),
+    ),
+    Plugin(
+        name="speaker_crops",
+        target="espnet_prune.plugin.probes.crops:SpeakerCrops",
+        tables=("spk.preprocessor_choices",),
+    ),
+    Plugin(
+        name="lstm_probe",
+        target="espnet_prune.plugin.probes.diarization:LSTMProbe",
+        tables=("diar.encoder_choices",),
+    ),
+    Plugin(
+        name="frame_labels",
+        target="espnet_prune.plugin.probes.diarization:FrameLabels",
+        tables=("diar.label_aggregator_choices",),
+    ),
+)
+
+# Tables of frontends and encoders that do not get `pruned_ssl`: the task calls what is in them in a
+# way that a speech encoder cannot answer, and "invalid choice" says so earlier than a failing
+# training.
+SKIPPED = {
+    "beats.encoder_choices": "pre-training: BEATs only",
+    "enh.encoder_choices": "signal transform with an inverse, of another base class",
+    "enh_s2t.enh_encoder_choices": "as in enh",
+    "enh_tse.encoder_choices": "as in enh",
+    "hubert.encoder_choices": "pre-training: predicts masked targets inside the encoder",
+    "lid.encoder_choices": "gets no lengths and returns (B, D, T); use the frontend",
+    "mt.encoder_choices": "gets text",
+    "mt.frontend_choices": "gets text",
+    "s2t_ctc.encoder_choices": "cross-attends to a prompt",
+    "spk.encoder_choices": "as in lid",
+    "ssl.encoder_choices": "pre-training: gets masked features and returns every layer",
+}
+
+
+def register() -> None:
+    """Add `PLUGINS` to ESPnet's tables, now and in task modules that are imported later.
+
+    Call it before ESPnet builds a parser or reads a config.yaml. Calling it again changes nothing.
+
+    Raises:
+        ValueError: a table has another class of that name, or wants another base class. For a task
+            module that is imported later, its import raises this.
+    """
+    for name in _modules() & set(sys.modules):
+        _fill(sys.modules[name])
+    if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+
+
+def add(choices, plugin: Plugin, where: str) -> None:
+    """Add one plugin to one table.
+
+    Args:
+        choices: an `espnet2.train.class_choices.ClassChoices`, which checks nothing by itself
+            after its construction. A class that builds others of its table has a dict `tables`,
+            which gets it.
+        where: the table's name.
+    Raises:
+        ValueError: as `register`.
+    """
+    cls = plugin.load()
+    present = choices.classes.get(plugin.name)
+    if present is cls:
+        return
+    if present is not None:
+        raise ValueError(
+            f"{where}: '{plugin.name}' is taken by {present.__module__}.{present.__qualname__}, "
+            f"so {plugin.target} cannot have that name"
+        )
+    if choices.base_type is not None and not issubclass(cls, choices.base_type):
+        raise ValueError(
+            f"{where}: takes {choices.base_type.__module__}.{choices.base_type.__qualname__} only, "
+            f"which {plugin.target} is not"
+        )
+    choices.classes[plugin.name] = cls
+    if hasattr(cls, "tables"):
+        cls.tables[where] = choices
+
+
+def _modules() -> set[str]:
+    tables = {table for plugin in PLUGINS for table in plugin.tables}
+    return {f"{PACKAGE}.{table.partition('.')[0]}" for table in tables}
+
+
+def _fill(module: ModuleType) -> None:
+    """Add all plugins that have a table in this module."""
+    for plugin in PLUGINS:
+        for table in plugin.tables:
+            name, _, variable = table.partition(".")
+            if f"{PACKAGE}.{name}" != module.__name__:
+                continue
+            choices = getattr(module, variable, None)
+            if choices is None:  # another version of ESPnet
+                logging.warning(f"{module.__name__} has no {variable}: no '{plugin.name}' there")
+            else:
+                add(choices, plugin, f"{module.__name__}.{variable}")
+
+
+class _AfterImport(MetaPathFinder):
+    """Leaves finding a module to the other finders, and fills its tables once it has been run."""
+
+    def find_spec(self, fullname, path, target=None):
+        if fullname.rpartition(".")[0] != PACKAGE or fullname not in _modules():
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is self else finder.find_spec(fullname, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = _FillingLoader(spec.loader)
+                return spec
+        return None
+
+
+class _FillingLoader(Loader):
+    def __init__(self, loader):
+        self.loader = loader
+
+    def create_module(self, spec):
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module):
+        # From here on the module is as if we had never been there (its source, its reloading).
+        module.__spec__.loader = module.__loader__ = self.loader
+        self.loader.exec_module(module)
+        _fill(module)

@@ -1,0 +1,207 @@
+"""ESPnet task `ssl_prune`: structured pruning and distillation of a speech encoder."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+import numpy as np
+import torch
+from espnet2.iterators.abs_iter_factory import AbsIterFactory
+from espnet2.tasks.abs_task import AbsTask, optim_classes
+from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import float_or_none, str_or_none
+
+from espnet_prune.data.audio import check_speech
+from espnet_prune.plugin.tasks.cropping import CroppingIterFactory, RandomCrop
+from espnet_prune.plugin.trainer import PruneTrainer
+from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.structured.distill import DistillModel, PruningConf
+
+
+def check_utterance(utt_id: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Refuse utterances that are empty or hold NaN or infinite samples, by name."""
+    check_speech(data["speech"], SpeechEncoder.sampling_rate, utt_id)
+    return data
+
+
+class SSLPruneTask(AbsTask):
+    """Both phases: with `pruning_conf` gates are learned while distilling, without it a slimmed
+    student is distilled. One optimiser with parameter groups (see `build_optimizers`)."""
+
+    num_optimizers: int = 1
+    class_choices_list: list = []
+    trainer = PruneTrainer
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser):
+        group = parser.add_argument_group(description="Task related")
+        group.add_argument(
+            "--teacher",
+            type=str_or_none,
+            default=None,
+            help="Directory or hub name of the dense encoder to distil from (required)",
+        )
+        group.add_argument(
+            "--student",
+            type=str_or_none,
+            default=None,
+            help="Encoder to train; the teacher itself when not given",
+        )
+        group.add_argument(
+            "--pruning_conf",
+            action=NestedDictAction,
+            default=None,
+            help="Gates and sparsity control: "
+            + ", ".join(f.name for f in dataclasses.fields(PruningConf))
+            + ". Without it there are no gates (second phase)",
+        )
+        group.add_argument(
+            "--crop_seconds",
+            type=float_or_none,
+            default=None,
+            help="Longer utterances are cropped to a random part of this length in training, "
+            "another one in each epoch",
+        )
+        group.add_argument(
+            "--model_conf",
+            action=NestedDictAction,
+            default={},
+            help="layers, losses, full_window, dropout, teacher_cache, teacher_dtype and "
+            "activation_checkpointing of espnet_prune.structured.distill.DistillModel",
+        )
+
+    @classmethod
+    def build_collate_fn(
+        cls, args: argparse.Namespace, train: bool
+    ) -> Callable[[Collection[tuple[str, dict[str, np.ndarray]]]], tuple[list[str], dict]]:
+        return CommonCollateFn(float_pad_value=0.0, int_pad_value=-1)
+
+    @classmethod
+    def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
+        if train and args.crop_seconds is not None:
+            samples = int(args.crop_seconds * SpeechEncoder.sampling_rate)
+            return RandomCrop(check_utterance, samples, args.seed)
+        return check_utterance
+
+    @classmethod
+    def build_iter_factory(
+        cls, args: argparse.Namespace, distributed_option, mode: str, kwargs: dict | None = None
+    ) -> AbsIterFactory:
+        factory = super().build_iter_factory(args, distributed_option, mode, kwargs)
+        if mode != "train" or args.crop_seconds is None:
+            return factory
+        if args.iterator_type != "sequence":
+            raise ValueError(
+                f"crop_seconds: not with iterator_type '{args.iterator_type}', only with sequence"
+            )
+        return CroppingIterFactory(factory, factory.dataset.preprocess)
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False):
+        return ("speech",)
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False):
+        return ()
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> DistillModel:
+        if args.teacher is None:
+            raise ValueError("teacher: give the directory or hub name of a dense encoder")
+        # Configs of trainings before there was cropping are read here, too
+        crop_seconds = getattr(args, "crop_seconds", None)
+        if crop_seconds is not None and crop_seconds <= 0:
+            raise ValueError(f"crop_seconds is {crop_seconds}, but has to be positive")
+        if crop_seconds is not None and args.model_conf.get("teacher_cache"):
+            raise ValueError(
+                "crop_seconds: another crop in each epoch is never found in teacher_cache; "
+                "leave one of them out"
+            )
+        teacher = load_encoder(args.teacher)
+        student = load_encoder(args.student or args.teacher)
+        pruning = None
+        if args.pruning_conf is not None:
+            pruning = pruning_from(args.pruning_conf)
+        conf = dict(args.model_conf)
+        conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
+        try:
+            model = DistillModel(teacher, student, pruning, seed=args.seed, **conf)
+        except TypeError as error:
+            raise ValueError(f"model_conf: {error}") from None
+        for line in describe(model):
+            logging.info(line)
+        return model
+
+    @classmethod
+    def build_optimizers(
+        cls, args: argparse.Namespace, model: torch.nn.Module
+    ) -> list[torch.optim.Optimizer]:
+        """Groups: weights (`optim_conf.lr`), gates (`gate_lr`), multipliers (`multiplier_lr`,
+        ascending). A scheduler of ESPnet scales all of them. The update counter of the model
+        follows the optimiser's steps."""
+        weights = [p for p in model.encoder.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": weights}]
+        if model.pruning is not None:
+            groups += [
+                {
+                    "params": list(model.student.gates.parameters()),
+                    "lr": model.pruning.gate_lr,
+                    "weight_decay": 0.0,
+                },
+                {
+                    "params": list(model.lagrangian.parameters()),
+                    "lr": model.pruning.multiplier_lr,
+                    "weight_decay": 0.0,
+                    "maximize": True,
+                },
+            ]
+        optimizer = optim_classes[args.optim](groups, **args.optim_conf)
+        if model.pruning is not None and "maximize" not in optimizer.defaults:
+            raise ValueError(
+                f"optim: '{args.optim}' cannot ascend, which the Lagrange multipliers have to; "
+                "choose adamw, adam or sgd"
+            )
+
+        def count(*_):
+            model.updates += 1
+
+        optimizer.register_step_post_hook(count)
+        return [optimizer]
+
+
+def describe(model: DistillModel) -> list[str]:
+    """Lines for the log: what is trained and what can be pruned."""
+    encoder = model.encoder
+    plan = encoder.plan()
+    lines = [
+        f"Student: {encoder.family}, {plan.parameters() / 1e6:.3f} M parameters, "
+        f"{plan.macs() / 1e9:.3f} G MACs per second of audio"
+    ]
+    if model.pruning is not None:
+        counts: dict[str, int] = {}
+        for name in model.student.plan.prunable():
+            kind = plan.sites[name].kind
+            counts[kind] = counts.get(kind, 0) + plan.size(name)
+        units = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+        lines.append(f"Gates: {units}; target {model.pruning.target:.1%} of {model.pruning.cost}")
+    return lines
+
+
+def pruning_from(conf: dict) -> PruningConf:
+    """`pruning_conf` of a YAML file.
+
+    Raises:
+        ValueError: an unknown key, or a value that cannot be.
+    """
+    names = [f.name for f in dataclasses.fields(PruningConf)]
+    unknown = sorted(set(conf) - set(names))
+    if unknown:
+        raise ValueError(
+            f"pruning_conf: unknown key '{unknown[0]}', choose from {', '.join(names)}"
+        )
+    return PruningConf(**conf)

@@ -1,0 +1,233 @@
+"""ESPnet's trainer, with checkpoints that survive a kill and the course of pruning made visible."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from pathlib import Path
+
+import torch
+from espnet2.train import trainer
+from espnet2.train.trainer import Trainer
+
+from espnet_prune.evaluate.plots import plot_course, plot_kept
+from espnet_prune.files.writing import write_text
+from espnet_prune.structured.distill import DistillModel
+
+HISTORY = "updates.jsonl"
+VALIDATION = "valid.jsonl"
+#: weights at the update where the expected sparsity comes to a target on the way
+TARGET = "target_{:g}.pth"
+#: rows of `updates.jsonl` that an epoch may add
+ROWS = 500
+
+
+@contextlib.contextmanager
+def atomic_torch_save():
+    """While active, `torch.save` to a path writes beside it and renames.
+
+    ESPnet writes `checkpoint.pth` in place; a job killed in that moment could not be resumed.
+    """
+    save = torch.save
+
+    def save_and_rename(obj, f, *args, **kwargs):
+        if not isinstance(f, str | os.PathLike):
+            return save(obj, f, *args, **kwargs)
+        temporary = f"{os.fspath(f)}.tmp{os.getpid()}"
+        try:
+            save(obj, temporary, *args, **kwargs)
+            os.replace(temporary, f)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+    torch.save = save_and_rename
+    try:
+        yield
+    finally:
+        torch.save = save
+
+
+def repair(output_dir: Path) -> None:
+    """Finish what a killed job left between `checkpoint.pth` and the epoch's own files."""
+    for leftover in output_dir.glob("*.pth.tmp*"):
+        leftover.unlink()
+    checkpoint = output_dir / "checkpoint.pth"
+    if not checkpoint.is_file():
+        return
+    # ESPnet's own training state, which its resume reads in the same way
+    states = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    epoch = output_dir / f"{states['reporter']['epoch']}epoch.pth"
+    if not epoch.is_file():
+        torch.save(states["model"], epoch)
+    latest = output_dir / "latest.pth"
+    if not latest.exists() or latest.resolve() != epoch.resolve():
+        latest.unlink(missing_ok=True)
+        latest.symlink_to(epoch.name)
+
+
+def mixed_precision() -> dict:
+    """What `use_amp` computes in, as arguments of autocast: bfloat16 where the GPU has it, else its
+    default, float16. ESPnet takes bfloat16 also where torch only emulates it, which is slow."""
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+        return {"dtype": torch.bfloat16}
+    return {}
+
+
+class KillSafeTrainer(Trainer):
+    """ESPnet's trainer, with checkpoints that survive a kill, and `mixed_precision`."""
+
+    @classmethod
+    def run(cls, model, trainer_options, **kwargs) -> None:
+        trainer.autocast_args = mixed_precision()
+        with atomic_torch_save():
+            distributed = kwargs["distributed_option"]
+            if trainer_options.resume:
+                if not distributed.distributed or distributed.dist_rank == 0:
+                    repair(Path(trainer_options.output_dir))
+                if distributed.distributed:
+                    torch.distributed.barrier()
+            super().run(model=model, trainer_options=trainer_options, **kwargs)
+
+
+class PruneTrainer(KillSafeTrainer):
+    """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training, means of
+    several where an epoch has more than `ROWS`), `valid.jsonl` (a row for every epoch), the kept
+    sizes in log and TensorBoard, weights at the targets on the way (`TARGET`), and the plots
+    `images/course.png` (losses, sparsities, multipliers over updates) and `images/kept.png`."""
+
+    @classmethod
+    def train_one_epoch(cls, model, summary_writer, options, distributed_option, **kwargs) -> bool:
+        module = getattr(model, "module", model)
+        start = int(module.updates)
+        module.history.clear()
+        writes = not distributed_option.distributed or distributed_option.dist_rank == 0
+        targets = contextlib.nullcontext()
+        if writes and module.pruning is not None and module.pruning.targets:
+            targets = saved_targets(module, kwargs["optimizers"][0], Path(options.output_dir))
+        with targets:
+            invalid = super().train_one_epoch(
+                model=model,
+                summary_writer=summary_writer,
+                options=options,
+                distributed_option=distributed_option,
+                **kwargs,
+            )
+        if writes:
+            report(module, Path(options.output_dir), start, summary_writer)
+        return invalid
+
+    @classmethod
+    @torch.no_grad()
+    def validate_one_epoch(cls, model, options, distributed_option, **kwargs) -> None:
+        module = getattr(model, "module", model)
+        module.validation.clear()
+        super().validate_one_epoch(
+            model=model, options=options, distributed_option=distributed_option, **kwargs
+        )
+        rows = module.validation
+        if not rows:
+            return
+        mean = held_out(rows, distributed_option.distributed, "cuda" if options.ngpu else "cpu")
+        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+            extend(Path(options.output_dir) / VALIDATION, [mean], mean["update"])
+
+
+def held_out(rows: list[dict[str, float]], distributed: bool, device: str) -> dict[str, float]:
+    """The mean over the frames of all batches, also those of other processes.
+
+    Args:
+        rows: of `DistillModel.validation`.
+        device: that processes exchange on.
+    """
+    names = [name for name in rows[0] if name not in ("update", "weight")]
+    sums = torch.tensor(
+        [[row["weight"], *(row["weight"] * row[name] for name in names)] for row in rows],
+        dtype=torch.float64,
+    ).sum(0)
+    if distributed:
+        sums = sums.to(device)
+        torch.distributed.all_reduce(sums)
+    weight, *values = sums.tolist()
+    means = {name: value / weight for name, value in zip(names, values, strict=True)}
+    return {"update": rows[0]["update"], **means}
+
+
+@contextlib.contextmanager
+def saved_targets(model: DistillModel, optimizer: torch.optim.Optimizer, output_dir: Path):
+    """While active, write `TARGET` after the update that brings the expected sparsity to each of
+    `pruning_conf.targets`. What a killed run left of updates to come is removed first."""
+    missing = []
+    for target in model.pruning.targets:
+        path = output_dir / TARGET.format(target)
+        if path.is_file():
+            made = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["updates"]
+            if made <= model.updates:
+                continue
+            path.unlink()
+        missing.append(target)
+
+    def check(*_):
+        if not missing:
+            return
+        with torch.no_grad():
+            reached = float(model.student.expected_sparsity())
+        for target in [target for target in missing if reached >= target]:
+            missing.remove(target)
+            torch.save(model.state_dict(), output_dir / TARGET.format(target))
+            logging.info(f"target {target:g} of {model.pruning.cost} reached: {reached:.4f}")
+
+    handle = optimizer.register_step_post_hook(check)  # after the one that counts the updates
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def extend(path: Path, rows: list[dict[str, float]], start: int) -> list[dict[str, float]]:
+    """Add rows to a history; what it has from update `start` on is left over from a killed run.
+
+    Returns: all rows.
+    """
+    rows = [row for row in read_history(path) if row["update"] < start] + rows
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+    return rows
+
+
+def thinned(rows: list[dict[str, float]], most: int = ROWS) -> list[dict[str, float]]:
+    """Means of consecutive rows, so many that `most` are left; `update` is the first row's."""
+    size = max(1, -(-len(rows) // most))
+    groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return [
+        {name: sum(row[name] for row in group) / len(group) for name in group[0]}
+        | {"update": group[0]["update"]}
+        for group in groups
+    ]
+
+
+def report(model: DistillModel, output_dir: Path, start: int, summary_writer) -> None:
+    """Write down what the last epoch did, which began at update `start`."""
+    rows = extend(output_dir / HISTORY, thinned(model.history), start)
+    model.history.clear()
+    images = output_dir / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    plot_course(rows, images / "course.png")
+    if model.pruning is None:
+        return
+    gated = model.student
+    masks = gated.plan.canonical(gated.hard_masks())
+    sizes = {name: int(mask.sum()) for name, mask in masks.items()}
+    for name, size in sizes.items():
+        logging.info(f"kept: {name}: {size} of {gated.plan.size(name)}")
+        if summary_writer is not None:
+            summary_writer.add_scalar(f"kept/{name}", size, int(model.updates))
+    plot_kept(gated.plan, masks, images / "kept.png")
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Rows of `updates.jsonl`, [] where there is none."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -1,0 +1,150 @@
+"""Which config a teacher is trained with, how an update is spread over GPUs, and pruned sizes."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import yaml
+
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_text
+
+#: Hub name -> name of the model in the names of configs.
+MODELS = {
+    "microsoft/wavlm-base": "wavlm_base",
+    "microsoft/wavlm-base-plus": "wavlm_base_plus",
+    "microsoft/wavlm-large": "wavlm_large",
+    "facebook/hubert-base-ls960": "hubert_base",
+    "facebook/hubert-large-ll60k": "hubert_large",
+    "facebook/wav2vec2-base": "wav2vec2_base",
+    "facebook/wav2vec2-large": "wav2vec2_large",
+    "facebook/wav2vec2-large-lv60": "wav2vec2_large",
+}
+FAMILIES = ("wavlm", "hubert", "wav2vec2")
+#: Width of the hidden states -> size.
+SIZES = {768: "base", 1024: "large"}
+
+
+def removed_share(pruned: str | Path) -> float:
+    """Share of the dense encoder's parameters that a pruned one lacks.
+
+    Args:
+        pruned: directory that `ssl_prune_export`, `ssl_prune_random` or `ssl_prune_scratch` wrote.
+
+    Raises:
+        FileNotFoundError, ValueError: no summary.json there, or not theirs.
+    """
+    path = Path(pruned) / "summary.json"
+    summary = read_record(path, ("parameters", "dense_parameters"))
+    return 1 - summary["parameters"] / summary["dense_parameters"]
+
+
+def model_name(teacher: str) -> str:
+    """Name of a teacher in the names of configs, such as `wavlm_base_plus`.
+
+    Args:
+        teacher: hub name, or a dense or pruned model's directory. WavLM Base and Base+ are alike
+            in it, so that Base+ is what has "plus" in the name of its directory.
+
+    Raises:
+        ValueError: no model that there is a config for.
+    """
+    advice = "give the options --prune_config, --distill_config and --asr_config"
+    path = Path(teacher).expanduser()
+    if not path.is_dir():
+        if teacher not in MODELS:
+            raise ValueError(
+                f"teacher {teacher}: no such directory, and no config for this hub name (there are "
+                f"configs for {', '.join(MODELS)}); {advice}"
+            )
+        return MODELS[teacher]
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path / 'config.json'}: missing, so {path} is no model") from None
+    except ValueError:
+        raise ValueError(f"{path / 'config.json'}: not JSON") from None
+    family, base = config.get("model_type"), config
+    if family == "espnet_prune":
+        family, base = config.get("family"), config.get("base", {})
+    size = SIZES.get(base.get("hidden_size"))
+    if family not in FAMILIES or size is None:
+        raise ValueError(
+            f"teacher {teacher}: no config for family '{family}' with hidden_size "
+            f"{base.get('hidden_size')}, only for Base and Large of {', '.join(FAMILIES)}; {advice}"
+        )
+    plus = family == "wavlm" and size == "base" and "plus" in path.resolve().name.lower()
+    return f"{family}_{size}{'_plus' if plus else ''}"
+
+
+def spread_updates(config: dict, gpus: int, accum_grad: int | None = None) -> dict:
+    """A config with which an update sees the same audio on several GPUs.
+
+    ESPnet divides a batch of `batch_bins` among the GPUs and makes an update of `accum_grad` of
+    them; `num_iters_per_epoch` counts batches, not updates. For one GPU with a passes an update
+    (so `accum_grad: a`, `batch_bins: b`), a' passes on g GPUs have
+
+        a' = max(1, ceil(a / g)),  b' = a b / a',
+
+    and an epoch the same number of updates. Learning rates and the ramp of the target count
+    updates, so they stay.
+
+    Args:
+        config: of an ESPnet training, for one GPU.
+        gpus: number of GPUs g on all nodes.
+        accum_grad: a' instead, for GPUs with less memory, or with more.
+
+    Raises:
+        ValueError: a number below 1, or a config without the keys.
+    """
+    for name, value in (("gpus", gpus), ("accum_grad", accum_grad)):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} is {value}, but has to be 1 or more")
+    passes = config.get("accum_grad", 1)
+    new = accum_grad or max(1, math.ceil(passes / gpus))
+    if new == passes and gpus == 1:
+        return dict(config)
+    lacking = [key for key in ("batch_bins", "num_iters_per_epoch") if not config.get(key)]
+    if lacking:
+        raise ValueError(f"{lacking[0]}: missing, so updates cannot be spread over GPUs")
+    updates, rest = divmod(config["num_iters_per_epoch"], passes)
+    if rest:
+        raise ValueError(
+            f"num_iters_per_epoch: {config['num_iters_per_epoch']} is no multiple of accum_grad, "
+            f"{passes}"
+        )
+    return {
+        **config,
+        "batch_bins": config["batch_bins"] * passes // new,
+        "accum_grad": new,
+        "num_iters_per_epoch": updates * new,
+    }
+
+
+def write_spread(
+    source: str | Path, target: str | Path, gpus: int, accum_grad: int | None = None
+) -> None:
+    """Write the config `source` with its updates spread (see `spread_updates`) to `target`.
+
+    Raises:
+        FileNotFoundError: no such config.
+        ValueError: it is not a YAML mapping, or as `spread_updates`.
+    """
+    source = Path(source)
+    if not source.is_file():
+        raise FileNotFoundError(f"{source}: no such config")
+    try:
+        config = yaml.safe_load(source.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{source}: not YAML ({str(error).splitlines()[0]})") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{source}: not a YAML mapping")
+    try:
+        config = spread_updates(config, gpus, accum_grad)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    # Not the number of GPUs: a run may go on with another one as long as the config is the same
+    note = f"# {source}, updates spread over GPUs.\n"
+    write_text(target, note + yaml.safe_dump(config, sort_keys=False))

@@ -1,0 +1,26 @@
+"""Sites put to work: gates on encoders, costs, slimming, saving and loading."""
+
+from espnet_prune.structured.cost.latency import LatencyTable
+from espnet_prune.structured.encoder import (
+    SpeechEncoder,
+    SpeechEncoderConfig,
+    SpeechEncoderOutput,
+    load_encoder,
+)
+from espnet_prune.structured.gated import GatedEncoder
+from espnet_prune.structured.plan import Cost, Kept, Plan
+from espnet_prune.structured.slim import outline, slim
+
+__all__ = [
+    "Cost",
+    "GatedEncoder",
+    "Kept",
+    "LatencyTable",
+    "Plan",
+    "SpeechEncoder",
+    "SpeechEncoderConfig",
+    "SpeechEncoderOutput",
+    "load_encoder",
+    "outline",
+    "slim",
+]

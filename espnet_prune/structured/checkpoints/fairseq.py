@@ -1,0 +1,110 @@
+"""fairseq's `.pt` of wav2vec 2.0 and HuBERT (pre-trained or fine-tuned), WavLM's, s3prl's.
+
+    fairseq    {"args": Namespace or None, "cfg": options or None, "model": tensors, …}
+    WavLM      {"cfg": options, "model": tensors}
+    s3prl      {"task_cfg": options, "model_cfg": options, "model_weight": tensors, …}
+
+A fine-tuned model has the pre-trained one inside, in tensors (`w2v_encoder.w2v_model.`) as in
+options (`w2v_args`).
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+
+from espnet_prune.structured.checkpoints.architecture import is_wavlm, option, sizes
+from espnet_prune.structured.checkpoints.contents import Contents
+from espnet_prune.structured.checkpoints.keys import FAIRSEQ, rename, strip
+
+
+def matches(content) -> bool:
+    """Whether an opened file is of this format."""
+    return isinstance(content, dict) and (
+        isinstance(content.get("model"), dict) or isinstance(content.get("model_weight"), dict)
+    )
+
+
+def convert(content: dict, source: str) -> Contents:
+    """
+    Raises:
+        ValueError: options are missing or ask for something that these families do not have.
+    """
+    model, task = _options(content, source)
+    if model.get("layer_type", "transformer") != "transformer":
+        raise ValueError(f"{source}: layer_type '{model['layer_type']}' is not supported")
+    state = strip(
+        content.get("model", content.get("model_weight")), "w2v_encoder.w2v_model.", "w2v_model."
+    )
+    label_embeddings = "label_embs_concat" in state
+    state = rename(state, FAIRSEQ, source)
+    base = sizes(state, source)
+    base |= {
+        "conv_stride": [stride for _, _, stride in _conv_layers(model, base, source)],
+        "num_attention_heads": int(option(model, "encoder_attention_heads", source)),
+        "do_stable_layer_norm": bool(option(model, "layer_norm_first", source)),
+        "hidden_act": model.get("activation_fn", "gelu"),
+        "hidden_dropout": float(model.get("dropout", 0.1)),
+        "attention_dropout": float(model.get("attention_dropout", 0.1)),
+        "activation_dropout": float(model.get("activation_dropout", 0.0)),
+        "feat_proj_dropout": float(model.get("dropout_input", 0.0)),
+    }
+    if base["hidden_act"] not in ("gelu", "relu"):
+        raise ValueError(f"{source}: activation_fn '{base['hidden_act']}' is not supported")
+    family = "wav2vec2"
+    if is_wavlm(state):
+        family = "wavlm"
+        base["max_bucket_distance"] = int(option(model, "max_distance", source))
+    elif label_embeddings or "label_rate" in model:
+        family = "hubert"
+    return Contents(family, base, state, bool(task.get("normalize", False)))
+
+
+def _options(content: dict, source: str) -> tuple[Mapping, Mapping]:
+    """Options of the (innermost) model and of the task."""
+    if "model_weight" in content:
+        model, task = content.get("model_cfg"), content.get("task_cfg")
+    else:
+        options = content.get("cfg") or content.get("args")
+        model = task = options
+        while isinstance(model, dict):
+            inner = model.get("w2v_args") or model.get("model")
+            if not isinstance(inner, dict):
+                break
+            model = inner
+        # Options of old versions are flat; of a fine-tuned model's two tasks the outer counts.
+        if isinstance(options, dict) and isinstance(options.get("task"), dict):
+            task = options["task"]
+    if not isinstance(model, dict):
+        raise ValueError(f"{source}: has tensors, but no options ('cfg' or 'args') of its model")
+    return model, task if isinstance(task, dict) else {}
+
+
+def _conv_layers(model: Mapping, base: dict, source: str) -> list[tuple[int, int, int]]:
+    """`conv_feature_layers`, e.g. "[(512,10,5)] + [(512,3,2)] * 4", as (channels, kernel, stride).
+
+    fairseq evaluates the text as Python; here only lists, `+` and `*` are.
+    """
+    text = option(model, "conv_feature_layers", source)
+    try:
+        layers = _evaluate(ast.parse(text, mode="eval").body)
+        layers = [(int(dim), int(kernel), int(stride)) for dim, kernel, stride in layers]
+    except (SyntaxError, ValueError, TypeError):
+        raise ValueError(f"{source}: conv_feature_layers '{text}' cannot be read") from None
+    if [layer[:2] for layer in layers] != list(
+        zip(base["conv_dim"], base["conv_kernel"], strict=True)
+    ):
+        raise ValueError(f"{source}: conv_feature_layers '{text}' does not fit the tensors")
+    return layers
+
+
+def _evaluate(node: ast.expr):
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = _evaluate(node.left), _evaluate(node.right)
+        if isinstance(left, list) and isinstance(right, list):
+            return left + right
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+        left, right = _evaluate(node.left), ast.literal_eval(node.right)
+        if isinstance(left, list) and isinstance(right, int) and 0 <= right < 100:
+            return left * right
+    return ast.literal_eval(node)

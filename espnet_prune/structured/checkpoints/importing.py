@@ -1,0 +1,80 @@
+"""From a checkpoint file to a `SpeechEncoder`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
+from espnet_prune.structured.checkpoints import dphubert, fairseq, torchaudio
+from espnet_prune.structured.checkpoints.contents import Contents
+from espnet_prune.structured.checkpoints.reading import read_file
+from espnet_prune.structured.encoder import format_units
+from espnet_prune.structured.families import FAMILIES
+
+#: Name of the format -> module with `matches(content)` and `convert(content, source)`. The first
+#: that matches is taken: DPHuBERT's files are torchaudio's with more in their configuration.
+FORMATS = {"fairseq": fairseq, "dphubert": dphubert, "torchaudio": torchaudio}
+
+
+def import_checkpoint(path: str | Path) -> tuple[str, SpeechEncoder]:
+    """Read a checkpoint of fairseq (also Microsoft's WavLM and s3prl's), torchaudio or DPHuBERT.
+
+    Returns: the name of its format, and the encoder in evaluation mode.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a damaged file, objects that are not opened, an unknown format or
+            architecture, missing or misshapen tensors.
+    """
+    content = read_file(path)
+    source = str(path)
+    for name, module in FORMATS.items():
+        if module.matches(content):
+            return name, build(module.convert(content, source), source)
+    raise ValueError(
+        f"{source}: its format is not known: neither a fairseq, torchaudio nor DPHuBERT checkpoint "
+        "of wav2vec 2.0, HuBERT or WavLM (a directory of `transformers` needs no import)"
+    )
+
+
+def build(contents: Contents, source: str) -> SpeechEncoder:
+    """An encoder with the tensors and what is left of the base architecture.
+
+    Raises:
+        ValueError: missing, unknown or misshapen tensors.
+    """
+    family = FAMILIES[contents.family]
+    config = SpeechEncoderConfig(
+        family=family.name,
+        base=family.base_config(contents.base),
+        do_normalize=contents.do_normalize,
+    )
+    with torch.device("meta"):
+        encoder = SpeechEncoder(config)
+    if contents.masks:
+        plan = encoder.plan()
+        kept = plan.select(plan.canonical(contents.masks))
+        config.kept = {n: format_units(u) for n, u in kept.items() if len(u) < plan.sites[n].size}
+        with torch.device("meta"):
+            encoder = SpeechEncoder(config)
+    state = family.dense_state(contents.state)
+    own = encoder.backbone.state_dict()
+    for what, names in (
+        ("lacks", set(own) - set(state)),
+        ("has unexpected", set(state) - set(own)),
+    ):
+        if names:
+            raise ValueError(
+                f"{source}: {what} tensors {', '.join(sorted(names)[:3])} (`transformers`' names; "
+                f"{len(names)} in all): incomplete, or another architecture"
+            )
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise ValueError(
+                f"{source}: tensor {name} (`transformers`' name) is {tuple(value.shape)}, but has "
+                f"to be {tuple(own[name].shape)} after the file's other tensors and configuration"
+            )
+    state = {name: value.to(own[name].dtype).contiguous() for name, value in state.items()}
+    encoder.backbone.load_state_dict(state, assign=True)
+    return encoder.eval()

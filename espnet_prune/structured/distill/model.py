@@ -1,0 +1,288 @@
+"""The ESPnet model of prune-and-distil, and of distillation after slimming."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.abs_espnet_model import AbsESPnetModel
+from torch import Tensor
+
+from espnet_prune.structured import Cost, GatedEncoder, LatencyTable, SpeechEncoder
+from espnet_prune.structured.distill.checkpointing import checkpointed
+from espnet_prune.structured.distill.losses import LOSSES, DistillationLoss
+from espnet_prune.structured.distill.teacher import Teacher
+from espnet_prune.structured.distill.teacher_cache import TeacherCache
+from espnet_prune.structured.families.family import ModelInput
+from espnet_prune.structured.gates import Lagrangian, ramped_target
+
+COSTS = ("parameters", "macs", "latency")
+
+
+@dataclass
+class PruningConf:
+    """How to prune (`pruning_conf` in YAML).
+
+    Attributes:
+        target: share of the cost to remove, in [0, 1).
+        cost: "parameters", "macs" or "latency" of the encoder.
+        latency_table: file of `espnet_prune.bin.latency_table`, for the cost "latency".
+        ramp_updates: updates until the full target is asked for.
+        protected: kinds or names of sites that stay whole.
+        ste: straight-through estimator.
+        init: initial log_alpha of all gates.
+        gate_lr, multiplier_lr: learning rates of the gates and of the Lagrange multipliers.
+        round_to: hard masks keep multiples of so many units, see `GatedEncoder`.
+        targets: smaller targets on the way; training keeps the weights of the update at which
+            the expected sparsity first comes to each.
+    """
+
+    target: float = 0.5
+    cost: str = "parameters"
+    latency_table: str | None = None
+    ramp_updates: int = 5000
+    protected: list[str] = field(default_factory=list)
+    ste: bool = True
+    init: float = 3.0
+    gate_lr: float = 0.02
+    multiplier_lr: float = 0.02
+    round_to: int = 1
+    targets: list[float] = field(default_factory=list)
+
+    def __post_init__(self):
+        if isinstance(self.protected, str):
+            self.protected = [self.protected]
+        if isinstance(self.targets, int | float):
+            self.targets = [self.targets]
+        for key in ("target", "ramp_updates", "init", "gate_lr", "multiplier_lr"):
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise ValueError(f"pruning_conf.{key} is {value!r}, but has to be a number")
+        if self.cost not in COSTS:
+            raise ValueError(f"pruning_conf.cost is {self.cost!r}, choose from {', '.join(COSTS)}")
+        if self.cost == "latency" and not self.latency_table:
+            raise ValueError(
+                "pruning_conf.latency_table: give the file that python -m "
+                "espnet_prune.bin.latency_table has made, since cost is latency"
+            )
+        if not 0.0 <= self.target < 1.0:
+            raise ValueError(f"pruning_conf.target is {self.target}, but has to be in [0, 1)")
+        if isinstance(self.round_to, bool) or not (
+            isinstance(self.round_to, int) and self.round_to >= 1
+        ):
+            raise ValueError(
+                f"pruning_conf.round_to is {self.round_to!r}, but has to be a whole number above 0"
+            )
+        wrong = [t for t in self.targets if not (isinstance(t, float) and 0.0 < t < self.target)]
+        if wrong:
+            raise ValueError(
+                f"pruning_conf.targets has {wrong[0]!r}, but they have to be above 0 and below "
+                f"target ({self.target})"
+            )
+
+    def load_cost(self) -> Cost:
+        """What `GatedEncoder` takes: the table of latencies is read from its file."""
+        return LatencyTable.load(self.latency_table) if self.cost == "latency" else self.cost
+
+
+class DistillModel(AbsESPnetModel):
+    """Distil a student from a frozen teacher; with `pruning`, learn gates at the same time.
+
+        L = L_distill + lambda1 (s_hat - t) + lambda2 (s_hat - t)^2
+
+    The teacher goes first, and of its hidden states only the compared ones are kept, until the
+    student has come to the same layer. It is not a submodule, see `Teacher`.
+
+    Args:
+        teacher: dense encoder.
+        student: encoder to train, dense or slimmed; its layers have the teacher's widths.
+        pruning: None distils only.
+        layers: numbers of the hidden states to compare; None takes all.
+        losses: name in `LOSSES` -> weight.
+        full_window: see `SpeechEncoder.forward`; with it the silence that fills the window counts
+            in the loss, too, since Whisper's decoder listens to it.
+        dropout: of the student; distillation wants the teacher's own function, hence 0.
+        teacher_cache: directory to keep the teacher's hidden states in, see `TeacherCache`; for
+            whole utterances that are seen again, not for random crops.
+        teacher_dtype: "float32", "bfloat16" or "float16", see `Teacher`; None computes the teacher
+            in the precision of the student.
+        activation_checkpointing: of the student's CNN and Transformer layers only the inputs are
+            kept in training; what is inside is computed a second time in the backward pass. Same
+            losses and gradients for less memory and more time.
+        seed: of the gates' initial noise.
+    """
+
+    def __init__(
+        self,
+        teacher: SpeechEncoder,
+        student: SpeechEncoder,
+        pruning: PruningConf | None = None,
+        layers: Sequence[int] | None = None,
+        losses: Mapping[str, float] | None = None,
+        full_window: bool = True,
+        dropout: float = 0.0,
+        teacher_cache: str | None = None,
+        teacher_dtype: str | None = None,
+        activation_checkpointing: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__()
+        kinds = [
+            f"of family '{e.family}' ({e.num_layers} layers, {e.hidden_size} wide)"
+            for e in (student, teacher)
+        ]
+        if kinds[0] != kinds[1]:
+            raise ValueError(f"the student is {kinds[0]}, but its teacher {kinds[1]}")
+        self.layers = list(range(teacher.num_layers + 1) if layers is None else layers)
+        if not self.layers:
+            raise ValueError("layers: is empty, give the hidden states to compare")
+        wrong = [n for n in self.layers if not 0 <= n <= teacher.num_layers]
+        if wrong:
+            raise ValueError(
+                f"layers: the teacher has no hidden state {wrong[0]}, "
+                f"only 0 to {teacher.num_layers}"
+            )
+        if len(set(self.layers)) < len(self.layers):
+            raise ValueError(f"layers: a hidden state is given twice in {self.layers}")
+        self.losses = dict(losses or {"l2": 1.0, "cosine": 1.0})
+        for name in self.losses:
+            if name not in LOSSES:
+                raise ValueError(f"losses: unknown loss '{name}', choose from {', '.join(LOSSES)}")
+        self._teacher = Teacher(teacher, teacher_dtype)
+        student.set_dropout(dropout)
+        self.full_window = full_window
+        self._cache = (
+            TeacherCache(teacher_cache, self._teacher, full_window) if teacher_cache else None
+        )
+        #: whether one preparation of the input serves both
+        self._same_input = (student.config.base, student.config.do_normalize) == (
+            teacher.config.base,
+            teacher.config.do_normalize,
+        )
+        self.activation_checkpointing = activation_checkpointing
+        self.pruning = pruning
+        if pruning is None:
+            self.student = student
+        else:
+            self.student = GatedEncoder(
+                student,
+                protected=pruning.protected,
+                init=pruning.init,
+                ste=pruning.ste,
+                cost=pruning.load_cost(),
+                seed=seed,
+                round_to=pruning.round_to,
+            )
+            self.lagrangian = Lagrangian()
+        #: optimiser updates made, in the checkpoint; `SSLPruneTask` counts them
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        #: scalars of every forward pass in training since the trainer last took them
+        self.history: list[dict[str, float]] = []
+        #: the same of validation, each with its weight
+        self.validation: list[dict[str, float]] = []
+        #: what follows from the gates alone, and the state of the gates that it is of
+        self._derived: tuple[tuple[int, ...], dict] = ((), {})
+
+    @property
+    def teacher(self) -> SpeechEncoder:
+        """The frozen teacher."""
+        return self._teacher.encoder
+
+    @property
+    def target(self) -> float:
+        """The sparsity that is asked for at this update."""
+        return ramped_target(self.pruning.target, int(self.updates), self.pruning.ramp_updates)
+
+    @property
+    def encoder(self) -> SpeechEncoder:
+        """The student without its gates."""
+        return self.student if self.pruning is None else self.student.encoder
+
+    def forward(
+        self, speech: Tensor, speech_lengths: Tensor, **kwargs
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Loss, statistics and weight (number of frames that count) of a batch.
+
+        Args:
+            speech: (B, T) waveforms at 16 kHz.
+            speech_lengths: (B,) samples.
+        """
+        inputs = self.encoder.prepare(speech, speech_lengths, self.full_window)
+        wanted = self._teacher_states(speech, speech_lengths, inputs)
+        time = next(iter(wanted.values())).shape[1]
+        whole = self.full_window and self.teacher.family == "whisper"
+        last = torch.full_like(inputs.lengths, time) if whole else inputs.lengths
+        frames = torch.arange(time, device=speech.device)[None] < last[:, None]
+        losses = DistillationLoss(wanted, self.losses, frames)
+        if self.pruning is None or self.training:
+            with self._checkpointed():
+                self.student(inputs, watch=losses)
+        else:  # what slimming to the target of this moment would give
+            masks = self._once("masks", lambda: self.student.hard_masks(self.target))
+            self.student.masked_forward(masks, inputs, watch=losses)
+        distill, stats = losses.total, dict(losses.parts)
+        loss = distill
+        if self.pruning is not None:
+            loss = distill + self._sparsity_terms(stats)
+        stats = {"distill": distill.detach(), **stats, "loss": loss.detach()}
+        row = {"update": int(self.updates)}
+        row.update((name, float(value)) for name, value in stats.items())
+        weight = frames.sum().float()  # so that processes average as one would
+        if self.training:
+            self.history.append(row)
+        else:
+            self.validation.append({**row, "weight": float(weight)})
+        # One-dimensional and on one device, as gathering over processes needs them
+        return force_gatherable((loss, stats, weight), loss.device)
+
+    def _teacher_states(
+        self, speech: Tensor, speech_lengths: Tensor, inputs: ModelInput
+    ) -> dict[int, Tensor]:
+        if self._cache is not None:
+            return self._cache(speech, speech_lengths, self.layers)
+        if not self._same_input:
+            inputs = self.teacher.prepare(speech, speech_lengths, self.full_window)
+        return self._teacher(inputs, self.layers)
+
+    def _checkpointed(self):
+        if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
+            return contextlib.nullcontext()
+        family, backbone = self.encoder.family_of, self.encoder.backbone
+        return checkpointed([*family.cnn_layers(backbone), *family.layers(backbone)])
+
+    def _exact_sparsity(self) -> float:
+        return self.student.exact_sparsity(self.student.hard_masks())
+
+    def _once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """`compute()`, again only when the gates have changed since: an update has many forward
+        passes, a validation only one state of the gates, and counting takes up to a second."""
+        versions = (alpha._version for alpha in self.student.log_alphas().values())
+        state = (int(self.updates), *versions)
+        if self._derived[0] != state:
+            self._derived = (state, {})
+        known = self._derived[1]
+        if name not in known:
+            known[name] = compute()
+        return known[name]
+
+    def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
+        target = self.target
+        expected = self.student.expected_sparsity()
+        penalty = self.lagrangian(expected, target)
+        stats.update(
+            sparsity_target=torch.tensor(target),
+            sparsity_expected=expected.detach(),
+            sparsity_exact=torch.tensor(self._once("exact", self._exact_sparsity)),
+            lagrangian=penalty.detach(),
+            lambda1=self.lagrangian.lambda1.detach().clone(),
+            lambda2=self.lagrangian.lambda2.detach().clone(),
+        )
+        return penalty.to(self.lagrangian.lambda1)
+
+    def collect_feats(self, **batch) -> dict[str, Tensor]:
+        """There are no features to collect statistics of."""
+        return {}

@@ -1,0 +1,398 @@
+"""The speech encoder that everything outside this room sees: dense or pruned, of any family.
+
+It is a `transformers` model: `save_pretrained`, `from_pretrained`, `push_to_hub` and, after
+`import espnet_prune.structured`, `AutoModel.from_pretrained` work as users expect. The directory
+holds `model.safetensors` and `config.json` (base architecture plus what is kept).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from espnet_prune.structured.families import FAMILIES, Family
+from espnet_prune.structured.families.family import ModelInput, Watch
+from espnet_prune.structured.families.layers import resize
+from espnet_prune.structured.plan import Kept, Plan
+
+
+def format_units(units: tuple[int, ...]) -> str:
+    """(0, 1, 2, 5) -> "0-2,5"."""
+    runs: list[list[int]] = []
+    for unit in units:
+        if runs and unit == runs[-1][1] + 1:
+            runs[-1][1] = unit
+        else:
+            runs.append([unit, unit])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def parse_units(text: str) -> tuple[int, ...]:
+    """The inverse of `format_units`."""
+    units: list[int] = []
+    for run in filter(None, text.split(",")):
+        first, _, last = run.partition("-")
+        units.extend(range(int(first), int(last or first) + 1))
+    return tuple(units)
+
+
+class SpeechEncoderConfig(PretrainedConfig):
+    """Base architecture plus what is kept of it.
+
+    Args:
+        family: key of `espnet_prune.structured.families.FAMILIES`.
+        base: `transformers` configuration of the base architecture.
+        kept: site -> kept units as runs ("0-2,5"); sites that are absent are whole.
+        do_normalize: bring waveforms to zero mean and unit variance first.
+    """
+
+    model_type = "espnet_prune"
+
+    def __init__(
+        self,
+        family: str = "whisper",
+        base: dict | None = None,
+        kept: dict[str, str] | None = None,
+        do_normalize: bool = False,
+        **kwargs,
+    ):
+        self.family = family
+        self.base = base or {}
+        self.kept = kept or {}
+        self.do_normalize = do_normalize
+        super().__init__(**kwargs)
+
+
+@dataclass
+class SpeechEncoderOutput(ModelOutput):
+    """Hidden states (B, T', D) of all layers, the first layer's input included; lengths (B,)."""
+
+    last_hidden_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    lengths: Tensor | None = None
+
+
+class SpeechEncoder(PreTrainedModel):
+    """A dense or pruned speech encoder: 16 kHz waveforms in, hidden states of all layers out.
+
+    Args:
+        config: with all sites whole this is the dense model.
+    """
+
+    config_class = SpeechEncoderConfig
+    config: SpeechEncoderConfig
+    base_model_prefix = ""
+    main_input_name = "speech"
+    _supports_sdpa = True
+
+    sampling_rate = 16000
+    frame_rate = 50
+
+    def __init__(self, config: SpeechEncoderConfig):
+        super().__init__(config)
+        self.family_of = _family(config.family)
+        base = config.base
+        self.backbone = self.family_of.build(base)
+        self._base_shapes = {n: tuple(p.shape) for n, p in self.backbone.named_parameters()}
+        self.hidden_size = self.family_of.hidden_size(base)
+        self.num_layers = self.family_of.num_layers(base)
+        #: fewest and most samples; not computed in `forward`, where `torch.compile` cannot follow
+        self._limits = (self.family_of.minimum_samples(base), self.family_of.maximum_samples(base))
+        self._restructure()
+        self.post_init()
+
+    def _init_weights(self, module):
+        """Backbones initialise themselves."""
+
+    @property
+    def family(self) -> str:
+        """Name of the family, e.g. "whisper"."""
+        return self.config.family
+
+    @property
+    def kept(self) -> Kept:
+        """site -> kept units, for the sites that are not whole."""
+        return {name: parse_units(text) for name, text in self.config.kept.items()}
+
+    def plan(
+        self, seconds: float | None = None, protected: tuple[str, ...] | list[str] = ()
+    ) -> Plan:
+        """What can be pruned in this model as it is now.
+
+        Args:
+            seconds: length of the utterances that costs are given for; the family's default is
+                30 s for Whisper and 10 s for the others.
+            protected: kinds or names of sites to leave whole.
+        """
+        base = self.config.base
+        seconds = seconds or self.family_of.default_seconds(base)
+        declaration = self.family_of.declare(base, seconds)
+        return Plan(declaration, self._base_shapes, self.kept, protected)
+
+    def _restructure(self) -> None:
+        """Bring a freshly built dense backbone into the shapes of `config.kept`."""
+        plan = self.plan()
+        if not self.config.kept:
+            return
+        names = set(self.config.kept)
+        unknown = names - set(plan.sites)
+        if unknown:
+            raise ValueError(
+                f"config.json: 'kept' names sites that family '{self.family}' of this size does "
+                f"not have: {', '.join(sorted(unknown)[:3])}"
+            )
+        for name, parameter in list(self.backbone.named_parameters()):
+            shape = plan.shape(name)
+            if shape != tuple(parameter.shape):
+                path, _, leaf = name.rpartition(".")
+                owner = self.backbone.get_submodule(path)
+                fresh = parameter.new_empty(shape)
+                setattr(
+                    owner, leaf, torch.nn.Parameter(fresh, requires_grad=parameter.requires_grad)
+                )
+        for module in self.backbone.modules():
+            resize(module)
+        for removal in plan.declaration.removals:
+            if not plan.kept[removal.site]:
+                path, _, leaf = removal.module.rpartition(".")
+                setattr(self.backbone.get_submodule(path), leaf, removal.replacement())
+        for binding in plan.declaration.bindings:
+            kept = {role: plan.kept[site] for role, site in binding.sites.items()}
+            self.backbone.get_submodule(binding.module).restructure(**kept)
+
+    def forward(
+        self,
+        speech: Tensor | ModelInput,
+        speech_lengths: Tensor | None = None,
+        full_window: bool = True,
+        watch: Watch | None = None,
+    ) -> SpeechEncoderOutput:
+        """
+        Args:
+            speech: (B, T) waveforms at 16 kHz, samples beyond the lengths are ignored; or what
+                `prepare` made of them, the next two arguments are then in it already.
+            speech_lengths, full_window: see `prepare`.
+            watch: called with the number and the value of every hidden state as soon as it is
+                there; the output then has only the last.
+        Raises:
+            ValueError: an utterance is too short for one frame or longer than the window.
+        """
+        inputs = speech
+        if not isinstance(inputs, ModelInput):
+            inputs = self.prepare(inputs, speech_lengths, full_window)
+        states, last, lengths = self.family_of.forward(self.backbone, inputs, watch)
+        return SpeechEncoderOutput(
+            last_hidden_state=last,
+            hidden_states=tuple(states) if watch is None else None,
+            lengths=lengths,
+        )
+
+    def prepare(
+        self, speech: Tensor, speech_lengths: Tensor | None = None, full_window: bool = True
+    ) -> ModelInput:
+        """The input of all encoders of the same base: normalised, padding masked, or log-mel.
+
+        Args:
+            speech: (B, T) waveforms at 16 kHz; samples beyond the lengths are ignored.
+            speech_lengths: (B,) samples; all of T when absent.
+            full_window: Whisper only: pad to its 30 s window (the hidden states then have 1500
+                frames, `lengths` are those of the speech) instead of the longest of the batch.
+        Raises:
+            ValueError: an utterance is too short for one frame or longer than the window.
+        """
+        if speech_lengths is None:  # nothing here depends on data then: `torch.export` can follow
+            self._check_lengths(speech.shape[1], speech.shape[1])
+        else:
+            shortest, longest = int(speech_lengths.min()), int(speech_lengths.max())
+            self._check_lengths(shortest, longest)
+            speech, speech_lengths = speech[:, :longest], speech_lengths.to(speech.device)
+        return self.family_of.prepare(
+            self.backbone, speech, speech_lengths, full_window, self.config.do_normalize
+        )
+
+    def _check_lengths(self, shortest: int, longest: int) -> None:
+        least, most = self._limits
+        if shortest < least:
+            raise ValueError(
+                f"an utterance has {shortest} samples, but {self.family} needs at least {least} "
+                "for one frame: remove it from the data (ESPnet's length filter does)"
+            )
+        if most is not None and longest > most:
+            raise ValueError(
+                f"an utterance has {longest} samples, but {self.family} takes at most {most} "
+                f"({most / self.sampling_rate:g} s): cut it first"
+            )
+
+    def set_dropout(self, p: float) -> None:
+        """Set every dropout probability, e.g. 0 for distillation."""
+        for module in self.backbone.modules():
+            for name in ("dropout", "activation_dropout", "attention_dropout"):
+                if isinstance(getattr(module, name, None), float):
+                    setattr(module, name, p)
+            if isinstance(module, torch.nn.Dropout):
+                module.p = p
+
+    @classmethod
+    def from_pretrained(cls, name_or_path, *args, **kwargs):
+        """As in `transformers`, but a tensor that is missing, unknown or misshapen is an error."""
+        kwargs.pop("output_loading_info", None)
+        try:
+            model, info = super().from_pretrained(
+                name_or_path, *args, output_loading_info=True, **kwargs
+            )
+        except RuntimeError as error:  # `transformers` has logged which tensors are misshapen
+            raise ValueError(
+                f"{name_or_path}: tensors of model.safetensors do not fit the shapes of "
+                f"config.json: {error}"
+            ) from None
+        except SafetensorError as error:
+            raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None
+        _check_keys(name_or_path, info["missing_keys"], info["unexpected_keys"])
+        return model
+
+
+AutoConfig.register(SpeechEncoderConfig.model_type, SpeechEncoderConfig, exist_ok=True)
+AutoModel.register(SpeechEncoderConfig, SpeechEncoder, exist_ok=True)
+
+
+def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
+    """Load a pruned encoder, or a dense model of a known family, from a directory or hub name.
+
+    Only safetensors are read, except that dense hub models which were never converted go through
+    `transformers`' own loading of weights.
+
+    Raises:
+        FileNotFoundError: no such directory and no such name on the hub.
+        ValueError: not a model of a known family, or weights that do not fit.
+    """
+    name = str(name_or_path)
+    config = _read_config(name)
+    kind = config.get("model_type")
+    if kind == SpeechEncoderConfig.model_type:
+        _family(config.get("family"), where=f"{name}/config.json")
+        return SpeechEncoder.from_pretrained(name)
+    return _from_dense(name, _family(kind, where=f"{name}/config.json"), config)
+
+
+def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
+    """The dense model of a configuration with random weights, e.g. to time it.
+
+    Args:
+        name_or_path: directory (weights need not be there), hub name, or file as config.json.
+    Raises:
+        FileNotFoundError: no such directory, file or name on the hub.
+        ValueError: not a model of a known family.
+    """
+    name = str(name_or_path)
+    if Path(name).is_file():
+        try:
+            config = dict(json.loads(Path(name).read_text()))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name}: no JSON of a model's configuration: {error}") from None
+    else:
+        config = _read_config(name)
+    own = config.get("model_type") == SpeechEncoderConfig.model_type
+    family = _family(config.get("family" if own else "model_type"), where=name)
+    base = config["base"] if own else family.base_config(config)
+    return SpeechEncoder(SpeechEncoderConfig(family=family.name, base=base)).eval()
+
+
+def _read_config(name: str) -> dict:
+    """`config.json` of a directory or hub name."""
+    path = Path(name)
+    if not path.exists() and (
+        path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    ):
+        raise FileNotFoundError(f"{name}: no such directory; give a model directory or a hub name")
+    if path.exists() and not (path / "config.json").is_file():
+        raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
+    try:
+        return PretrainedConfig.get_config_dict(name)[0]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path / 'config.json'}: not valid JSON: {error}") from None
+    except OSError:
+        raise FileNotFoundError(
+            f"{name}: no such directory, and no such model could be had from a hub"
+        ) from None
+
+
+def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
+    """Wrap a `transformers` model (with or without heads on top) as a dense `SpeechEncoder`."""
+    base = family.base_config(config)
+    encoder = SpeechEncoder(
+        SpeechEncoderConfig(
+            family=family.name,
+            base=base,
+            do_normalize=_wants_normalized_input(name, family, config),
+        )
+    )
+    state = family.dense_state(_read_state(name))
+    own = encoder.backbone.state_dict()
+    unexpected = [] if len(state) <= len(own) else sorted(set(state) - set(own))
+    _check_keys(name, sorted(set(own) - set(state)), unexpected)
+    state = {key: value.to(own[key].dtype) for key, value in state.items() if key in own}
+    try:
+        encoder.backbone.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{name}: the weights do not fit config.json: {error}") from None
+    return encoder.eval()
+
+
+def _read_state(name: str) -> dict[str, Tensor]:
+    """All tensors of a checkpoint in `transformers`' layout, sharded or not."""
+    from safetensors.torch import load_file
+    from transformers.utils import cached_file
+
+    def find(file: str) -> str | None:
+        return cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+
+    single, index = find("model.safetensors"), find("model.safetensors.index.json")
+    if single:
+        try:
+            return load_file(single)
+        except SafetensorError as error:
+            raise ValueError(f"{name}: model.safetensors is damaged: {error}") from None
+    if index:
+        shards = set(json.loads(Path(index).read_text())["weight_map"].values())
+        return {k: v for shard in sorted(shards) for k, v in load_file(find(shard)).items()}
+    old = find("pytorch_model.bin")
+    if old:
+        return torch.load(old, map_location="cpu", weights_only=True)
+    raise FileNotFoundError(f"{name}: has no model.safetensors")
+
+
+def _wants_normalized_input(name: str, family: Family, config: dict) -> bool:
+    from transformers.utils import cached_file
+
+    file = cached_file(
+        name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
+    )
+    if file and family.name != "whisper":
+        return bool(json.loads(Path(file).read_text()).get("do_normalize", False))
+    return family.wants_normalized_input(config)
+
+
+def _family(name: str | None, where: str = "config") -> Family:
+    if name not in FAMILIES:
+        raise ValueError(
+            f"{where}: model type '{name}' is not supported, choose from {', '.join(FAMILIES)}"
+        )
+    return FAMILIES[name]
+
+
+def _check_keys(name, missing, unexpected) -> None:
+    for what, keys in (("lacks", missing), ("has unknown", unexpected)):
+        if keys:
+            keys = sorted(keys)
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise ValueError(
+                f"{name}: model.safetensors {what} tensors {', '.join(keys[:3])}{more}; it does "
+                "not belong to this config.json or is damaged"
+            )

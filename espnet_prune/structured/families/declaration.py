@@ -1,0 +1,270 @@
+"""What can be pruned in a model, declared once.
+
+A *site* is one prunable dimension: a set of units that can be kept or dropped one by one. A
+*tensor* says which of its dimensions are made of the units of which site. Gating, the
+differentiable expected cost, slimming, the exact count, the saved config and the plots are all
+derived from these two lists (see `espnet_prune.structured`), the latency from a third, of *blocks*
+that are timed one by one. All sizes are those of the base
+(unpruned) architecture; what is left of a pruned model is a set of kept unit numbers per site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+#: Kinds of sites, from the input of the model to its output, coarse before fine.
+KINDS = ("cnn", "pos_conv", "mha", "head", "qk", "vo", "ffn", "ffn_dim")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where the gates of a site multiply.
+
+    Attributes:
+        target: parameter name; when `dim` is None, a module that takes the gates as its attribute
+            `gate` (`ChannelNorm`, `PrunablePositionalConv`).
+        dim: dimension of the parameter along which the units lie.
+        inherit: multiply by the gates of the parents, too.
+    """
+
+    target: str
+    dim: int | None
+    inherit: bool = False
+
+
+@dataclass(frozen=True)
+class Site:
+    """One prunable dimension of the base architecture.
+
+    Attributes:
+        name: e.g. `encoder.layers.3.attention.qk`.
+        kind: one of `KINDS`.
+        size: number of units in the base architecture.
+        parents: coarser sites. A unit is kept only if its unit of every parent is kept; the units
+            of a parent with p units own equal consecutive shares of this site's units.
+        scales: where the gates multiply.
+        macs_per_unit: multiply-accumulates per second of audio that one kept unit costs beyond
+            those of the tensors (the products inside attention).
+        vital: a unit of the first parent whose units of this site are all dropped is dropped.
+        at_least: this many units always stay.
+    """
+
+    name: str
+    kind: str
+    size: int
+    parents: tuple[str, ...] = ()
+    scales: tuple[Scale, ...] = ()
+    macs_per_unit: float = 0.0
+    vital: bool = False
+    at_least: int = 0
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A parameter, which of its dimensions are cut by which site, and how often it is applied.
+
+    Attributes:
+        name: parameter name in the backbone.
+        cuts: dimension -> site. A dimension of length n cut by a site of u units gives every unit
+            n / u consecutive entries.
+        rate: times a second of audio that each element is multiplied (0: no product counted).
+    """
+
+    name: str
+    cuts: dict[int, str] = field(default_factory=dict)
+    rate: float = 0.0
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A module that is told what is left: `module.restructure(**{role: kept units})`."""
+
+    module: str
+    sites: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A module that is replaced when the only unit of a coarse site is dropped."""
+
+    module: str
+    site: str
+    replacement: type
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A size that the time of a block depends on: how many units are left.
+
+    Attributes:
+        site: whose units they are.
+        per: the units left of this parent divide them, e.g. the mean size of the heads.
+    """
+
+    site: str
+    per: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the model whose time depends on what is left of it; the parts do not overlap.
+
+    Attributes:
+        kind: blocks of one kind take the same time at the same sizes.
+        modules: the first and the last module that run in it.
+        axes: its sizes.
+    """
+
+    kind: str
+    modules: tuple[str, str]
+    axes: tuple[Axis, ...]
+
+
+@dataclass
+class Declaration:
+    """Everything prunable in one architecture. Parameters not listed are never cut."""
+
+    sites: dict[str, Site] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    bindings: list[Binding] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+
+    def site(self, name: str, kind: str, size: int, **kwargs) -> str:
+        """Declare a site; parents first. Returns its name."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown kind of site '{kind}', choose from {', '.join(KINDS)}")
+        self.sites[name] = Site(name, kind, size, **kwargs)
+        return name
+
+    def tensor(self, name: str, cuts: dict[int, str] | None = None, rate: float = 0.0) -> None:
+        """Declare a parameter."""
+        self.tensors[name] = Tensor(name, cuts or {}, rate)
+
+    def block(self, kind: str, modules: tuple[str, str], *axes: Axis) -> None:
+        """Declare a part that is timed by itself."""
+        self.blocks.append(Block(kind, modules, axes))
+
+    def linear(
+        self,
+        name: str,
+        rate: float,
+        rows: str | None = None,
+        columns: str | None = None,
+        bias: str | None = None,
+        has_bias: bool = True,
+    ) -> None:
+        """Declare `nn.Linear` or a convolution `name`.
+
+        Args:
+            rate: applications per second of audio.
+            rows, columns: sites that cut the output and the input dimension.
+            bias: site that cuts the bias where it is not the site of the rows.
+        """
+        cuts = {dim: site for dim, site in ((0, rows), (1, columns)) if site}
+        self.tensor(f"{name}.weight", cuts, rate)
+        bias = bias or rows
+        if has_bias:
+            self.tensor(f"{name}.bias", {0: bias} if bias else {})
+
+    def norm(self, name: str, site: str | None) -> None:
+        """Declare the weight and the bias of a normalisation over the units of `site`."""
+        for part in ("weight", "bias"):
+            self.tensor(f"{name}.{part}", {0: site} if site else {})
+
+    def attention(
+        self,
+        prefix: str,
+        heads: int,
+        width: int,
+        rate: float,
+        seconds: float,
+        key_bias: bool = True,
+        pre_norm: str | None = None,
+        macs_per_head: float = 0.0,
+    ) -> tuple[str, str]:
+        """Declare a self-attention sub-layer (a `PrunableAttention` at `prefix`).
+
+        softmax(X Wq diag(z_qk) (X Wk)^T / sqrt(d)) X Wv diag(z_vo) Wo + b, each head with a gate,
+        and the whole (with its output bias) with another.
+
+        Args:
+            pre_norm: the LayerNorm in front, which goes when the whole sub-layer goes.
+            macs_per_head: multiply-accumulates per second beyond the projections and products.
+        Returns: names of the whole-MHA site and of the head site.
+        """
+        out, query = f"{prefix}.out_proj", f"{prefix}.q_proj"
+        mha = self.site(f"{prefix}.mha", "mha", 1, scales=(Scale(f"{out}.bias", 0),))
+        head = self.site(
+            f"{prefix}.head", "head", heads, parents=(mha,), macs_per_unit=macs_per_head
+        )
+        products = rate * rate * seconds  # one product with every frame of the context
+        qk = self.site(
+            f"{prefix}.qk",
+            "qk",
+            width,
+            parents=(head, mha),
+            scales=(Scale(f"{query}.weight", 0), Scale(f"{query}.bias", 0)),
+            macs_per_unit=products,
+        )
+        vo = self.site(
+            f"{prefix}.vo",
+            "vo",
+            width,
+            parents=(head, mha),
+            scales=(Scale(f"{out}.weight", 1, inherit=True),),
+            macs_per_unit=products,
+            vital=True,
+        )
+        self.linear(query, rate, rows=qk)
+        self.linear(f"{prefix}.k_proj", rate, rows=qk, has_bias=key_bias)
+        self.linear(f"{prefix}.v_proj", rate, rows=vo)
+        self.linear(out, rate, columns=vo, bias=mha)
+        self.bindings.append(Binding(prefix, {"mha": mha, "heads": head, "qk": qk, "vo": vo}))
+        self._owned_norm(pre_norm, mha)
+        # Apart: where a head is padded to the larger (`PrunableAttention`), 2 and 60 dimensions
+        # take more time than 31 and 31
+        sizes = (Axis(head), Axis(qk, per=head), Axis(vo, per=head))
+        self.block("attention", (pre_norm or prefix, prefix), *sizes)
+        return mha, head
+
+    def feed_forward(
+        self,
+        name: str,
+        up: str,
+        down: str,
+        size: int,
+        rate: float,
+        removed: tuple[str, ...],
+        replacement: type,
+        pre_norm: str | None = None,
+    ) -> None:
+        """Declare a feed-forward sub-layer with linear layers `up` and `down`.
+
+        Args:
+            name: prefix of the sites' names.
+            size: intermediate dimension.
+            removed: modules in the order in which they run, to replace by `replacement` when the
+                whole sub-layer goes.
+            pre_norm: the LayerNorm in front, which goes with it.
+        """
+        ffn = self.site(f"{name}.ffn", "ffn", 1, scales=(Scale(f"{down}.bias", 0),))
+        dim = self.site(
+            f"{name}.ffn_dim",
+            "ffn_dim",
+            size,
+            parents=(ffn,),
+            scales=(Scale(f"{down}.weight", 1, inherit=True),),
+        )
+        self.linear(up, rate, rows=dim)
+        self.linear(down, rate, columns=dim, bias=ffn)
+        self.removals += [Removal(module, ffn, replacement) for module in removed]
+        self._owned_norm(pre_norm, ffn)
+        self.block("feed_forward", (pre_norm or removed[0], removed[-1]), Axis(dim))
+
+    def _owned_norm(self, name: str | None, site: str) -> None:
+        if name is not None:
+            self.norm(name, site)
+            self.removals.append(Removal(name, site, nn.Identity))

@@ -1,0 +1,167 @@
+"""What a backbone family has to say about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from espnet_prune.structured.families.declaration import Declaration
+
+
+class ModelInput(NamedTuple):
+    """What `Family.prepare` returns: the part of a forward pass that no weight has a say in.
+
+    Attributes:
+        features: waveforms (B, T) or log-mel spectrograms (B, bins, T).
+        mask: of what is no padding, None where nothing is padded; its shape is the family's own.
+        lengths: (B,) frames of the hidden states.
+    """
+
+    features: Tensor
+    mask: Tensor | None
+    lengths: Tensor
+
+
+class HiddenStates(NamedTuple):
+    """What `Family.forward` returns.
+
+    Attributes:
+        states: one (B, T', D) for the input of the first layer and one for the output of each;
+            none when they were shown to `watch` instead.
+        last: (B, T', D) the output of the model, after its final norm.
+        lengths: (B,) frames.
+    """
+
+    states: list[Tensor]
+    last: Tensor
+    lengths: Tensor
+
+
+#: Takes the number of a hidden state, 0 for the input of the first layer, and the state.
+Watch = Callable[[int, Tensor], None]
+
+
+@contextmanager
+def watched(layers: Sequence[nn.Module], watch: Watch) -> Iterator[None]:
+    """While active, the input of the first of `layers` and the output of each go to `watch`."""
+
+    def before(module, args):
+        watch(0, args[0])
+
+    def after(number):
+        def hook(module, args, output):
+            watch(number, output[0] if isinstance(output, tuple) else output)
+
+        return hook
+
+    handles = [layers[0].register_forward_pre_hook(before)]
+    handles += [layer.register_forward_hook(after(n)) for n, layer in enumerate(layers, start=1)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class Family:
+    """A `transformers` architecture and its declaration.
+
+    Args:
+        name: `model_type` of the architecture in `transformers`.
+        config_class, model_class: the classes of `transformers`.
+        prefix: how parameter names start in checkpoints of models with heads on top.
+    """
+
+    sampling_rate = 16000
+
+    def __init__(self, name: str, config_class: type, model_class: type, prefix: str):
+        self.name = name
+        self.config_class = config_class
+        self.model_class = model_class
+        self.prefix = prefix
+
+    def base_config(self, config: dict) -> dict:
+        """The part of a checkpoint's configuration that the encoder is built from."""
+        raise NotImplementedError
+
+    def build(self, config: dict) -> nn.Module:
+        """The dense model with this package's layers in place, weights as initialised."""
+        raise NotImplementedError
+
+    def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a `transformers` checkpoint under the names of `build`'s model."""
+        if any(key.startswith(self.prefix) for key in state):
+            start = len(self.prefix)
+            return {k[start:]: v for k, v in state.items() if k.startswith(self.prefix)}
+        return dict(state)
+
+    def declare(self, config: dict, seconds: float) -> Declaration:
+        """What can be pruned, with the costs for utterances of `seconds`."""
+        raise NotImplementedError
+
+    def prepare(
+        self,
+        model: nn.Module,
+        speech: Tensor,
+        lengths: Tensor | None,
+        full_window: bool,
+        normalize: bool,
+    ) -> ModelInput:
+        """Bring 16 kHz waveforms (B, T) with `lengths` (B,) samples, None for all T, into shape.
+
+        The answer holds for every model of the same base architecture, pruned or not.
+
+        Args:
+            full_window: pad to the window the model was trained on, where it has one.
+            normalize: bring each utterance to zero mean and unit variance first.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+    ) -> HiddenStates:
+        """Hidden states of what `prepare` returned.
+
+        Args:
+            watch: is shown every hidden state as soon as it is there; none is kept then.
+        """
+        raise NotImplementedError
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """The Transformer layers."""
+        raise NotImplementedError
+
+    def cnn_layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        """The layers of the CNN in front, where they are modules of their own."""
+        return ()
+
+    def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
+        """(B,) number of frames of utterances of `lengths` samples."""
+        raise NotImplementedError
+
+    def minimum_samples(self, config: dict) -> int:
+        """The fewest samples that give one frame."""
+        raise NotImplementedError
+
+    def maximum_samples(self, config: dict) -> int | None:
+        """The most samples that the model takes at once, None without a limit."""
+        return None
+
+    def wants_normalized_input(self, config: dict) -> bool:
+        """Whether a checkpoint without a preprocessor file expects normalised waveforms."""
+        return False
+
+    def hidden_size(self, config: dict) -> int:
+        """Width of the hidden states."""
+        return self.config_class(**config).hidden_size
+
+    def num_layers(self, config: dict) -> int:
+        """Number of Transformer layers of the base architecture."""
+        return self.config_class(**config).num_hidden_layers
+
+    def default_seconds(self, config: dict) -> float:
+        """Length of audio for which costs are given unless asked otherwise."""
+        return 10.0

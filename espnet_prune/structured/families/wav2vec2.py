@@ -1,0 +1,243 @@
+"""wav2vec 2.0, HuBERT and WavLM: what can be pruned, and how to read them.
+
+One declaration serves the three: `transformers` gives them the same skeleton. The "base" layout
+has one GroupNorm in the CNN and normalises after each residual; the "large" layout has a
+LayerNorm in every CNN layer and normalises before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    HubertConfig,
+    HubertModel,
+    Wav2Vec2Config,
+    Wav2Vec2Model,
+    WavLMConfig,
+    WavLMModel,
+)
+
+from espnet_prune.structured.families.declaration import Axis, Binding, Declaration, Scale
+from espnet_prune.structured.families.family import Family, HiddenStates, ModelInput, Watch, watched
+from espnet_prune.structured.families.layers import (
+    ChannelNorm,
+    Nothing,
+    PrunableAttention,
+    PrunablePositionalConv,
+    PrunableRelativeAttention,
+    ScaledChannelNorm,
+)
+
+
+class Wav2Vec2Family(Family):
+    """Raw waveform, CNN feature extractor, positional convolution, Transformer.
+
+    Padded batches are masked in the Transformer, as fairseq and torchaudio do. In the "base"
+    layout the GroupNorm of the first CNN layer runs over the padding, too, in this as in every
+    other implementation, so a padded utterance is close to, not equal to, the same one alone.
+    """
+
+    attention_class = PrunableAttention
+
+    def base_config(self, config: dict) -> dict:
+        # Masking, adapters and layer drop belong to training recipes; with them off the saved
+        # model has no tensors that its forward pass does not use.
+        if config.get("add_adapter"):
+            raise ValueError(
+                "add_adapter: models with an adapter are not supported, set it to false"
+            )
+        off = ("mask_time_prob", "mask_feature_prob", "layerdrop")
+        return {**config, **dict.fromkeys(off, 0.0), "apply_spec_augment": False}
+
+    def build(self, config: dict) -> nn.Module:
+        model = self.model_class(self.config_class(**config))
+        encoder = model.encoder
+        encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
+        for layer in encoder.layers:
+            layer.attention = self.attention_class(layer.attention)
+        holders = [*model.feature_extractor.conv_layers, model.feature_projection]
+        for holder in holders:
+            norm = getattr(holder, "layer_norm", None)
+            if isinstance(norm, nn.LayerNorm):
+                holder.layer_norm = ChannelNorm(norm.normalized_shape, eps=norm.eps)
+        if config.get("feat_proj_gain"):  # imported from DPHuBERT
+            norm = model.feature_projection.layer_norm
+            gained = ScaledChannelNorm(norm.normalized_shape, eps=norm.eps)
+            model.feature_projection.layer_norm = gained
+        return model
+
+    def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = super().dense_state(state)
+        conv = "encoder.pos_conv_embed.conv"
+        for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
+            if f"{conv}.{old}" in state:  # the names of older checkpoints
+                state[f"{conv}.parametrizations.weight.{new}"] = state.pop(f"{conv}.{old}")
+        gain = state.pop(f"{conv}.parametrizations.weight.original0", None)
+        direction = state.pop(f"{conv}.parametrizations.weight.original1", None)
+        if gain is not None and direction is not None:
+            # weight norm over all but the kernel positions (dim 2)
+            state[f"{conv}.weight"] = torch._weight_norm(direction, gain, 2)
+        return {k: v for k, v in state.items() if k != "masked_spec_embed"}
+
+    def declare(self, config: dict, seconds: float) -> Declaration:
+        cfg = self.config_class(**config)
+        d = Declaration()
+        rate = float(self.sampling_rate)
+        previous = None
+        last = len(cfg.conv_dim) - 1
+        for i, (dim, stride) in enumerate(zip(cfg.conv_dim, cfg.conv_stride, strict=True)):
+            rate /= stride
+            name = f"feature_extractor.conv_layers.{i}"
+            reader = (
+                "feature_projection.projection.weight"
+                if i == last
+                else f"feature_extractor.conv_layers.{i + 1}.conv.weight"
+            )
+            scales = [Scale(reader, 1)]
+            own_norm = cfg.feat_extract_norm == "layer"
+            if own_norm:
+                scales.append(Scale(f"{name}.layer_norm", None))
+            if i == last and getattr(cfg, "feat_proj_layer_norm", True):
+                scales.append(Scale("feature_projection.layer_norm", None))
+            site = d.site(f"{name}.cnn", "cnn", dim, scales=tuple(scales), at_least=1)
+            d.linear(f"{name}.conv", rate, rows=site, columns=previous, has_bias=cfg.conv_bias)
+            if own_norm or i == 0:
+                d.norm(f"{name}.layer_norm", site)
+            channels = (Axis(site),) if previous is None else (Axis(previous), Axis(site))
+            d.block(f"cnn.{i}", (name, name), *channels)
+            previous = site
+        if getattr(cfg, "feat_proj_layer_norm", True):
+            d.norm("feature_projection.layer_norm", previous)
+        if config.get("feat_proj_gain"):
+            d.tensor("feature_projection.layer_norm.gain", {0: previous})
+        d.linear("feature_projection.projection", rate, columns=previous)
+        d.block("projection", ("feature_projection",) * 2, Axis(previous))
+
+        width = cfg.hidden_size
+        pos = "encoder.pos_conv_embed"
+        # The gate multiplies the channel after the activation, i.e. the output of the module.
+        site = d.site(f"{pos}.pos_conv", "pos_conv", width, scales=(Scale(pos, None),))
+        d.linear(f"{pos}.conv", rate, rows=site)
+        d.bindings.append(Binding(pos, {"kept": site}))
+        d.block("pos_conv", (pos, pos), Axis(site))
+
+        for i in range(cfg.num_hidden_layers):
+            layer = f"encoder.layers.{i}"
+            pre = cfg.do_stable_layer_norm
+            mha, head = d.attention(
+                f"{layer}.attention",
+                cfg.num_attention_heads,
+                width,
+                rate,
+                seconds,
+                pre_norm=f"{layer}.layer_norm" if pre else None,
+                macs_per_head=rate * self.gate_macs(cfg),
+            )
+            self.declare_bias(d, f"{layer}.attention", mha, head)
+            d.feed_forward(
+                layer,
+                f"{layer}.feed_forward.intermediate_dense",
+                f"{layer}.feed_forward.output_dense",
+                cfg.intermediate_size,
+                rate,
+                removed=(f"{layer}.feed_forward",),
+                replacement=Nothing,
+                pre_norm=f"{layer}.final_layer_norm" if pre else None,
+            )
+        return d
+
+    def gate_macs(self, cfg) -> float:
+        """Multiply-accumulates per frame and head beside the projections and the products."""
+        return 0.0
+
+    def declare_bias(self, d: Declaration, prefix: str, mha: str, head: str) -> None:
+        """Declare what a family has in its attention beside the four projections."""
+
+    def prepare(
+        self,
+        model: nn.Module,
+        speech: Tensor,
+        lengths: Tensor | None,
+        full_window: bool,
+        normalize: bool,
+    ) -> ModelInput:
+        mask = None
+        if lengths is None:
+            lengths = torch.full((speech.shape[0],), speech.shape[1], device=speech.device)
+            if normalize:
+                speech = zero_mean_unit_variance(speech, torch.ones_like(speech))
+        else:
+            inside = torch.arange(speech.shape[1], device=speech.device)[None] < lengths[:, None]
+            if normalize:
+                speech = zero_mean_unit_variance(speech, inside)
+            speech = speech * inside
+            if not bool(inside.all()):
+                mask = inside.long()
+        return ModelInput(speech, mask, self.frames(model, lengths))
+
+    def forward(
+        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+    ) -> HiddenStates:
+        speech, mask, frames = inputs
+        if watch is None:
+            out = model(speech, attention_mask=mask, output_hidden_states=True)
+            return HiddenStates(list(out.hidden_states), out.last_hidden_state, frames)
+        with watched(self.layers(model), watch):
+            out = model(speech, attention_mask=mask, output_hidden_states=False)
+        return HiddenStates([], out.last_hidden_state, frames)
+
+    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return model.encoder.layers
+
+    def cnn_layers(self, model: nn.Module) -> Sequence[nn.Module]:
+        return model.feature_extractor.conv_layers
+
+    def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
+        return model._get_feat_extract_output_lengths(lengths)
+
+    def minimum_samples(self, config: dict) -> int:
+        cfg = self.config_class(**config)
+        need = 1
+        for kernel, stride in zip(
+            reversed(cfg.conv_kernel), reversed(cfg.conv_stride), strict=True
+        ):
+            need = (need - 1) * stride + kernel
+        return need
+
+    def wants_normalized_input(self, config: dict) -> bool:
+        return config.get("feat_extract_norm") == "layer"
+
+
+class HubertFamily(Wav2Vec2Family):
+    """HuBERT."""
+
+
+class WavLMFamily(Wav2Vec2Family):
+    """WavLM: gated relative position bias; the table belongs to layer 0 and always stays."""
+
+    attention_class = PrunableRelativeAttention
+
+    def gate_macs(self, cfg) -> float:
+        # gru_rel_pos_linear, whose eight rows are summed in fours first
+        return 2.0 * cfg.hidden_size / cfg.num_attention_heads
+
+    def declare_bias(self, d: Declaration, prefix: str, mha: str, head: str) -> None:
+        d.tensor(f"{prefix}.gru_rel_pos_const", {1: head})
+        d.tensor(f"{prefix}.gru_rel_pos_linear.weight", {0: mha})
+        d.tensor(f"{prefix}.gru_rel_pos_linear.bias", {0: mha})
+
+
+def zero_mean_unit_variance(speech: Tensor, mask: Tensor) -> Tensor:
+    """Normalise each utterance of (B, T) over its true samples, as the feature extractors do."""
+    count = mask.sum(1, keepdim=True)
+    mean = (speech * mask).sum(1, keepdim=True) / count
+    variance = ((speech - mean).square() * mask).sum(1, keepdim=True) / count
+    return (speech - mean) / torch.sqrt(variance + 1e-7)
+
+
+WAV2VEC2 = Wav2Vec2Family("wav2vec2", Wav2Vec2Config, Wav2Vec2Model, prefix="wav2vec2.")
+HUBERT = HubertFamily("hubert", HubertConfig, HubertModel, prefix="hubert.")
+WAVLM = WavLMFamily("wavlm", WavLMConfig, WavLMModel, prefix="wavlm.")

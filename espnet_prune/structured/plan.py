@@ -1,0 +1,236 @@
+"""A declaration put together with what is left of a model: masks, parents, exact and expected cost.
+
+One formula serves both counts: with kept-probabilities it gives the expectation (the gates are
+independent), with masks of 0 and 1 the exact number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from espnet_prune.structured.families import Declaration, Site
+
+#: What is left of a model: site -> numbers of the kept units, in units of the base architecture.
+Kept = dict[str, tuple[int, ...]]
+#: What a model costs: "parameters", "macs", or a function of its plan and its units.
+Cost = str | Callable[["Plan", Mapping[str, Tensor]], Tensor]
+
+
+class Plan:
+    """The prunable sites of one (dense or already slimmed) model.
+
+    Args:
+        declaration: of the base architecture.
+        shapes: base shape of every parameter.
+        kept: what is left; sites not named are whole.
+        protected: kinds or names of sites that keep all their units.
+    """
+
+    def __init__(
+        self,
+        declaration: Declaration,
+        shapes: Mapping[str, tuple[int, ...]],
+        kept: Kept | None = None,
+        protected: Iterable[str] = (),
+    ):
+        self.declaration = declaration
+        self.sites: dict[str, Site] = declaration.sites
+        unknown = set(declaration.tensors) - set(shapes)
+        if unknown:
+            raise ValueError(f"declared, but not in the model: {', '.join(sorted(unknown))}")
+        self.kept: Kept = {
+            name: tuple((kept or {}).get(name, range(site.size)))
+            for name, site in self.sites.items()
+        }
+        self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
+        self.protected = self._check_names(protected)
+        self._parent_index = {
+            (name, parent): self._find_parents(name, parent)
+            for name, site in self.sites.items()
+            for parent in site.parents
+        }
+
+    def _check_names(self, names: Iterable[str]) -> frozenset[str]:
+        kinds = {site.kind for site in self.sites.values()}
+        for name in names:
+            if name not in kinds and name not in self.sites:
+                raise ValueError(
+                    f"unknown site '{name}': give a kind ({', '.join(sorted(kinds))}) or a name "
+                    f"such as '{next(iter(self.sites))}'"
+                )
+        return frozenset(names)
+
+    def _find_parents(self, name: str, parent: str) -> Tensor:
+        """For every kept unit of a site the position of its unit among the parent's kept ones."""
+        share = self.sites[name].size // self.sites[parent].size
+        position = {unit: i for i, unit in enumerate(self.kept[parent])}
+        return torch.tensor([position[unit // share] for unit in self.kept[name]], dtype=torch.long)
+
+    # -- sites that may still be pruned ------------------------------------------------------------
+
+    def is_prunable(self, name: str) -> bool:
+        """Whether the site has units left and is not protected."""
+        site = self.sites[name]
+        return bool(self.kept[name]) and not self.protected & {site.name, site.kind}
+
+    def prunable(self) -> list[str]:
+        """Names of the sites that get gates, in order of declaration."""
+        return [name for name in self.sites if self.is_prunable(name)]
+
+    def groups(self, name: str) -> Tensor:
+        """(size,) number of the group that each unit of a site belongs to: its head, if it has."""
+        parents = self.sites[name].parents
+        if not parents:
+            return torch.zeros(self.size(name), dtype=torch.long)
+        return self._parent_index[name, parents[0]]
+
+    def size(self, name: str) -> int:
+        """Number of units that a site has left."""
+        return len(self.kept[name])
+
+    def masks(self) -> dict[str, Tensor]:
+        """For every site 1 where a unit of the base architecture is kept, else 0, (size,)."""
+        return {
+            name: torch.zeros(site.size).index_fill(0, torch.tensor(self.kept[name]).long(), 1.0)
+            for name, site in self.sites.items()
+        }
+
+    # -- composition of a site's own units with its parents' ---------------------------------------
+
+    def effective(self, units: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Multiply every site's units by those of its parents.
+
+        Args:
+            units: site -> (size,) probabilities, gates or masks; sites that are absent are whole.
+        """
+        out = {}
+        for name, site in self.sites.items():
+            own = units.get(name)
+            if own is None:
+                own = torch.ones(self.size(name), device=_device(units))
+            for parent in site.parents:
+                if parent in units:
+                    index = self._parent_index[name, parent].to(own.device)
+                    own = own * units[parent][index]
+            out[name] = own
+        return out
+
+    def canonical(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Hard masks with all consequences drawn: children of dropped parents are dropped, a head
+        without value dimensions is dropped, a site's minimum is kept.
+
+        Args:
+            masks: site -> (size,) of 0 and 1; absent sites are whole.
+        """
+        masks = {name: mask.clone() for name, mask in masks.items()}
+        for name in masks:
+            site = self.sites[name]
+            if masks[name].sum() < site.at_least:
+                masks[name][: site.at_least] = 1
+        for name, site in self.sites.items():
+            if not site.vital:
+                continue
+            whole = self.effective(masks)
+            parent = site.parents[0]
+            alive = torch.zeros_like(whole[parent])
+            alive.index_add_(
+                0, self._parent_index[name, parent].to(alive.device), whole[name].to(alive.dtype)
+            )
+            masks[parent] = whole[parent] * (alive > 0)
+        return self.effective(masks)
+
+    def select(self, masks: Mapping[str, Tensor]) -> Kept:
+        """What is left after canonical `masks`, in units of the base architecture."""
+        return {
+            name: tuple(
+                unit
+                for unit, keep in zip(self.kept[name], masks[name].tolist(), strict=True)
+                if keep
+            )
+            for name in self.sites
+        }
+
+    # -- cost --------------------------------------------------------------------------------------
+
+    def parameters(self, units: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Expected or exact number of parameters, a differentiable scalar (float64)."""
+        whole = self.effective(units or {})
+        return sum(
+            (self._elements(name, whole) for name in self._shapes),
+            torch.zeros((), dtype=torch.double),
+        )
+
+    def macs(self, units: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Expected or exact multiply-accumulates per second of audio (float64)."""
+        whole = self.effective(units or {})
+        total = torch.zeros((), dtype=torch.double)
+        for tensor in self.declaration.tensors.values():
+            if tensor.rate:
+                total = total + tensor.rate * self._elements(tensor.name, whole)
+        for name, site in self.sites.items():
+            if site.macs_per_unit:
+                total = total + site.macs_per_unit * whole[name].double().sum()
+        return total
+
+    def _elements(self, name: str, whole: Mapping[str, Tensor]) -> Tensor:
+        """Number of elements of a tensor that are left, product of its dimensions."""
+        tensor = self.declaration.tensors.get(name)
+        count: Tensor | float = 1.0
+        for dim, length in enumerate(self._shapes[name]):
+            site = tensor.cuts.get(dim) if tensor else None
+            if site is None:
+                count = count * length
+            else:
+                count = count * whole[site].double().sum() * (length // self.sites[site].size)
+        return torch.as_tensor(count, dtype=torch.double)
+
+    def cost(self, kind: Cost, units: Mapping[str, Tensor] | None = None) -> Tensor:
+        """`parameters` or `macs` by name, or what a function such as a `LatencyTable` says."""
+        if callable(kind):
+            return kind(self, units or {})
+        if kind not in ("parameters", "macs"):
+            raise ValueError(f"unknown cost '{kind}', choose from parameters, macs")
+        return getattr(self, kind)(units)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the base architecture, whatever is left of it: equal for models that take as long.
+
+        Parameters that are not declared are no part of it, e.g. the embedding of masked frames,
+        which a forward pass may lack.
+        """
+        tensors = self.declaration.tensors.values()
+        facts = [
+            sorted((t.name, self._shapes[t.name], t.rate) for t in tensors),
+            sorted((site.name, site.size) for site in self.sites.values()),
+        ]
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+
+    # -- cutting -----------------------------------------------------------------------------------
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a parameter of the model as it is now."""
+        tensor = self.declaration.tensors.get(name)
+        shape = list(self._shapes[name])
+        for dim, site in (tensor.cuts if tensor else {}).items():
+            shape[dim] = shape[dim] // self.sites[site].size * self.size(site)
+        return tuple(shape)
+
+    def cut(self, name: str, value: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
+        """The part of a parameter that canonical `masks` leave."""
+        tensor = self.declaration.tensors.get(name)
+        for dim, site in (tensor.cuts if tensor else {}).items():
+            width = self._shapes[name][dim] // self.sites[site].size
+            index = masks[site].bool().repeat_interleave(width).nonzero().squeeze(1)
+            value = value.index_select(dim, index.to(value.device))
+        return value.contiguous()
+
+
+def _device(units: Mapping[str, Tensor]) -> torch.device | None:
+    return next((unit.device for unit in units.values()), None)

@@ -1,0 +1,57 @@
+"""Physical removal of what hard masks drop, and the masked model it has to agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig, format_units
+from espnet_prune.structured.plan import Kept
+
+
+def outline(encoder: SpeechEncoder, kept: Kept) -> SpeechEncoder:
+    """A model of which `kept` is left, on the meta device: shapes without weights."""
+    old, sites = encoder.config, encoder.plan().sites
+    config = SpeechEncoderConfig(
+        family=old.family,
+        base=old.base,
+        kept={n: format_units(u) for n, u in kept.items() if len(u) < sites[n].size},
+        do_normalize=old.do_normalize,
+    )
+    with torch.device("meta"):
+        small = SpeechEncoder(config)
+    if hasattr(encoder.backbone, "mel_filters"):
+        small.backbone.mel_filters = encoder.backbone.mel_filters
+    return small
+
+
+def slim(encoder: SpeechEncoder, masks: Mapping[str, Tensor]) -> SpeechEncoder:
+    """A smaller copy that computes exactly what `encoder` computes under hard `masks`.
+
+    Args:
+        encoder: dense or already slimmed.
+        masks: site -> (units left,) of 0 and 1; sites that are absent are whole.
+    Raises:
+        ValueError: a mask for an unknown site, of another size, or not of 0 and 1.
+    """
+    plan = encoder.plan()
+    for name, mask in masks.items():
+        if name not in plan.sites:
+            raise ValueError(f"mask for unknown site '{name}'")
+        if mask.shape != (plan.size(name),) or not bool(((mask == 0) | (mask == 1)).all()):
+            raise ValueError(f"mask of '{name}' has to be {plan.size(name)} values of 0 and 1")
+    masks = plan.canonical(masks)
+    small = outline(encoder, plan.select(masks))
+    wanted = small.backbone.state_dict()
+    state = {
+        name: plan.cut(name, value.detach(), masks).clone()
+        for name, value in encoder.backbone.state_dict().items()
+        if name in wanted
+    }
+    small.backbone.load_state_dict(state, strict=True, assign=True)
+    frozen = {n for n, p in encoder.backbone.named_parameters() if not p.requires_grad}
+    for name, parameter in small.backbone.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    return small.train(encoder.training)

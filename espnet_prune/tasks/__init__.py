@@ -1,5 +1,0 @@
-"""ESPnet tasks."""
-
-from espnet_prune.startup import faster
-
-faster()  # before the modules here import ESPnet's

@@ -1,0 +1,242 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet_prune.data import data_dir
+from espnet_prune.data.audio import check_speech, resample
+from espnet_prune.data.formatting import format_wav
+from espnet_prune.data.parallel import parallel_map
+
+
+def tone(seconds=0.5, rate=16000, hertz=440.0):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype("f4")
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A data directory of three recordings: 16 kHz, 8 kHz, and 44.1 kHz with two channels."""
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    soundfile.write(audio / "a.wav", tone(), 16000)
+    soundfile.write(audio / "b.flac", tone(0.4, 8000), 8000)
+    soundfile.write(audio / "c.ogg", np.stack([tone(0.6, 44100)] * 2, axis=1), 44100)
+    paths = {"s-a": audio / "a.wav", "s-b": audio / "b.flac", "s-c": audio / "c.ogg"}
+    tables = {
+        "wav.scp": paths,
+        "text": {name: f"text {name}" for name in paths},
+        "utt2spk": dict.fromkeys(paths, "s"),
+    }
+    data_dir.write_dir(tmp_path / "data", tables)
+    return tmp_path / "data"
+
+
+def add(source, name, path):
+    tables = data_dir.read_dir(source)
+    tables["wav.scp"][name] = str(path)
+    tables["text"][name] = "text"
+    tables["utt2spk"][name] = "s"
+    data_dir.write_dir(source, tables)
+
+
+@pytest.mark.parametrize(("audio_format", "workers"), [("flac", 1), ("wav", 2)])
+def test_all_become_mono_at_one_rate(source, tmp_path, audio_format, workers):
+    summary = format_wav(source, tmp_path / "out", audio_format=audio_format, num_workers=workers)
+    assert summary.num_utterances == 3 and summary.num_mixed == 1 and summary.bad == {}
+    assert summary.resampled == {8000: 1, 44100: 1}
+    assert "1 utterances resampled from 8000 Hz" in summary.lines()
+    assert data_dir.validate(tmp_path / "out") == []
+    assert (tmp_path / "out" / "feats_type").read_text() == "raw\n"
+    for name in ("text", "utt2spk", "spk2utt"):
+        assert (tmp_path / "out" / name).read_bytes() == (source / name).read_bytes()
+    counts = data_dir.read_table(tmp_path / "out" / "utt2num_samples")
+    for name, path in data_dir.read_table(tmp_path / "out" / "wav.scp").items():
+        info = soundfile.info(path)
+        assert (info.samplerate, info.channels, info.subtype) == (16000, 1, "PCM_16")
+        assert path.endswith(audio_format) and info.frames == int(counts[name])
+    assert counts == {"s-a": "8000", "s-b": "6400", "s-c": "9600"}
+
+
+def test_16_bit_audio_at_the_rate_is_kept_bit_for_bit(tmp_path):
+    samples = np.array([0, 1, -1, 32767, -32768] * 400, dtype=np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, 16000)
+    data_dir.write_dir(
+        tmp_path / "in", {"wav.scp": {"a": tmp_path / "a.wav"}, "utt2spk": {"a": "s"}}
+    )
+    format_wav(tmp_path / "in", tmp_path / "out")
+    path = data_dir.read_table(tmp_path / "out" / "wav.scp")["a"]
+    assert np.array_equal(soundfile.read(path, dtype="int16")[0], samples)
+
+
+def test_resampling_keeps_a_tone():
+    change = resample(tone(1.0, 8000), 8000, 16000) - tone(1.0, 16000)
+    assert np.abs(change[200:-200]).max() < 0.01
+
+
+def test_segments_are_cut_out(source, tmp_path):
+    rate = 16000
+    soundfile.write(tmp_path / "long.wav", np.arange(rate, dtype=np.int16), rate)
+    segments = {"u1": "rec 0.25 0.5", "u2": "rec 0.5 1.05"}  # a tail of 50 ms is rounding
+    tables = {
+        "wav.scp": {"rec": tmp_path / "long.wav"},
+        "segments": segments,
+        "utt2spk": {"u1": "s", "u2": "s"},
+    }
+    data_dir.write_dir(tmp_path / "seg", tables)
+    format_wav(tmp_path / "seg", tmp_path / "out")
+    assert not (tmp_path / "out" / "segments").exists()
+    scp = data_dir.read_table(tmp_path / "out" / "wav.scp")
+    assert list(soundfile.read(scp["u1"], dtype="int16")[0]) == list(range(4000, 8000))
+    assert soundfile.info(scp["u2"]).frames == 8000
+    data_dir.write_table(tmp_path / "seg" / "segments", {**segments, "u2": "rec 0.5 3"})
+    with pytest.raises(ValueError, match="lasts 1.000 s, but a segment ends at 3 s"):
+        format_wav(tmp_path / "seg", tmp_path / "out")
+
+
+def bad_files(folder):
+    """name -> (path, what the message must say) for every kind of bad audio."""
+    folder.mkdir()
+    nan = tone()
+    nan[100] = np.nan
+    soundfile.write(folder / "nan.wav", nan, 16000, subtype="FLOAT")
+    soundfile.write(folder / "inf.wav", np.full(2000, np.inf, "f4"), 16000, subtype="FLOAT")
+    soundfile.write(folder / "none.wav", np.zeros(0), 16000)
+    soundfile.write(folder / "short.wav", tone(0.05), 16000)
+    (folder / "zero.wav").write_bytes(b"")
+    (folder / "fake.wav").write_text("this is a text, not a recording")
+    return {
+        "s-nan": ("nan.wav", "1 of 8000 samples are NaN or infinite, the first at 0.006 s"),
+        "s-inf": ("inf.wav", "2000 of 2000 samples are NaN or infinite"),
+        "s-none": ("none.wav", "is empty, it has no samples"),
+        "s-short": ("short.wav", "lasts 0.050 s, shorter than 0.1 s"),
+        "s-zero": ("zero.wav", "is empty (0 bytes)"),
+        "s-fake": ("fake.wav", "not audio that can be read"),
+        "s-gone": ("gone.wav", "no such file"),
+    }
+
+
+def test_all_bad_files_are_listed_and_fail_the_run_or_are_dropped(source, tmp_path):
+    bad = bad_files(tmp_path / "bad")
+    for name, (file, _) in bad.items():
+        add(source, name, tmp_path / "bad" / file)
+    add(source, "s-pipe", "sox x.wav -t wav - |")
+    with pytest.raises(ValueError) as error:
+        format_wav(source, tmp_path / "out")
+    *lines, last = str(error.value).split("\n")
+    assert "8 of 11 utterances are bad" in last and "--skip_bad true" in last
+    assert not (tmp_path / "out" / "wav.scp").exists()
+    for name, (file, message) in bad.items():
+        assert [line for line in lines if name in line and file in line and message in line]
+    assert [line for line in lines if "s-pipe" in line and "is a command" in line]
+
+    summary = format_wav(source, tmp_path / "out", skip_bad=True)
+    assert summary.num_utterances == 3 and summary.num_kept == 3
+    assert set(data_dir.read_table(tmp_path / "out" / "bad_utts")) == {*bad, "s-pipe"}
+    assert data_dir.validate(tmp_path / "out") == []
+
+
+def test_a_second_run_keeps_what_is_good_and_redoes_the_rest(source, tmp_path):
+    out = tmp_path / "out"
+    format_wav(source, out)
+    scp = data_dir.read_table(out / "wav.scp")
+    assert format_wav(source, out).num_kept == 3
+    with open(scp["s-a"], "wb") as stream:
+        stream.write(b"half of a fi")  # not by us, we rename: but a broken copy must not stay
+    later = os.stat(scp["s-b"]).st_mtime + 10
+    os.utime(data_dir.read_table(source / "wav.scp")["s-b"], (later, later))
+    assert format_wav(source, out).num_kept == 1
+    assert soundfile.info(scp["s-a"]).frames == 8000
+    assert format_wav(source, out, fs=8000).num_kept == 0
+    assert not [path for path in out.rglob("*") if ".tmp" in path.name]
+
+
+def test_faults_of_the_directory_come_first(source, tmp_path):
+    (source / "text").write_text("s-a x\ns-b y\ns-c z\ns-x nobody\n")
+    with pytest.raises(ValueError, match="text: s-x: no such utterance in wav.scp; run fix"):
+        format_wav(source, tmp_path / "out")
+    with pytest.raises(ValueError, match="--audio_format mp3: one of flac, wav"):
+        format_wav(source, tmp_path / "out", audio_format="mp3")
+    with pytest.raises(ValueError, match="same directory"):
+        format_wav(source, source)
+    with pytest.raises(ValueError, match="--fs 0"):
+        format_wav(source, tmp_path / "out", fs=0)
+
+
+def test_a_slash_in_a_name_is_refused(source, tmp_path):
+    add(source, "s/../../x", tmp_path / "audio" / "a.wav")
+    with pytest.raises(ValueError, match="'/' in the utterance or its speaker"):
+        format_wav(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "message"),
+    [
+        (np.zeros((2, 100)), 16000, "x: has shape .2, 100. instead of one channel"),
+        (np.zeros(0), 16000, "x: is empty"),
+        (np.zeros(100), 8000, "x: has 8000 Hz instead of 16000 Hz; run .*format_wav --fs 16000"),
+        (np.array([0.0, np.nan]), 16000, "x: 1 of 2 samples are NaN"),
+        (np.zeros(100), 16000, "x: lasts 0.006 s, shorter than 0.1 s"),
+    ],
+)
+def test_check_speech_messages(samples, rate, message):
+    with pytest.raises(ValueError, match=message):
+        check_speech(samples, rate, "x", fs=16000, min_seconds=0.1)
+
+
+def test_check_speech_takes_good_speech():
+    check_speech(tone(), 16000, "x", fs=16000, min_seconds=0.1)
+
+
+def test_number_of_workers_is_checked():
+    with pytest.raises(ValueError, match="--nj 0: 1 or more"):
+        list(parallel_map(abs, [1], 0, "x"))
+
+
+def test_a_killed_worker_is_told_of(tmp_path):
+    with pytest.raises(ValueError, match="a worker was killed.*smaller --nj"):
+        list(parallel_map(os._exit, [1, 1], 2, "x"))
+
+
+def test_workers_end_when_their_parent_is_killed(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from espnet_prune.data.formatting import parallel_map\n"
+        "if __name__ == '__main__':\n"
+        "    results = parallel_map(time.sleep, [0, 0, 600, 600], 2, 'x')\n"
+        "    list(results)\n"
+    )
+    (tmp_path / "main.py").write_text(code)
+    root = Path(__file__).resolve().parents[3]
+    env = {**os.environ, "PYTHONPATH": str(root)}
+    parent = subprocess.Popen([sys.executable, str(tmp_path / "main.py")], env=env)
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+    if not children.exists():
+        parent.kill()
+        pytest.skip("the kernel does not list the children of a process")
+    workers = wait_for(lambda: [p for p in pids(children) if b"spawn_main" in command(p)])
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not any(b"spawn_main" in command(p) for p in workers))
+
+
+def pids(children):
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def command(pid):
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()

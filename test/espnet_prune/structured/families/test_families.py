@@ -1,0 +1,62 @@
+import pytest
+import torch
+from transformers import WhisperFeatureExtractor
+
+from espnet_prune.structured import load_encoder
+from espnet_prune.structured.families import FAMILIES, KINDS
+from espnet_prune.structured.families.wav2vec2 import zero_mean_unit_variance
+from test.espnet_prune.tiny import LAYOUTS, batch, dense_model, saved
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_dense_model_agrees_with_transformers(layout, tmp_path):
+    model = dense_model(layout)
+    encoder = load_encoder(saved(layout, tmp_path))
+    speech, lengths = batch()
+    mask = torch.arange(speech.shape[1])[None] < lengths[:, None]
+    with torch.no_grad():
+        got = encoder(speech, lengths)
+        if layout == "whisper":
+            extract = WhisperFeatureExtractor(chunk_length=2, feature_size=80)
+            waves = [s[:n].numpy() for s, n in zip(speech, lengths, strict=True)]
+            features = extract(waves, sampling_rate=16000, return_tensors="pt").input_features
+            wanted = model.encoder(features[..., :120], output_hidden_states=True)
+        else:
+            waves = speech * mask
+            if encoder.config.do_normalize:
+                waves = zero_mean_unit_variance(waves, mask) * mask
+            wanted = model(waves, attention_mask=mask.long(), output_hidden_states=True)
+    assert len(got.hidden_states) == encoder.num_layers + 1 == 4
+    for a, b in zip(got.hidden_states, wanted.hidden_states, strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+    assert torch.allclose(got.last_hidden_state, wanted.last_hidden_state, atol=1e-4)
+    assert got.lengths[0] == got.lengths.max() and got.lengths[1] < got.lengths[0]
+
+
+@pytest.mark.parametrize("layout", ["whisper", "wavlm-large", "hubert-large"])
+def test_an_utterance_gives_the_same_alone_and_in_a_padded_batch(layout, tmp_path):
+    encoder = load_encoder(saved(layout, tmp_path))
+    speech, lengths = batch()
+    with torch.no_grad():
+        both = encoder(speech, lengths, full_window=False)
+        alone = encoder(speech[1:, : int(lengths[1])], lengths[1:], full_window=False)
+    frames = int(both.lengths[1])
+    assert alone.lengths.tolist() == [frames]
+    for a, b in zip(both.hidden_states, alone.hidden_states, strict=True):
+        assert torch.allclose(a[1, :frames], b[0, :frames], atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_declaration_is_complete(layout, tmp_path):
+    plan = load_encoder(saved(layout, tmp_path)).plan()
+    kinds = {site.kind for site in plan.sites.values()}
+    assert kinds == set(KINDS) - ({"pos_conv"} if layout == "whisper" else set())
+    for site in plan.sites.values():
+        assert site.scales or site.kind == "head", f"{site.name}: no place to multiply"
+        cut = [t for t in plan.declaration.tensors.values() if site.name in t.cuts.values()]
+        children = [s for s in plan.sites.values() if site.name in s.parents]
+        assert cut or children, f"{site.name}: cuts nothing"
+
+
+def test_families_are_named_as_in_transformers():
+    assert all(family.config_class.model_type == name for name, family in FAMILIES.items())

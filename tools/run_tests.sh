@@ -10,6 +10,7 @@ export PATH="${PWD}/tools/venv/bin:${PATH}"
 
 echo "ruff:"
 ruff check .
+lint-imports
 echo "shellcheck:" # run.pl and slurm.pl are bash under Kaldi's names
 shopt -s nullglob
 shellcheck --external-sources --source-path=SCRIPTDIR \

@@ -13,7 +13,7 @@ from torch import Tensor
 from espnet_prune.evaluate.figures import plt, save_figure
 from espnet_prune.structured import Plan
 from espnet_prune.structured.families import KINDS
-from espnet_prune.structured.gates.hard_concrete import (
+from espnet_prune.structured.gates import (
     GAMMA,
     ZETA,
     hard_concrete,

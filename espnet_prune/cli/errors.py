@@ -7,12 +7,14 @@ import logging
 import sys
 from collections.abc import Callable
 
+from espnet_prune.extras import MissingExtraError
+
 
 def run_or_exit(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Call `run`; errors that a user can mend become `error: ...` and exit status 1."""
     try:
         run(args)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, MissingExtraError) as error:
         _stop(error.args[0] if isinstance(error, KeyError) else error)
     except RuntimeError as error:
         # torch.OutOfMemoryError, known by its name: not all commands need torch
@@ -32,11 +34,12 @@ def train(task, cmd=None) -> None:
     """Run an ESPnet task in the same way."""
     try:
         task.main(cmd=cmd)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, MissingExtraError) as error:
         logging.debug("", exc_info=True)
         _stop(error)
 
 
 def _stop(text) -> None:
-    print(f"error: {text}", file=sys.stderr)
+    *lines, last = str(text).split("\n")  # several faults, a line each, and what they come to
+    print(*lines, f"error: {last}", sep="\n", file=sys.stderr)
     sys.exit(1)

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import logging
 from collections.abc import Callable, Collection
-from typing import Any
 
 import numpy as np
 import torch
@@ -145,23 +144,7 @@ class SSLPruneTask(AbsTask):
         """Groups: weights (`optim_conf.lr`), gates (`gate_lr`), multipliers (`multiplier_lr`,
         ascending). A scheduler of ESPnet scales all of them. The update counter of the model
         follows the optimiser's steps."""
-        weights = [p for p in model.encoder.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": weights}]
-        if model.pruning is not None:
-            groups += [
-                {
-                    "params": list(model.student.gates.parameters()),
-                    "lr": model.pruning.gate_lr,
-                    "weight_decay": 0.0,
-                },
-                {
-                    "params": list(model.lagrangian.parameters()),
-                    "lr": model.pruning.multiplier_lr,
-                    "weight_decay": 0.0,
-                    "maximize": True,
-                },
-            ]
-        optimizer = optim_classes[args.optim](groups, **args.optim_conf)
+        optimizer = optim_classes[args.optim](model.parameter_groups(), **args.optim_conf)
         if model.pruning is not None and "maximize" not in optimizer.defaults:
             raise ValueError(
                 f"optim: '{args.optim}' cannot ascend, which the Lagrange multipliers have to; "

@@ -200,6 +200,25 @@ class DistillModel(nn.Module):
         """The student without its gates."""
         return self.student if self.pruning is None else self.student.encoder
 
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Groups for an optimiser: the weights, the gates, and the multipliers, which ascend."""
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.encoder.parameters() if p.requires_grad]}
+        ]
+        if self.pruning is not None:
+            conf = self.pruning
+            gates, multipliers = self.student.gates, self.lagrangian
+            groups += [
+                {"params": list(gates.parameters()), "lr": conf.gate_lr, "weight_decay": 0.0},
+                {
+                    "params": list(multipliers.parameters()),
+                    "lr": conf.multiplier_lr,
+                    "weight_decay": 0.0,
+                    "maximize": True,
+                },
+            ]
+        return groups
+
     def forward(
         self, speech: Tensor, speech_lengths: Tensor, **kwargs
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:

@@ -14,12 +14,12 @@ def read_version() -> str:
     return re.search(r'^__version__ = "([^"]+)"', source, re.MULTILINE).group(1)
 
 
-SCORING = ["jiwer", "scikit-learn", "scipy"]
+SCORING = ["inflect", "jiwer", "scikit-learn", "scipy"]
 # The extras that the package itself imports, see espnet_prune/extras.py.
 EXTRAS = {
     "speech-llm": ["gguf", "inflect", "peft"],  # gguf: SmolLM2's format where no hub is reachable
     "superb": SCORING,
-    "sir": [*SCORING, "espeakng-loader", "inflect"],
+    "sir": [*SCORING, "espeakng-loader"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
 }
 DOCS = ["mkdocs", "mkdocstrings-python"]

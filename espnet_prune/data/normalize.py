@@ -4,7 +4,7 @@ import functools
 import re
 import unicodedata
 
-import inflect
+from espnet_prune.extras import load_extra
 
 # Longer numbers are codes or telephone numbers, which are read digit by digit.
 LONGEST_CARDINAL = 9
@@ -18,8 +18,8 @@ _BETWEEN_LETTERS = re.compile(r"(?<=[^\W_])'(?=[^\W_])")
 
 
 @functools.cache
-def _inflect() -> inflect.engine:
-    return inflect.engine()
+def _inflect():
+    return load_extra("inflect", "superb").engine()
 
 
 def _digit_by_digit(digits: str) -> str:

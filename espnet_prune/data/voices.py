@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 
 from espnet_prune.data.audio import resample
+from espnet_prune.extras import load_extra
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
 #: name -> Flite's own name; a woman (slt) and three men, clearest to Whisper first
@@ -129,7 +130,7 @@ class Espeak:
         Raises:
             ValueError: an unknown voice.
         """
-        import espeakng_loader
+        espeakng_loader = load_extra("espeakng_loader", "sir")
 
         parts: list[np.ndarray] = []
 

@@ -93,8 +93,29 @@ def resample(samples: np.ndarray, rate: int, fs: int) -> np.ndarray:
     import torch
     import torchaudio
 
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the workers are the parallelism
-    return torchaudio.functional.resample(torch.from_numpy(samples), rate, fs).numpy()
+    try:
+        return torchaudio.functional.resample(torch.from_numpy(samples), rate, fs).numpy()
+    finally:
+        torch.set_num_threads(threads)
+
+
+def one_channel(
+    samples: np.ndarray, rate: int, name: str | Path, fs: int, min_seconds: float = 0.0
+) -> np.ndarray:
+    """(T,) float32 at ``fs`` Hz: the mean of the channels, checked and resampled.
+
+    Args:
+        samples: (T, channels) as `read_speech` gives them.
+        rate, name, min_seconds: as for `check_speech`.
+
+    Raises:
+        ValueError: as `check_speech`.
+    """
+    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
+    check_speech(mono, rate, name, min_seconds=min_seconds)
+    return resample(mono, rate, fs) if rate != fs else mono
 
 
 def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:

@@ -8,13 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.audio import (
-    check_speech,
-    read_speech,
-    resample,
-    write_speech,
-    written_samples,
-)
+from espnet_prune.data.audio import one_channel, read_speech, write_speech, written_samples
 from espnet_prune.data.parallel import parallel_map
 from espnet_prune.files.writing import write_text
 
@@ -51,13 +45,9 @@ def _format_one(task: _Task) -> _Outcome:
         if kept is not None:
             return _Outcome(task.utterance, kept)
         samples, rate = read_speech(task.source, task.begin, task.end)
-        channels = samples.shape[1]
-        mono = samples.mean(axis=1) if channels > 1 else samples[:, 0]
-        check_speech(mono, rate, task.source, min_seconds=task.min_seconds)
-        if rate != task.fs:
-            mono = resample(mono, rate, task.fs)
+        mono = one_channel(samples, rate, task.source, task.fs, task.min_seconds)
         write_speech(task.target, mono, task.fs)
-        return _Outcome(task.utterance, len(mono), rate, channels)
+        return _Outcome(task.utterance, len(mono), rate, samples.shape[1])
     except (ValueError, FileNotFoundError) as error:
         return _Outcome(task.utterance, fault=str(error))
 

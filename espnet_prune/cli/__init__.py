@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import inspect
 import logging
 import sys
 from collections.abc import Callable, Mapping
@@ -57,13 +58,24 @@ def main(argv: list[str] | None = None) -> None:
             _refuse(f"unknown verb '{name}' of {noun}, choose from {', '.join(verbs)}")
     parser = argparse.ArgumentParser(
         prog=f"espnet-prune {noun} {name}".strip(),
-        description=verbs[name].__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=inspect.cleandoc(verbs[name].__doc__),
+        formatter_class=_HelpFormatter,
     )
     run = verbs[name](parser)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     run_or_exit(run, args)
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of a docstring, and tells the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        told = str(action.default) in ("None", "False", "", "()", "[]", argparse.SUPPRESS)
+        if action.option_strings and not told and "default" not in text:
+            text += " (default: %(default)s)"
+        return text.strip()
 
 
 def _overview(usage: str, lines: Mapping[str, str]) -> str:

@@ -1,15 +1,58 @@
-"""The one door through which files are written: whole, or not at all."""
+"""The one door through which files are written: whole, or not at all.
+
+Standard library only, as the installer comes through here with a bare python3.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+
+def write_file(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Have a file written under a temporary name, then rename it into place.
+
+    Whoever reads `path` finds the old file or the whole new one, also after a crash or a power cut.
+
+    Args:
+        path: file to write; its folder is made.
+        write: writes the file of the temporary name that it is given, which is in the same folder
+            and has the same suffix.
+    Raises:
+        OSError: the file cannot be written; it names `path`.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        descriptor = os.open(temporary, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file of bytes, whole or not at all."""
+    write_file(path, lambda temporary: temporary.write_bytes(data))
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file under a temporary name and rename it into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    """Write a text file (UTF-8), whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: str | Path, content: Any) -> None:
+    """Write a JSON file with an indent of two, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")

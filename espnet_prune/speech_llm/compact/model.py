@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_prune.extras import load_extra
+from espnet_prune.hub.pretrained import prepare
 from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.tokens.scores import inside
@@ -332,15 +334,14 @@ def with_lora(lm, config: CompactConfig):
 
     Returns: a `peft` model around `lm`, which is changed in place.
     """
-    from peft import LoraConfig, get_peft_model
-
-    lora = LoraConfig(
+    peft = load_extra("peft", "speech-llm")
+    lora = peft.LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         target_modules=list(LORA_MODULES),
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(lm, lora)
+    return peft.get_peft_model(lm, lora)
 
 
 def lora_parameters(model) -> dict[str, nn.Parameter]:
@@ -405,9 +406,9 @@ class Compact(SpeechLLM):
         if dtype not in DTYPES:
             raise ValueError(f"dtype is '{dtype}', choose from {', '.join(DTYPES)}")
         config, weights = read_compact(model)
-        frozen = load_encoder(_find(encoder or config.encoder, "encoder"))
+        frozen = load_encoder(_find(encoder or config.encoder, load_encoder))
         lm, tokenizer = load_language_model(
-            _find(language_model or config.language_model, "language_model")
+            _find(language_model or config.language_model, load_language_model)
         )
         width = lm.get_input_embeddings().weight.shape[1]
         adapter = config.adapter(frozen.hidden_size, width)
@@ -518,12 +519,9 @@ def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-def _find(name: str | Path, kind: str) -> Path:
+def _find(name: str | Path, validate: Callable[[Path], object]) -> Path:
     """The directory of a frozen part, fetched into the user's cache where `name` is none."""
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
-    # A recipe's helper, imported where it is needed: only this one call goes up the floors.
-    from espnet_prune.hub.pretrained import prepare
-
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espnet_prune"
-    return prepare(str(name), cache / str(name).strip("/").replace("/", "--"), kind)
+    return prepare(str(name), cache / str(name).strip("/").replace("/", "--"), validate)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_prune.data.text import has_unclear_number, normalise_text
+from espnet_prune.data.text import has_unclear_number, prompt_transcript
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,14 @@ from espnet_prune.data.text import has_unclear_number, normalise_text
         ("50% R&D", "fifty percent r and d"),
     ],
 )
-def test_normalise_text(text, spoken):
-    assert normalise_text(text) == spoken
+def test_prompt_transcript(text, spoken):
+    assert prompt_transcript(text) == spoken
 
 
 @given(st.text())
 def test_normalising_twice_changes_nothing(text):
-    once = normalise_text(text)
-    assert normalise_text(once) == once
+    once = prompt_transcript(text)
+    assert prompt_transcript(once) == once
 
 
 @pytest.mark.parametrize(

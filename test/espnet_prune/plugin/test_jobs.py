@@ -11,7 +11,7 @@ import pytest
 from espnet_prune.plugin import jobs
 
 ROOT = Path(__file__).resolve().parents[3]
-TEMPLATE = ROOT / "egs2" / "TEMPLATE" / "ssl_prune1"
+TEMPLATE = ROOT / "egs2" / "TEMPLATE" / "common"
 
 # Runs a batch script as slurm would: once per number of --array, at once, with its status.
 FAKE_SBATCH = f"""#!{sys.executable}

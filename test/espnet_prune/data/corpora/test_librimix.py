@@ -3,6 +3,7 @@ import shutil
 import pytest
 import soundfile
 
+from espnet_prune.cli import main
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.librimix import (
     find_root,
@@ -12,7 +13,7 @@ from espnet_prune.data.corpora.librimix import (
     turns_of,
 )
 from espnet_prune.data.rttm import Turn, read_rttm
-from espnet_prune.recipe.__main__ import main
+from test.espnet_prune.commands import error_of
 from test.espnet_prune.stand_in_speakers import librimix
 
 
@@ -95,15 +96,14 @@ def test_names_of_the_fork(corpus, tmp_path):
     csv_of(corpus, "train-100").rename(csv_of(corpus, "train"))
     (corpus / "metadata").rename(tmp_path / "elsewhere")
     out, rttms = str(tmp_path / "data"), str(tmp_path / "elsewhere" / "LibriSpeech")
-    assert main(["librimix", str(corpus / "Libri2Mix"), out, "--rttm_dir", rttms]) == 0
+    main(["corpus", "librimix", str(corpus / "Libri2Mix"), out, "--rttm_dir", rttms])
     assert find_root(root) == root / "."
     assert len(data_dir.read_table(tmp_path / "data" / "train" / "wav.scp")) == 2
 
 
 def test_broken_corpora(corpus, tmp_path, capsys):
     def error():
-        assert main(["librimix", str(corpus), str(tmp_path / "data")]) == 1
-        return capsys.readouterr().err.splitlines()[-1]
+        return error_of(capsys, "corpus", "librimix", str(corpus), str(tmp_path / "data"))
 
     folder = corpus / "Libri2Mix/wav16k/max"
     wav = folder / "test/mix_both/12-512-0000_22-522-0000.wav"

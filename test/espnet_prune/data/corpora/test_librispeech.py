@@ -2,9 +2,10 @@ import shutil
 
 import pytest
 
+from espnet_prune.cli import main
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.librispeech import SUBSETS, find_root, prepare, read_subset
-from espnet_prune.recipe.__main__ import main
+from test.espnet_prune.commands import error_of
 from test.espnet_prune.stand_in import librispeech
 
 
@@ -42,11 +43,10 @@ def test_100_hours_need_no_other_training_subsets(corpus, tmp_path, capsys):
         shutil.rmtree(corpus / "LibriSpeech" / name)
     root = str(corpus / "LibriSpeech")  # the folder itself does, too
     out = str(tmp_path / "data")
-    assert main(["librispeech", root, out, "--train_hours", "100"]) == 0
+    main(["corpus", "librispeech", root, out, "--train_hours", "100"])
     shown = capsys.readouterr().out
     assert f"{out}/train_clean_100: 4 utterances" in shown and "train_960" not in shown
-    assert main(["librispeech", root, out]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
+    error = error_of(capsys, "corpus", "librispeech", root, out)
     assert error == (
         f"error: {root}/train-clean-360: no such directory; unpack train-clean-360, "
         f"train-other-500 in {root}, or say --train_hours 100"

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 
+from espnet_prune.cli import main
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.librispeech_superb import (
     missing_words,
@@ -9,8 +10,8 @@ from espnet_prune.data.corpora.librispeech_superb import (
     prepare,
     read_lexicon,
 )
-from espnet_prune.recipe.__main__ import main
 from test.espnet_prune import stand_in
+from test.espnet_prune.commands import error_of
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,7 @@ def test_words(corpus, tmp_path):
 
 def test_phones(corpus, lexicon, tmp_path, capsys):
     out = tmp_path / "data"
-    assert main(["librispeech_superb", str(corpus), str(out), "--lexicon", str(lexicon)]) == 0
+    main(["corpus", "librispeech_superb", str(corpus), str(out), "--lexicon", str(lexicon)])
     assert f"{out}/dev_clean: 4 utterances" in capsys.readouterr().out
     words = (corpus / "LibriSpeech/dev-clean/106/5106/106-5106.trans.txt").read_text().split("\n")
     key, *words = words[0].split()
@@ -71,8 +72,9 @@ def test_words_without_pronunciation_are_one_error(corpus, lexicon, tmp_path, ca
     wanted = sorted({word for line in lines for word in line.split()[1:]} - {"AND", "EVER"})
     assert len(wanted) > 5
     out = tmp_path / "data"
-    assert main(["librispeech_superb", str(corpus), str(out), "--lexicon", str(lexicon)]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
+    error = error_of(
+        capsys, "corpus", "librispeech_superb", str(corpus), str(out), "--lexicon", str(lexicon)
+    )
     assert error == (
         f"error: {lexicon}: {len(wanted)} words of train-clean-100, dev-clean, test-clean have no "
         f"pronunciation there ({', '.join(wanted[:5])}, …; all in {out}/missing_words.txt); add a "

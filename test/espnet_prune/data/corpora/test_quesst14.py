@@ -4,7 +4,7 @@ import pytest
 
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.quesst14 import prepare
-from espnet_prune.recipe.__main__ import main
+from test.espnet_prune.commands import error_of
 from test.espnet_prune.stand_in_speakers import quesst14
 
 
@@ -58,8 +58,7 @@ def test_a_truncated_list(corpus, tmp_path, caplog):
 
 def test_broken_corpora(corpus, tmp_path, capsys):
     def error():
-        assert main(["quesst14", str(corpus), str(tmp_path / "data")]) == 1
-        return capsys.readouterr().err.splitlines()[-1]
+        return error_of(capsys, "corpus", "quesst14", str(corpus), str(tmp_path / "data"))
 
     scoring = corpus / "quesst14Database" / "scoring"
     truth = scoring / "groundtruth_quesst14_eval" / "quesst14_eval.rttm"

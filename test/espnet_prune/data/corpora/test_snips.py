@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from espnet_prune.cli import main
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.snips import (
     LABELS,
@@ -17,7 +18,6 @@ from espnet_prune.data.corpora.snips import (
     tokens_to_text,
 )
 from espnet_prune.evaluate.metrics.slots import parse_slots
-from espnet_prune.recipe.__main__ import main
 from test.espnet_prune.stand_in import snips
 
 
@@ -69,7 +69,7 @@ def corpus(untouched, tmp_path):
 
 def test_speakers_are_apart(corpus, tmp_path, capsys, caplog):
     out = tmp_path / "data"
-    assert main(["snips", str(corpus), str(out)]) == 0
+    main(["corpus", "snips", str(corpus), str(out)])
     assert f"{out}/train: 16 utterances" in capsys.readouterr().out
     speakers = [set(data_dir.read_table(out / split / "spk2utt")) for split in SPEAKERS]
     assert [len(s) for s in speakers] == [8, 4, 4] and len(set.union(*speakers)) == 16
@@ -80,7 +80,7 @@ def test_speakers_are_apart(corpus, tmp_path, capsys, caplog):
     assert caplog.text == ""
 
     target = tmp_path / "texts"
-    assert main(["slot_text", str(out / "test/text"), str(target)]) == 0
+    main(["data", "slot-text", str(out / "test/text"), str(target)])
     found = data_dir.read_table(target)["Emma-snips-test-0"]
     assert re.fullmatch("PLAY B-artist [A-Z ]+ E-artist NOW", found)
 

@@ -1,15 +1,15 @@
 from collections import Counter
 
+from espnet_prune.cli import main
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora import voice_languages
-from espnet_prune.recipe.__main__ import main
 from test.espnet_prune.small_corpora import prompts
 
 
 def test_a_prompt_is_in_one_set_in_all_languages(tmp_path, capsys):
     out = tmp_path / "data"
     downloads = prompts(tmp_path / "downloads")
-    assert main(["voice_languages", str(out), "--download_dir", str(downloads)]) == 0
+    main(["corpus", "voice_languages", str(out), "--download_dir", str(downloads)])
     assert f"{out}/train: 15 utterances" in capsys.readouterr().out
     names = {}
     for part, number in (("train", 3), ("dev", 1), ("test", 2)):

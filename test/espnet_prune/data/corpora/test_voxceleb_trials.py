@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from espnet_prune.cli import main
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.voxceleb_trials import (
     development_trials,
@@ -11,7 +12,7 @@ from espnet_prune.data.corpora.voxceleb_trials import (
     read_trials,
     utterance_name,
 )
-from espnet_prune.recipe.__main__ import main
+from test.espnet_prune.commands import error_of
 from test.espnet_prune.stand_in_speakers import voxceleb1
 
 
@@ -95,7 +96,7 @@ def test_pairs_for_validation(corpus, tmp_path, capsys):
     utterances = data_dir.read_table(source / "wav.scp")
     data_dir.write_table(source / "utt2num_samples", dict.fromkeys(utterances, 1600))
     trials = trials_of(source)
-    assert main(["trial_pairs", str(source), str(source / "trials"), str(target)]) == 0
+    main(["data", "trial-pairs", str(source), str(source / "trials"), str(target)])
     assert capsys.readouterr().out == f"{target}: {len(trials)} trials\n"
     tables = {
         name: data_dir.read_table(target / name)
@@ -121,8 +122,9 @@ def test_wrong_count_is_a_warning(corpus, tmp_path, caplog):
 
 def test_broken_corpora(corpus, tmp_path, capsys):
     def error(*options):
-        assert main(["voxceleb_trials", str(corpus), str(tmp_path / "data"), *options]) == 1
-        return capsys.readouterr().err.splitlines()[-1]
+        return error_of(
+            capsys, "corpus", "voxceleb_trials", str(corpus), str(tmp_path / "data"), *options
+        )
 
     message = error()  # 40 cannot be held out of 6
     assert message.startswith(f"error: {corpus}: has 6 training speakers, of which --held_out 40 ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 
 def true_or_false(value: str) -> bool:
@@ -28,3 +29,63 @@ def add_machine(
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=dtypes, default="float32")
+
+
+def paths_by_name(option: str, pairs: list[list[str]]) -> dict[str, Path]:
+    """The values of an option NAME FILE that is given once for each pair.
+
+    Raises:
+        ValueError: a name is there twice.
+    """
+    named = {name: Path(path) for name, path in pairs}
+    if len(named) != len(pairs):
+        raise ValueError(f"{option}: a name is there twice")
+    return named
+
+
+class KeyValues(argparse.Action):
+    """An option `--conf KEY=VALUE`, given once for each key, or with a YAML mapping of several."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        import yaml
+
+        key, equals, value = values.partition("=")
+        try:
+            if equals and not key.lstrip().startswith("{"):
+                found = {key: yaml.safe_load(value) if value.strip() else value}
+            else:
+                found = yaml.safe_load(values)
+        except yaml.YAMLError as error:
+            raise argparse.ArgumentError(self, f"'{values}' is not YAML: {error}") from None
+        if not isinstance(found, dict):
+            raise argparse.ArgumentError(self, f"'{values}' is neither KEY=VALUE nor a mapping")
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), **found})
+
+
+def read_config(args: argparse.Namespace) -> None:
+    """Fill in options that were not given (None) from the YAML file `args.config`, if there is one;
+    the keys of mappings one by one.
+
+    Raises:
+        FileNotFoundError, ValueError: no such file, no mapping, or a key that is no option.
+    """
+    import yaml
+
+    if args.config is None:
+        return
+    if not args.config.is_file():
+        raise FileNotFoundError(f"{args.config}: no such file")
+    try:
+        config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{args.config}: not YAML: {error}") from None
+    if not isinstance(config, dict):
+        raise ValueError(f"{args.config}: not a mapping of options to values")
+    for name, value in config.items():
+        if name not in vars(args):
+            raise ValueError(f"{args.config}: unknown option '{name}'")
+        given = getattr(args, name)
+        if given is None:
+            setattr(args, name, value)
+        elif isinstance(given, dict) and isinstance(value, dict):
+            setattr(args, name, {**value, **given})

@@ -1,4 +1,4 @@
-"""Data directories for SIR: from items to speech, windows for a check by Whisper, and parts."""
+"""Data directories for SIR: items spoken or recorded, segments to check, and parts."""
 
 from __future__ import annotations
 
@@ -13,12 +13,55 @@ from pathlib import Path
 from espnet_prune.data.data_dir import optional_table, read_table, write_dir, write_table
 from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.sir.items import SirItem, read_items, write_questions
-from espnet_prune.data.sir.speech import SAMPLING_RATE
+from espnet_prune.data.sir.speech import write_data_dir
+from espnet_prune.data.voices import SAMPLING_RATE, Voices
 
 #: tables with a line for each recording
 TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples", "questions", "sentences")
-#: longest window for Whisper, in seconds
-WINDOW = 28.0
+#: longest segment for Whisper, in seconds
+SEGMENT_SECONDS = 28.0
+
+
+def make_data_dir(
+    paths: Sequence[str | Path],
+    directory: Path,
+    *,
+    voices: Sequence[str],
+    work: str | Path,
+    audio_dir: str | Path | None = None,
+    part_of: str | Path | None = None,
+    first: int | None = None,
+    nj: int = 1,
+) -> str:
+    """The data directory of the items of some files: spoken, recorded, or a part of another one.
+
+    Args:
+        voices: of Flite and eSpeak NG, for items that are spoken.
+        work: folder in which Flite is unpacked.
+        audio_dir: recordings of the items, see `write_recorded_dir`.
+        part_of: data directory that has all of the items, see `write_part`.
+        first: take so many items only, see `spread`.
+    Returns: what was made, in words.
+    Raises:
+        FileNotFoundError, ValueError: what files, recordings and voices say.
+    """
+    items = read_all_items(paths, keys=audio_dir is None and part_of is None)
+    if first is not None:
+        if first < 1:
+            raise ValueError(f"--first is {first}; give 1 or more")
+        items = spread(items, first)
+    if part_of is not None:
+        write_part(part_of, directory, [item.id for item in items])
+        return f"{len(items)} items of {part_of}"
+    if audio_dir is not None:
+        write_recorded_dir(items, audio_dir, directory, nj)
+        return f"{len(items)} items"
+    speak = Voices(work)
+    for voice in voices:  # fetches what is needed once, before there are workers
+        speak("Good morning.", voice)
+    seconds = write_data_dir(items, speak, voices, directory, nj)
+    number = write_segments(directory, items, segments_dir(directory))
+    return f"{len(items)} items, {seconds / 60:.1f} minutes, {number} segments to check"
 
 
 def read_all_items(paths: Sequence[str | Path], keys: bool = True) -> list[SirItem]:
@@ -44,8 +87,8 @@ def spread(items: Sequence[SirItem], number: int) -> list[SirItem]:
     return [items[n * len(items) // number] for n in range(number)]
 
 
-def windows_dir(directory: Path) -> Path:
-    """Where `write_windows` of a data directory goes."""
+def segments_dir(directory: Path) -> Path:
+    """Where recipes look for the segments of a data directory that Whisper checks."""
     return directory.with_name(directory.name + "_windows")
 
 
@@ -54,8 +97,8 @@ def write_recorded_dir(
 ) -> None:
     """A data directory from recordings that are there: ID.wav or ID.flac of every item.
 
-    They are written anew at 16 kHz (`format_wav`). There is no file `sentences`, nor windows of
-    them: nobody knows the times. Those of items that were spoken there before are removed.
+    They are written anew at 16 kHz (`format_wav`). There is no file `sentences`, nor segments:
+    the times are not known. Those of items that were spoken there before are removed.
 
     Raises:
         FileNotFoundError: an item has no recording.
@@ -78,8 +121,8 @@ def write_recorded_dir(
     write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})
     format_wav(raw, directory, fs=SAMPLING_RATE, num_workers=nj)
     (directory / "sentences").unlink(missing_ok=True)
-    if windows_dir(directory).is_dir():
-        shutil.rmtree(windows_dir(directory))
+    if segments_dir(directory).is_dir():
+        shutil.rmtree(segments_dir(directory))
     write_questions(directory / "questions", items)
 
 
@@ -120,14 +163,14 @@ def check_whole(path: str | Path) -> None:
 
 
 def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:
-    """A data directory with some of the recordings of another one, which has the windows, too.
+    """A data directory with some of the recordings of another one, which has the segments, too.
 
     Raises:
         ValueError: a recording that is not there.
     """
     keep = sorted(keep)
-    if windows_dir(Path(target)).is_dir():
-        shutil.rmtree(windows_dir(Path(target)))
+    if segments_dir(Path(target)).is_dir():
+        shutil.rmtree(segments_dir(Path(target)))
     for name in TABLES:
         path = Path(source) / name
         if not path.is_file():
@@ -140,23 +183,26 @@ def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> N
         write_table(Path(target) / name, {key: table[key] for key in keep})
 
 
-def write_windows(
-    source: str | Path, items: Sequence[SirItem], target: str | Path, window: float = WINDOW
+def write_segments(
+    source: str | Path,
+    items: Sequence[SirItem],
+    target: str | Path,
+    longest: float = SEGMENT_SECONDS,
 ) -> int:
-    """Whole sentences of at most `window` seconds together, as segments with their texts.
+    """Whole sentences of at most `longest` seconds together, as segments with their texts.
 
     Args:
         source: data directory with wav.scp and sentences.
         items: whose texts are written; their recordings have to be there.
         target: data directory to write.
-    Returns: number of windows. A longer sentence is a window of its own.
+    Returns: number of segments. A longer sentence is a segment of its own.
     """
     scp = read_table(Path(source) / "wav.scp")
     times = read_table(Path(source) / "sentences")
     segments, text, speakers = {}, {}, {}
     for item in items:
         spans = json.loads(times[item.id])["sentences"]
-        for n, (first, end) in enumerate(windows(spans, window)):
+        for n, (first, end) in enumerate(group_sentences(spans, longest)):
             name = f"{item.id}-{n:02d}"
             segments[name] = f"{item.id} {spans[first][0]:.4f} {spans[end - 1][1]:.4f}"
             text[name] = " ".join(sentence for _, sentence in item.sentences[first:end])
@@ -167,8 +213,8 @@ def write_windows(
     return len(segments)
 
 
-def windows(spans: Sequence[Sequence[float]], longest: float) -> list[tuple[int, int]]:
-    """Numbers of neighbouring sentences, [first, last + 1), that last no longer than that."""
+def group_sentences(spans: Sequence[Sequence[float]], longest: float) -> list[tuple[int, int]]:
+    """Numbers of neighbouring sentences, [first, last + 1), that last no longer than `longest`."""
     found: list[tuple[int, int]] = []
     first = 0
     for n in range(1, len(spans) + 1):

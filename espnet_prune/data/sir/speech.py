@@ -14,15 +14,29 @@ from espnet_prune.data.audio import write_speech
 from espnet_prune.data.data_dir import write_table
 from espnet_prune.data.parallel import parallel_map
 from espnet_prune.data.sir.items import SirItem, write_questions
-from espnet_prune.data.sir.span import Span
+from espnet_prune.data.voices import SAMPLING_RATE
 from espnet_prune.files.writing import write_text
 
-SAMPLING_RATE = 16000
 #: silence between two sentences of one speaker, and of two speakers, in seconds
 PAUSE, TURN = 0.3, 0.6
 
 #: (text, voice) -> (T,) float32 at 16 kHz
 Speak = Callable[[str, str], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Span:
+    """A stretch of a recording, in seconds."""
+
+    start: float
+    end: float
+
+    def __post_init__(self):
+        if not 0 <= self.start < self.end:
+            raise ValueError(
+                f"a span begins at {self.start} s and ends at {self.end} s, but has to begin at 0 "
+                "or later and to end after that"
+            )
 
 
 def cast(item: SirItem, voices: Sequence[str]) -> dict[str, str]:

@@ -1,121 +1,259 @@
-"""Answer questions about recordings under many conditions with one speech LLM."""
+"""Answer questions about recordings under many conditions with one speech LLM.
+
+`answer_questions` does what `bin.sir_inference` is asked for; `draw_tokens` looks at one recording
+under one condition.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import hashlib
+import inspect
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
+from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
 
-from espnet_prune.data.audio import check_speech, read_speech
-from espnet_prune.data.data_dir import audio_path, optional_table, read_table
-from espnet_prune.data.sir.directory import check_whole
+from espnet_prune.evaluate.measuring import check_device
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.items import LETTERS, shuffled
-from espnet_prune.data.sir.questions import Question, read_questions
-from espnet_prune.evaluate.sir.answers import Answer
-from espnet_prune.evaluate.sir.conditions import WHOLE, Condition
-from espnet_prune.speech_llm import Read, SpeechLLM
+from espnet_prune.data.sir.questions import Question
+from espnet_prune.evaluate.sir import conditions
+from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
+from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
+from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
+from espnet_prune.evaluate.sir.recordings import (
+    Recording,
+    load_speech,
+    read_recordings,
+    written,
+)
+from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
+
+logger = logging.getLogger(__name__)
 
 #: what the model is asked, if nothing else is said: the question alone
 PROMPT = "{question}"
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A recording and what is asked about it.
-
-    Attributes:
-        path: of its audio.
-        samples: how many it has to have; None where nobody says.
-        transcript: None where there is none.
-    """
-
-    question: Question
-    path: Path
-    samples: int | None
-    transcript: str | None
-
-    @property
-    def id(self) -> str:
-        return self.question.id
-
-
-def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> list[Recording]:
-    """The recordings of a data directory with wav.scp, questions and, where they are there,
-    utt2num_samples and text.
+@dataclass
+class Settings:
+    """What an inference is asked for; the options of `bin.sir_inference` have these names.
 
     Args:
-        keys: those that are wanted, in this order; all when absent.
+        data_dir: Kaldi-style, with questions.
+        speech_llm: key of `SPEECH_LLMS`.
+        speech_llm_conf: arguments of its `from_pretrained`.
+        token_pruner, token_pruner_conf: the one condition where there are no strategies.
+        strategies, rates: of a grid: lists, or words with blanks between them.
+        prompt, seed, positions: see `Answerer`.
+        batch_size: recordings at a time.
     Raises:
-        FileNotFoundError: a table or an audio file is missing.
-        ValueError: an item without question, a recording that ends early or is no audio, or a
-            damaged table.
+        ValueError: data_dir or speech_llm is missing, or a value is out of its range.
     """
-    folder = Path(data_dir)
-    scp, questions = read_table(folder / "wav.scp"), read_questions(folder / "questions")
-    samples, text = optional_table(folder / "utt2num_samples"), optional_table(folder / "text")
-    found = []
-    for name in scp if keys is None else keys:
-        if name not in scp:
-            raise ValueError(f"{folder / 'wav.scp'}: {name} is not there, but asked for")
-        if name not in questions:
-            raise ValueError(f"{folder / 'questions'}: {name} has no question")
-        path = audio_path(scp[name])
-        if not path.is_file():
-            raise FileNotFoundError(f"{folder / 'wav.scp'}: {name}: no such file as {path}")
-        number = int(samples[name]) if name in samples else None
-        check_whole(path)
+
+    data_dir: Path
+    speech_llm: str
+    speech_llm_conf: dict = field(default_factory=dict)
+    token_pruner: str = "none"
+    token_pruner_conf: dict = field(default_factory=dict)
+    strategies: str | Sequence | None = None
+    rates: str | Sequence | None = None
+    prompt: str = PROMPT
+    positions: str = POSITIONS[0]
+    seed: int = 0
+    batch_size: int = 1
+
+    def __post_init__(self):
+        self.data_dir = Path(self.data_dir)
+        if self.speech_llm not in SPEECH_LLMS:
+            known = ", ".join(SPEECH_LLMS)
+            raise ValueError(f"speech_llm is '{self.speech_llm}', choose from {known}")
+        if self.positions not in POSITIONS:
+            raise ValueError(f"positions is '{self.positions}', choose from {', '.join(POSITIONS)}")
+        if self.batch_size < 1:
+            raise ValueError(f"--batch_size is {self.batch_size}; give 1 or more")
+
+    @property
+    def kind(self) -> type[SpeechLLM]:
+        """The class of the speech LLM."""
+        return SPEECH_LLMS[self.speech_llm]
+
+    def conditions(self) -> list[Condition]:
+        """The conditions that are asked for.
+
+        Raises:
+            ValueError: as `conditions.single` and `conditions.grid`; a rate that is no number.
+        """
+        strategies, rates = _words(self.strategies), _words(self.rates)
+        if not strategies and not rates:
+            return [conditions.single(self.token_pruner, self.token_pruner_conf)]
         try:
-            _check_length(path, soundfile.info(path).frames, number)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
-        found.append(Recording(questions[name], path, number, text.get(name)))
+            numbers = [float(rate) for rate in rates]
+        except ValueError:
+            raise ValueError(f"rates are '{' '.join(rates)}', but have to be numbers") from None
+        given = sorted({"rate", "keep"} & set(self.token_pruner_conf))
+        if given:
+            raise ValueError(f"token_pruner_conf has {given[0]}, but strategies and rates say that")
+        found = conditions.grid(strategies, numbers, self.kind.recognises)
+        has_text = (self.data_dir / "text").is_file()
+        return [c for c in found if c != TRANSCRIPT or has_text]
+
+    def pruner(self, condition: Condition) -> TokenPruner:
+        """The pruner of a condition for this speech LLM."""
+        kind = self.kind
+        return conditions.pruner(condition, self.token_pruner_conf, kind.frame_tokens, kind.window)
+
+    def load(self) -> SpeechLLM:
+        """Load the speech LLM.
+
+        Raises:
+            ValueError: an argument that it does not have, or lacks; a device that is not there.
+        """
+        transformers_logging.disable_progress_bar()
+        check_device(str(self.speech_llm_conf.get("device", "cpu")), "device of speech_llm_conf")
+        load = self.kind.from_pretrained
+        try:
+            inspect.signature(load).bind(**self.speech_llm_conf)
+        except TypeError as error:
+            raise ValueError(f"speech_llm_conf of {self.speech_llm}: {error}") from None
+        return load(**self.speech_llm_conf)
+
+    def header(self) -> dict:
+        """What answers depend on besides their conditions, and how to read token numbers as times.
+
+        `frame_tokens` is None where audio tokens are not stretches of time.
+        """
+        conf = {k: v for k, v in self.token_pruner_conf.items() if k not in ("rate", "keep")}
+        return {
+            "speech_llm": self.speech_llm,
+            "speech_llm_conf": model_mark(self.speech_llm_conf),
+            "token_pruner_conf": conf,
+            "data_dir": data_mark(self.data_dir),
+            "prompt": self.prompt,
+            "positions": self.positions,
+            "seed": self.seed,
+            "frame_tokens": self.kind.frame_tokens if self.kind.in_time else None,
+        }
+
+
+def _words(value: str | Sequence | None) -> list[str]:
+    """A YAML list, or words with blanks between them."""
+    parts = value.split() if isinstance(value, str) else value
+    if parts is None:
+        return []
+    return [str(part) for part in (parts if isinstance(parts, list | tuple) else [parts])]
+
+
+def model_mark(conf: Mapping) -> str:
+    """Digest of the configuration and, for a local directory, of its files' names and sizes.
+
+    Weights are not read: there may be 16 GB of them.
+    """
+    mark = hashlib.sha256(repr(sorted(conf.items())).encode())
+    for value in conf.values():
+        if isinstance(value, str) and Path(value).is_dir():
+            for file in sorted(Path(value).iterdir()):
+                stat = file.stat()
+                mark.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return mark.hexdigest()[:16]
+
+
+@torch.inference_mode()
+def answer_questions(
+    settings: Settings, output_dir: str | Path, key_file: str | Path | None = None
+) -> None:
+    """Answer the questions of a data directory, or of a part of it, into answers.NAME.jsonl.
+
+    Answers that are there already, in files of other parts, too, are not computed again.
+
+    Args:
+        key_file: items to answer, one a line; NAME is its name without the ending, else "all".
+    Raises:
+        ValueError: what settings, data or speech LLM say; answers made with something else.
+    """
+    wanted = settings.conditions()
+    pruners = {condition: settings.pruner(condition) for condition in wanted}
+    keys = list(read_table(key_file)) if key_file else None
+    recordings = read_recordings(settings.data_dir, keys)
+    if TRANSCRIPT in wanted:
+        for recording in recordings:
+            written(recording, TRANSCRIPT.input)
+    name = Path(key_file).stem if key_file else "all"
+    file = AnswerFile(Path(output_dir) / f"answers.{name}.jsonl", settings.header())
+    left = [
+        (recording, tuple(c for c in wanted if (recording.id, c) not in file.done))
+        for recording in recordings
+    ]
+    number, every = sum(len(missing) for _, missing in left), len(recordings) * len(wanted)
+    if number < every:
+        logger.info("%d of %d answers are there already", every - number, every)
+    if number:
+        answerer = Answerer(settings.load(), settings.prompt, settings.seed, settings.positions)
+        with tqdm(total=number, unit="answer", mininterval=5) as bar:
+            for batch, missing in batches(left, settings.batch_size):
+                for answers in answerer(batch, [(c, pruners[c]) for c in missing]):
+                    file.add(answers)
+                    bar.update(len(answers))
+    logger.info("%s: %d items under %d conditions", file.path, len(recordings), len(wanted))
+
+
+def batches(
+    left: Sequence[tuple[Recording, tuple[Condition, ...]]], size: int
+) -> list[tuple[list[Recording], tuple[Condition, ...]]]:
+    """Batches of neighbours that lack the same answers."""
+    found: list[tuple[list[Recording], tuple[Condition, ...]]] = []
+    for recording, missing in left:
+        if not missing:
+            continue
+        if found and found[-1][1] == missing and len(found[-1][0]) < size:
+            found[-1][0].append(recording)
+        else:
+            found.append(([recording], missing))
     return found
 
 
-def _check_length(path: Path, frames: int, wanted: int | None) -> None:
-    if wanted is not None and frames != wanted:
-        how = "it ends early" if frames < wanted else "it is another recording"
-        raise ValueError(
-            f"{path}: has {frames} samples, but utt2num_samples says {wanted}: {how}; make it again"
-        )
+@torch.inference_mode()
+def draw_tokens(settings: Settings, plot: str | Path, item: str | None = None) -> None:
+    """Draw kept audio tokens, dropped ones and the question's of a recording in a plane.
 
+    t-SNE as in Figure 2 of SpeechPrune (arXiv 2412.12009), under the one condition of
+    `token_pruner`.
 
-def load_speech(recording: Recording, fs: int) -> np.ndarray:
-    """(T,) float32 samples.
-
-    Raises:
-        ValueError: unreadable, of several channels, at another rate than `fs`, or of a length that
-            is not as utt2num_samples says.
+    Args:
+        plot: PNG file to write.
+        item: id of the recording; the first when absent.
     """
-    samples, rate = read_speech(recording.path)
-    samples = samples[:, 0] if samples.shape[1] == 1 else samples
-    check_speech(samples, rate, recording.path, fs=fs)
-    _check_length(recording.path, len(samples), recording.samples)
-    return samples
+    condition = conditions.single(settings.token_pruner, settings.token_pruner_conf)
+    pruner = settings.pruner(condition)
+    name = item or next(iter(read_table(settings.data_dir / "wav.scp")))
+    (recording,) = read_recordings(settings.data_dir, [name])
+    llm = settings.load()
+    audio = llm.embed_audio(load_speech(recording, llm.sampling_rate), llm.sampling_rate)
+    question = recording.question.question
+    (kept,) = llm.select(pruner, [audio], [question], [name])
+    stays = torch.zeros(len(audio), dtype=torch.bool, device=audio.device)
+    stays[kept] = True
+    groups = {
+        "dropped audio tokens": audio[~stays],
+        "kept audio tokens": audio[stays],
+        "text tokens of the question": llm.embed_text(question),
+    }
+    arrays: dict[str, np.ndarray] = {k: rows.float().cpu().numpy() for k, rows in groups.items()}
+    plot_tokens(tsne(arrays, settings.seed), Path(plot), f"{name}, {condition.name}")
+    logger.info("%s: %d of %d audio tokens are kept", plot, len(kept), len(audio))
 
 
 def _begins(condition: Condition) -> bool:
     """Whether the prompt begins with the recording's first tokens as they are."""
     return condition == WHOLE or condition.strategy == "crop"
-
-
-def written(recording: Recording, kind: str) -> str:
-    """What the model gets instead of audio: the transcript, or "" for `nothing`.
-
-    Raises:
-        ValueError: a transcript that is missing.
-    """
-    if kind == "nothing":
-        return ""
-    if not recording.transcript:
-        raise ValueError(f"{recording.id}: has no line in text, which its transcript is")
-    return recording.transcript
 
 
 class Answerer:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.data.sir.span import Span
+from espnet_prune.data.sir.speech import Span
 from espnet_prune.evaluate.figures import plt, save_figure
 from espnet_prune.evaluate.metrics import Estimate
 from espnet_prune.evaluate.sir.answers import Answer

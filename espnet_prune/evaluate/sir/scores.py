@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,15 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
+from torch import Tensor
 
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.sir.questions import Question
-from espnet_prune.data.sir.span import Span
+from espnet_prune.data.sir.speech import Span
 from espnet_prune.evaluate.metrics import Estimate, accuracy
 from espnet_prune.evaluate.metrics.bootstrap import interval, ratio_of_sums, resampled_ratios
 from espnet_prune.evaluate.sir.answers import Answer
 from espnet_prune.evaluate.sir.conditions import Condition
-from espnet_prune.evaluate.sir.evidence import evidence_recall
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,38 @@ def read_evidence(path: str | Path) -> dict[str, Span]:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {name}: no times of a key sentence ({error})") from None
     return spans
+
+
+def token_span(span: Span, frame_tokens: float, tokens: int) -> tuple[int, int]:
+    """Numbers of the tokens that overlap a span, [first, last + 1), of a recording of `tokens`.
+
+    Args:
+        frame_tokens: tokens a second.
+    Raises:
+        ValueError: the span begins after the recording.
+    """
+    # 1e-6 of a token: times are written with a limited number of digits
+    first = math.floor(span.start * frame_tokens + 1e-6)
+    end = math.ceil(span.end * frame_tokens - 1e-6)
+    if first >= tokens:
+        raise ValueError(
+            f"the key sentence begins at {span.start:g} s, but the recording ends at "
+            f"{tokens / frame_tokens:g} s"
+        )
+    return first, min(max(end, first + 1), tokens)
+
+
+def evidence_recall(
+    kept: Tensor | Sequence[int], span: Span, frame_tokens: float, tokens: int
+) -> float:
+    """The share of the key sentence's tokens that are kept, in [0, 1].
+
+    Args:
+        kept: numbers of the kept tokens of a recording of `tokens` audio tokens.
+    """
+    first, end = token_span(span, frame_tokens, tokens)
+    numbers = kept.tolist() if isinstance(kept, Tensor) else list(kept)
+    return sum(first <= number < end for number in numbers) / (end - first)
 
 
 def recalls(

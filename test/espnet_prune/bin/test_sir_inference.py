@@ -7,12 +7,14 @@ import pytest
 import torch
 import yaml
 
-from espnet_prune.bin import sir_inference, sir_score
-from espnet_prune.bin.sir_inference import batches, main
+from espnet_prune import cli
+from espnet_prune.bin.sir_inference import main
 from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.evaluate.sir import inference
 from espnet_prune.evaluate.sir.answers import AnswerFile, read_answers
 from espnet_prune.evaluate.sir.conditions import FIRST_30_S, HEARD, NOTHING, WHOLE, Condition
-from espnet_prune.evaluate.sir.inference import load_speech, read_recordings
+from espnet_prune.evaluate.sir.inference import Settings, batches
+from espnet_prune.evaluate.sir.recordings import load_speech, read_recordings
 from espnet_prune.speech_llm import Diva, diva
 from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.tokens import TokenPruner
@@ -103,7 +105,7 @@ def test_killed_at_half_and_started_again_with_another_split(grid_options, tmp_p
             super().add(answers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sir_inference, "AnswerFile", Killed)
+        patch.setattr(inference, "AnswerFile", Killed)
         with pytest.raises(KeyboardInterrupt):
             main([*grid_options, "--output_dir", str(half)])
     assert len(by_key(half)) == 16
@@ -158,7 +160,7 @@ def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, t
         answer = found[recording.id, HEARD]
         assert answer.audio_tokens == len(tokens)
         assert_scores(llm, recording, answer, tokens)
-    sir_score.main([*options[2:], "--answers", str(tmp_path / "out"), *out])
+    cli.main(["sir", "score", *options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()
     # held against, and in the comparisons by likelihood and by PMI
     assert results.count("| words of the model's own recogniser instead of audio |") == 3
@@ -184,7 +186,7 @@ def test_diva_s_tokens_are_not_in_time(options, tmp_path, monkeypatch):
         assert answer.audio_tokens == 448 and len(answer.kept) == round(0.2 * 448)
         audio = llm.embed_audio(load_speech(recording, RATE), RATE)
         assert_scores(llm, recording, answer, audio, TokenPruner("speechprune", 0.8))
-    sir_score.main([*options[2:], "--answers", str(tmp_path / "out"), *out])
+    cli.main(["sir", "score", *options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()
     assert "| speechprune" in results and "vidence" not in results
 
@@ -256,7 +258,7 @@ def test_a_grid_without_transcripts(options, tmp_path, capsys, monkeypatch):
     some += ["--strategies", "rap", "--rates", "0.5"]
     write_table(folder / "text", {name: text for name, text in texts.items() if name != "c"})
     with monkeypatch.context() as patch:
-        patch.setattr(sir_inference, "load_speech_llm", None)  # refused before there is a model
+        patch.setattr(Settings, "load", None)  # refused before there is a model
         assert "c: has no line in text" in fails(capsys, *some)
     (folder / "text").unlink()
     main(some)
@@ -277,7 +279,7 @@ def test_a_gpu_that_is_not_there_or_too_small(options, tmp_path, capsys, monkeyp
     def full(*_):
         raise torch.OutOfMemoryError("Tried to allocate 2 GiB")
 
-    monkeypatch.setattr(sir_inference, "load_speech_llm", full)
+    monkeypatch.setattr(Settings, "load", full)
     options = [*options, "--output_dir", str(tmp_path / "cpu")]
     message = fails(capsys, *options)
     assert "take smaller batches (Tried to allocate 2 GiB)" in message
@@ -285,7 +287,7 @@ def test_a_gpu_that_is_not_there_or_too_small(options, tmp_path, capsys, monkeyp
     def broken(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(sir_inference, "load_speech_llm", broken)
+    monkeypatch.setattr(Settings, "load", broken)
     with pytest.raises(RuntimeError, match="a bug"):  # with its traceback
         main(options)
 

@@ -8,11 +8,11 @@ import soundfile
 from espnet_prune.data.data_dir import read_table, validate, write_table
 from espnet_prune.data.sir.directory import (
     check_whole,
+    group_sentences,
     read_all_items,
-    windows,
     write_part,
     write_recorded_dir,
-    write_windows,
+    write_segments,
 )
 from espnet_prune.data.sir.items import SirItem
 from test.espnet_prune.data.sir.test_items import row, write
@@ -23,19 +23,19 @@ def item(name):
     return SirItem(name, "meeting", sentences, (1, 2), "What?", ("x", "y"), 0)
 
 
-def test_windows_of_whole_sentences():
+def test_segments_of_whole_sentences():
     spans = [(0, 10), (11, 20), (20.5, 28.5), (29, 60), (61, 62)]
     # 28.5 s are too long with the third one; the fourth is too long by itself
-    assert windows(spans, 28) == [(0, 2), (2, 3), (3, 4), (4, 5)]
-    assert windows(spans, 28.5) == [(0, 3), (3, 4), (4, 5)]
-    assert windows([(0, 1)], 28) == [(0, 1)]
+    assert group_sentences(spans, 28) == [(0, 2), (2, 3), (3, 4), (4, 5)]
+    assert group_sentences(spans, 28.5) == [(0, 3), (3, 4), (4, 5)]
+    assert group_sentences([(0, 1)], 28) == [(0, 1)]
 
 
-def test_a_directory_of_windows(tmp_path):
+def test_a_directory_of_segments(tmp_path):
     spans = [[0.1, 1.0], [1.5, 2.0], [2.2, 3.0]]
     write_table(tmp_path / "d" / "wav.scp", {"m_1": "/wav"})
     write_table(tmp_path / "d" / "sentences", {"m_1": json.dumps({"sentences": spans})})
-    assert write_windows(tmp_path / "d", [item("m_1")], tmp_path / "w", window=2.0) == 2
+    assert write_segments(tmp_path / "d", [item("m_1")], tmp_path / "w", longest=2.0) == 2
     assert not validate(tmp_path / "w", check_audio=False)
     assert read_table(tmp_path / "w" / "text") == {
         "m_1-00": "One two. Three.",
@@ -54,7 +54,7 @@ def test_recordings_that_are_there(tmp_path):
     assert read_table(tmp_path / "d" / "utt2num_samples") == {"m_1": "16000", "m_2": "8000"}
     assert json.loads(read_table(tmp_path / "d" / "questions")["m_2"])["choices"] == ["x", "y"]
     assert not (tmp_path / "d" / "sentences").exists()
-    # what was spoken there before, and its windows for the check by Whisper, are gone
+    # what was spoken there before, and its segments for the check by Whisper, are gone
     (tmp_path / "d" / "sentences").write_text("m_1 {}\n")
     write_table(tmp_path / "d_windows" / "text", {"m_1-00": "One two."})
     write_recorded_dir([item("m_1")], audio, tmp_path / "d")

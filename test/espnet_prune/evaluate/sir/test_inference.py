@@ -8,7 +8,8 @@ import torch
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.items import shuffled
 from espnet_prune.evaluate.sir.conditions import HEARD, NOTHING, TRANSCRIPT, WHOLE, Condition
-from espnet_prune.evaluate.sir.inference import Answerer, load_speech, read_recordings
+from espnet_prune.evaluate.sir.inference import Answerer
+from espnet_prune.evaluate.sir.recordings import load_speech, read_recordings
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.evaluate.sir.stand_in import SECONDS, save_data_dir
 from test.espnet_prune.speech_llm.models import RATE, Plain, widths_read

@@ -2,21 +2,24 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_prune.data.sir.questions import Question
-from espnet_prune.data.sir.span import Span
+from espnet_prune.data.sir.speech import Span
 from espnet_prune.evaluate.sir.answers import Answer
 from espnet_prune.evaluate.sir.conditions import NOTHING, WHOLE, Condition
 from espnet_prune.evaluate.sir.scores import (
     by_condition,
     chance,
     compare,
+    evidence_recall,
     majority,
     read_evidence,
     recalls,
     right_by_pmi,
+    token_span,
 )
 
 HALF = Condition(strategy="rap", rate=0.5)
@@ -111,3 +114,26 @@ def test_times_of_key_sentences(tmp_path):
 def test_unpruned_condition_has_full_recall():
     rows = [answer("a", WHOLE, kept=range(100))]
     assert recalls(rows, {"a": Span(3.5, 4.0)}, 25) == [1.0]
+
+
+def test_evidence_by_hand():
+    # 2.0 to 3.0 s at 25 tokens a second are tokens 50 to 74
+    assert token_span(Span(2.0, 3.0), 25, 1000) == (50, 75)
+    assert token_span(Span(2.01, 2.99), 25, 1000) == (50, 75)
+    assert token_span(Span(2.0, 9.0), 25, 100) == (50, 100)
+    assert evidence_recall(torch.arange(60, 80), Span(2.0, 3.0), 25, 1000) == 15 / 25
+    assert evidence_recall([0, 1], Span(2.0, 3.0), 25, 1000) == 0.0
+
+
+@given(st.sets(st.integers(0, 99)), st.floats(0, 3.9), st.floats(0.01, 3))
+def test_evidence_recall_is_between_none_and_all(kept, start, length):
+    recall = evidence_recall(sorted(kept), Span(start, start + length), 25, 100)
+    assert 0 <= recall <= 1
+    assert evidence_recall(range(100), Span(start, start + length), 25, 100) == 1
+
+
+def test_spans_that_are_none():
+    with pytest.raises(ValueError, match="has to begin at 0 or later"):
+        Span(3.0, 3.0)
+    with pytest.raises(ValueError, match="begins at 9 s, but the recording ends at 4 s"):
+        token_span(Span(9.0, 10.0), 25, 100)

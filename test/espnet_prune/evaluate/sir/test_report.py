@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from espnet_prune.bin.sir_score import main
+from espnet_prune.cli import main
 from espnet_prune.data.data_dir import write_table
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
@@ -54,7 +54,8 @@ def folders(tmp_path):
 
 def score(folders, out, *options):
     data, answers = folders
-    main(["--data_dir", str(data), "--answers", str(answers), "--output_dir", str(out), *options])
+    paths = ["--data_dir", str(data), "--answers", str(answers), "--output_dir", str(out)]
+    main(["sir", "score", *paths, *options])
     return (out / "RESULTS.md").read_text(), json.loads((out / "scores.json").read_text())
 
 

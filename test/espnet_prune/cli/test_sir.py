@@ -1,12 +1,17 @@
+"""`espnet-prune sir data` and `sir tsne`; for `sir score` see `evaluate/sir/test_report.py`."""
+
 import json
 
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
-from espnet_prune.bin.sir_data import main
+from espnet_prune.cli import main
 from espnet_prune.data.data_dir import read_table, validate
+from espnet_prune.evaluate.sir import inference
 from test.espnet_prune.data.sir.test_items import row, write
+from test.espnet_prune.evaluate.sir.stand_in import SECONDS, save_data_dir, save_speech_llm
 
 VOICES = "en-us en"
 
@@ -18,7 +23,17 @@ def items(tmp_path):
 
 
 def options(items, out, *more):
-    return ["--items", str(items), "--output_dir", str(out), "--voices", VOICES, *more]
+    return [
+        "sir",
+        "data",
+        "--items",
+        str(items),
+        "--output_dir",
+        str(out),
+        "--voices",
+        VOICES,
+        *more,
+    ]
 
 
 def test_items_are_spoken(items, tmp_path):
@@ -29,10 +44,10 @@ def test_items_are_spoken(items, tmp_path):
     times = json.loads(read_table(out / "sentences")["c_1"])
     assert len(times["sentences"]) == 3 and times["key"] == times["sentences"][1]
     assert times["sentences"][2][1] == pytest.approx(soundfile.info(scp["c_1"]).duration, abs=1e-3)
-    windows = tmp_path / "data" / "x_windows"
-    assert validate(windows) == []
+    segments = tmp_path / "data" / "x_windows"
+    assert validate(segments) == []
     text = "Good morning. The bridge opened in May. I thought it was June."
-    assert read_table(windows / "text") == {"c_1-00": text, "c_2-00": text}
+    assert read_table(segments / "text") == {"c_1-00": text, "c_2-00": text}
 
     main(
         options(write(tmp_path, row(metadata={"id": "c_2"})), tmp_path / "h", "--part_of", str(out))
@@ -92,7 +107,7 @@ def test_bad_rows(tmp_path, capsys, changes, message):
     assert error.startswith("error: ") and "data.jsonl: line 2: " in error and message in error
 
 
-def test_wrong_options(items, tmp_path, capsys):
+def test_wrong_options_of_data(items, tmp_path, capsys):
     for more, message in (
         (["--first", "0"], "--first is 0"),
         (["--voices", "en-us"], "2 speakers, but only 1 voices: give more of them (--voices)"),
@@ -101,3 +116,61 @@ def test_wrong_options(items, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(options(items, tmp_path / "d", *more))
         assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def tsne_options(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tsne")
+    config = {
+        "speech_llm": "qwen2_audio",
+        "speech_llm_conf": {"model": str(save_speech_llm(folder / "model"))},
+        "token_pruner_conf": {"window": 100},
+        "prompt": "{question}",
+        "batch_size": 2,
+    }
+    (folder / "sir.yaml").write_text(yaml.safe_dump(config))
+    data = save_data_dir(folder / "data")
+    options = ["sir", "tsne", "--config", str(folder / "sir.yaml"), "--data_dir", str(data)]
+    return [*options, "--token_pruner", "speechprune", "--token_pruner_conf", "rate=0.2"]
+
+
+def test_groups_are_all_tokens_of_the_recording(tsne_options, tmp_path, monkeypatch):
+    seen = {}
+
+    def tsne(groups, seed):
+        seen.update(groups)
+        return {name: rows[:, :2] for name, rows in groups.items()}
+
+    monkeypatch.setattr(inference, "tsne", tsne)
+    plot = tmp_path / "images" / "tsne.png"
+    main([*tsne_options, "--item", "c", "--plot", str(plot)])
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    dropped, kept, text = (len(rows) for rows in seen.values())
+    assert list(seen) == [
+        "dropped audio tokens",
+        "kept audio tokens",
+        "text tokens of the question",
+    ]
+    # 80% of the window of 100 stay of 25 tokens a second
+    assert kept == 80 and abs(kept + dropped - 25 * SECONDS["c"]) <= 1 and text > 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--item", "x"], "wav.scp: x is not there"),
+        (["--token_pruner", "magic"], "unknown strategy 'magic'"),
+        (["--token_pruner_conf", "rate=1.0"], "has to be in [0, 1)"),
+        (["--speech_llm", "gpt"], "speech_llm is 'gpt'"),
+    ],
+)
+def test_wrong_options_of_tsne(tsne_options, tmp_path, capsys, changes, message):
+    with pytest.raises(SystemExit) as stop:
+        main([*tsne_options, "--plot", str(tmp_path / "tsne.png"), *changes])
+    assert stop.value.code == 1 and message in capsys.readouterr().err
+
+
+def test_what_tsne_has_to_be_given(capsys):
+    with pytest.raises(SystemExit):
+        main(["sir", "tsne"])
+    assert "--data_dir, --plot and --speech_llm" in capsys.readouterr().err

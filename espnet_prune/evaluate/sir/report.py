@@ -1,26 +1,18 @@
-"""Score the answers of sir_inference: tables, tests and plots over strategies and rates.
+"""The report of an inference: tables, tests and plots over strategies and rates.
 
-Beside every accuracy stand what it has to be compared with: chance, always taking the most frequent
-letter, no audio, and the transcript in the place of audio. The likeliest choice is taken. With
-answers that were given without audio there are accuracies for a second way to choose: what the
-audio adds most likelihood to (pointwise mutual information, PMI). With the times of the key
-sentences (the data directory's file `sentences`) the evidence recall of every condition is given,
-too. Writes RESULTS.md, scores.json and images/ in OUTPUT_DIR; the figure that sir_tsne has left
-there is shown, too.
+Choices are taken in two ways: the likeliest, and, where there are answers without audio, the one
+that the audio adds most likelihood to (pointwise mutual information, PMI).
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.cli import errors as cli
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.items import LETTERS
 from espnet_prune.data.sir.questions import Question, read_questions
@@ -52,12 +44,21 @@ from espnet_prune.evaluate.sir.scores import (
     right,
     right_by_pmi,
 )
+from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_text
 
-#: below images/, by sir_tsne
+#: below images/, by `inference.draw_tokens`
 TSNE_PLOT = "tsne.png"
 #: items in the strip plot
 STRIPS = 3
+LIKELY, BY_PMI = "accuracy", "accuracy by PMI"
+#: below the table of the second one
+PMI = (
+    "Taken is the choice whose mean log-likelihood the audio raises most above that without audio, "
+    "so that a text which is likely by itself has no advantage (arXiv 2104.08315)."
+)
+#: strategies that the others are compared with
+RANDOM, BEST = "rap", "speechprune"
 
 
 def titles_of(header: dict) -> dict[Condition, str]:
@@ -107,12 +108,7 @@ class Result:
 
 
 Results = dict[Condition, Result]
-LIKELY, BY_PMI = "accuracy", "accuracy by PMI"
-#: below the table of the second one
-PMI = (
-    "Taken is the choice whose mean log-likelihood the audio raises most above that without audio, "
-    "so that a text which is likely by itself has no advantage (arXiv 2104.08315)."
-)
+Grid = dict[str, dict[float, Estimate]]
 
 
 def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
@@ -123,14 +119,13 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     if len(grouped) > 1 and NOTHING in grouped:
         others = {c: rows for c, rows in grouped.items() if c != NOTHING}
         correct[BY_PMI] = {c: right_by_pmi(rows, grouped[NOTHING]) for c, rows in others.items()}
-    ways = {way: judged(each, titles) for way, each in correct.items()}
     found = {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
         recall = recalls(rows, spans, header["frame_tokens"])
         found[condition] = Result(
             rows,
-            {way: each[condition] for way, each in ways.items() if condition in each},
+            {way: judge(condition, of, titles) for way, of in correct.items() if condition in of},
             recall,
             None if recall is None else mean(recall),
             float(np.mean([len(row.kept) for row in rows])),
@@ -138,19 +133,18 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     return found
 
 
-def judged(
-    correct: dict[Condition, np.ndarray], titles: dict[Condition, str]
-) -> dict[Condition, Judged]:
-    """Accuracies and comparisons of (items,) bool, whether each answer is right."""
-    found = {}
-    for condition, own in correct.items():
-        against = {
-            name: compare(own, correct[other])
-            for name, other in rivals(condition, titles).items()
-            if other in correct and other != condition
-        }
-        found[condition] = Judged(accuracy([own]), against)
-    return found
+def judge(
+    condition: Condition, correct: Mapping[Condition, np.ndarray], titles: dict[Condition, str]
+) -> Judged:
+    """Accuracy and comparisons of a condition from (items,) bool of all, whether an answer is
+    right."""
+    own = correct[condition]
+    against = {
+        name: compare(own, correct[other])
+        for name, other in rivals(condition, titles).items()
+        if other in correct and other != condition
+    }
+    return Judged(accuracy([own]), against)
 
 
 def _order(condition: Condition):
@@ -162,8 +156,7 @@ def rivals(condition: Condition, titles: dict[Condition, str]) -> dict[str, Cond
     """What a condition is compared with, by the name of a column."""
     found = {titles[other]: other for other in (WHOLE, FIRST_30_S)}
     if condition not in REFERENCES:
-        same = dataclasses.replace(condition, strategy="speechprune")
-        found["speechprune, same rate"] = same
+        found[f"{BEST}, same rate"] = dataclasses.replace(condition, strategy=BEST)
     return found
 
 
@@ -172,32 +165,36 @@ def percent(estimate: Estimate, sign: str = "") -> str:
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
+def multiple(estimate: Estimate) -> str:
+    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+
+
 def bounds(
     found: Results, questions: list[Question], titles: dict[Condition, str]
-) -> tuple[list[list[str]], dict]:
-    """Rows and numbers of what every accuracy is to be held against."""
+) -> tuple[str, dict]:
+    """Table and numbers of baselines and upper bounds."""
     ways = ways_of(found)
-    rows = [["", *(f"{way} % [95%]" for way in ways)]]
     places = [answer.answer for answer in next(iter(found.values())).answers]
     place, shuffled = majority(places)
     letter, published = majority([question.answer for question in questions])
     guess = chance(questions)
-    rows.append(["chance", f"{100 * guess:.1f}"])
-    rows.append([f"always {LETTERS[place]} (shuffled choices)", percent(shuffled)])
-    rows.append([f"always {LETTERS[letter]} (order of the file)", percent(published)])
-    for row in rows[1:]:
-        row += row[1:] * (len(ways) - 1)
+    rows = [["", *(f"{way} % [95%]" for way in ways)]]
+    for title, value in (
+        ("chance", f"{100 * guess:.1f}"),
+        (f"always {LETTERS[place]} (shuffled choices)", percent(shuffled)),
+        (f"always {LETTERS[letter]} (order of the file)", percent(published)),
+    ):
+        rows.append([title, *[value] * len(ways)])
     for condition in (NOTHING, TRANSCRIPT, HEARD, WHOLE, FIRST_30_S):
         if condition in found:
             own = found[condition].judged
             values = [percent(own[way].accuracy) if way in own else "" for way in ways]
             rows.append([titles[condition], *values])
-    numbers = {
+    return table(rows), {
         "chance": guess,
         "majority_letter": metric(shuffled.value, shuffled),
         "majority_letter_of_the_file": metric(published.value, published),
     }
-    return rows, numbers
 
 
 def ways_of(found: Results) -> list[str]:
@@ -205,42 +202,34 @@ def ways_of(found: Results) -> list[str]:
     return [way for way in (LIKELY, BY_PMI) if any(way in r.judged for r in found.values())]
 
 
-def grid_of(values: Mapping[Condition, Estimate | None]) -> dict[str, dict[float, Estimate]]:
-    """strategy -> rate -> accuracy or evidence recall, where there are both."""
-    grid: dict[str, dict[float, Estimate]] = {}
-    for condition, value in values.items():
-        reference = condition in REFERENCES
-        if condition.rate is not None and value is not None and not reference:
-            grid.setdefault(condition.strategy, {})[condition.rate] = value
-    return grid
-
-
-def recall_grid(found: Results) -> dict[str, dict[float, Estimate]]:
-    return grid_of({condition: result.recall for condition, result in found.items()})
-
-
 def accuracies_of(found: Results, way: str) -> dict[Condition, Estimate]:
     return {c: r.judged[way].accuracy for c, r in found.items() if way in r.judged}
 
 
-def recall_ratios(found: Results) -> dict[str, dict[float, Estimate]]:
-    """strategy -> rate -> evidence recall as a multiple of random tokens', paired by item."""
-    grid: dict[str, dict[float, Estimate]] = {}
-    for strategy, row in recall_grid(found).items():
-        for rate in row:
-            pair = [Condition(strategy=name, rate=rate) for name in (strategy, "rap")]
-            if strategy == "rap" or pair[1] not in found or found[pair[1]].recall.value == 0:
-                continue
-            own, random = (found[condition].recalls for condition in pair)
-            grid.setdefault(strategy, {})[rate] = ratio_of_sums(own, random)
+def grid_of(values: Mapping[Condition, Estimate | None]) -> Grid:
+    """strategy -> rate -> accuracy or evidence recall, where there are both."""
+    grid: Grid = {}
+    for condition, value in values.items():
+        if condition.rate is not None and value is not None and condition not in REFERENCES:
+            grid.setdefault(condition.strategy, {})[condition.rate] = value
     return grid
 
 
-def multiple(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+def recall_ratios(found: Results, recall: Grid) -> Grid:
+    """strategy -> rate -> evidence recall as a multiple of random tokens', paired by item."""
+    grid: Grid = {}
+    for strategy, row in recall.items():
+        for rate in row:
+            own, random = (
+                found.get(Condition(strategy=name, rate=rate)) for name in (strategy, RANDOM)
+            )
+            if strategy != RANDOM and random is not None and random.recall.value:
+                ratio = ratio_of_sums(own.recalls, random.recalls)
+                grid.setdefault(strategy, {})[rate] = ratio
+    return grid
 
 
-def grid_table(grid: Mapping[str, Mapping[float, Estimate]], show: Callable = percent) -> str:
+def grid_table(grid: Grid, show: Callable[[Estimate], str] = percent) -> str:
     """Strategies down, rates across."""
     rates = sorted({rate for row in grid.values() for rate in row})
     rows = [["strategy", *(f"rate {rate:g}" for rate in rates)]]
@@ -253,7 +242,7 @@ def tests_table(found: Results, titles: dict[Condition, str], way: str) -> str:
     """All conditions with their differences and the p of McNemar's test."""
     every = {c: result.judged[way] for c, result in found.items() if way in result.judged}
     used = {name for own in every.values() for name in own.against}
-    columns = [name for name in rivals(Condition(strategy="rap"), titles) if name in used]
+    columns = [name for name in rivals(Condition(strategy=RANDOM), titles) if name in used]
     rows = [["condition", "tokens kept", f"{way} %", *(f"minus {name}" for name in columns)]]
     for condition, own in every.items():
         name = titles.get(condition, condition.name)
@@ -266,151 +255,126 @@ def tests_table(found: Results, titles: dict[Condition, str], way: str) -> str:
 
 def strips(found: Results) -> list[list[Answer]]:
     """Answers of some items under every strategy, at the middle one of the rates."""
-    shown = [c for c in found if c.input == "speech" and c.rate is not None and c != FIRST_30_S]
-    if not shown:
-        shown = [c for c in found if c.input == "speech"]
-    else:
-        rates = sorted({c.rate for c in shown})
-        shown = [c for c in shown if c.rate == rates[(len(rates) - 1) // 2]]
+    speech = [c for c in found if c.input == "speech"]
+    shown = [c for c in speech if c.rate is not None and c != FIRST_30_S]
+    rates = sorted({c.rate for c in shown})
+    shown = [c for c in shown if c.rate == rates[(len(rates) - 1) // 2]] or speech
     count = len(next(iter(found.values())).answers)
     picked = sorted({n * count // STRIPS for n in range(STRIPS)})
     return [[found[c].answers[n] for c in shown] for n in picked] if shown else []
 
 
 def word_error_rate(path: Path) -> str:
+    """Whisper's WER on the speech, from the scores.json of `score text`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run the stage of the WER check first")
-    scores = json.loads(path.read_text(encoding="utf-8"))
+    scores = read_record(path, ("systems", "utterances"))
     wer = scores["systems"]["hyp"]["wer"]
     rate = percent(Estimate(wer["rate"], wer["low"], wer["high"]))
     return f"{rate} on {scores['utterances']} windows ({wer['reference_length']} words)"
 
 
-def report(args: argparse.Namespace, found: Results, header: dict, questions) -> tuple[str, dict]:
-    """RESULTS.md and scores.json; draws the plots on the way."""
-    any_answers = next(iter(found.values())).answers
+def write_report(
+    data_dir: Path,
+    answers_dir: Path,
+    output_dir: Path,
+    title: str,
+    command: str = "",
+    wer: Path | None = None,
+) -> str:
+    """Write RESULTS.md, scores.json and images/ in `output_dir`.
+
+    Args:
+        data_dir: of the questions.
+        answers_dir: with answers.*.jsonl to all of them.
+        command: that made the answers.
+        wer: scores.json of `score text`: Whisper on the speech.
+    Returns: the text of RESULTS.md.
+    Raises:
+        FileNotFoundError, ValueError: answers or tables are missing or damaged; the answers are of
+            other data, or not to all questions.
+    """
+    header, answers = read_answers(answers_dir)
+    everything = read_questions(data_dir / "questions")
+    ids = sorted({answer.id for answer in answers})
+    unknown = [name for name in ids if name not in everything]
+    if unknown:
+        raise ValueError(f"{answers_dir}: {unknown[0]} is not in {data_dir / 'questions'}")
+    if header["data_dir"] != data_mark(data_dir):
+        raise ValueError(
+            f"{answers_dir}: the answers are to another state of {data_dir}: run inference again, "
+            "into an empty folder"
+        )
+    if len(ids) < len(everything):
+        raise ValueError(
+            f"{answers_dir}: {len(ids)} of {len(everything)} items are answered, "
+            f"{min(everything.keys() - set(ids))} is not: inference has not ended, run it again"
+        )
+    sentences = data_dir / "sentences"
+    spans = read_evidence(sentences) if sentences.is_file() else {}
+    found = results(answers, spans, header)
     titles, options = titles_of(header), header["token_pruner_conf"]
-    minutes = sum(answer.seconds for answer in any_answers) / 60
-    bound_rows, numbers = bounds(found, questions, titles)
-    parts = [f"# {args.title}", ""]
-    if args.command:
-        parts += [f"Made by `{args.command}`.", ""]
-    parts += [
-        f"{len(any_answers)} recordings, {minutes:.1f} minutes; speech LLM "
-        f"`{header['speech_llm']}`; prompt `{json.dumps(header['prompt'])}`; choices shuffled per "
-        f"item (seed {header['seed']}) and scored by the mean log-likelihood of their texts.",
-        "",
-    ]
-    if options:
-        parts += [f"Options of all token pruners: `{json.dumps(options)}`.", ""]
-    if args.wer is not None:
-        parts += [f"WER % of Whisper on the speech: {word_error_rate(args.wer)}.", ""]
-    parts += ["## What an accuracy has to be held against", "", table(bound_rows), ""]
+    minutes = sum(answer.seconds for answer in next(iter(found.values())).answers) / 60
+    bounds_table, numbers = bounds(found, [everything[name] for name in ids], titles)
     numbers["conditions"] = {c.name: {**c.to_json(), **r.to_json()} for c, r in found.items()}
+    parts = [f"# {title}"]
+    if command:
+        parts.append(f"Made by `{command}`.")
+    parts.append(
+        f"{len(ids)} recordings, {minutes:.1f} minutes; speech LLM "
+        f"`{header['speech_llm']}`; prompt `{json.dumps(header['prompt'])}`; choices shuffled per "
+        f"item (seed {header['seed']}) and scored by the mean log-likelihood of their texts."
+    )
+    if options:
+        parts.append(f"Options of all token pruners: `{json.dumps(options)}`.")
+    if wer is not None:
+        parts.append(f"WER % of Whisper on the speech: {word_error_rate(wer)}.")
+    parts += ["## Baselines and upper bounds", bounds_table]
     ways = ways_of(found)
     accuracies = {way: grid_of(accuracies_of(found, way)) for way in ways}
-    evidence = recall_grid(found)
+    recall = grid_of({condition: result.recall for condition, result in found.items()})
+    ratios = recall_ratios(found, recall)
     for way, grid in accuracies.items():
         if grid:
-            parts += [f"## {way[0].upper()}{way[1:]} (%)", "", grid_table(grid), ""]
-            if way == BY_PMI:
-                parts += [PMI, ""]
-    if evidence:
-        parts += ["## Evidence recall (%)", "", grid_table(evidence), ""]
-        parts += ["The share of the key sentence's audio tokens that are kept.", ""]
-    ratios = recall_ratios(found)
+            parts += [f"## {way[0].upper()}{way[1:]} (%)", grid_table(grid)]
+            parts += [PMI] if way == BY_PMI else []
+    if recall:
+        parts += ["## Evidence recall (%)", grid_table(recall)]
+        parts.append("The share of the key sentence's audio tokens that are kept.")
     if ratios:
-        parts += [
-            "As a multiple of that of random tokens (rap):",
-            "",
-            grid_table(ratios, multiple),
-            "",
-        ]
+        parts.append(f"As a multiple of that of random tokens ({RANDOM}):")
+        parts.append(grid_table(ratios, multiple))
         for strategy, row in ratios.items():
             for rate, ratio in row.items():
                 name = Condition(strategy=strategy, rate=rate).name
                 numbers["conditions"][name]["recall_against_rap"] = metric(ratio.value, ratio)
-    parts += ["## Comparisons", ""]
-    for way in ways:
-        parts += [tests_table(found, titles, way), ""]
-    parts += [
+    parts += ["## Comparisons", *(tests_table(found, titles, way) for way in ways)]
+    parts.append(
         "In brackets 95% bootstrap intervals over items, paired for differences (points); p of "
-        "McNemar's exact test, two-sided, not corrected for the number of comparisons.",
-        "",
-    ]
-    images = args.output_dir / "images"
+        "McNemar's exact test, two-sided, not corrected for the number of comparisons."
+    )
+    images = output_dir / "images"
     if accuracies[LIKELY]:
         panels = {}
         for way, grid in accuracies.items():
             every = accuracies_of(found, way)
             levels = {titles[c]: every[c].value for c in REFERENCES if c in every}
             panels[way] = grid, {**levels, "chance": numbers["chance"]}
-        if evidence:
+        if recall:
             first = found[FIRST_30_S].recall if FIRST_30_S in found else None
             level = {titles[FIRST_30_S]: first.value} if first is not None else {}
-            panels["evidence recall"] = (evidence, level)
+            panels["evidence recall"] = (recall, level)
         plot_rates(panels, images / "rates.png", list(accuracies[LIKELY]))
-        parts += [f"![{' and '.join(panels)} against the rate](images/rates.png)", ""]
+        parts.append(f"![{' and '.join(panels)} against the rate](images/rates.png)")
     shown = strips(found)
     if shown and header["frame_tokens"] is not None:
-        plot_strip(shown, read_spans(args.data_dir), header["frame_tokens"], images / "strip.png")
-        parts += ["![which audio tokens were kept](images/strip.png)", ""]
+        plot_strip(shown, spans, header["frame_tokens"], images / "strip.png")
+        parts.append("![which audio tokens were kept](images/strip.png)")
     if (images / TSNE_PLOT).is_file():
-        parts += [f"![t-SNE of one recording's tokens](images/{TSNE_PLOT})", ""]
+        parts.append(f"![t-SNE of one recording's tokens](images/{TSNE_PLOT})")
     parts.append(environment_report())
-    return "\n".join(parts), numbers
-
-
-def read_spans(data_dir: Path) -> dict:
-    """Times of the key sentences; none where nobody knows them."""
-    path = data_dir / "sentences"
-    return read_evidence(path) if path.is_file() else {}
-
-
-def run(args: argparse.Namespace) -> None:
-    header, answers = read_answers(args.answers)
-    everything = read_questions(args.data_dir / "questions")
-    ids = sorted({answer.id for answer in answers})
-    unknown = [name for name in ids if name not in everything]
-    if unknown:
-        raise ValueError(f"{args.answers}: {unknown[0]} is not in {args.data_dir / 'questions'}")
-    if header["data_dir"] != data_mark(args.data_dir):
-        raise ValueError(
-            f"{args.answers}: the answers are to another state of {args.data_dir}: run inference "
-            "again, into an empty folder"
-        )
-    if len(ids) < len(everything):
-        missing = min(everything.keys() - set(ids))
-        raise ValueError(
-            f"{args.answers}: {len(ids)} of {len(everything)} items are answered, {missing} is "
-            "not: inference has not ended, run it again"
-        )
-    found = results(answers, read_spans(args.data_dir), header)
-    text, numbers = report(args, found, header, [everything[name] for name in ids])
-    write_text(args.output_dir / "RESULTS.md", text)
+    text = "\n\n".join(parts)
+    write_text(output_dir / "RESULTS.md", text)
     scores = {"items": len(ids), "made_with": header, **numbers}
-    write_text(args.output_dir / SCORES, json.dumps(scores, indent=2) + "\n")
-    print(text)
-
-
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--data_dir", type=Path, required=True, help="that the questions are from")
-    add("--answers", type=Path, required=True, help="directory with answers.*.jsonl")
-    add("--output_dir", type=Path, required=True, help="for RESULTS.md, scores.json and images/")
-    add("--title", default="Speech information retrieval", help="of RESULTS.md")
-    add("--command", default="", help="command that made the answers")
-    add("--wer", type=Path, help="scores.json of score_text: Whisper on the speech")
-    return parser
-
-
-def main(cmd: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    cli.run(run, get_parser(), cmd)
-
-
-if __name__ == "__main__":
-    main()
+    write_text(output_dir / SCORES, json.dumps(scores, indent=2) + "\n")
+    return text

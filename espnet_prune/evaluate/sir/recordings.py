@@ -1,0 +1,103 @@
+"""The recordings that are asked about, checked and read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.data_dir import audio_path, optional_table, read_table
+from espnet_prune.data.sir.directory import check_whole
+from espnet_prune.data.sir.questions import Question, read_questions
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording and what is asked about it.
+
+    Attributes:
+        path: of its audio.
+        samples: how many it has to have; None where nobody says.
+        transcript: None where there is none.
+    """
+
+    question: Question
+    path: Path
+    samples: int | None
+    transcript: str | None
+
+    @property
+    def id(self) -> str:
+        return self.question.id
+
+
+def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> list[Recording]:
+    """The recordings of a data directory with wav.scp, questions and, where they are there,
+    utt2num_samples and text.
+
+    Args:
+        keys: those that are wanted, in this order; all when absent.
+    Raises:
+        FileNotFoundError: a table or an audio file is missing.
+        ValueError: an item without question, a recording that ends early or is no audio, or a
+            damaged table.
+    """
+    folder = Path(data_dir)
+    scp, questions = read_table(folder / "wav.scp"), read_questions(folder / "questions")
+    samples, text = optional_table(folder / "utt2num_samples"), optional_table(folder / "text")
+    found = []
+    for name in scp if keys is None else keys:
+        if name not in scp:
+            raise ValueError(f"{folder / 'wav.scp'}: {name} is not there, but asked for")
+        if name not in questions:
+            raise ValueError(f"{folder / 'questions'}: {name} has no question")
+        path = audio_path(scp[name])
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder / 'wav.scp'}: {name}: no such file as {path}")
+        number = int(samples[name]) if name in samples else None
+        check_whole(path)
+        try:
+            _check_length(path, soundfile.info(path).frames, number)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
+        found.append(Recording(questions[name], path, number, text.get(name)))
+    return found
+
+
+def _check_length(path: Path, frames: int, wanted: int | None) -> None:
+    if wanted is not None and frames != wanted:
+        how = "it ends early" if frames < wanted else "it is another recording"
+        raise ValueError(
+            f"{path}: has {frames} samples, but utt2num_samples says {wanted}: {how}; make it again"
+        )
+
+
+def load_speech(recording: Recording, fs: int) -> np.ndarray:
+    """(T,) float32 samples.
+
+    Raises:
+        ValueError: unreadable, of several channels, at another rate than `fs`, or of a length that
+            is not as utt2num_samples says.
+    """
+    samples, rate = read_speech(recording.path)
+    samples = samples[:, 0] if samples.shape[1] == 1 else samples
+    check_speech(samples, rate, recording.path, fs=fs)
+    _check_length(recording.path, len(samples), recording.samples)
+    return samples
+
+
+def written(recording: Recording, kind: str) -> str:
+    """What the model gets instead of audio: the transcript, or "" for `nothing`.
+
+    Raises:
+        ValueError: a transcript that is missing.
+    """
+    if kind == "nothing":
+        return ""
+    if not recording.transcript:
+        raise ValueError(f"{recording.id}: has no line in text, which its transcript is")
+    return recording.transcript

@@ -18,7 +18,7 @@ SCORING = ["inflect", "jiwer", "scikit-learn", "scipy"]
 # The extras that the package itself imports, see espnet_prune/extras.py.
 EXTRAS = {
     "speech-llm": ["gguf", "inflect", "peft"],  # gguf: SmolLM2's format where no hub is reachable
-    "superb": SCORING,
+    "superb": [*SCORING, "pyannote.metrics"],
     "sir": [*SCORING, "espeakng-loader"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
 }
@@ -30,7 +30,6 @@ TEST = [
     "hypothesis",
     "import-linter",
     "mypy",
-    "pyannote.metrics",  # references for our scorers are this, scikit-learn and sctk
     "pytest",
     "pytest-timeout",
     "pytest-xdist",

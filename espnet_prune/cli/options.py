@@ -62,26 +62,18 @@ class KeyValues(argparse.Action):
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest) or {}), **found})
 
 
-def read_config(args: argparse.Namespace) -> None:
+def fill_from_config(args: argparse.Namespace) -> None:
     """Fill in options that were not given (None) from the YAML file `args.config`, if there is one;
     the keys of mappings one by one.
 
     Raises:
-        FileNotFoundError, ValueError: no such file, no mapping, or a key that is no option.
+        FileNotFoundError, ValueError: no such file, not YAML, or a key that is no option.
     """
-    import yaml
-
     if args.config is None:
         return
-    if not args.config.is_file():
-        raise FileNotFoundError(f"{args.config}: no such file")
-    try:
-        config = yaml.safe_load(args.config.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{args.config}: not YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{args.config}: not a mapping of options to values")
-    for name, value in config.items():
+    from espnet_prune.files.reading import read_config
+
+    for name, value in read_config(args.config).items():
         if name not in vars(args):
             raise ValueError(f"{args.config}: unknown option '{name}'")
         given = getattr(args, name)

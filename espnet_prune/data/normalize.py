@@ -1,8 +1,11 @@
-"""The one text normalisation before scoring, for references and hypotheses alike."""
+"""Text normalisers before scoring, for references and hypotheses alike."""
 
 import functools
+import json
 import re
 import unicodedata
+from collections.abc import Callable
+from importlib import resources
 
 from espnet_prune.extras import load_extra
 
@@ -64,3 +67,25 @@ def normalize_text(text: str) -> str:
     text = _BETWEEN_LETTERS.sub("\0", text.replace("\0", " "))
     kept = (c if _keep(c) else "'" if c == "\0" else " " for c in text)
     return " ".join("".join(kept).split())
+
+
+def whisper_normalizer() -> Callable[[str], str]:
+    """The English normaliser of Whisper's authors, in transformers' code.
+
+    It writes numbers as digits, spells out contractions and titles, spells words the American way
+    and leaves out fillers and what is in brackets (A. Radford et al., "Robust speech recognition
+    via large-scale weak supervision", 2022, appendix C). WERs that are published for Whisper are
+    counted on its texts.
+    """
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
+
+    file = resources.files("espnet_prune.data") / "english_spelling.json"
+    normalizer = EnglishTextNormalizer(json.loads(file.read_text(encoding="utf-8"))["spelling"])
+    return lambda text: " ".join(normalizer(text).split())
+
+
+#: Name -> what makes the normaliser.
+NORMALIZERS: dict[str, Callable[[], Callable[[str], str]]] = {
+    "spoken": lambda: normalize_text,
+    "whisper": whisper_normalizer,
+}

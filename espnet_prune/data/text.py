@@ -1,4 +1,4 @@
-"""Transcripts of prompts as they are spoken; numbers and signs by `scoring.normalize_text`."""
+"""Transcripts of prompts as they are spoken; numbers and signs by `normalize_text`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def drop_annotations(text: str) -> str:
     return _ANNOTATION.sub(" ", text)
 
 
-def normalise_text(text: str) -> str:
-    """Text as lower-case words with single spaces between.
+def prompt_transcript(text: str) -> str:
+    """Prompt as lower-case words with single spaces between.
 
     Annotations in brackets are dropped, the telephone keys * and # and the full stops of an
     address are spelt out; the rest is `normalize_text`.

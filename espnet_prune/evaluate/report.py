@@ -6,13 +6,12 @@ bootstrap interval) beside what else the scorer has to tell. `superb score` read
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.writing import write_json
 
 SCORES = "scores.json"
 
@@ -40,13 +39,17 @@ def metric(value: float, interval: Interval) -> dict[str, float]:
     return {"value": value, "low": interval.low, "high": interval.high}
 
 
+def percent(entry: Mapping[str, float], scale: float = 100, digits: int = 2) -> str:
+    """An entry of ``metrics`` times `scale` as "value [low, high]", or "value" if that is all."""
+    keys = ("value", "low", "high") if "low" in entry and "high" in entry else ("value",)
+    value, *ends = (f"{scale * entry[key]:.{digits}f}" for key in keys)
+    return f"{value} [{', '.join(ends)}]" if ends else value
+
+
 def write_scores(output_dir: Path, metrics: Mapping[str, dict[str, float]], **details) -> None:
     """Write scores.json and print the metrics in percent."""
-    write_text(output_dir / SCORES, json.dumps({"metrics": metrics, **details}, indent=2) + "\n")
-    rows = [["metric", "% [95%]"]]
-    for name, entry in metrics.items():
-        value, low, high = (100 * entry[key] for key in ("value", "low", "high"))
-        rows.append([name, f"{value:.2f} [{low:.2f}, {high:.2f}]"])
+    write_json(output_dir / SCORES, {"metrics": metrics, **details})
+    rows = [["metric", "% [95%]"], *([name, percent(entry)] for name, entry in metrics.items())]
     print(table(rows))
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 import soundfile
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.text import drop_annotations, has_unclear_number, normalise_text
+from espnet_prune.data.text import drop_annotations, has_unclear_number, prompt_transcript
+from espnet_prune.files.reading import read_text
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
 logger = logging.getLogger(__name__)
@@ -123,14 +124,14 @@ def is_speech(name: str, transcripts: dict[str, str]) -> bool:
     if name.startswith("silence/"):
         return False
     text = transcripts.get(name)
-    return text is None or bool(normalise_text(drop_annotations(text)))
+    return text is None or bool(prompt_transcript(drop_annotations(text)))
 
 
 def spoken_transcript(text: str) -> str:
     """A published transcript as spoken words; empty where the way it is read is unclear."""
     if has_unclear_number(text):
         return ""
-    return normalise_text(text)
+    return prompt_transcript(text)
 
 
 def read_prompts(tree: str | Path) -> list[Recording]:
@@ -229,11 +230,7 @@ def _identifier(name: str) -> str:
 def _read_sidecar(path: Path) -> str:
     if not path.is_file():
         return ""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: the transcript is not UTF-8 text; convert it") from None
-    transcript = spoken_transcript(text)
+    transcript = spoken_transcript(read_text(path))
     if not transcript:
         logger.warning("%s: not used, it has no words or a number of several digits", path)
     return transcript

@@ -1,7 +1,7 @@
 """What systems are scored by, with bootstrap confidence intervals.
 
 Error rates of words, characters and phones, accuracy, EER, term-weighted values, slot-type F1 and
-slot-value CER. DER is in `diarization`, which needs scipy.
+slot-value CER. DER is in `diarization`, which needs pyannote.metrics.
 """
 
 from espnet_prune.evaluate.metrics.accuracy import accuracy, correct

@@ -4,18 +4,17 @@ DER = (missed + false alarm + confusion) / speech, where at each moment with R r
 hypothesised speakers, C of them matching, max(0, R - H) are missed, max(0, H - R) are false
 alarms and min(R, H) - C are confused. Speakers are matched one to one within a recording, so that
 matching speakers overlap as long as possible (NIST, "The 2009 (RT-09) Rich Transcription Meeting
-Recognition Evaluation Plan").
+Recognition Evaluation Plan"). pyannote.metrics counts the seconds of each recording.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import median_filter
-from scipy.optimize import linear_sum_assignment
 
 from espnet_prune.data.rttm import Turn
 from espnet_prune.evaluate.metrics.bootstrap import RESAMPLES, Estimate, ratio_of_sums
+from espnet_prune.extras import load_extra
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ def frames_to_turns(
     """
     active = np.asarray(probabilities) > threshold
     if median > 1:
+        from scipy.ndimage import median_filter
+
         # Beyond the ends nobody speaks.
         active = median_filter(active.astype(np.uint8), size=(median, 1), mode="constant") > 0
     turns = []
@@ -58,34 +59,28 @@ def frames_to_turns(
     return turns
 
 
-def _activity(turns: Sequence[Turn], bounds: np.ndarray) -> np.ndarray:
-    """Whether each speaker talks between two neighbouring bounds, shape (speakers, spans)."""
-    speakers = sorted({turn.speaker for turn in turns})
-    active = np.zeros((len(speakers), max(0, len(bounds) - 1)), dtype=bool)
-    for turn in turns:
-        first, last = np.searchsorted(bounds, [turn.begin, turn.end])
-        active[speakers.index(turn.speaker), first:last] = True
-    return active
+def _annotation(turns: Sequence[Turn]):
+    """The turns as pyannote has them; those of one speaker that overlap become one."""
+    core = load_extra("pyannote.core", "superb")
+    annotation = core.Annotation()
+    for track, turn in enumerate(turns):
+        annotation[core.Segment(turn.begin, turn.end), track] = turn.speaker
+    return annotation.support()
 
 
 def _recording_errors(
     reference: Sequence[Turn], hypothesis: Sequence[Turn]
 ) -> tuple[float, float, float, float]:
     """Seconds missed, falsely alarmed, confused, and of speech in one recording."""
-    bounds = np.unique([time for turn in [*reference, *hypothesis] for time in turn[1:]])
-    seconds = np.diff(bounds)
-    spoken, guessed = _activity(reference, bounds), _activity(hypothesis, bounds)
-    overlap = (spoken * seconds) @ guessed.T.astype(float)
-    pairs = linear_sum_assignment(overlap, maximize=True)
-    matched = (spoken[pairs[0]] & guessed[pairs[1]]).sum(axis=0)
-    true, found = spoken.sum(axis=0), guessed.sum(axis=0)
-    parts = (
-        np.maximum(true - found, 0),
-        np.maximum(found - true, 0),
-        np.minimum(true, found) - matched,
-        true,
+    core = load_extra("pyannote.core", "superb")
+    metrics = load_extra("pyannote.metrics.diarization", "superb")
+    times = [time for turn in [*reference, *hypothesis] for time in turn[1:]]
+    scored = core.Timeline([core.Segment(min(times), max(times))] if times else [])
+    found = metrics.DiarizationErrorRate(collar=0, skip_overlap=False).compute_components(
+        _annotation(reference), _annotation(hypothesis), uem=scored
     )
-    missed, false_alarm, confusion, speech = (float(part @ seconds) for part in parts)
+    parts = ("missed detection", "false alarm", "confusion", "total")
+    missed, false_alarm, confusion, speech = (float(found[part]) for part in parts)
     return missed, false_alarm, confusion, speech
 
 

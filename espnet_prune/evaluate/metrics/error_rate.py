@@ -7,7 +7,6 @@ see `espnet_prune.evaluate.metrics.bootstrap`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jiwer
 import numpy as np
 
 from espnet_prune.evaluate.metrics.bootstrap import (
@@ -16,6 +15,9 @@ from espnet_prune.evaluate.metrics.bootstrap import (
     ratio_of_sums,
     resampled_ratios,
 )
+from espnet_prune.extras import load_extra
+
+ALIGNERS = {"word": "process_words", "char": "process_characters"}  # unit -> function of jiwer
 
 
 @dataclass(frozen=True)
@@ -81,13 +83,13 @@ def count_errors(
     """
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
-    processes = {"word": jiwer.process_words, "char": jiwer.process_characters}
-    if unit not in processes:
+    if unit not in ALIGNERS:
         raise ValueError(f"unit '{unit}' is neither 'word' nor 'char'")
     kinds = ("equal", "substitute", "delete", "insert")
     counts = np.zeros((len(kinds), len(references)), dtype=np.int64)
     if len(references):
-        alignments = processes[unit](list(references), list(hypotheses)).alignments
+        aligned = getattr(load_extra("jiwer", "superb"), ALIGNERS[unit])
+        alignments = aligned(list(references), list(hypotheses)).alignments
         for utterance, chunks in enumerate(alignments):
             for chunk in chunks:
                 reference = chunk.ref_end_idx - chunk.ref_start_idx

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from espnet_prune.data.text import has_unclear_number, normalise_text
+from espnet_prune.data.text import has_unclear_number, prompt_transcript
 
 FORMS = (
     "a part of a lecture",
@@ -78,7 +78,7 @@ def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
                 continue
             if has_unclear_number(sentence) or re.search(r"[\[\](){}<>#@/\\|=+~^]", sentence):
                 continue
-            if least <= len(normalise_text(sentence).split()) <= most:
+            if least <= len(prompt_transcript(sentence).split()) <= most:
                 found.append(sentence)
     return found
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from espnet_prune.bin.score_text import main
+from espnet_prune.cli import main
 
 REF = "b Press 1 now.\na the CAT sat\nc zero\n"
 
@@ -16,7 +16,7 @@ def files(tmp_path):
 
 def score(folder, *more, ref="ref", hyp="hyp"):
     arguments = ["--ref", folder / ref, "--hyp", folder / hyp, "--output_dir", folder / "out"]
-    main([str(argument) for argument in [*arguments, *more]])
+    main(["score", "text", *map(str, [*arguments, *more])])
     return json.loads((folder / "out/scores.json").read_text())
 
 
@@ -72,6 +72,17 @@ def test_two_systems(files, capsys):
     assert 0.5 < difference["improvement"] < 1
     assert "second minus first" in capsys.readouterr().out
     assert (files / "out/score_wer/result_hyp2.txt").is_file()
+
+
+def test_the_normaliser_of_published_wers(tmp_path):
+    (tmp_path / "ref").write_text("a Mr. Grey won't pay $20, uh, for 3 colours [noise]\n")
+    (tmp_path / "hyp").write_text("a mister grey will not pay 20 dollars for three colors\n")
+    spoken = score(tmp_path)
+    assert spoken["normalizer"] == "spoken" and spoken["systems"]["hyp"]["wer"]["errors"] > 0
+    whisper = score(tmp_path, "--normalizer", "whisper")
+    assert whisper["normalizer"] == "whisper" and whisper["metrics"]["wer"]["value"] == 0
+    # "mister gray will not pay $20 for 3 colors"
+    assert whisper["systems"]["hyp"]["wer"]["reference_length"] == 9
 
 
 @pytest.mark.parametrize(

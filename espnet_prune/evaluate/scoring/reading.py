@@ -1,22 +1,21 @@
-"""What the scoring command lines share: hypotheses aligned with references, scores.json, tables.
-
-scores.json holds ``metrics`` (name -> value, low and high; fractions, with the ends of the 95%
-bootstrap interval) beside what else the scorer has to tell. `superb_score` reads it.
-"""
+"""Hypotheses aligned with references, and arrays that a table names."""
 
 from __future__ import annotations
 
-import argparse
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from espnet_prune.data.data_dir import read_table
-from espnet_prune.evaluate.report import SCORES
 
 logger = logging.getLogger(__name__)
+
+
+def one_space(text: str) -> str:
+    """Text with one space between words."""
+    return " ".join(text.split())
 
 
 def align(path: Path, hypotheses: Mapping[str, str], references: Mapping[str, str], what: str):
@@ -43,14 +42,18 @@ def align(path: Path, hypotheses: Mapping[str, str], references: Mapping[str, st
     return [hypotheses.get(key, "") for key in references], missing
 
 
+def read_references(path: Path, normalize: Callable[[str], str] = one_space) -> dict[str, str]:
+    """Utterance -> normalised reference, sorted, from ``utterance value`` lines."""
+    return {key: normalize(value) for key, value in sorted(read_table(path).items())}
+
+
 def read_pair(ref: Path, hyp: Path, what: str) -> tuple[list[str], list[str], list[str]]:
     """References and hypotheses of two ``utterance value`` files, and the keys without hypothesis.
 
     Spaces between words count as one.
     """
-    references = {key: " ".join(value.split()) for key, value in sorted(read_table(ref).items())}
-    found = {key: " ".join(value.split()) for key, value in read_table(hyp).items()}
-    hypotheses, missing = align(hyp, found, references, what)
+    references = read_references(ref)
+    hypotheses, missing = align(hyp, read_references(hyp), references, what)
     return list(references.values()), hypotheses, missing
 
 
@@ -67,19 +70,3 @@ def load_array(path: str | Path) -> np.ndarray:
         return np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as error:
         raise ValueError(f"{path}: not a .npy file of numbers: {error}") from None
-
-
-def add_output(parser: argparse.ArgumentParser) -> None:
-    """Add the option --output_dir."""
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help=f"for {SCORES} (values as fractions)"
-    )
-
-
-def get_pair_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with --ref, --hyp and --output_dir."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--ref", type=Path, required=True, help="'utterance reference' lines")
-    parser.add_argument("--hyp", type=Path, required=True, help="hypotheses, in the same form")
-    add_output(parser)
-    return parser

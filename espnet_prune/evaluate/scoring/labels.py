@@ -1,0 +1,78 @@
+"""Scorers of files with a label, phones or marked slots for each utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_prune.evaluate.metrics import (
+    accuracy,
+    correct,
+    count_errors,
+    error_rate,
+    slot_type_f1,
+    slot_value_cer,
+)
+from espnet_prune.evaluate.report import metric
+from espnet_prune.evaluate.scoring.reading import read_pair
+
+
+def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path]) -> dict:
+    """Accuracy of ``utterance label`` files, one a fold; without hypothesis an utterance is wrong.
+
+    Raises:
+        FileNotFoundError, ValueError: a file cannot be read, has no utterance or one without
+            label, or there are not as many hypotheses as references.
+    """
+    if len(ref) != len(hyp):
+        raise ValueError(f"--ref has {len(ref)} folds but --hyp {len(hyp)}; give as many")
+    folds, missing = [], []
+    for reference, hypothesis in zip(ref, hyp, strict=True):
+        references, hypotheses, absent = read_pair(reference, hypothesis, "it counts as wrong")
+        if not references:
+            raise ValueError(f"{reference}: has no utterances")
+        empty = [value for value in references if not value]
+        if empty:
+            raise ValueError(f"{reference}: {len(empty)} utterances have no label")
+        folds.append(correct(references, hypotheses))
+        missing += absent
+    mean = accuracy(folds)
+    return {
+        "metrics": {"accuracy": metric(mean.value, mean)},
+        "folds": [float(fold.mean()) for fold in folds],
+        "utterances": sum(map(len, folds)),
+        "missing": missing,
+    }
+
+
+def score_phones(ref: Path, hyp: Path) -> dict:
+    """Phone error rate; phones are compared as they are written.
+
+    Raises:
+        FileNotFoundError, ValueError: a file cannot be read, or there are no reference phones.
+    """
+    references, hypotheses, missing = read_pair(ref, hyp, "its phones count as deleted")
+    result = error_rate(count_errors(references, hypotheses))
+    return {
+        "metrics": {"per": metric(result.rate, result)},
+        "errors": result.errors,
+        "reference_length": result.reference_length,
+        "utterances": len(references),
+        "missing": missing,
+    }
+
+
+def score_slots(ref: Path, hyp: Path) -> dict:
+    """Slot-type F1 and slot-value CER of texts with marked slots.
+
+    Raises:
+        FileNotFoundError, ValueError: a file cannot be read, or the references have no slot.
+    """
+    references, hypotheses, missing = read_pair(ref, hyp, "it counts as without slots")
+    cer = slot_value_cer(references, hypotheses)
+    f1 = slot_type_f1(references, hypotheses)
+    return {
+        "metrics": {"slot_type_f1": metric(f1.value, f1), "slot_value_cer": metric(cer.rate, cer)},
+        "utterances": len(references),
+        "missing": missing,
+    }

@@ -1,0 +1,108 @@
+"""Scorer of query-by-example search: MTWV and ATWV of the scores of queries in documents."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.evaluate.metrics import actual_term_weighted_value, maximum_term_weighted_value
+from espnet_prune.evaluate.report import metric
+
+logger = logging.getLogger(__name__)
+
+
+def score_twv(
+    ref: Path,
+    scores: Mapping[str, Path],
+    dev_ref: Path | None = None,
+    dev_scores: Mapping[str, Path] | None = None,
+) -> dict:
+    """Term-weighted values of one system, the best of several on the development set.
+
+    Args:
+        ref, dev_ref: ``query documents that hold it`` lines.
+        scores, dev_scores: system (such as a layer) -> its ``query document score`` lines.
+    Raises:
+        FileNotFoundError, ValueError: a file cannot be read, or as `read_trials`; several systems
+            without a development set, or other systems there.
+    """
+    dev_scores = dev_scores or {}
+    if bool(dev_scores) != bool(dev_ref):
+        raise ValueError("--dev_ref and --dev_scores belong together; give both or none")
+    if dev_scores and dev_scores.keys() != scores.keys():
+        odd = sorted(dev_scores.keys() ^ scores.keys())[0]
+        raise ValueError(f"'{odd}' is in only one of --scores and --dev_scores")
+    if len(scores) > 1 and not dev_scores:
+        raise ValueError("several --scores need --dev_ref and --dev_scores to choose one")
+    details: dict = {}
+    chosen = next(iter(scores))
+    if dev_ref is not None:
+        chosen, threshold, values = choose(dev_ref, dev_scores)
+        details = {"chosen_on_dev": chosen, "dev_mtwv": values, "dev_threshold": threshold}
+    matrix, targets = read_trials(ref, scores[chosen])
+    mtwv, test_threshold = maximum_term_weighted_value(matrix, targets)
+    metrics = {"mtwv": metric(mtwv.value, mtwv)}
+    if dev_ref is not None:
+        atwv = actual_term_weighted_value(matrix, targets, threshold)
+        metrics["atwv"] = metric(atwv.value, atwv)
+    return {
+        "metrics": metrics,
+        "queries": int(targets.any(axis=1).sum()),
+        "documents": matrix.shape[1],
+        "mtwv_threshold": test_threshold,
+        **details,
+    }
+
+
+def choose(dev_ref: Path, systems: Mapping[str, Path]) -> tuple[str, float, dict[str, float]]:
+    """The best system on the development set, its threshold there, and the MTWV of all."""
+    values, thresholds = {}, {}
+    for name, path in systems.items():
+        # Only the value counts here; one resample is enough.
+        best, thresholds[name] = maximum_term_weighted_value(
+            *read_trials(dev_ref, path), resamples=1
+        )
+        values[name] = best.value
+        logger.info("%s: MTWV %.4f on the development set", name, best.value)
+    chosen = max(values, key=values.__getitem__)
+    return chosen, thresholds[chosen], values
+
+
+def read_trials(ref: Path, scores: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and whether the document holds the query, both of shape (queries, documents).
+
+    Raises:
+        ValueError: a line is malformed or there twice, a query has no line in the reference or no
+            scores, a document of the reference or of one query's scores lacks a score.
+    """
+    holding = {query: set(value.split()) for query, value in read_table(ref).items()}
+    found: dict[str, dict[str, float]] = {query: {} for query in holding}
+    if not scores.is_file():
+        raise FileNotFoundError(f"{scores}: no such file")
+    with scores.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                query, document, score = line.split()
+                value = float(score)
+            except ValueError:
+                raise ValueError(f"{scores}: line {number}: not 'query document score'") from None
+            if query not in found:
+                raise ValueError(f"{scores}: line {number}: query {query} is not in {ref}")
+            if document in found[query]:
+                raise ValueError(f"{scores}: line {number}: {query} {document} is there twice")
+            found[query][document] = value
+    documents = sorted(set().union(*found.values(), *holding.values()))
+    for query, row in found.items():
+        absent = [document for document in documents if document not in row]
+        if absent:
+            raise ValueError(
+                f"{scores}: query {query} lacks scores of {len(absent)} documents, "
+                f"the first is {absent[0]}"
+            )
+    matrix = np.array([[row[document] for document in documents] for row in found.values()])
+    targets = np.array([[document in held for document in documents] for held in holding.values()])
+    return matrix, targets

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import soundfile
+
+from espnet_prune.data.data_dir import audio_path
+from espnet_prune.files.writing import write_file
 
 # Longer tails of a segment than this are a fault of the segments file, not of rounding.
 _SEGMENT_TOLERANCE_S = 0.1
@@ -43,7 +45,7 @@ def check_speech(
     if fs is not None and rate != fs:
         raise ValueError(
             f"{name}: has {rate} Hz instead of {fs} Hz; "
-            f"run python -m espnet_prune.recipe format_wav --fs {fs} on it first"
+            f"run `espnet-prune data format --fs {fs}` on it first"
         )
     bad = np.flatnonzero(~np.isfinite(samples))
     if bad.size:
@@ -101,6 +103,42 @@ def resample(samples: np.ndarray, rate: int, fs: int) -> np.ndarray:
         torch.set_num_threads(threads)
 
 
+def load_speech(
+    source: str | Path, fs: int = 16000, *, name: str = "", num_samples: int | None = None
+) -> np.ndarray:
+    """The speech that a model hears: (T,) float32 of one channel at ``fs`` Hz, checked.
+
+    Nothing is converted here, so that results do not depend on who listens; `data format` does
+    that once for a whole corpus.
+
+    Args:
+        source: a file, or a value of wav.scp.
+        fs: the sampling rate in Hz it has to have.
+        name: of the utterance, for messages.
+        num_samples: how many samples it has to have, if that is known.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as `read_speech` and `check_speech`, or another number of samples.
+    """
+    path = source if isinstance(source, Path) else audio_path(source)
+    name = f"{name}: {path}" if name else str(path)
+    samples, rate = read_speech(path)
+    samples = samples[:, 0] if samples.shape[1] == 1 else samples
+    check_speech(samples, rate, name, fs=fs)
+    check_length(len(samples), num_samples, name)
+    return samples
+
+
+def check_length(found: int, wanted: int | None, name: str | Path) -> None:
+    """Check a number of samples against utt2num_samples (ValueError: it is another one)."""
+    if wanted is not None and found != wanted:
+        how = "it ends early" if found < wanted else "it is another recording"
+        raise ValueError(
+            f"{name}: has {found} samples, but utt2num_samples says {wanted}: {how}; make it again"
+        )
+
+
 def one_channel(
     samples: np.ndarray, rate: int, name: str | Path, fs: int, min_seconds: float = 0.0
 ) -> np.ndarray:
@@ -119,13 +157,10 @@ def one_channel(
 
 
 def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
-    """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, under a temporary name first."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, whole or not at all."""
+    kind = Path(path).suffix[1:].upper()
     integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    soundfile.write(temporary, integers, fs, format=path.suffix[1:].upper(), subtype="PCM_16")
-    os.replace(temporary, path)
+    write_file(path, lambda to: soundfile.write(to, integers, fs, format=kind, subtype="PCM_16"))
 
 
 def written_samples(path: Path, fs: int, sources: Iterable[str | Path]) -> int | None:

@@ -7,7 +7,7 @@ A data directory holds small tables, one ``key value`` a line, sorted by key:
     text             utterance -> transcript (absent where a set has no transcripts)
     utt2spk          utterance -> speaker
     spk2utt          speaker -> its utterances (always derived from utt2spk)
-    utt2num_samples  utterance -> number of samples (written by format_wav)
+    utt2num_samples  utterance -> number of samples (written by `data format`)
     utt2*            any other table by utterance is carried along
 
 Without ``segments`` a key of wav.scp is an utterance.
@@ -21,6 +21,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from espnet_prune.files.reading import read_lines, read_text
 from espnet_prune.files.writing import write_text
 
 Table = dict[str, str]
@@ -52,17 +53,8 @@ def optional_table(path: str | Path) -> Table:
 
 
 def _read_rows(path: str | Path) -> list[tuple[str, str]]:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); convert it") from None
-    if lines[-1] == "":
-        lines.pop()
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         fields = line.split(maxsplit=1)
         if not fields:
             raise ValueError(f"{path}: line {number} is empty; remove it")
@@ -418,7 +410,7 @@ def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
     with_segments = ["segments" in part for part in parts]
     if any(with_segments) and not all(with_segments):
         plain = folders[with_segments.index(False)]
-        raise ValueError(f"{plain}: has no segments but others have; run format_wav on all first")
+        raise ValueError(f"{plain}: has no segments, but others have; format all first")
     owner: dict[str, Path] = {}
     for folder, part in zip(folders, parts, strict=True):
         for utterance in utterances(part):
@@ -441,9 +433,7 @@ def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
 def _carry_feats_type(sources: list[Path], target: Path) -> None:
     """Copy ESPnet's feats_type where all sources have the same."""
     kinds = {
-        (source / "feats_type").read_text(encoding="utf-8")
-        if (source / "feats_type").is_file()
-        else None
+        read_text(source / "feats_type") if (source / "feats_type").is_file() else None
         for source in sources
     }
     if len(kinds) == 1 and None not in kinds:

@@ -111,7 +111,7 @@ def format_wav(
     if fs < 1:
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
     if source.resolve() == target.resolve():
-        raise ValueError(f"{target}: source and target of format_wav are the same directory")
+        raise ValueError(f"{target}: source and target of the formatting are the same directory")
     errors = data_dir.validate(source, need_text=False, check_audio=False)
     if errors:
         more = f" (and {len(errors) - 1} more faults, see validate)" if len(errors) > 1 else ""

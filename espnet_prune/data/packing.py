@@ -111,7 +111,7 @@ def _write_window(task: _Task) -> int:
         if rate != task.fs or piece.shape != (part.num_samples, 1):
             raise ValueError(
                 f"{path}: {speech.shape[0]} samples, {speech.shape[1]} channels at {rate} Hz do "
-                f"not agree with utt2num_samples and {task.fs} Hz; run format_wav again"
+                f"not agree with utt2num_samples and {task.fs} Hz; run `data format` again"
             )
         samples[part.offset : part.offset + part.num_samples] = piece[:, 0]
     write_speech(task.target, samples, task.fs)
@@ -165,7 +165,7 @@ def pack(
     ``offset`` of the window. Windows that an earlier run wrote are kept.
 
     Args:
-        source: data directory written by format_wav.
+        source: data directory written by `format_wav`.
         target: data directory to write.
         window: longest window in seconds.
         gap: silence between two parts in seconds.
@@ -182,7 +182,7 @@ def pack(
         raise ValueError(f"{target}: source and target of pack are the same directory")
     tables = data_dir.read_dir(source)
     if "utt2num_samples" not in tables or "segments" in tables:
-        raise ValueError(f"{source}: is not formatted; run format_wav on it first")
+        raise ValueError(f"{source}: is not formatted; run `data format` on it first")
     errors = data_dir.validate(source, need_text=False)
     if errors:
         raise ValueError(errors[0])
@@ -191,7 +191,7 @@ def pack(
     try:
         fs = soundfile.info(first).samplerate
     except soundfile.LibsndfileError:
-        raise ValueError(f"{first}: not audio that can be read; run format_wav again") from None
+        raise ValueError(f"{first}: not audio that can be read; run `data format` again") from None
     num_samples = {key: int(value) for key, value in tables["utt2num_samples"].items()}
     least = None if min_fill is None else round(min_fill * fs)
     windows = plan_windows(num_samples, round(window * fs), round(gap * fs), seed, least)

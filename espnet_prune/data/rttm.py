@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from espnet_prune.files.reading import read_lines
+
 
 class Turn(NamedTuple):
     """A speaker talks from begin to end, in seconds."""
@@ -22,11 +24,8 @@ def read_rttm(path: str | Path) -> dict[str, list[Turn]]:
         FileNotFoundError: there is no such file.
         ValueError: a line is malformed, or the file is ESPnet's RTTM, which counts samples.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     turns: dict[str, list[Turn]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         fields = line.split()
         if fields and fields[0] == "END":
             raise ValueError(

@@ -5,6 +5,50 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+
+def read_text(path: str | Path, hint: str = "") -> str:
+    r"""The text of a UTF-8 file, with \n between lines and without a byte order mark.
+
+    Args:
+        hint: what to do when the file is missing, for the message.
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is not UTF-8 text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file{hint and '; '}{hint}")
+    data = path.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"{path}: not UTF-8 text (byte {error.start}); convert it (line {line})"
+        ) from None
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def read_lines(path: str | Path, hint: str = "") -> list[str]:
+    """The lines of a text file, see `read_text`; only line breaks end a line."""
+    lines = read_text(path, hint).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return lines
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """The JSON objects of a file that has one a line.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line is not a JSON object.
+    """
+    return [
+        _object(f"{path}: line {number}", line) for number, line in enumerate(read_lines(path), 1)
+    ]
 
 
 def read_record(path: str | Path, keys: Iterable[str] = ()) -> dict:
@@ -16,16 +60,36 @@ def read_record(path: str | Path, keys: Iterable[str] = ()) -> dict:
         FileNotFoundError: no such file.
         ValueError: no JSON object, or one without a key.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: not a JSON object")
+    found = _object(str(path), read_text(path))
     for key in keys:
         if key not in found:
             raise ValueError(f"{path}: has no '{key}'; make it again")
+    return found
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The options of a YAML file; none for an empty file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not YAML, or not `name: value` lines.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(read_text(path))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict | None):
+        raise ValueError(f"{path}: not 'name: value' lines")
+    return found or {}
+
+
+def _object(name: str, text: str) -> dict:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{name}: not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{name}: not a JSON object")
     return found

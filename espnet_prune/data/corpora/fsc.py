@@ -10,9 +10,11 @@ An intent has three slots: action, object and location.
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 from espnet_prune.data.corpora.labelled import SLOT_SEPARATOR, Labelled, require_dir, write_sets
+from espnet_prune.files.reading import read_text
 
 SLOTS = ("action", "object", "location")
 PUBLISHED = {"train": 23132, "valid": 3118, "test": 3793}
@@ -26,25 +28,22 @@ def read_list(corpus: Path, part: str) -> list[Labelled]:
         ValueError: a column is missing, or a row has an empty one.
     """
     path = corpus / "data" / f"{part}_data.csv"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; FSC of db.sh names the corpus")
     found = []
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        wanted = ("path", "speakerId", *SLOTS)
-        absent = [name for name in wanted if name not in (rows.fieldnames or ())]
-        if absent:
-            raise ValueError(f"{path}: has no column {absent[0]}")
-        for number, row in enumerate(rows, 2):
-            empty = [name for name in wanted if not row[name]]
-            if empty:
-                raise ValueError(f"{path}: line {number}: column {empty[0]} is empty")
-            # One word for ESPnet: "change language" is change_language.
-            values = ["_".join(row[name].split()) for name in SLOTS]
-            audio = corpus / row["path"]
-            speaker = row["speakerId"]
-            utterance = f"{speaker}-{audio.stem}"
-            found.append(Labelled(utterance, speaker, SLOT_SEPARATOR.join(values), audio))
+    rows = csv.DictReader(io.StringIO(read_text(path, "FSC of db.sh names the corpus")))
+    wanted = ("path", "speakerId", *SLOTS)
+    absent = [name for name in wanted if name not in (rows.fieldnames or ())]
+    if absent:
+        raise ValueError(f"{path}: has no column {absent[0]}")
+    for number, row in enumerate(rows, 2):
+        empty = [name for name in wanted if not row[name]]
+        if empty:
+            raise ValueError(f"{path}: line {number}: column {empty[0]} is empty")
+        # One word for ESPnet: "change language" is change_language.
+        values = ["_".join(row[name].split()) for name in SLOTS]
+        audio = corpus / row["path"]
+        speaker = row["speakerId"]
+        utterance = f"{speaker}-{audio.stem}"
+        found.append(Labelled(utterance, speaker, SLOT_SEPARATOR.join(values), audio))
     return found
 
 

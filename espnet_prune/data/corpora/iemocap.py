@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 
 from espnet_prune.data.corpora.labelled import Labelled, held_out, require_dir, write_sets
+from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ def read_session(corpus: str | Path, session: int) -> list[Labelled]:
         raise FileNotFoundError(f"{folder}: has no Ses*.txt; IEMOCAP of db.sh names the corpus")
     found = []
     for path in files:
-        rated = [match for line in _lines(path) if (match := _LINE.fullmatch(line))]
+        lines = map(str.strip, read_lines(path))
+        rated = [match for line in lines if (match := _LINE.fullmatch(line))]
         if not rated:
             raise ValueError(f"{path}: has no line '[begin - end]\\tutterance\\temotion\\t[…]'")
         for utterance, emotion in (match.groups() for match in rated):
@@ -64,10 +66,6 @@ def read_session(corpus: str | Path, session: int) -> list[Labelled]:
             PUBLISHED[session],
         )
     return found
-
-
-def _lines(path: Path) -> list[str]:
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.data import data_dir
+from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def require_dir(path: str | Path, variable: str) -> Path:
     return path
 
 
-def read_lines(path: Path, what: str) -> list[str]:
+def read_list(path: Path, what: str) -> list[str]:
     """The lines of a list that comes with a corpus, without empty ones.
 
     Args:
@@ -94,9 +95,7 @@ def read_lines(path: Path, what: str) -> list[str]:
         FileNotFoundError: no such file.
         ValueError: it is empty.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file, the corpus' list of {what}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [line.strip() for line in read_lines(path, f"it is the corpus' list of {what}")]
     lines = [line for line in lines if line]
     if not lines:
         raise ValueError(f"{path}: is empty, but has to list {what}")

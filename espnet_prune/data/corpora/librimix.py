@@ -14,6 +14,7 @@ times in each source utterance. Both sources of a mixture begin at its first sam
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tqdm import tqdm
 
 from espnet_prune.data import data_dir
 from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
+from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
@@ -73,31 +75,30 @@ def read_mixtures(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, i
             f"{tables[names[0]]}: no such file; generate Libri2Mix with mixtures of type mix_both"
         )
     mixtures = {}
-    with tables[part].open(encoding="utf-8", newline="") as lines:
-        rows = csv.DictReader(lines)
-        for row in tqdm(rows, str(tables[part]), mininterval=2):
-            try:
-                name, samples = row["mixture_ID"], int(row["length"])
-                first, second = speakers_of(name)
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(
-                    f"{tables[part]}: line {rows.line_num}: not the metadata of a mixture of two"
-                ) from None
-            if first == second:
-                raise ValueError(f"{tables[part]}: {name}: both sources are of one speaker")
-            path = root / part / "mix_both" / f"{name}.wav"
-            if not path.is_file():
-                raise FileNotFoundError(f"{path}: missing, but {tables[part]} has it")
-            try:
-                info = soundfile.info(path)
-            except soundfile.LibsndfileError as error:
-                raise ValueError(f"{path}: not audio that can be read ({error})") from None
-            if (info.frames, info.samplerate) != (samples, RATE):
-                raise ValueError(
-                    f"{path}: has {info.frames} samples at {info.samplerate} Hz, but the metadata "
-                    f"say {samples} at {RATE} Hz; generate Libri2Mix again"
-                )
-            mixtures[name] = (path.resolve(), samples)
+    rows = csv.DictReader(io.StringIO(read_text(tables[part])))
+    for row in tqdm(rows, str(tables[part]), mininterval=2):
+        try:
+            name, samples = row["mixture_ID"], int(row["length"])
+            first, second = speakers_of(name)
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(
+                f"{tables[part]}: line {rows.line_num}: not the metadata of a mixture of two"
+            ) from None
+        if first == second:
+            raise ValueError(f"{tables[part]}: {name}: both sources are of one speaker")
+        path = root / part / "mix_both" / f"{name}.wav"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing, but {tables[part]} has it")
+        try:
+            info = soundfile.info(path)
+        except soundfile.LibsndfileError as error:
+            raise ValueError(f"{path}: not audio that can be read ({error})") from None
+        if (info.frames, info.samplerate) != (samples, RATE):
+            raise ValueError(
+                f"{path}: has {info.frames} samples at {info.samplerate} Hz, but the metadata "
+                f"say {samples} at {RATE} Hz; generate Libri2Mix again"
+            )
+        mixtures[name] = (path.resolve(), samples)
     if not mixtures:
         raise ValueError(f"{tables[part]}: has no mixture")
     return mixtures

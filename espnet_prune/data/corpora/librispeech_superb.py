@@ -17,6 +17,7 @@ from pathlib import Path
 
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.librispeech import data_name, find_root, read_subset
+from espnet_prune.files.reading import read_lines
 from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,7 @@ def read_lexicon(paths: Iterable[str | Path]) -> Lexicon:
     lexicon: Lexicon = {}
     paths = [Path(path) for path in paths]
     for path in paths:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; LIBRISPEECH_LEXICON of db.sh names it")
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); convert it") from None
-        for line in lines:
+        for line in read_lines(path, "LIBRISPEECH_LEXICON of db.sh names it"):
             word, *phones = line.split() or [""]
             if phones:
                 lexicon.setdefault(word, " ".join(phones))

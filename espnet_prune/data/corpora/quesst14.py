@@ -17,10 +17,12 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_prune.data import data_dir
+from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
 
 LANGUAGE = "nnenglish"
+UNPACK = "unpack quesst14Database.tgz again"
 #: Data directory -> list of its audio. Documents are searched, dev and eval are queries.
 LISTS = {"documents": "utterances", "dev": "dev", "eval": "eval"}
 
@@ -52,11 +54,9 @@ def read_list(root: Path, name: str) -> dict[str, Path]:
         ValueError: a line is malformed, a name is there twice, or nothing is English.
     """
     path = root / "scoring" / f"language_key_{name}.lst"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; unpack quesst14Database.tgz again")
     files: dict[str, Path] = {}
     folders: Counter[Path] = Counter()
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path, UNPACK), 1):
         fields = line.split()
         if len(fields) != 2 or "/" not in fields[0]:
             raise ValueError(f"{path}: line {number}: not 'path language'")
@@ -92,10 +92,8 @@ def read_ground_truth(path: Path) -> dict[str, set[str]]:
         FileNotFoundError: there is no such file.
         ValueError: a line of type LEXEME is malformed, or there is none.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; unpack quesst14Database.tgz again")
     held: dict[str, set[str]] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path, UNPACK), 1):
         fields = line.split()
         if not fields or fields[0] != "LEXEME":
             continue

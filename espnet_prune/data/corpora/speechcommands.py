@@ -18,7 +18,7 @@ import soundfile
 from tqdm import tqdm
 
 from espnet_prune.data.audio import read_speech, write_speech
-from espnet_prune.data.corpora.labelled import Labelled, read_lines, require_dir, write_sets
+from espnet_prune.data.corpora.labelled import Labelled, read_list, require_dir, write_sets
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,8 @@ def read_words(corpus: Path) -> dict[str, list[Labelled]]:
         ValueError: a class without recordings.
     """
     lists = {
-        "valid": set(read_lines(corpus / "validation_list.txt", "validation files")),
-        "testing": set(read_lines(corpus / "testing_list.txt", "test files")),
+        "valid": set(read_list(corpus / "validation_list.txt", "validation files")),
+        "testing": set(read_list(corpus / "testing_list.txt", "test files")),
     }
     sets: dict[str, list[Labelled]] = {"train": [], "valid": [], "testing": []}
     folders = [path for path in sorted(corpus.iterdir()) if path.is_dir() and path.name != NOISE]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import Labelled, read_lines, write_sets
+from espnet_prune.data.corpora.labelled import Labelled, read_list, write_sets
 from espnet_prune.data.corpora.voxceleb_trials import find_audio, utterance_name
 
 SETS = {"1": "train", "2": "valid", "3": "test"}
@@ -34,7 +34,7 @@ def prepare(
     audio = find_audio(corpus)
     path = Path(split) if split else Path(corpus) / "iden_split.txt"
     sets: dict[str, list[Labelled]] = {name: [] for name in SETS.values()}
-    for number, line in enumerate(read_lines(path, "train, valid and test files"), 1):
+    for number, line in enumerate(read_list(path, "train, valid and test files"), 1):
         fields = line.split()
         if len(fields) != 2 or fields[0] not in SETS:
             raise ValueError(f"{path}: line {number}: '{line}' is not '1 path', '2 …' or '3 …'")

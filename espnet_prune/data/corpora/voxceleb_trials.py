@@ -20,6 +20,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
+from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -69,13 +70,8 @@ def read_trials(path: str | Path) -> dict[tuple[str, str], bool]:
         FileNotFoundError: there is no such list.
         ValueError: a line is malformed, or a trial has two labels or a wrong one.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; put VoxCeleb1's list of trials there, veri_test.txt"
-        )
     trials: dict[tuple[str, str], bool] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path, "put VoxCeleb1's list of trials there, veri_test.txt")
     for number, line in enumerate(lines, 1):
         fields = line.split()
         if len(fields) != 3 or fields[0] not in ("0", "1") or "*" in line:

@@ -178,7 +178,7 @@ def test_a_slash_in_a_name_is_refused(source, tmp_path):
     [
         (np.zeros((2, 100)), 16000, "x: has shape .2, 100. instead of one channel"),
         (np.zeros(0), 16000, "x: is empty"),
-        (np.zeros(100), 8000, "x: has 8000 Hz instead of 16000 Hz; run .*format_wav --fs 16000"),
+        (np.zeros(100), 8000, "x: has 8000 Hz instead of 16000 Hz; run .*data format --fs 16000"),
         (np.array([0.0, np.nan]), 16000, "x: 1 of 2 samples are NaN"),
         (np.zeros(100), 16000, "x: lasts 0.006 s, shorter than 0.1 s"),
     ],

@@ -119,10 +119,10 @@ def test_errors(source, tmp_path):
     with pytest.raises(ValueError, match="nothing can be packed"):
         pack(source, tmp_path / "out", window=0.0)
     soundfile.write(tmp_path / "3.flac", np.zeros(17, np.int16), 1000)
-    with pytest.raises(ValueError, match="3.flac: 17 samples.*run format_wav again"):
+    with pytest.raises(ValueError, match="3.flac: 17 samples.*run `data format` again"):
         pack(source, tmp_path / "out")
     (source / "utt2num_samples").unlink()
-    with pytest.raises(ValueError, match="is not formatted; run format_wav"):
+    with pytest.raises(ValueError, match="is not formatted; run `data format`"):
         pack(source, tmp_path / "out")
     with pytest.raises(ValueError, match="same directory"):
         pack(source, source)

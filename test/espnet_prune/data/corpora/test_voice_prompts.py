@@ -181,7 +181,7 @@ def test_audio_dir_errors(audio, tmp_path):
         prepare(audio)
     (audio / "a x" / "n_0.wav").unlink()
     (audio / "a x" / "n 0.txt").write_bytes(b"\xff")
-    with pytest.raises(ValueError, match="n 0.txt: the transcript is not UTF-8"):
+    with pytest.raises(ValueError, match="n 0.txt: not UTF-8"):
         prepare(audio)
 
 

@@ -1,0 +1,211 @@
+"""`prune`: a speech encoder pruned on the user's own audio, in one call."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+
+from espnet_prune.data import data_dir
+from espnet_prune.data.audio import check_speech, one_channel, read_speech
+from espnet_prune.data.packing import plan_windows
+from espnet_prune.hub.pretrained import prepare
+from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.structured.directory import check_directory, size_line, sizes, write_encoder
+from espnet_prune.structured.pruning import prune_encoder
+
+#: seconds: shortest utterance, silence between two in a window, room of the smallest window
+MIN_SECONDS, GAP, MIN_FILL = 0.1, 0.3, 5.0
+#: files of a folder that are taken for audio
+SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".opus"}
+
+
+def prune(
+    model: str | Path | SpeechEncoder,
+    audio: Any,
+    target: float = 0.5,
+    output_dir: str | Path | None = None,
+    *,
+    cost: str = "parameters",
+    updates: int = 150,
+    distill_updates: int = 450,
+    seed: int = 0,
+    device: str | None = None,
+) -> SpeechEncoder:
+    """Prune a speech encoder on audio; nothing but the audio is needed.
+
+    Gates on all prunable units are learned together with the weights, so that the hidden states of
+    all layers stay close to those of the dense encoder; then the units are removed and the smaller
+    encoder is distilled. An update is made on one window of audio: up to 30 s for Whisper and 10 s
+    for the others, into which utterances are packed. The default numbers of updates suit Whisper
+    tiny; larger models and higher targets want more.
+
+    Args:
+        model: directory or hub name of a dense or pruned encoder of a known family (Whisper,
+            wav2vec 2.0, HuBERT, WavLM), or an encoder of `load_encoder`, which is not changed.
+        audio: a file, a folder (all audio below it), a Kaldi data directory (wav.scp, and segments
+            if there are), or a list of these and of (T,) float arrays or tensors at 16 kHz. Files
+            are resampled and mixed down. Of more audio than is used a random part is read.
+        target: share of the cost to remove, in [0, 1).
+        output_dir: encoder directory to write; none is written when absent.
+        cost: what `target` is a share of: "parameters" or "macs" (multiply-accumulate operations).
+        updates: optimiser updates with gates.
+        distill_updates: optimiser updates after slimming.
+        seed: the same seed gives the same encoder on the same machine.
+        device: to compute on, e.g. "cpu"; when absent "cuda" where there is a GPU.
+    Returns: the pruned encoder, in eval mode on the CPU.
+    Raises:
+        FileNotFoundError: no such model, file or folder.
+        ValueError: no audio, audio that cannot be used, a model of no known family, or an option
+            out of its range.
+
+    >>> import numpy, espnet_prune
+    >>> speech = numpy.random.default_rng(0).normal(0, 0.1, 16000).astype("float32")
+    >>> small = espnet_prune.prune(tiny_encoder, [speech], 0.5, updates=4, distill_updates=2)
+    >>> round(1 - small.plan().parameters() / tiny_encoder.plan().parameters(), 1)
+    0.5
+    """
+    if not 0.0 <= target < 1.0:
+        raise ValueError(f"target is {target}, but has to be in [0, 1)")
+    if cost not in ("parameters", "macs"):
+        raise ValueError(f"cost is {cost!r}, choose from parameters, macs")
+    if output_dir is not None:
+        check_directory(output_dir)
+    utterances = _utterances(audio)
+    encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
+    fs = encoder.sampling_rate
+    window = round(encoder.family_of.default_seconds(encoder.config.base) * fs)
+    waveforms = _windows(utterances, window, max(updates, distill_updates), fs, seed)
+    encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    small, summary = prune_encoder(encoder, waveforms, target, cost, updates, distill_updates, seed)
+    small.cpu()
+    summary.update(sizes(small, cost))
+    logging.info(f"the pruned encoder has {size_line(summary)}")
+    if output_dir is not None:
+        write_encoder(small, output_dir, summary)
+    return small
+
+
+def _load(name: str) -> SpeechEncoder:
+    """A model of a directory, or one by name from wherever `espnet-prune hub fetch` finds it."""
+    if Path(name).is_dir():
+        return load_encoder(name)
+    with tempfile.TemporaryDirectory() as folder:
+        loaded: list[SpeechEncoder] = []
+        prepare(name, Path(folder) / "model", lambda path: loaded.append(load_encoder(path)))
+        return loaded[0]
+
+
+@dataclass(frozen=True)
+class _Utterance:
+    """A file, or its part between two times in seconds, or samples at the encoder's rate."""
+
+    name: str
+    samples: np.ndarray | None = None
+    path: Path | None = None
+    begin: float = 0.0
+    end: float | None = None
+
+    def read(self, fs: int) -> np.ndarray:
+        """(T,) float32 at `fs` Hz."""
+        if self.path is None:
+            check_speech(self.samples, fs, self.name, min_seconds=MIN_SECONDS)
+            return self.samples
+        samples, rate = read_speech(self.path, self.begin, self.end)
+        return one_channel(samples, rate, self.name, fs, MIN_SECONDS)
+
+
+def _utterances(audio: Any) -> list[_Utterance]:
+    alone = isinstance(audio, str | Path)
+    items = [audio] if alone else list(audio)
+    found = [each for number, item in enumerate(items) for each in _item(item, number)]
+    if not found:
+        raise ValueError(f"{audio}: no audio files in it" if alone else "the list has no audio")
+    return found
+
+
+def _item(item: Any, number: int) -> Iterator[_Utterance]:
+    """What one item of the user's list stands for."""
+    if not isinstance(item, str | Path):
+        yield _array(item, f"audio[{number}]")
+        return
+    path = Path(item).expanduser()
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder of audio")
+    if path.is_file():
+        yield _Utterance(str(path), path=path)
+    elif (path / "wav.scp").is_file():
+        yield from _of_data_directory(path)
+    else:
+        for file in sorted(path.rglob("*")):
+            if file.suffix.lower() in SUFFIXES and file.is_file():
+                yield _Utterance(str(file), path=file)
+
+
+def _array(item: Any, name: str) -> _Utterance:
+    samples = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
+    if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
+        raise ValueError(
+            f"{name}: has the shape {samples.shape} and the type {samples.dtype}, but has to be "
+            "(T,) samples of one channel at 16 kHz, floats in [-1, 1]"
+        )
+    return _Utterance(name, samples.astype(np.float32))
+
+
+def _of_data_directory(folder: Path) -> Iterator[_Utterance]:
+    scp = data_dir.read_table(folder / "wav.scp")
+    paths = {name: data_dir.audio_path(value) for name, value in scp.items()}
+    if not (folder / "segments").is_file():
+        for name, path in paths.items():
+            yield _Utterance(f"{name} ({path})", path=path)
+        return
+    for name, value in data_dir.read_table(folder / "segments").items():
+        recording, begin, end = data_dir.parse_segment(value)
+        if recording not in paths:
+            raise ValueError(f"{folder / 'segments'}: {name}: wav.scp has no {recording}")
+        path = paths[recording]
+        yield _Utterance(f"{name} ({path})", path=path, begin=begin, end=end)
+
+
+def _windows(
+    utterances: Sequence[_Utterance], window: int, count: int, fs: int, seed: int
+) -> list[Tensor]:
+    """At most `count` windows of at most `window` samples, filled with utterances.
+
+    Utterances are read in a random order until there are enough.
+    """
+    order = list(range(len(utterances)))
+    random.Random(seed).shuffle(order)
+    read: dict[str, np.ndarray] = {}
+    seconds = 0.0
+    for number in order:
+        if seconds >= count * window / fs:
+            break
+        samples = utterances[number].read(fs)
+        read[f"{number:09d}"] = samples
+        seconds += len(samples) / fs
+    lengths = {key: len(samples) for key, samples in read.items()}
+    least = min(window, round(MIN_FILL * fs))
+    plan = plan_windows(lengths, window, round(GAP * fs), seed, least)[:count]
+    windows = []
+    for parts in plan:
+        samples = np.zeros(parts[-1].offset + parts[-1].num_samples, dtype=np.float32)
+        for part in parts:
+            piece = read[part.utterance][part.begin : part.begin + part.num_samples]
+            samples[part.offset : part.offset + part.num_samples] = piece
+        windows.append(torch.from_numpy(samples))
+    logging.info(
+        f"{len(read)} of {len(utterances)} utterances, {seconds / 60:.1f} minutes, in "
+        f"{len(windows)} windows"
+    )
+    return windows

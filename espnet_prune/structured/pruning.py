@@ -1,0 +1,178 @@
+"""Prune a speech encoder in a plain torch loop: learn gates, slim to the target, distil.
+
+    1. Gates and weights are learned together. The loss is the distance of all hidden states from
+       those of the dense encoder, plus a Lagrangian that brings the expected sparsity to the target
+       (L0 regularisation with a straight-through estimator).
+    2. What the gates drop is physically removed; their threshold is where the exact sparsity is
+       nearest to the target.
+    3. The slimmed encoder is distilled from the dense one, without gates.
+
+The task `ssl_prune` of ESPnet does the same with ESPnet's trainer, for large data and several GPUs.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from espnet_prune.structured.distill import DistillModel, PruningConf
+from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.gated import GatedEncoder
+from espnet_prune.structured.slim import slim
+
+#: of the optimiser: learning rate with gates and without, weight decay, largest norm of a gradient
+GATES_LR, DISTILL_LR, WEIGHT_DECAY, GRAD_CLIP = 3.0e-4, 5.0e-4, 0.01, 5.0
+#: share of the updates with gates over which learning rates and target rise
+WARMUP, RAMP = 20 / 150, 110 / 150
+
+
+def prune_encoder(
+    encoder: SpeechEncoder,
+    waveforms: Sequence[Tensor],
+    target: float = 0.5,
+    cost: str = "parameters",
+    updates: int = 150,
+    distill_updates: int = 450,
+    seed: int = 0,
+) -> tuple[SpeechEncoder, dict[str, Any]]:
+    """A smaller encoder whose hidden states are close to those of `encoder`.
+
+    Args:
+        encoder: dense or already pruned, on the device to compute on; it is not changed.
+        waveforms: (T,) at 16 kHz each. One is a batch; all are seen once before one comes again.
+        target: share of the cost to remove, in [0, 1).
+        cost: what the target is a share of: "parameters" or "macs".
+        updates: optimiser updates with gates.
+        distill_updates: optimiser updates after slimming.
+        seed: of the gates' noise and of the order of the waveforms. The same seed gives the same
+            encoder on the same machine; torch's own random state is left alone.
+    Returns: the pruned encoder in eval mode, on the same device, and the summary of `slimmed`.
+    Raises:
+        ValueError: no waveforms, one that the encoder cannot take, or an option out of its range.
+    """
+    if not waveforms:
+        raise ValueError("there are no waveforms to prune on")
+    if updates < 1 or distill_updates < 0:
+        raise ValueError(
+            f"{updates} updates with gates and {distill_updates} after slimming: at least 1 and 0 "
+            "are needed"
+        )
+    pruning = PruningConf(
+        target=target,
+        cost=cost,
+        ramp_updates=round(RAMP * updates),
+        init=4.5,
+        gate_lr=0.2,
+        multiplier_lr=0.1,
+    )
+    device = encoder.device
+    teacher = copy.deepcopy(encoder)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        model = DistillModel(teacher, copy.deepcopy(encoder), pruning, seed=seed).to(device)
+        order = _endless(len(waveforms), seed)
+        batches = (waveforms[number] for number in order)
+        _train(model, batches, updates, GATES_LR, _warmup(WARMUP * updates), "learn gates")
+        small, summary = slimmed(model)
+        if distill_updates:
+            model = DistillModel(teacher, small, seed=seed).to(device)
+            rates = _three_stages(distill_updates)
+            _train(model, batches, distill_updates, DISTILL_LR, rates, "distil")
+    return small.eval(), {**summary, "distill_updates": distill_updates}
+
+
+def slimmed(
+    model: DistillModel, target: float | None = None, calibrate: bool = True
+) -> tuple[SpeechEncoder, dict[str, Any]]:
+    """The student of a model with gates without what they drop, and the sparsities of that.
+
+    Args:
+        target: the model's own when absent.
+        calibrate: move the gates' threshold to where the exact sparsity is nearest to the target.
+    """
+    gated, pruning = model.student, model.pruning
+    assert isinstance(gated, GatedEncoder) and pruning is not None
+    target = pruning.target if target is None else target
+    natural = gated.hard_masks()
+    masks = gated.hard_masks(target) if calibrate else natural
+    summary = {
+        "target": target,
+        "cost": pruning.cost,
+        "round_to": pruning.round_to,
+        "expected": gated.expected_sparsity().item(),
+        "exact_at_threshold_zero": gated.exact_sparsity(natural),
+        "exact": gated.exact_sparsity(masks),
+        "updates": int(model.updates),
+    }
+    if abs(summary["exact"] - target) > 0.01:
+        logging.warning(
+            f"warning: the exact sparsity is {summary['exact']:.2%}, the target {target:.2%}: "
+            "train longer, or protect fewer sites"
+        )
+    return slim(gated.encoder, masks), summary
+
+
+def _endless(count: int, seed: int) -> Iterator[int]:
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield from torch.randperm(count, generator=generator).tolist()
+
+
+def _train(
+    model: DistillModel,
+    batches: Iterator[Tensor],
+    updates: int,
+    lr: float,
+    rates: Callable[[int], float],
+    title: str,
+) -> None:
+    """Make `updates` of a model; `rates` is the factor of all learning rates at an update."""
+    device = model.encoder.device
+    optimizer = torch.optim.AdamW(model.parameter_groups(), lr=lr, weight_decay=WEIGHT_DECAY)
+    scheduler = LambdaLR(optimizer, rates)
+    model.train()
+    with tqdm(total=updates, desc=title) as bar:
+        for _ in range(updates):
+            wave = next(batches).to(device)
+            loss, stats, _ = model(wave[None], torch.tensor([len(wave)], device=device))
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP)
+            if norm.isfinite():
+                optimizer.step()
+                scheduler.step()
+                model.updates += 1
+            shown = {"loss": f"{float(stats['distill']):.4f}"}
+            if "sparsity_expected" in stats:
+                shown["sparsity"] = f"{float(stats['sparsity_expected']):.3f}"
+            bar.set_postfix(shown)
+            bar.update()
+    model.history.clear()
+
+
+def _warmup(steps: float) -> Callable[[int], float]:
+    """Linear up to `steps`, then with the inverse square root (ESPnet's warmuplr)."""
+    steps = max(1.0, steps)
+    return lambda update: min((update + 1) / steps, math.sqrt(steps / (update + 1)))
+
+
+def _three_stages(updates: int) -> Callable[[int], float]:
+    """Up linearly over 5% of the updates, constant over 15%, then down to 2% (ESPnet's
+    tristagelr)."""
+    rise, hold = 0.05 * updates, 0.2 * updates
+
+    def rate(update: int) -> float:
+        step = update + 1
+        if step < rise:
+            return 0.01 + 0.99 * step / rise
+        return 0.02 ** (max(0.0, step - hold) / (updates - hold))
+
+    return rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from espnet_prune.cli.options import KeyValues, read_config
+from espnet_prune.cli.options import KeyValues, fill_from_config
 
 
 def data(parser: ArgumentParser):
@@ -129,7 +129,7 @@ def inference_settings(args: Namespace, *required: str):
 
     from espnet_prune.evaluate.sir.inference import Settings
 
-    read_config(args)
+    fill_from_config(args)
     missing = ("data_dir", *required, "speech_llm")
     if any(getattr(args, name) is None for name in missing):
         *first, last = (f"--{name}" for name in missing)

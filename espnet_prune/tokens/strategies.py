@@ -54,43 +54,56 @@ class Strategy:
     needs_first_layer: bool = False
     random: bool = False
 
+    @property
+    def description(self) -> str:
+        """What it keeps, in one line."""
+        return (self.choose.__doc__ or "").partition("\n")[0]
 
-def _none(t: Tokens, keep: Tensor) -> Tensor:
+
+def keep_all(t: Tokens, keep: Tensor) -> Tensor:
+    """All tokens, whatever the rate."""
     return inside(t.lengths, t.audio.shape[1])
 
 
-def _first(t: Tokens, keep: Tensor) -> Tensor:
+def by_query(t: Tokens, keep: Tensor) -> Tensor:
+    """Phase 1 alone: seconds like the query keep more, each its most similar tokens."""
     return first_phase(t.similarity(), t.lengths, keep, t.frame_tokens)
 
 
-def _second(t: Tokens, keep: Tensor) -> Tensor:
+def by_attention(t: Tokens, keep: Tensor) -> Tensor:
+    """Phase 2 alone: the tokens that receive most attention in the binarised first layer."""
     return second_phase(t.audio, t.lengths, keep, t.first_layer)
 
 
-def _speechprune(t: Tokens, keep: Tensor) -> Tensor:
-    left = _first(t, torch.maximum(keep, t.lengths.clamp(max=t.window)))
+def speechprune(t: Tokens, keep: Tensor) -> Tensor:
+    """SpeechPrune: its first phase down to 30 s, then its second."""
+    left = by_query(t, torch.maximum(keep, t.lengths.clamp(max=t.window)))
     return second_phase(t.audio, t.lengths, keep, t.first_layer, left)
 
 
-def _crop(t: Tokens, keep: Tensor) -> Tensor:
+def beginning(t: Tokens, keep: Tensor) -> Tensor:
+    """The beginning of the recording."""
     return inside(keep, t.audio.shape[1])
 
 
-def _uniform(t: Tokens, keep: Tensor) -> Tensor:
-    # Token j stays where floor(j k / n) steps: exactly k times in n tokens, evenly.
+def evenly(t: Tokens, keep: Tensor) -> Tensor:
+    """Tokens evenly spaced in time."""
+    # Token j stays where floor(j k / n) steps: exactly k times in n tokens.
     position = torch.arange(t.audio.shape[1], device=t.audio.device)[None]
     n, k = t.lengths[:, None], keep[:, None]
     return ((position + 1) * k // n > position * k // n) & (position < n)
 
 
-def _random_tokens(t: Tokens, keep: Tensor) -> Tensor:
+def random_tokens(t: Tokens, keep: Tensor) -> Tensor:
+    """Tokens drawn at random (RAP)."""
     kept = torch.zeros(t.audio.shape[:2], dtype=torch.bool)
     for row, (n, k) in enumerate(zip(t.lengths.tolist(), keep.tolist(), strict=True)):
         kept[row, torch.randperm(n, generator=_generator(t, row))[:k]] = True
     return kept.to(t.audio.device)
 
 
-def _random_crop(t: Tokens, keep: Tensor) -> Tensor:
+def random_crop(t: Tokens, keep: Tensor) -> Tensor:
+    """One crop that begins at random (RAC)."""
     kept = torch.zeros(t.audio.shape[:2], dtype=torch.bool)
     for row, (n, k) in enumerate(zip(t.lengths.tolist(), keep.tolist(), strict=True)):
         start = int(torch.randint(n - k + 1, (), generator=_generator(t, row)))
@@ -103,12 +116,12 @@ def _generator(t: Tokens, row: int) -> torch.Generator:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "none": Strategy(_none),
-    "speechprune": Strategy(_speechprune, needs_query=True, needs_first_layer=True),
-    "first_phase": Strategy(_first, needs_query=True),
-    "second_phase": Strategy(_second, needs_first_layer=True),
-    "rap": Strategy(_random_tokens, random=True),
-    "rac": Strategy(_random_crop, random=True),
-    "crop": Strategy(_crop),
-    "uniform": Strategy(_uniform),
+    "none": Strategy(keep_all),
+    "speechprune": Strategy(speechprune, needs_query=True, needs_first_layer=True),
+    "first_phase": Strategy(by_query, needs_query=True),
+    "second_phase": Strategy(by_attention, needs_first_layer=True),
+    "rap": Strategy(random_tokens, random=True),
+    "rac": Strategy(random_crop, random=True),
+    "crop": Strategy(beginning),
+    "uniform": Strategy(evenly),
 }

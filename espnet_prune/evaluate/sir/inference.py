@@ -19,18 +19,17 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from espnet_prune.evaluate.measuring import check_device
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.items import LETTERS, shuffled
 from espnet_prune.data.sir.questions import Question
+from espnet_prune.evaluate.measuring import check_device
 from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
 from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
 from espnet_prune.evaluate.sir.recordings import (
     Recording,
-    load_speech,
     read_recordings,
     written,
 )
@@ -236,7 +235,7 @@ def draw_tokens(settings: Settings, plot: str | Path, item: str | None = None) -
     name = item or next(iter(read_table(settings.data_dir / "wav.scp")))
     (recording,) = read_recordings(settings.data_dir, [name])
     llm = settings.load()
-    audio = llm.embed_audio(load_speech(recording, llm.sampling_rate), llm.sampling_rate)
+    audio = llm.embed_audio(recording.load(llm.sampling_rate), llm.sampling_rate)
     question = recording.question.question
     (kept,) = llm.select(pruner, [audio], [question], [name])
     stays = torch.zeros(len(audio), dtype=torch.bool, device=audio.device)
@@ -295,7 +294,7 @@ class Answerer:
         Raises:
             ValueError: what the recordings or the model say; a transcript that is missing.
         """
-        speech = [load_speech(r, self.llm.sampling_rate) for r in recordings]
+        speech = [r.load(self.llm.sampling_rate) for r in recordings]
         seconds = [len(samples) / self.llm.sampling_rate for samples in speech]
         asked = [shuffled(r.question, self.seed) for r in recordings]
         heard: list[tuple[Tensor, str]] = []

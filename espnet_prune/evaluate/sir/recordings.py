@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.audio import check_length, load_speech
 from espnet_prune.data.data_dir import audio_path, optional_table, read_table
 from espnet_prune.data.sir.directory import check_whole
 from espnet_prune.data.sir.questions import Question, read_questions
@@ -33,6 +33,10 @@ class Recording:
     @property
     def id(self) -> str:
         return self.question.id
+
+    def load(self, fs: int) -> np.ndarray:
+        """(T,) float32 samples, see `espnet_prune.data.audio.load_speech`."""
+        return load_speech(self.path, fs, num_samples=self.samples)
 
 
 def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> list[Recording]:
@@ -61,33 +65,11 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
         number = int(samples[name]) if name in samples else None
         check_whole(path)
         try:
-            _check_length(path, soundfile.info(path).frames, number)
+            check_length(soundfile.info(path).frames, number, path)
         except soundfile.LibsndfileError as error:
             raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
         found.append(Recording(questions[name], path, number, text.get(name)))
     return found
-
-
-def _check_length(path: Path, frames: int, wanted: int | None) -> None:
-    if wanted is not None and frames != wanted:
-        how = "it ends early" if frames < wanted else "it is another recording"
-        raise ValueError(
-            f"{path}: has {frames} samples, but utt2num_samples says {wanted}: {how}; make it again"
-        )
-
-
-def load_speech(recording: Recording, fs: int) -> np.ndarray:
-    """(T,) float32 samples.
-
-    Raises:
-        ValueError: unreadable, of several channels, at another rate than `fs`, or of a length that
-            is not as utt2num_samples says.
-    """
-    samples, rate = read_speech(recording.path)
-    samples = samples[:, 0] if samples.shape[1] == 1 else samples
-    check_speech(samples, rate, recording.path, fs=fs)
-    _check_length(recording.path, len(samples), recording.samples)
-    return samples
 
 
 def written(recording: Recording, kind: str) -> str:

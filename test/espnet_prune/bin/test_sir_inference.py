@@ -14,7 +14,7 @@ from espnet_prune.evaluate.sir import inference
 from espnet_prune.evaluate.sir.answers import AnswerFile, read_answers
 from espnet_prune.evaluate.sir.conditions import FIRST_30_S, HEARD, NOTHING, WHOLE, Condition
 from espnet_prune.evaluate.sir.inference import Settings, batches
-from espnet_prune.evaluate.sir.recordings import load_speech, read_recordings
+from espnet_prune.evaluate.sir.recordings import read_recordings
 from espnet_prune.speech_llm import Diva, diva
 from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.tokens import TokenPruner
@@ -154,7 +154,7 @@ def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, t
     assert len(found) == 4 * (5 + 1)
     llm = Compact.from_pretrained(tmp_path / "model")
     for recording in read_recordings(options[3]):
-        _, words = llm.hear(load_speech(recording, RATE), RATE)
+        _, words = llm.hear(recording.load(RATE), RATE)
         assert words
         tokens = llm.embed_text(f" {words}")
         answer = found[recording.id, HEARD]
@@ -184,7 +184,7 @@ def test_diva_s_tokens_are_not_in_time(options, tmp_path, monkeypatch):
     for recording in read_recordings(options[3]):
         answer = found[recording.id, Condition(strategy="speechprune", rate=0.8)]
         assert answer.audio_tokens == 448 and len(answer.kept) == round(0.2 * 448)
-        audio = llm.embed_audio(load_speech(recording, RATE), RATE)
+        audio = llm.embed_audio(recording.load(RATE), RATE)
         assert_scores(llm, recording, answer, audio, TokenPruner("speechprune", 0.8))
     cli.main(["sir", "score", *options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()

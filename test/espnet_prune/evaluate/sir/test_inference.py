@@ -9,7 +9,7 @@ from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.items import shuffled
 from espnet_prune.evaluate.sir.conditions import HEARD, NOTHING, TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.inference import Answerer
-from espnet_prune.evaluate.sir.recordings import load_speech, read_recordings
+from espnet_prune.evaluate.sir.recordings import read_recordings
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.evaluate.sir.stand_in import SECONDS, save_data_dir
 from test.espnet_prune.speech_llm.models import RATE, Plain, widths_read
@@ -42,7 +42,7 @@ def test_the_pruner_sees_the_question_alone(llm, recordings):
     answerer = Answerer(llm, prompt="{question} one two {choices}", seed=5)
     (answers,) = answerer(recordings[:2], pruners(PRUNED))
     for recording, answer in zip(recordings, answers, strict=False):
-        audio = llm.embed_audio(load_speech(recording, RATE), RATE)
+        audio = llm.embed_audio(recording.load(RATE), RATE)
         asked = shuffled(recording.question, 5)
         kept = TokenPruner("speechprune", 0.5, window=60)(
             audio[None],

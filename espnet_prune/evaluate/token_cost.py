@@ -1,11 +1,9 @@
 """What token pruning costs and saves: the pruner's own time; time, FLOPs and memory of the prefill;
 time of a generated token.
 
-A language model of true size reads a prompt of audio and text, with real weights (--model) or with
-random ones, which take as long. On machines too small for all its layers --layers takes the first
-ones; FLOPs, speed and the pruner's share are those of the whole model in any case. The output layer
-is asked for one position in the prefill, and for every new token. All variants take turns in one
-process.
+A language model of true size reads a prompt of audio and text, with real weights or with random
+ones, which take as long. The output layer is asked for one position in the prefill, and for every
+new token. All variants take turns in one process.
 """
 
 from __future__ import annotations
@@ -13,18 +11,16 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from espnet_prune.bin.measuring import DTYPES, add_machine, use_machine, write_report
-from espnet_prune.cli import errors as cli
+from espnet_prune.evaluate.measuring import DTYPES, use_machine, write_report
 from espnet_prune.evaluate.report import table
-from espnet_prune.speech_llm import SPEECH_LLMS
+from espnet_prune.speech_llm import SPEECH_LLMS, SpeechLLM
 from espnet_prune.structured.cost.measure import peak_memory_of
-from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
+from espnet_prune.tokens import FirstLayer, TokenPruner
 
 #: the language model of each speech LLM, as published
 SIZES = {
@@ -44,6 +40,22 @@ SIZES = {
         | {"num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152},
     ),
 }
+
+COLUMNS = [
+    *("strategy", "rate", "audio tokens", "TFLOPs", "prune ms", "prefill ms", "speed", "FLOPs"),
+    *("prune / prefill of 30 s", "ms a new token", "prefill MB", "total MB", "cache MB"),
+]
+
+
+def speech_llm_class(name: str) -> type[SpeechLLM]:
+    """A class of `SPEECH_LLMS`, which `SIZES` knows.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in SIZES:
+        raise ValueError(f"speech_llm is '{name}', choose from {', '.join(SIZES)}")
+    return SPEECH_LLMS[name]
 
 
 def language_model_config(name: str, layers: int | None = None):
@@ -176,8 +188,15 @@ def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
             torch.set_default_dtype(torch.float32)
 
 
-def run(args: argparse.Namespace) -> None:
-    kind = SPEECH_LLMS[args.speech_llm]
+def profile(args: argparse.Namespace) -> None:
+    """Measure the first 30 s and all strategies at all rates; print a table, write a JSON file.
+
+    Args:
+        args: options of `espnet-prune tokens profile`.
+    Raises:
+        ValueError: a value out of its range, an unknown speech LLM or strategy.
+    """
+    kind = speech_llm_class(args.speech_llm)
     if args.audio_tokens is None:
         args.audio_tokens = 3 * kind.window
     for name in ("audio_tokens", "text_tokens", "query_tokens", "repeats", "decode_tokens"):
@@ -200,73 +219,24 @@ def run(args: argparse.Namespace) -> None:
         layers = whole.num_hidden_layers
     variants = [Variant(pruner, pruner.kept_tokens(args.audio_tokens)) for pruner in pruners]
     measure(lm, variants, args)
-    report(args, whole, layers, variants)
-
-
-def report(args, whole, layers: int, variants: list[Variant]) -> None:
-    """Print the table and write the JSON file."""
-    head = [
-        "strategy",
-        "rate",
-        "audio tokens",
-        "TFLOPs",
-        "prune ms",
-        "prefill ms",
-        "speed",
-        "FLOPs",
-        "prune / prefill of 30 s",
-        "ms a new token",
-        "prefill MB",
-        "total MB",
-        "cache MB",
-    ]
-    rows = [head]
-    original = variants[0]
     parts = whole.num_hidden_layers / layers
-    original_flops = prefill_flops(whole, original.tokens + args.text_tokens)
-    found = []
-    for variant in variants:
-        flops = prefill_flops(whole, variant.tokens + args.text_tokens)
-        prune, decode = (float(np.median(times)) for times in (variant.prune, variant.decode))
-        cache = cache_bytes(whole, variant.tokens + args.text_tokens, DTYPES[args.dtype])
-        # Pruning and the output layer are there once, whatever number of layers was timed.
-        share = prune / original.prefill_of(parts)
-        speed = original.prefill_of(parts) / variant.prefill_of(parts)
-        found.append(
-            {
-                "strategy": variant.pruner.strategy,
-                "rate": variant.pruner.rate,
-                "audio_tokens": variant.tokens,
-                "flops": flops,
-                "prune_seconds": variant.prune,
-                "prefill_seconds": [
-                    a + b for a, b in zip(variant.prefill, variant.output, strict=True)
-                ],
-                "output_seconds": variant.output,
-                "decode_seconds": variant.decode,
-                "speed": speed,
-                "prefill_bytes": variant.prefill_bytes,
-                "total_bytes": variant.total_bytes,
-                "cache_bytes": cache,
-            }
-        )
-        rows.append(
-            [
-                variant.pruner.strategy,
-                f"{variant.pruner.rate:g}",
-                str(variant.tokens),
-                f"{flops / 1e12:.2f}",
-                f"{1000 * prune:.1f}",
-                f"{1000 * variant.prefill_of():.1f}",
-                f"{speed:.2f}x",
-                f"{original_flops / flops:.2f}x",
-                f"{share:.2%}",
-                f"{1000 * decode:.1f}",
-                megabytes(variant.prefill_bytes),
-                megabytes(variant.total_bytes),
-                megabytes(cache),
-            ]
-        )
+    numbers = [_numbers(variant, variants[0], whole, parts, args) for variant in variants]
+    rows = [
+        [
+            found["strategy"],
+            f"{found['rate']:g}",
+            str(found["audio_tokens"]),
+            f"{found['flops'] / 1e12:.2f}",
+            _milliseconds(variant.prune),
+            f"{1000 * variant.prefill_of():.1f}",
+            f"{found['speed']:.2f}x",
+            f"{numbers[0]['flops'] / found['flops']:.2f}x",
+            f"{np.median(variant.prune) / variants[0].prefill_of(parts):.2%}",
+            _milliseconds(variant.decode),
+            *(_megabytes(found[f"{name}_bytes"]) for name in ("prefill", "total", "cache")),
+        ]
+        for variant, found in zip(variants, numbers, strict=True)
+    ]
     weights = "random weights" if args.model is None else f"weights of {args.model}"
     conditions = (
         f"{args.speech_llm}, {weights}, {layers} of {whole.num_hidden_layers} layers "
@@ -276,49 +246,34 @@ def report(args, whole, layers: int, variants: list[Variant]) -> None:
         f"{args.text_tokens} text tokens, {args.dtype}, {args.device}, "
         f"{torch.get_num_threads()} threads, medians of {args.repeats}"
     )
-    print(table(rows), f"\n{conditions}", sep="\n")
+    print(table([COLUMNS, *rows]), f"\n{conditions}", sep="\n")
     if args.output:
-        write_report(args.output, conditions, variants=found)
+        write_report(args.output, conditions, variants=numbers)
 
 
-def megabytes(number: int | None) -> str:
+def _numbers(variant: Variant, original: Variant, whole, parts: float, args) -> dict:
+    """What the JSON file has of a variant; pruning and the output layer are there once, whatever
+    number of layers was timed."""
+    tokens = variant.tokens + args.text_tokens
+    return {
+        "strategy": variant.pruner.strategy,
+        "rate": variant.pruner.rate,
+        "audio_tokens": variant.tokens,
+        "flops": prefill_flops(whole, tokens),
+        "prune_seconds": variant.prune,
+        "prefill_seconds": [a + b for a, b in zip(variant.prefill, variant.output, strict=True)],
+        "output_seconds": variant.output,
+        "decode_seconds": variant.decode,
+        "speed": original.prefill_of(parts) / variant.prefill_of(parts),
+        "prefill_bytes": variant.prefill_bytes,
+        "total_bytes": variant.total_bytes,
+        "cache_bytes": cache_bytes(whole, tokens, DTYPES[args.dtype]),
+    }
+
+
+def _milliseconds(seconds: list[float]) -> str:
+    return f"{1000 * float(np.median(seconds)):.1f}"
+
+
+def _megabytes(number: int | None) -> str:
     return "-" if number is None else f"{number / 1e6:.0f}"
-
-
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--speech_llm", choices=tuple(SIZES), default="qwen2_audio")
-    parser.add_argument(
-        "--model",
-        metavar="DIR_OR_NAME",
-        help="take its weights: what from_pretrained of the speech LLM loads (default: random ones "
-        "of the published sizes)",
-    )
-    parser.add_argument("--layers", type=int, help="first layers that are built; all by default")
-    parser.add_argument(
-        "--audio_tokens", type=int, help="of the recording; by default those of 90 s"
-    )
-    parser.add_argument("--text_tokens", type=int, default=110, help="of prompt and question")
-    parser.add_argument("--query_tokens", type=int, default=20, help="of the question")
-    parser.add_argument(
-        "--strategies",
-        nargs="+",
-        choices=tuple(STRATEGIES),
-        default=["speechprune"],
-        metavar="NAME",
-        help=", ".join(STRATEGIES),
-    )
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.2, 0.4, 0.6, 0.8])
-    parser.add_argument("--repeats", type=int, default=5, help="timed runs of each")
-    parser.add_argument("--decode_tokens", type=int, default=4, help="generated in each run")
-    add_machine(parser, ("float32", "bfloat16"))
-    parser.add_argument("--output", type=Path, help="JSON file for all numbers")
-    return parser
-
-
-def main(cmd=None) -> None:
-    cli.run(run, get_parser(), cmd)
-
-
-if __name__ == "__main__":
-    main()

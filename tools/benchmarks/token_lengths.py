@@ -18,12 +18,12 @@ import torch
 from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
-from espnet_prune.bin.bench_tokens import SIZES, language_model_config
-from espnet_prune.bin.measuring import add_machine, use_machine, write_report
-from espnet_prune.cli import errors as cli
+from espnet_prune.cli.errors import run_or_exit
+from espnet_prune.cli.options import add_machine
 from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.evaluate.measuring import use_machine, write_report
 from espnet_prune.evaluate.report import table
-from espnet_prune.speech_llm import SPEECH_LLMS
+from espnet_prune.evaluate.token_cost import language_model_config, speech_llm_class
 from espnet_prune.structured.cost.measure import peak_memory_of
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
@@ -119,7 +119,7 @@ def run(args: argparse.Namespace) -> None:
     if not minutes[0] > 0:
         raise ValueError(f"--minutes has {minutes[0]:g}, but has to be more than 0")
     dtype = use_machine(args)
-    config, kind = language_model_config(args.speech_llm), SPEECH_LLMS[args.speech_llm]
+    kind, config = speech_llm_class(args.speech_llm), language_model_config(args.speech_llm)
     # window has the tokens of 30 s
     found = [
         Growth(
@@ -162,19 +162,18 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--speech_llm", choices=tuple(SIZES), default="qwen2_audio")
-    add("--minutes", nargs="+", type=float, default=[0.5, 1, 2, 5, 10], help="lengths")
+    add("--speech_llm", default="qwen2_audio", help="qwen2_audio, diva or compact")
+    add("--minutes", nargs="+", type=float, default=[0.5, 1, 2, 5, 10], help="lengths to measure")
     add(
         "--strategies",
         nargs="+",
-        choices=tuple(STRATEGIES),
         default=list(STRATEGIES),
         metavar="NAME",
-        help=f"all by default: {', '.join(STRATEGIES)}",
+        help=f"strategies to measure (default: all): {', '.join(STRATEGIES)}",
     )
-    add("--rate", type=float, default=0.2, help="of pruning, of the tokens of 30 s")
-    add("--query_tokens", type=int, default=20, help="of the question")
-    add("--min_seconds", type=float, default=1.0, help="each is timed for so long, once at least")
+    add("--rate", type=float, default=0.2, help="pruning rate, of the tokens of 30 s")
+    add("--query_tokens", type=int, default=20, help="tokens of the question")
+    add("--min_seconds", type=float, default=1.0, help="time each for so long, once at least")
     add_machine(parser, ("float32", "bfloat16"))
     add("--output", type=Path, help="JSON file for all numbers")
     add("--plot", type=Path, help="PNG file")
@@ -182,7 +181,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(cmd=None) -> None:
-    cli.run(run, get_parser(), cmd)
+    run_or_exit(run, get_parser().parse_args(cmd))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from espnet_prune.bin import bench_tokens
-from espnet_prune.bin.bench_tokens import cache_bytes, language_model_config, prefill_flops
+from espnet_prune.cli import main
+from espnet_prune.evaluate import token_cost
+from espnet_prune.evaluate.token_cost import cache_bytes, language_model_config, prefill_flops
 from test.espnet_prune.evaluate.sir.stand_in import save_speech_llm
 
 
@@ -34,7 +35,7 @@ def test_table_and_json(tmp_path, capsys):
     output = tmp_path / "bench.json"
     args = ["--speech_llm", "compact", "--layers", "1", "--repeats", "1", "--audio_tokens", "900"]
     args += ["--strategies", "speechprune", "rap", "--rates", "0.2", "0.8"]
-    bench_tokens.main([*args, "--output", str(output)])
+    main(["tokens", "profile", *args, "--output", str(output)])
     printed = capsys.readouterr().out
     assert "1 of 30 layers" in printed and "900 audio and 110 text tokens" in printed
     variants = json.loads(output.read_text())["variants"]
@@ -67,7 +68,7 @@ def test_table_and_json(tmp_path, capsys):
 
 def test_every_new_token_asks_the_output_layer(monkeypatch, tmp_path):
     """And the prefill asks it for one position."""
-    asked, load = [], bench_tokens.load_model
+    asked, load = [], token_cost.load_model
 
     def watched(*args):
         lm = load(*args)
@@ -75,21 +76,21 @@ def test_every_new_token_asks_the_output_layer(monkeypatch, tmp_path):
         head.register_forward_hook(lambda m, given, out: asked.append(tuple(given[0].shape[:2])))
         return lm
 
-    monkeypatch.setattr(bench_tokens, "load_model", watched)
+    monkeypatch.setattr(token_cost, "load_model", watched)
     options = ["--speech_llm", "compact", "--layers", "1", "--repeats", "1", "--rates", "0.8"]
-    bench_tokens.main([*options, "--decode_tokens", "3", "--audio_tokens", "60"])
+    main(["tokens", "profile", *options, "--decode_tokens", "3", "--audio_tokens", "60"])
     # two turns of two variants of a prefill and three tokens, and two prefills for the memory
     assert asked == [(1, 1)] * (2 * 2 * (1 + 3) + 2)
 
 
 def test_diva_has_its_own_window(tmp_path, monkeypatch, capsys):
-    llama, sizes = bench_tokens.SIZES["diva"]
+    llama, sizes = token_cost.SIZES["diva"]
     small = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
     small |= {"intermediate_size": 16, "vocab_size": 50}
-    monkeypatch.setitem(bench_tokens.SIZES, "diva", (llama, {**sizes, **small}))
+    monkeypatch.setitem(token_cost.SIZES, "diva", (llama, {**sizes, **small}))
     output = tmp_path / "bench.json"
     options = ["--speech_llm", "diva", "--layers", "1", "--repeats", "1", "--rates", "0.5"]
-    bench_tokens.main([*options, "--output", str(output)])
+    main(["tokens", "profile", *options, "--output", str(output)])
     assert "1344 audio and 110 text tokens" in capsys.readouterr().out  # three windows of 30 s
     variants = json.loads(output.read_text())["variants"]
     assert [v["audio_tokens"] for v in variants] == [448, 224]
@@ -99,14 +100,14 @@ def test_real_weights(tmp_path, capsys):
     output = tmp_path / "bench.json"
     model = save_speech_llm(tmp_path / "model")
     options = ["--model", str(model), "--repeats", "1", "--rates", "0.8", "--output", str(output)]
-    bench_tokens.main(options)
+    main(["tokens", "profile", *options])
     assert f"weights of {model}, 2 of 2 layers" in capsys.readouterr().out
     original, pruned = json.loads(output.read_text())["variants"]
     # 2 layers, 2 heads of 6 for keys and as many for values, in 4 bytes
     assert original["cache_bytes"] == 2 * 2 * 2 * 6 * 4 * (750 + 110)
     assert pruned["audio_tokens"] == 150 and pruned["decode_seconds"][0] > 0
     with pytest.raises(SystemExit):
-        bench_tokens.main([*options, "--layers", "1"])
+        main(["tokens", "profile", *options, "--layers", "1"])
     assert "--layers is for random weights" in capsys.readouterr().err
 
 
@@ -129,9 +130,11 @@ def test_the_cache_is_as_large_as_the_formula_says():
         (["--rates", "1.0"], "rate is 1.0, but has to be in [0, 1)"),
         (["--query_tokens", "500"], "the query is a part of the text"),
         (["--repeats", "0"], "--repeats is 0"),
+        (["--speech_llm", "gpt"], "speech_llm is 'gpt', choose from qwen2_audio, diva, compact"),
+        (["--strategies", "magic"], "unknown strategy 'magic', choose from none"),
     ],
 )
 def test_errors(options, message, capsys):
     with pytest.raises(SystemExit):
-        bench_tokens.main(options)
+        main(["tokens", "profile", *options])
     assert message in capsys.readouterr().err

@@ -1,9 +1,9 @@
 import json
 
 import pytest
+import token_lengths
 import torch
 
-from espnet_prune.bin import bench_token_lengths
 from espnet_prune.structured.cost.measure import peak_memory_of
 
 
@@ -11,7 +11,7 @@ def test_table_json_and_plot(tmp_path, capsys):
     options = ["--speech_llm", "compact", "--minutes", "2", "0.5", "--min_seconds", "0.2"]
     options += ["--strategies", "speechprune", "uniform", "--rate", "0.6"]
     output, plot = tmp_path / "growth.json", tmp_path / "images" / "growth.png"
-    bench_token_lengths.main([*options, "--output", str(output), "--plot", str(plot)])
+    token_lengths.main([*options, "--output", str(output), "--plot", str(plot)])
     printed = capsys.readouterr().out
     assert (
         "| strategy    | 0.5 min" in printed
@@ -31,9 +31,7 @@ def test_table_json_and_plot(tmp_path, capsys):
 def test_diva_has_its_own_tokens(tmp_path, capsys):
     options = ["--speech_llm", "diva", "--minutes", "0.5", "2", "--min_seconds", "0.01"]
     output = tmp_path / "growth.json"
-    bench_token_lengths.main(
-        [*options, "--strategies", "crop", "--rate", "0.5", "--output", str(output)]
-    )
+    token_lengths.main([*options, "--strategies", "crop", "--rate", "0.5", "--output", str(output)])
     assert "448 tokens in 30 s" in capsys.readouterr().out
     rows = json.loads(output.read_text())["growth"]
     assert [(r["audio_tokens"], r["kept_tokens"]) for r in rows] == [(448, 224), (1792, 224)]
@@ -58,5 +56,5 @@ def test_peak_is_what_a_call_takes_beyond_what_was_there():
 )
 def test_errors(options, message, capsys):
     with pytest.raises(SystemExit):
-        bench_token_lengths.main(options)
+        token_lengths.main(options)
     assert message in capsys.readouterr().err

@@ -89,6 +89,7 @@ class TokenPruner:
             return n
         if self.keep is not None:
             return min(n, self.keep)
+        assert self.rate is not None
         return max(1, round((1.0 - self.rate) * min(n, self.window)))
 
     @torch.no_grad()
@@ -122,6 +123,7 @@ class TokenPruner:
             raise ValueError(f"{len(audio)} recordings, but {len(keys)} keys")
         lengths = _lengths(lengths, audio, "recording")
         strategy = STRATEGIES[self.strategy]
+        query_sizes = None
         if strategy.needs_query:
             if query is None:
                 raise ValueError(f"strategy '{self.strategy}' needs the query's embeddings")
@@ -134,14 +136,14 @@ class TokenPruner:
                     f"audio tokens have {audio.shape[-1]} dimensions, the query's "
                     f"{query.shape[-1]}: give both as the language model receives them"
                 )
-            query_lengths = _lengths(query_lengths, query, "query")
+            query_sizes = _lengths(query_lengths, query, "query")
         if strategy.needs_first_layer and first_layer is None:
             raise ValueError(f"strategy '{self.strategy}' needs the model's first layer")
         tokens = Tokens(
             audio=audio,
             lengths=lengths,
             query=query,
-            query_lengths=query_lengths,
+            query_lengths=query_sizes,
             first_layer=first_layer,
             frame_tokens=self.frame_tokens,
             window=self.window,
@@ -150,7 +152,7 @@ class TokenPruner:
         keep = torch.tensor([self.kept_tokens(n) for n in lengths.tolist()], device=audio.device)
         return [row.nonzero().squeeze(1) for row in strategy.choose(tokens, keep)]
 
-    def _seed(self, key) -> int:
+    def _seed(self, key: str | int) -> int:
         digest = hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=7)
         return int.from_bytes(digest.digest(), "big")
 
@@ -164,15 +166,15 @@ def check_rate(rate: float) -> None:
         raise ValueError(f"token pruning: rate is {rate!r}, but has to be in [0, 1)")
 
 
-def _whole(value) -> bool:
+def _whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _number(value) -> bool:
+def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _lengths(lengths, tokens: Tensor, what: str) -> Tensor:
+def _lengths(lengths: Tensor | Sequence[int] | None, tokens: Tensor, what: str) -> Tensor:
     if lengths is None:
         lengths = [tokens.shape[1]] * len(tokens)
     lengths = torch.as_tensor(lengths, dtype=torch.long, device=tokens.device)

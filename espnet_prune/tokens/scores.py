@@ -30,7 +30,7 @@ class FirstLayer:
     key_weight: Tensor
     heads: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.query_weight.shape[0] % self.heads:
             raise ValueError(
                 f"query_weight has {self.query_weight.shape[0]} rows, which {self.heads} heads "

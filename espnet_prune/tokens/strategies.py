@@ -38,6 +38,7 @@ class Tokens:
 
     def similarity(self) -> Tensor:
         """(B, N) mean cosine similarity to the query."""
+        assert self.query is not None and self.query_lengths is not None
         return query_similarity(self.audio, self.query, self.query_lengths)
 
 
@@ -72,12 +73,14 @@ def by_query(t: Tokens, keep: Tensor) -> Tensor:
 
 def by_attention(t: Tokens, keep: Tensor) -> Tensor:
     """Phase 2 alone: the tokens that receive most attention in the binarised first layer."""
+    assert t.first_layer is not None
     return second_phase(t.audio, t.lengths, keep, t.first_layer)
 
 
 def speechprune(t: Tokens, keep: Tensor) -> Tensor:
     """SpeechPrune: its first phase down to 30 s, then its second."""
     left = by_query(t, torch.maximum(keep, t.lengths.clamp(max=t.window)))
+    assert t.first_layer is not None
     return second_phase(t.audio, t.lengths, keep, t.first_layer, left)
 
 

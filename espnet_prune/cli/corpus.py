@@ -50,7 +50,7 @@ CORPORA = {
         },
     ),
     "voice_languages": Corpus(
-        "voice_languages.prepare",
+        "voice_prompts.prepare_languages",
         "Prepare language identification from Debian's voice prompts.",
         {
             "out_dir": {"help": "folder that gets train, dev and test"},
@@ -71,7 +71,7 @@ CORPORA = {
         },
     ),
     "librispeech_superb": Corpus(
-        "librispeech_superb.prepare",
+        "librispeech.prepare_superb",
         "Prepare data directories of SUPERB's PR and ASR from LibriSpeech.",
         {
             **_places(_LIBRISPEECH, "train_clean_100, dev_clean and test_clean"),
@@ -146,7 +146,7 @@ CORPORA = {
         },
     ),
     "voxceleb": Corpus(
-        "voxceleb.prepare",
+        "voxceleb.prepare_identification",
         "Prepare speaker identification from VoxCeleb1.",
         {
             **_places(_VOXCELEB.format("iden_split.txt"), "train, valid and test"),
@@ -154,7 +154,7 @@ CORPORA = {
         },
     ),
     "voxceleb_trials": Corpus(
-        "voxceleb_trials.prepare",
+        "voxceleb.prepare_verification",
         "Prepare speaker verification from VoxCeleb1.",
         {
             **_places(

@@ -164,7 +164,7 @@ def trial_pairs(parser: ArgumentParser):
     parser.add_argument("target", help="data directory to write, with a line for each trial")
 
     def run(args):
-        from espnet_prune.data.corpora.voxceleb_trials import pair_up
+        from espnet_prune.data.corpora.voxceleb import pair_up
 
         print(f"{args.target}: {pair_up(args.source, args.trials, args.target)} trials")
 

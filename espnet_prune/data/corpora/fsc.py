@@ -13,7 +13,8 @@ import csv
 import io
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import SLOT_SEPARATOR, Labelled, require_dir, write_sets
+from espnet_prune.data.corpora.labelled import SLOT_SEPARATOR, Labelled, write_sets
+from espnet_prune.data.corpora.published import require_dir
 from espnet_prune.files.reading import read_text
 
 SLOTS = ("action", "object", "location")

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import Labelled, require_dir, write_sets
+from espnet_prune.data.corpora.labelled import Labelled, write_sets
+from espnet_prune.data.corpora.published import require_dir
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")

@@ -9,14 +9,12 @@ the classes are angry, happy (with excited), neutral and sad; other utterances a
 
 from __future__ import annotations
 
-import logging
 import re
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import Labelled, held_out, require_dir, write_sets
+from espnet_prune.data.corpora.labelled import Labelled, held_out, write_sets
+from espnet_prune.data.corpora.published import require_dir, warn_unpublished
 from espnet_prune.files.reading import read_lines
-
-logger = logging.getLogger(__name__)
 
 SESSIONS = (1, 2, 3, 4, 5)
 CLASSES = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}
@@ -58,13 +56,7 @@ def read_session(corpus: str | Path, session: int) -> list[Labelled]:
     absent = set(CLASSES.values()) - {each.label for each in found}
     if absent:
         raise ValueError(f"{folder}: class {min(absent)} has no utterances; unpack IEMOCAP again")
-    if len(found) != PUBLISHED[session]:
-        logger.warning(
-            "%s: has %d utterances of the four classes instead of the published %d",
-            root,
-            len(found),
-            PUBLISHED[session],
-        )
+    warn_unpublished(root, len(found), PUBLISHED[session], "utterances of the four classes")
     return found
 
 

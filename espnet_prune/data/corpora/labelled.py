@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.files.reading import read_lines
-
-logger = logging.getLogger(__name__)
+from espnet_prune.data.corpora.published import warn_unpublished
 
 SLOT_SEPARATOR = "+"  # between the slots of one label
 
@@ -54,15 +51,7 @@ def write_sets(
             raise FileNotFoundError(
                 f"{gone[0]}: no such file ({len(gone)} of the {len(chosen)} of {name} are missing)"
             )
-        number = (published or {}).get(name, len(chosen))
-        if len(chosen) != number:
-            logger.warning(
-                "%s: has %d utterances instead of the published %d; results will not compare with "
-                "others'",
-                name,
-                len(chosen),
-                number,
-            )
+        warn_unpublished(name, len(chosen), (published or {}).get(name))
     for name, chosen in sets.items():
         tables = {
             "wav.scp": {each.utterance: str(each.path.resolve()) for each in chosen},
@@ -71,35 +60,6 @@ def write_sets(
         }
         data_dir.write_dir(Path(out_dir) / name, tables)
     return {name: len(chosen) for name, chosen in sets.items()}
-
-
-def require_dir(path: str | Path, variable: str) -> Path:
-    """The directory, if it is one.
-
-    Raises:
-        FileNotFoundError: it is none; the message names the variable of db.sh.
-    """
-    path = Path(path)
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path}: no such directory; {variable} of db.sh names it")
-    return path
-
-
-def read_list(path: Path, what: str) -> list[str]:
-    """The lines of a list that comes with a corpus, without empty ones.
-
-    Args:
-        what: what it is a list of, for the message.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is empty.
-    """
-    lines = [line.strip() for line in read_lines(path, f"it is the corpus' list of {what}")]
-    lines = [line for line in lines if line]
-    if not lines:
-        raise ValueError(f"{path}: is empty, but has to list {what}")
-    return lines
 
 
 def held_out(items: Iterable[Labelled], share: float) -> set[str]:

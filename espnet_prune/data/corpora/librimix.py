@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +22,10 @@ import soundfile
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
+from espnet_prune.data.corpora.published import require_dir, warn_unpublished
 from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
 from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_text
-
-logger = logging.getLogger(__name__)
 
 RATE = 16000
 #: Samples of a frame: 20 ms, as of the encoders.
@@ -48,9 +46,7 @@ def find_root(corpus: str | Path) -> Path:
     Raises:
         FileNotFoundError: no such directory, or no metadata in it.
     """
-    corpus = Path(corpus)
-    if not corpus.is_dir():
-        raise FileNotFoundError(f"{corpus}: no such directory; LIBRIMIX of db.sh names it")
+    corpus = require_dir(corpus, "LIBRIMIX")
     for inner in ("Libri2Mix/wav16k/max", "wav16k/max", "."):
         # The alignments may be in a folder metadata, too.
         if any((corpus / inner / "metadata").glob("mixture_*.csv")):
@@ -196,15 +192,7 @@ def prepare(
             )
         alignments = read_rttm(path)
         mixtures = read_mixtures(root, names)
-        if len(mixtures) != published:
-            logger.warning(
-                "%s: has %d mixtures of %s instead of the published %d; results will not compare "
-                "with others'",
-                root,
-                len(mixtures),
-                part,
-                published,
-            )
+        warn_unpublished(root, len(mixtures), published, f"mixtures of {part}")
         try:
             turns = {
                 name: turns_of(name, alignments, samples / RATE)

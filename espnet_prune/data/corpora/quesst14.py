@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_prune.data import data_dir
+from espnet_prune.data.corpora.published import require_dir
 from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
@@ -33,9 +34,7 @@ def find_root(corpus: str | Path) -> Path:
     Raises:
         FileNotFoundError: no such directory, or no folder scoring in it.
     """
-    corpus = Path(corpus)
-    if not corpus.is_dir():
-        raise FileNotFoundError(f"{corpus}: no such directory; QUESST14 of db.sh names it")
+    corpus = require_dir(corpus, "QUESST14")
     for root in (corpus / "quesst14Database", corpus):
         if (root / "scoring").is_dir():
             return root

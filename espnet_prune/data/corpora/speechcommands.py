@@ -18,7 +18,8 @@ import soundfile
 from tqdm import tqdm
 
 from espnet_prune.data.audio import read_speech, write_speech
-from espnet_prune.data.corpora.labelled import Labelled, read_list, require_dir, write_sets
+from espnet_prune.data.corpora.labelled import Labelled, write_sets
+from espnet_prune.data.corpora.published import read_list, require_dir
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,5 @@
-"""Data directories from real voice prompts that Debian packages, or from a folder of audio.
+"""Data directories from real voice prompts that Debian packages, or from a folder of audio: for
+pruning and ASR (`prepare`), and for language identification (`prepare_languages`).
 
 The prompts are the core sounds of the Asterisk telephone exchange (CC BY-SA 3.0, Italian and
 Russian CC BY 3.0): one professional speaker for each of five languages, 8 kHz.
@@ -17,6 +18,7 @@ from pathlib import Path
 import soundfile
 
 from espnet_prune.data import data_dir
+from espnet_prune.data.corpora import labelled
 from espnet_prune.data.text import drop_annotations, has_unclear_number, prompt_transcript
 from espnet_prune.files.reading import read_text
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
@@ -332,3 +334,33 @@ def fetch_prompts(download_dir: str | Path) -> list[Recording]:
     languages = Counter(recording.language for recording in recordings)
     logger.info("prompts by language: %s", dict(languages))
     return recordings
+
+
+def prepare_languages(out_dir: str | Path, download_dir: str | Path) -> dict[str, int]:
+    """Write the data directories train, dev and test of spoken language identification.
+
+    There is one speaker for each language, so that a probe may as well tell the speakers apart.
+    A prompt is in the same set in all languages, and in the one where the ASR recipe has it. Those
+    that are longer than 30 s, Whisper's window, are left out.
+
+    Args:
+        out_dir: folder of the data directories.
+        download_dir: folder of the Debian packages.
+
+    Returns: name of a set -> its number of utterances.
+
+    Raises:
+        FileNotFoundError: the packages cannot be had.
+        ValueError: a set would be empty.
+    """
+    sets: dict[str, list[labelled.Labelled]] = {name: [] for name in SPLITS}
+    for recording in fetch_prompts(download_dir):
+        if seconds_of(recording.path) > MOST_SECONDS:
+            logger.warning("%s: not used, longer than %g s", recording.utterance, MOST_SECONDS)
+            continue
+        sets[prompt_split(recording.name)].append(
+            labelled.Labelled(
+                recording.utterance, recording.speaker, recording.language, recording.path
+            )
+        )
+    return labelled.write_sets(out_dir, sets)

@@ -1,29 +1,76 @@
-"""Speaker identification on VoxCeleb1 by its official split.
+"""VoxCeleb1: speaker identification by the official split, and speaker verification.
 
-    <corpus>/dev/wav/<speaker>/<video>/<number>.wav     see `voxceleb_trials.find_audio`
+    <corpus>/dev/wav/<speaker>/<video>/<number>.wav     or without dev/, as the archives unpack
+    <corpus>/test/wav/<speaker>/<video>/<number>.wav    or without test/
     <corpus>/iden_split.txt     lines "1 path" (train), "2 path" (valid) or "3 path" (test)
+    <corpus>/veri_test.txt      lines "1 or 0, path, path", paths from <speaker> on
 
 A. Nagrani et al., "VoxCeleb: a large-scale speaker identification dataset", 2017.
+
+VoxCeleb1 has no development trials, so SUPERB's habit is to choose the checkpoint on the test
+trials. Here some of the training speakers are held out, and checkpoints are chosen on them.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import Labelled, read_list, write_sets
-from espnet_prune.data.corpora.voxceleb_trials import find_audio, utterance_name
+from tqdm import tqdm
 
-SETS = {"1": "train", "2": "valid", "3": "test"}
+from espnet_prune.data import data_dir
+from espnet_prune.data.corpora.labelled import Labelled, write_sets
+from espnet_prune.data.corpora.published import read_list, require_dir, warn_unpublished
+from espnet_prune.files.reading import read_lines
+
+logger = logging.getLogger(__name__)
+
+#: Number in iden_split.txt -> set, and how many utterances it has as published.
+SPLITS = {"1": "train", "2": "valid", "3": "test"}
 PUBLISHED = {"train": 138361, "valid": 6904, "test": 8251}
+#: As published: trials of veri_test.txt, and speakers that are in none of them.
+TRIALS, TRAINING_SPEAKERS = 37720, 1211
+#: The held-out speakers: as many as in the test set, with utterances and target trials each (and
+#: as many other trials).
+HELD_OUT, UTTERANCES_EACH, TARGETS_EACH = 40, 20, 50
 
 
-def prepare(
+def find_audio(corpus: str | Path) -> dict[str, dict[str, Path]]:
+    """Speaker -> path from the speaker on -> file, sorted.
+
+    Raises:
+        FileNotFoundError: no such directory, or no audio in it.
+    """
+    corpus = require_dir(corpus, "VOXCELEB1")
+    speakers: dict[str, dict[str, Path]] = {}
+    for part in ("dev/wav", "test/wav", "wav"):
+        folders = sorted((corpus / part).iterdir()) if (corpus / part).is_dir() else []
+        for folder in tqdm(folders, str(corpus / part), mininterval=2):
+            for path in sorted(folder.glob("*/*.wav")):
+                relative = "/".join(path.parts[-3:])
+                speakers.setdefault(folder.name, {})[relative] = path.resolve()
+    if not speakers:
+        raise FileNotFoundError(
+            f"{corpus}: has no audio <speaker>/<video>/*.wav in dev/wav, test/wav or wav; unpack "
+            "VoxCeleb1 there"
+        )
+    return dict(sorted(speakers.items()))
+
+
+def utterance_name(relative: str) -> str:
+    """id10001/J9lHsKG98U8/00001.wav is id10001-J9lHsKG98U8-00001."""
+    return relative.removesuffix(".wav").replace("/", "-")
+
+
+def prepare_identification(
     corpus: str | Path, out_dir: str | Path, split: str | Path | None = None
 ) -> dict[str, int]:
     """Write the data directories train, valid and test; returns their numbers of utterances.
 
     Args:
-        corpus: see `voxceleb_trials.find_audio`.
+        corpus: see `find_audio`.
         out_dir: folder of the data directories.
         split: the official split, by default iden_split.txt of the corpus.
 
@@ -33,17 +80,191 @@ def prepare(
     """
     audio = find_audio(corpus)
     path = Path(split) if split else Path(corpus) / "iden_split.txt"
-    sets: dict[str, list[Labelled]] = {name: [] for name in SETS.values()}
+    sets: dict[str, list[Labelled]] = {name: [] for name in SPLITS.values()}
     for number, line in enumerate(read_list(path, "train, valid and test files"), 1):
         fields = line.split()
-        if len(fields) != 2 or fields[0] not in SETS:
+        if len(fields) != 2 or fields[0] not in SPLITS:
             raise ValueError(f"{path}: line {number}: '{line}' is not '1 path', '2 …' or '3 …'")
         relative = fields[1]
-        speaker = relative.partition("/")[0]
+        speaker = _speaker(relative)
         file = audio.get(speaker, {}).get(relative)
         if file is None:
             raise FileNotFoundError(
                 f"{corpus}: has no {relative}, which {path} needs; unpack both parts of VoxCeleb1"
             )
-        sets[SETS[fields[0]]].append(Labelled(utterance_name(relative), speaker, speaker, file))
+        sets[SPLITS[fields[0]]].append(Labelled(utterance_name(relative), speaker, speaker, file))
     return write_sets(out_dir, sets, PUBLISHED)
+
+
+def read_trials(path: str | Path) -> dict[tuple[str, str], bool]:
+    """Pair of paths -> whether one speaker talks in both, of an official list.
+
+    A trial that is there several times counts once, with a warning; so does another number of
+    trials than the published one.
+
+    Raises:
+        FileNotFoundError: there is no such list.
+        ValueError: a line is malformed, or a trial has two labels or a wrong one.
+    """
+    trials: dict[tuple[str, str], bool] = {}
+    lines = read_lines(path, "put VoxCeleb1's list of trials there, veri_test.txt")
+    for number, line in enumerate(lines, 1):
+        fields = line.split()
+        if len(fields) != 3 or fields[0] not in ("0", "1") or "*" in line:
+            raise ValueError(f"{path}: line {number}: not '1 path path' or '0 path path'")
+        pair, target = (fields[1], fields[2]), fields[0] == "1"
+        if target != (_speaker(pair[0]) == _speaker(pair[1])):
+            raise ValueError(f"{path}: line {number}: the label does not fit the speakers")
+        trials[pair] = target
+    if len(trials) != len(lines):
+        logger.warning("%s: %d trials are there twice", path, len(lines) - len(trials))
+    warn_unpublished(path, len(lines), TRIALS, "trials")
+    return trials
+
+
+def _speaker(relative: str) -> str:
+    return relative.partition("/")[0]
+
+
+def development_trials(
+    speakers: Mapping[str, Iterable[str]],
+    utterances_each: int = UTTERANCES_EACH,
+    targets_each: int = TARGETS_EACH,
+) -> dict[tuple[str, str], bool]:
+    """Trials among the given speakers: pair of paths -> whether one speaker talks in both.
+
+    For each speaker as many targets as others. They are drawn by a hash of their names, targets
+    from different videos where there are enough.
+
+    Args:
+        speakers: speaker -> paths, as of `find_audio`.
+        utterances_each: how many utterances of a speaker are drawn from.
+        targets_each: targets of a speaker, fewer where there are not so many.
+
+    Raises:
+        ValueError: fewer than two speakers, or one with a single utterance.
+    """
+    if len(speakers) < 2:
+        raise ValueError(f"development trials need two speakers or more, there are {len(speakers)}")
+    chosen = {name: _draw(paths, utterances_each) for name, paths in sorted(speakers.items())}
+    trials: dict[tuple[str, str], bool] = {}
+    for name, paths in chosen.items():
+        pairs = list(itertools.combinations(sorted(paths), 2))
+        if not pairs:
+            raise ValueError(f"speaker {name} has one utterance only, which makes no target trial")
+        apart = [pair for pair in pairs if pair[0].split("/")[1] != pair[1].split("/")[1]]
+        targets = _draw(apart, targets_each)
+        within = set(pairs) - set(apart)
+        targets += _draw(within, targets_each - len(targets))
+        others = [path for other in chosen if other != name for path in chosen[other]]
+        # Not both ways round, as (b, a) asks the same as (a, b).
+        free = [
+            pair for pair in itertools.product(paths, others) if (pair[1], pair[0]) not in trials
+        ]
+        trials.update(dict.fromkeys(targets, True))
+        trials.update(dict.fromkeys(_draw(free, len(targets)), False))
+    return trials
+
+
+def _draw(items: Iterable, number: int) -> list:
+    """Up to so many of the items, by a hash of what they say."""
+    return sorted(items, key=lambda item: data_dir.hash_key(str(item)))[:number]
+
+
+def prepare_verification(
+    corpus: str | Path,
+    out_dir: str | Path,
+    trials: str | Path | None = None,
+    held_out: int = HELD_OUT,
+) -> dict[str, int]:
+    """Write the data directories train, dev and test, and return their numbers of utterances.
+
+    dev and test also get the table trials, 'utterance*utterance 1 or 0' (1: one speaker), and have
+    only the utterances that are in a trial. Speakers of the test trials are not trained on.
+
+    Args:
+        corpus: see `find_audio`.
+        out_dir: folder of the data directories.
+        trials: list of test trials, by default veri_test.txt of the corpus.
+        held_out: number of training speakers that go to dev instead.
+
+    Raises:
+        FileNotFoundError: no list, or an utterance of it is not in the corpus.
+        ValueError: as `read_trials` and `development_trials`, or too few training speakers.
+    """
+    corpus, out_dir = Path(corpus), Path(out_dir)
+    audio = find_audio(corpus)
+    path = Path(trials) if trials else corpus / "veri_test.txt"
+    test = read_trials(path)
+    test_speakers = {_speaker(relative) for pair in test for relative in pair}
+    training = [name for name in audio if name not in test_speakers]
+    warn_unpublished(corpus, len(training), TRAINING_SPEAKERS, "training speakers")
+    if held_out < 2 or len(training) - held_out < 2:
+        raise ValueError(
+            f"{corpus}: has {len(training)} training speakers, of which --held_out {held_out} "
+            "cannot be held out: two or more have to be held out, and two or more to remain"
+        )
+    development = set(_draw(training, held_out))
+    dev = development_trials({name: audio[name] for name in development})
+    files = {relative: file for paths in audio.values() for relative, file in paths.items()}
+    for relative in sorted({name for pair in test for name in pair} - files.keys()):
+        raise FileNotFoundError(
+            f"{corpus}: has no {relative}, which {path} needs; unpack the test part of VoxCeleb1"
+        )
+    sets = {
+        "train": [p for name in training if name not in development for p in audio[name]],
+        "dev": sorted({relative for pair in dev for relative in pair}),
+        "test": sorted({relative for pair in test for relative in pair}),
+    }
+    for name, paths in sets.items():
+        utterances = {relative: utterance_name(relative) for relative in paths}
+        tables = {
+            "wav.scp": {utterances[relative]: str(files[relative]) for relative in paths},
+            "utt2spk": {utterances[relative]: _speaker(relative) for relative in paths},
+        }
+        data_dir.write_dir(out_dir / name, tables)
+    for name, listed in (("dev", dev), ("test", test)):
+        table = {
+            f"{utterance_name(first)}*{utterance_name(second)}": int(target)
+            for (first, second), target in listed.items()
+        }
+        data_dir.write_table(out_dir / name / "trials", table)
+    return {name: len(paths) for name, paths in sets.items()}
+
+
+def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
+    """Write the data directory of trials that ESPnet's task spk validates on.
+
+    Its wav.scp and utt2num_samples have a line for each trial, of the first utterance; the tables
+    speech2 and spk_labels have the second utterance's audio, and the label.
+
+    Args:
+        source: formatted data directory of the utterances.
+        trials: table 'utterance*utterance label'.
+        target: directory to write.
+
+    Returns: the number of trials.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: an utterance of a trial is not in the source.
+    """
+    source, target = Path(source), Path(target)
+    audio = data_dir.read_table(source / "wav.scp")
+    samples = data_dir.read_table(source / "utt2num_samples")
+    labels = data_dir.read_table(trials)
+    pairs = {trial: trial.split("*") for trial in labels}
+    for trial, pair in pairs.items():
+        for utterance in pair:
+            if utterance not in audio or len(pair) != 2:
+                raise ValueError(
+                    f"{trials}: {trial}: {utterance} is not in {source}; prepare both again"
+                )
+    for name, table in (
+        ("utt2num_samples", {trial: samples[first] for trial, (first, _) in pairs.items()}),
+        ("speech2", {trial: audio[second] for trial, (_, second) in pairs.items()}),
+        ("spk_labels", labels),
+        ("wav.scp", {trial: audio[first] for trial, (first, _) in pairs.items()}),
+    ):
+        data_dir.write_table(target / name, table)
+    return len(labels)

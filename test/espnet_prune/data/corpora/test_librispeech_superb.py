@@ -4,10 +4,10 @@ import pytest
 
 from espnet_prune.cli import main
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.librispeech_superb import (
+from espnet_prune.data.corpora.librispeech import (
     missing_words,
     phones_of,
-    prepare,
+    prepare_superb,
     read_lexicon,
 )
 from test.espnet_prune import stand_in
@@ -34,7 +34,7 @@ def lexicon(tmp_path):
 
 
 def test_words(corpus, tmp_path):
-    numbers = prepare(corpus, tmp_path / "data")
+    numbers = prepare_superb(corpus, tmp_path / "data")
     assert numbers == {"train_clean_100": 4, "dev_clean": 4, "test_clean": 4}
     for name in numbers:
         assert data_dir.validate(tmp_path / "data" / name) == []
@@ -84,22 +84,22 @@ def test_words_without_pronunciation_are_one_error(corpus, lexicon, tmp_path, ca
     assert not (out / "dev_clean").exists()
     second = tmp_path / "second"
     second.write_text("".join(f"{word} X\n" for word in wanted))
-    prepare(corpus, out, [lexicon, second])
+    prepare_superb(corpus, out, [lexicon, second])
     assert not (out / "missing_words.txt").exists()
 
 
 def test_wrong_lexicon(corpus, tmp_path):
     with pytest.raises(FileNotFoundError, match="none.txt: no such file; LIBRISPEECH_LEXICON of"):
-        prepare(corpus, tmp_path, [tmp_path / "none.txt"])
+        prepare_superb(corpus, tmp_path, [tmp_path / "none.txt"])
     (tmp_path / "words.txt").write_text("ONE\nTWO\n")
     with pytest.raises(ValueError, match="words.txt: no line 'WORD PHONE PHONE …' in it"):
-        prepare(corpus, tmp_path, [tmp_path / "words.txt"])
+        prepare_superb(corpus, tmp_path, [tmp_path / "words.txt"])
     (tmp_path / "latin").write_bytes(b"CAF\xc9 K AE0\n")
     with pytest.raises(ValueError, match=r"latin: not UTF-8 text \(byte 3\); convert it"):
-        prepare(corpus, tmp_path, [tmp_path / "latin"])
+        prepare_superb(corpus, tmp_path, [tmp_path / "latin"])
 
 
 def test_missing_subset(corpus, tmp_path):
     shutil.rmtree(corpus / "LibriSpeech/dev-clean")
     with pytest.raises(FileNotFoundError, match="dev-clean: no such directory; unpack dev-clean"):
-        prepare(corpus, tmp_path / "data")
+        prepare_superb(corpus, tmp_path / "data")

@@ -2,7 +2,7 @@ from collections import Counter
 
 from espnet_prune.cli import main
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora import voice_languages
+from espnet_prune.data.corpora import voice_prompts
 from test.espnet_prune.small_corpora import prompts
 
 
@@ -27,8 +27,8 @@ def test_a_prompt_is_in_one_set_in_all_languages(tmp_path, capsys):
 def test_what_whisper_cannot_hear_at_once_is_left_out(tmp_path, monkeypatch, caplog):
     downloads = prompts(tmp_path / "downloads")
     long = {"minutes": 30.5, "hours": 30.0}
-    monkeypatch.setattr(voice_languages, "seconds_of", lambda path: long.get(path.stem, 1.0))
-    assert voice_languages.prepare(tmp_path / "data", downloads)["train"] == 10
+    monkeypatch.setattr(voice_prompts, "seconds_of", lambda path: long.get(path.stem, 1.0))
+    assert voice_prompts.prepare_languages(tmp_path / "data", downloads)["train"] == 10
     names = data_dir.read_table(tmp_path / "data" / "train" / "text")
     assert {name.partition("-")[2] for name in names} == {"digits_5", "hours"}
     assert "minutes: not used, longer than 30 s" in caplog.text

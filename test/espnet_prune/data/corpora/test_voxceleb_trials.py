@@ -5,10 +5,10 @@ import pytest
 
 from espnet_prune.cli import main
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.voxceleb_trials import (
+from espnet_prune.data.corpora.voxceleb import (
     development_trials,
     pair_up,
-    prepare,
+    prepare_verification,
     read_trials,
     utterance_name,
 )
@@ -32,7 +32,7 @@ def trials_of(folder):
 
 
 def test_no_speaker_is_in_two_sets(corpus, tmp_path):
-    numbers = prepare(corpus, tmp_path / "data", held_out=2)
+    numbers = prepare_verification(corpus, tmp_path / "data", held_out=2)
     assert numbers == {"train": 4 * 4, "dev": 2 * 4, "test": 3 * 4}
     speakers = {}
     for name in numbers:
@@ -51,7 +51,7 @@ def test_no_speaker_is_in_two_sets(corpus, tmp_path):
     # 12 test utterances make 66 pairs, 4 of each speaker make 6
     assert Counter(trials_of(tmp_path / "data" / "test").values()) == {"1": 3 * 6, "0": 66 - 18}
     again = tmp_path / "again"
-    prepare(corpus, again, held_out=2)
+    prepare_verification(corpus, again, held_out=2)
     assert (again / "dev" / "trials").read_bytes() == (
         tmp_path / "data" / "dev" / "trials"
     ).read_bytes()
@@ -87,11 +87,11 @@ def test_one_folder_of_all_speakers(corpus, tmp_path):
     (corpus / "test" / "wav").rename(corpus / "wav")
     for folder in (corpus / "dev" / "wav").iterdir():
         folder.rename(corpus / "wav" / folder.name)
-    assert prepare(corpus, tmp_path / "data", held_out=2)["test"] == 12
+    assert prepare_verification(corpus, tmp_path / "data", held_out=2)["test"] == 12
 
 
 def test_pairs_for_validation(corpus, tmp_path, capsys):
-    prepare(corpus, tmp_path / "data", held_out=2)
+    prepare_verification(corpus, tmp_path / "data", held_out=2)
     source, target = tmp_path / "data" / "dev", tmp_path / "pairs"
     utterances = data_dir.read_table(source / "wav.scp")
     data_dir.write_table(source / "utt2num_samples", dict.fromkeys(utterances, 1600))
@@ -111,7 +111,7 @@ def test_pairs_for_validation(corpus, tmp_path, capsys):
 
 
 def test_wrong_count_is_a_warning(corpus, tmp_path, caplog):
-    prepare(corpus, tmp_path / "data", held_out=2)
+    prepare_verification(corpus, tmp_path / "data", held_out=2)
     assert "veri_test.txt: has 66 trials instead of the published 37720" in caplog.text
     assert "has 6 training speakers instead of the published 1211" in caplog.text
     lines = (corpus / "veri_test.txt").read_text()

@@ -5,113 +5,119 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=stages.sh
-. ./stages.sh
+# shellcheck source=../common/options.sh
+. template/common/options.sh
 
+# Options
 # General
-stage=1             # First stage to run.
-stop_stage=10000    # Last stage to run.
-nj=2                # Parallel jobs in data preparation.
-inference_nj=2      # Parallel jobs in inference.
-python=python3      # Command that starts Python.
-dumpdir=dump        # Audio for the check by Whisper.
-expdir=exp          # Everything that is computed.
+stage=1               # First stage to run.
+stop_stage=10000      # Last stage to run.
+skip_stages=          # Stages to leave out, e.g. "2 4".
+skip_data_prep=false  # Leave out data preparation and its check (stages 1 and 2).
+skip_eval=false       # Leave out inference, plot and scoring (stages 3 to 5).
+debug=false           # A short run of all stages with a few items, in dump_debug and exp_debug.
+ngpu=0                # Number of GPUs (0: CPU; 1: the speech LLM gets device=cuda).
+nj=2                  # Parallel jobs in data preparation.
+inference_nj=2        # Parallel jobs in inference.
+python=python3        # Command that starts Python.
+seed=0                # Seed of the order of choices.
+datadir=data          # Data directories.
+download_dir=downloads # What stage 1 downloads.
+dumpdir=dump          # Audio for the check by Whisper.
+expdir=exp            # Everything that is computed.
 
 # Data
-local_data_opts=    # Options for local/data.sh.
-test_sets=          # Directories below data/, one or more; "NAME?" is left out where stage 1 makes none.
-wer_model=openai/whisper-tiny.en # Checks synthesised speech ("": do not).
-wer_windows=100     # Windows of up to 28 s that are checked in each set.
+local_data_opts=      # Options for local/data.sh.
+test_sets=            # Directories below datadir, one or more; "NAME?" is left out where stage 1 makes none.
+wer_model=openai/whisper-tiny.en # Checks synthesised speech; no check when empty.
+wer_windows=100       # Windows of up to 28 s that are checked in each set.
 
 # Inference
-speech_llm=compact  # qwen2_audio, diva or compact.
-speech_llm_conf=    # Overrides that of the config, e.g. "model=DIR device=cuda".
-inference_config=   # Config of sir_inference; conf/sir_<speech_llm>.yaml when empty.
-inference_args=     # Options that override it, e.g. "--batch_size 4".
-strategies="speechprune first_phase second_phase rap rac crop uniform" # Token pruning.
+speech_llm=compact    # qwen2_audio, diva or compact.
+speech_llm_conf=      # Overrides that of the config, e.g. "model=DIR device=cuda".
+inference_config=     # Config of sir_inference; conf/sir_<speech_llm>.yaml when empty.
+inference_args=       # Options that override it, e.g. "--batch_size 4".
+strategies="speechprune first_phase second_phase rap rac crop uniform" # Strategies of token pruning.
 rates="0.2 0.4 0.6 0.8" # Pruning rates.
-inference_tag=      # Names the experiment; from the speech LLM and its options when empty.
+inference_tag=        # Names the experiment; from the speech LLM and its options when empty.
+# End of options
 
 # shellcheck disable=SC2034
-help_message="Usage: $0 [--option value]...
-$(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shellcheck\|^help_' | sed 's/^\([a-z_]*\)=\("[^"]*"\|[^ ]*\) *# /  --\1 [\2]  /')
+stages="1 data, 2 check of the speech by Whisper, 3 inference, 4 t-SNE of the tokens of one recording,
+  5 scoring: RESULTS.md."
+parse_options "$@"
 
-Stages: 1 data, 2 check of the speech by Whisper, 3 inference, 4 t-SNE of the tokens of one recording,
-5 scoring: RESULTS.md."
-
-# shellcheck source=parse_options.sh
-. ./parse_options.sh
-if [ $# -ne 0 ]; then
-    echo "$0: error: positional argument '$1'; options start with --" >&2
-    exit 2
-fi
-# shellcheck source=path.sh
-. ./path.sh
-# shellcheck source=cmd.sh
-. ./cmd.sh
-
-if [ -z "${test_sets}" ]; then
-    echo "$0: error: --test_sets is required" >&2
-    exit 2
-fi
+if [ -z "${test_sets}" ]; then option_error "--test_sets is required"; fi
 inference_config=${inference_config:-conf/sir_${speech_llm}.yaml}
 if [ ! -f "${inference_config}" ]; then
-    echo "$0: error: ${inference_config}: no such file; --speech_llm is qwen2_audio, diva or compact" >&2
-    exit 2
+    option_error "${inference_config}: no such file; --speech_llm is qwen2_audio, diva or compact"
 fi
+
+# shellcheck source=../common/path.sh
+. template/common/path.sh
+# shellcheck source=../common/cmd.sh
+. template/common/cmd.sh
+# shellcheck source=../common/stages.sh
+. template/common/stages.sh
+
+if "${debug}"; then
+    unless_given dumpdir dump_debug
+    unless_given expdir exp_debug
+fi
+if "${skip_data_prep}"; then skip_stages+=" 1 2"; fi
+if "${skip_eval}"; then skip_stages+=" 3 4 5"; fi
 if [ -z "${inference_tag}" ]; then
     inference_tag=$(basename "${inference_config%.yaml}")$(
-        echo "${speech_llm_conf}${inference_args}" | sed -e 's/--/_/g' -e 's/[^A-Za-z0-9._-]/_/g' -e 's/^./_&/'
+        tag_of "${speech_llm_conf}${inference_args}" | sed -e 's/^./_&/'
     )
 fi
 exp=${expdir}/${inference_tag}
 inference_options=(--config "${inference_config}" --speech_llm "${speech_llm}")
-inference_options+=(--strategies "${strategies}" --rates "${rates}")
-for word in ${speech_llm_conf}; do inference_options+=(--speech_llm_conf "${word}"); done
-
-# Whether stage $1 is to be run.
-wanted() {
-    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]
-}
+inference_options+=(--strategies "${strategies}" --rates "${rates}" --seed "${seed}")
+conf_words=() inference_words=() data_words=() asked=()
+words conf_words "${speech_llm_conf}"
+if [ "${ngpu}" -gt 0 ]; then conf_words=(device=cuda "${conf_words[@]}"); fi
+for word in "${conf_words[@]}"; do inference_options+=(--speech_llm_conf "${word}"); done
+words inference_words "${inference_args}"
 
 if wanted 1; then
     log "Stage 1: Data preparation"
-    # shellcheck disable=SC2086
-    local/data.sh --nj "${nj}" ${local_data_opts}
+    words data_words "${local_data_opts}"
+    local/data.sh --nj "${nj}" --datadir "${datadir}" --download_dir "${download_dir}" "${data_words[@]}"
 fi
 
-read -r -a asked <<< "${test_sets}"
+words asked "${test_sets}"
 sets=()
 for dset in "${asked[@]}"; do
-    if [ -f "data/${dset%\?}/wav.scp" ]; then
+    if [ -f "${datadir}/${dset%\?}/wav.scp" ]; then
         sets+=("${dset%\?}")
     elif [ "${dset}" != "${dset%\?}" ]; then
-        log "There is no data/${dset%\?}: left out"
+        log "There is no ${datadir}/${dset%\?}: left out"
     else
-        echo "$0: error: data/${dset}: no such data directory; look at --test_sets, or run stage 1" >&2
+        echo "$0: error: ${datadir}/${dset}: no such data directory; look at --test_sets, or run stage 1" >&2
         exit 1
     fi
 done
 if [ ${#sets[@]} -eq 0 ]; then
-    echo "$0: error: none of '${test_sets}' is below data/; look at --test_sets, or run stage 1" >&2
+    echo "$0: error: none of '${test_sets}' is below ${datadir}; look at --test_sets, or run stage 1" >&2
     exit 1
 fi
 
 if wanted 2 && [ -n "${wer_model}" ]; then
     log "Stage 2: Word error rate of ${wer_model} on the speech"
-    ${python} -m espnet_prune.hub.pretrained --model "${wer_model}" --output_dir "${expdir}/whisper"
+    ${python} -m espnet_prune hub fetch --model "${wer_model}" --output_dir "${expdir}/whisper"
     for dset in "${sets[@]}"; do
-        if [ ! -d "data/${dset}_windows" ]; then
+        if [ ! -d "${datadir}/${dset}_windows" ]; then
             log "${dset}: nothing to check, it is of recordings, or a part of another set"
             continue
         fi
         windows=${dumpdir}/${dset}_windows
-        ${python} -m espnet_prune.recipe subset --random "${wer_windows}" \
-            "data/${dset}_windows" "data/${dset}_checked"
-        ${python} -m espnet_prune.recipe format_wav --nj "${nj}" "data/${dset}_checked" "${windows}"
-        ${python} -m espnet_prune.bin.whisper_decode --teacher_dir "${expdir}/whisper" \
+        ${python} -m espnet_prune data subset --random "${wer_windows}" \
+            "${datadir}/${dset}_windows" "${datadir}/${dset}_checked"
+        ${python} -m espnet_prune data format --nj "${nj}" "${datadir}/${dset}_checked" "${windows}"
+        ${python} -m espnet_prune.bin.whisper_inference --teacher_dir "${expdir}/whisper" \
             --data_dir "${windows}" --output_dir "${expdir}/wer_${dset}"
-        ${python} -m espnet_prune.bin.score_text --ref "${windows}/text" \
+        ${python} -m espnet_prune score text --ref "${windows}/text" \
             --hyp "${expdir}/wer_${dset}/text" --output_dir "${expdir}/wer_${dset}"
     done
 fi
@@ -121,16 +127,16 @@ if wanted 3; then
     for dset in "${sets[@]}"; do
         answers=${exp}/${dset}
         mkdir -p "${answers}/logdir"
-        jobs=$(wc -l < "data/${dset}/wav.scp")
+        jobs=$(wc -l < "${datadir}/${dset}/wav.scp")
         jobs=$((inference_nj < jobs ? inference_nj : jobs))
-        ${python} -m espnet_prune.recipe split "data/${dset}/wav.scp" "${jobs}" \
+        ${python} -m espnet_prune data split "${datadir}/${dset}/wav.scp" "${jobs}" \
             "${answers}/logdir/JOB.keys"
         threads=$(((OMP_NUM_THREADS + jobs - 1) / jobs))
         # shellcheck disable=SC2086
         ${decode_cmd} JOB=1:"${jobs}" "${answers}/logdir/sir_inference.JOB.log" \
             env OMP_NUM_THREADS="${threads}" ${python} -m espnet_prune.bin.sir_inference \
-            "${inference_options[@]}" --data_dir "data/${dset}" \
-            --key_file "${answers}/logdir/JOB.keys" --output_dir "${answers}" ${inference_args}
+            "${inference_options[@]}" --data_dir "${datadir}/${dset}" \
+            --key_file "${answers}/logdir/JOB.keys" --output_dir "${answers}" "${inference_words[@]}"
     done
 fi
 
@@ -139,9 +145,9 @@ if wanted 4; then
     for dset in "${sets[@]}"; do
         # shellcheck disable=SC2086
         ${decode_cmd} "${exp}/${dset}/logdir/sir_tsne.log" \
-            ${python} -m espnet_prune.bin.sir_tsne "${inference_options[@]}" \
-            --data_dir "data/${dset}" --token_pruner speechprune --token_pruner_conf rate=0.2 \
-            --plot "${exp}/${dset}/images/tsne.png" ${inference_args}
+            ${python} -m espnet_prune sir tsne "${inference_options[@]}" \
+            --data_dir "${datadir}/${dset}" --token_pruner speechprune --token_pruner_conf rate=0.2 \
+            --plot "${exp}/${dset}/images/tsne.png" "${inference_words[@]}"
     done
 fi
 
@@ -150,8 +156,8 @@ if wanted 5; then
     for dset in "${sets[@]}"; do
         wer=${expdir}/wer_${dset}/scores.json
         # without windows it is of speech that is no longer there
-        if [ ! -f "${wer}" ] || [ ! -d "data/${dset}_windows" ]; then wer=; fi
-        ${python} -m espnet_prune.bin.sir_score --data_dir "data/${dset}" \
+        if [ ! -f "${wer}" ] || [ ! -d "${datadir}/${dset}_windows" ]; then wer=; fi
+        ${python} -m espnet_prune sir score --data_dir "${datadir}/${dset}" \
             --answers "${exp}/${dset}" --output_dir "${exp}/${dset}" --title "Results: ${dset}" \
             --command "${command_line}" ${wer:+--wer "${wer}"}
         log "${exp}/${dset}/RESULTS.md"

@@ -5,101 +5,111 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=stages.sh
-. ./stages.sh
+# shellcheck source=../common/options.sh
+. template/common/options.sh
 
+# Options
 # General
-stage=1             # First stage to run.
-stop_stage=10000    # Last stage to run.
-skip_stages=        # Stages to leave out, e.g. "1 2".
-ngpu=0              # Number of GPUs (0: CPU).
-num_nodes=1         # Number of nodes.
-nj=2                # Parallel jobs in data preparation.
-inference_nj=2      # Parallel jobs in inference.
-python=python3      # Command that starts Python.
-seed=0              # Of batches and probe.
-dumpdir=dump        # Formatted audio.
-expdir=exp          # Everything that is computed.
-results_dir=        # Gets TASK/scores.json; <expdir>/superb_<upstream> when empty.
+stage=1               # First stage to run.
+stop_stage=10000      # Last stage to run.
+skip_stages=          # Stages to leave out, e.g. "1 2".
+skip_data_prep=false  # Leave out data preparation (stages 1, 2 and 4).
+skip_train=false      # Leave out the training (stages 5 and 6).
+skip_eval=false       # Leave out inference, scoring and the results (stages 7 to 9).
+debug=false           # A short run of all stages, in dump_debug and exp_debug, with --debug_args.
+ngpu=0                # Number of GPUs (0: CPU).
+num_nodes=1           # Number of nodes.
+nj=2                  # Parallel jobs in data preparation.
+inference_nj=2        # Parallel jobs in inference.
+python=python3        # Command that starts Python.
+seed=0                # Seed of batches and probe.
+datadir=data          # Data directories.
+download_dir=downloads # What stage 1 downloads.
+dumpdir=dump          # Formatted audio.
+expdir=exp            # Everything that is computed.
+results_dir=          # Gets TASK/scores.json; <expdir>/superb_<upstream> when empty.
 
 # Data
-local_data_opts=    # Options for local/data.sh.
-train_set=          # Data the probe is trained on.
-valid_set=          # Data that checkpoint and learning rate are chosen on.
-test_sets=          # One or more; the first one's score is the task's.
-folds=              # Cross-validation: sets are named <set>_fold<fold>, e.g. "1 2", or all.
-audio_format=flac   # Format of the audio in dumpdir.
-skip_bad=false      # Drop unreadable audio instead of stopping.
+local_data_opts=      # Options for local/data.sh.
+train_set=            # Data the probe is trained on.
+valid_set=            # Data that checkpoint and learning rate are chosen on.
+test_sets=            # One or more; the first one's score is the task's.
+folds=                # Cross-validation: sets are named <set>_fold<fold>, e.g. "1 2", or all.
+audio_format=flac     # Format of the audio in dumpdir.
+skip_bad=false        # Drop unreadable audio instead of stopping.
 
 # Probe
-upstream=           # Directory or hub name of the encoder.
-superb_task=        # PR, ASR, KS, QbE, SID, ASV, SD, IC, SF, ER, or a name of your own.
-espnet_task=        # asr, cls, spk or diar; none: no training.
-config=             # Config of the probe's training.
-probe_args=         # Options that override it, e.g. "--max_epoch 2".
-probe_tag=          # Names the experiment; from config and arguments when empty.
-feature_cache=false # Keep the encoder's hidden states on disk. From the second epoch on that is faster
-                    # where reading them takes less time than the encoder does, mostly on CPUs:
-                    # stage 5 measures both, tells how much disk they need, and stops when that is
-                    # not free. Not with random crops.
-learning_rates=     # Sweep, e.g. "1e-1 1e-2 1e-3": the best on the valid set; "": the config's.
+upstream=             # Directory or hub name of the encoder.
+superb_task=          # PR, ASR, KS, QbE, SID, ASV, SD, IC, SF, ER, or a name of your own.
+espnet_task=          # asr, cls, spk or diar; none: no training.
+config=               # Config of the probe's training.
+probe_args=           # Options that override it, e.g. "--max_epoch 2".
+probe_tag=            # Names the experiment; from config and arguments when empty.
+debug_args="--max_epoch 1 --num_iters_per_epoch 2 --batch_size 4 --num_workers 0 --optim_conf lr=1.0e-3 --log_interval 1 --encoder_conf project_size=8" # Options of the training in a debug run; --probe_args come after them.
+feature_cache=false   # Keep the encoder's hidden states on disk. From the second epoch on that is
+                      # faster where reading them takes less time than the encoder does, mostly on
+                      # CPUs: stage 5 measures both, tells how much disk they need, and stops when
+                      # that is not free. Not with random crops.
+learning_rates=       # Sweep, e.g. "1e-1 1e-2 1e-3": the best on the valid set; the config's when empty.
 # shellcheck disable=SC2034
-token_type=char     # Units of the transcripts (asr only).
-label_slots=false   # Labels are several slots joined by + (cls only).
-inference_config=   # Config of the inference.
-inference_args=     # Options that override it, e.g. "--ngpu 1".
-inference_model=    # Weights to test; the best on the valid set when empty.
+token_type=char       # Units of the transcripts (asr only).
+label_slots=false     # Labels are several slots joined by + (cls only).
+inference_config=     # Config of the inference.
+inference_args=       # Options that override it, e.g. "--ngpu 1".
+inference_model=      # Weights to test; the best on the valid set when empty.
+# End of options
 
 # shellcheck disable=SC2034
-help_message="Usage: $0 [--option value]...
-$(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shellcheck\|^help_' | sed 's/^\([a-z_]*\)=\([^ ]*\) *# /  --\1 [\2]  /')
-
-Stages: 1 data, 2 formatting, 3 upstream, 4 tokens or labels, 5 lengths, 6 training, 7 inference,
+stages="1 data, 2 formatting, 3 upstream, 4 tokens or labels, 5 lengths, 6 training, 7 inference,
   8 scoring, 9 results."
-
-# shellcheck source=parse_options.sh
-. ./parse_options.sh
-if [ $# -ne 0 ]; then
-    echo "$0: error: positional argument '$1'; options start with --" >&2
-    exit 2
-fi
-# shellcheck source=path.sh
-. ./path.sh
-# shellcheck source=cmd.sh
-. ./cmd.sh
+parse_options "$@"
 
 required="test_sets upstream superb_task espnet_task"
 if [ "${espnet_task}" != none ]; then required+=" train_set valid_set config"; fi
 for name in ${required}; do
-    if [ -z "${!name}" ]; then
-        echo "$0: error: --${name} is required" >&2
-        exit 2
-    fi
+    if [ -z "${!name}" ]; then option_error "--${name} is required"; fi
 done
 case "${espnet_task}" in
     asr | cls | spk | diar) ;;
     none) skip_stages+=" 4 5 6" ;;
-    *)
-        echo "$0: error: --espnet_task is '${espnet_task}', choose asr, cls, spk, diar or none" >&2
-        exit 2
-        ;;
+    *) option_error "--espnet_task is '${espnet_task}', choose asr, cls, spk, diar or none" ;;
 esac
 if [ "${espnet_task}" != none ] && [ ! -f "${config}" ]; then
-    echo "$0: error: --config ${config}: no such file" >&2
-    exit 2
+    option_error "--config ${config}: no such file"
 fi
+rates=() tests=() probe_words=() inference_words=() data_words=() fold_words=()
+words rates "${learning_rates}"
+words tests "${test_sets}"
+words inference_words "${inference_args}"
+for rate in "${rates[@]}"; do
+    if ! LC_ALL=C printf %e "${rate}" > /dev/null 2>&1; then
+        option_error "--learning_rates has '${rate}', which is no number"
+    fi
+done
 
-# Whether stage $1 is to be run.
-wanted() {
-    [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ] && ! [[ " ${skip_stages} " =~ [[:space:]]$1[[:space:]] ]]
-}
+# shellcheck source=../common/path.sh
+. template/common/path.sh
+# shellcheck source=../common/cmd.sh
+. template/common/cmd.sh
+# shellcheck source=../common/stages.sh
+. template/common/stages.sh
+
+if "${debug}"; then
+    unless_given dumpdir dump_debug
+    unless_given expdir exp_debug
+    unless_given nj 1
+    unless_given inference_nj 1
+fi
+if "${skip_data_prep}"; then skip_stages+=" 1 2 4"; fi
+if "${skip_train}"; then skip_stages+=" 5 6"; fi
+if "${skip_eval}"; then skip_stages+=" 7 8 9"; fi
 
 if [ -z "${probe_tag}" ]; then
-    probe_tag=$(basename "${config%.yaml}")$(
-        echo "${probe_args}" | sed -e 's/--/_/g' -e 's/[^A-Za-z0-9._-]/_/g'
-    )
+    probe_tag=$(basename "${config%.yaml}")$(tag_of "${probe_args}")
     if [ "${seed}" != 0 ]; then probe_tag+="_seed${seed}"; fi
 fi
+if "${debug}"; then probe_args="${debug_args} ${probe_args}"; fi
+words probe_words "${probe_args}"
 upstream_tag=$(echo "${upstream}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
 upstream_dir=${expdir}/upstream_${upstream_tag}
 if [ -z "${results_dir}" ]; then
@@ -108,7 +118,7 @@ if [ -z "${results_dir}" ]; then
 fi
 inference_tag=inference
 if [ -n "${inference_config}" ]; then inference_tag=$(basename "${inference_config%.yaml}"); fi
-inference_tag+=$(echo "${inference_args}" | sed -e 's/--/_/g' -e 's/[^A-Za-z0-9._-]/_/g')
+inference_tag+=$(tag_of "${inference_args}")
 exp=${expdir}/superb_${superb_task}_${probe_tag:-none}_${upstream_tag}
 plugin="${python} -m espnet_prune.plugin.run"
 fs=16k # of all encoders
@@ -116,19 +126,11 @@ cache_dir=
 if "${feature_cache}"; then
     cache_dir=${expdir}/feature_cache
     if [ "${espnet_task}" != none ]; then
-        ${python} -m espnet_prune.evaluate.superb.preparation cacheable --config "${config}"
+        ${python} -m espnet_prune superb cacheable --config "${config}"
     fi
 fi
-read -r -a folds <<< "${folds}"
-if [ "${#folds[@]}" -eq 0 ]; then folds=(""); fi
-read -r -a learning_rates <<< "${learning_rates}"
-read -r -a test_sets <<< "${test_sets}"
-for rate in "${learning_rates[@]}"; do
-    if ! LC_ALL=C printf %e "${rate}" > /dev/null 2>&1; then
-        echo "$0: error: --learning_rates has '${rate}', which is no number" >&2
-        exit 2
-    fi
-done
+words fold_words "${folds}"
+if [ "${#fold_words[@]}" -eq 0 ]; then fold_words=(""); fi
 
 # set_of NAME FOLD: formatted data directory of a set.
 set_of() { echo "${dumpdir}/raw/$1${2:+_fold$2}"; }
@@ -170,14 +172,14 @@ infer() {
     jobs=$((inference_nj < jobs ? inference_nj : jobs))
     mkdir -p "${out}/logdir"
     rm -rf "${out}"/logdir/output.*
-    ${python} -m espnet_prune.recipe split "${data_dir}/wav.scp" "${jobs}" "${out}/logdir/keys.JOB.scp"
+    ${python} -m espnet_prune data split "${data_dir}/wav.scp" "${jobs}" "${out}/logdir/keys.JOB.scp"
     # shellcheck disable=SC2086
     ${decode_cmd} JOB=1:"${jobs}" "${out}/logdir/${espnet_task}_inference.JOB.log" \
         env OMP_NUM_THREADS=1 ${plugin} -m "${inference_module}" \
         ${inference_config:+--config "${inference_config}"} --ngpu 0 \
         --data_path_and_name_and_type "${data_dir}/wav.scp,speech,sound" \
         --key_file "${out}/logdir/keys.JOB.scp" --output_dir "${out}/logdir/output.JOB" \
-        "$@" ${inference_args}
+        "$@" "${inference_words[@]}"
     cat "${out}"/logdir/output.*/"${file}" | LC_ALL=C sort > "${out}/$(basename "${file}").tmp"
     mv "${out}/$(basename "${file}").tmp" "${out}/$(basename "${file}")"
     echo "${made}" > "${out}/.made"
@@ -192,47 +194,47 @@ infer() {
 #   task_inference DATA_DIR OUT      stage 7, after use_fold
 #   task_score SET OUTPUT_DIR        stage 8: OUTPUT_DIR/scores.json from all folds
 # shellcheck source=superb_tasks/cls.sh
-. "./superb_tasks/${espnet_task}.sh"
+. "template/superb1/superb_tasks/${espnet_task}.sh"
 inference_model=${inference_model:-valid.${criterion%.*}.best.pth}
 
 if wanted 1; then
     log "Stage 1: Data preparation"
-    # shellcheck disable=SC2086
-    local/data.sh ${local_data_opts}
+    words data_words "${local_data_opts}"
+    local/data.sh --datadir "${datadir}" --download_dir "${download_dir}" "${data_words[@]}"
 fi
 
-if [ "${folds[0]}" = all ]; then
-    folds=()
-    for dir in "data/${test_sets[0]}"_fold*/; do
+if [ "${fold_words[0]}" = all ]; then
+    fold_words=()
+    for dir in "${datadir}/${tests[0]}"_fold*/; do
         dir=${dir%/}
-        folds+=("${dir##*_fold}")
+        fold_words+=("${dir##*_fold}")
     done
-    if [ "${folds[0]}" = "*" ]; then
-        log "error: no data/${test_sets[0]}_fold*; run stage 1 first"
+    if [ "${fold_words[0]}" = "*" ]; then
+        log "error: no ${datadir}/${tests[0]}_fold*; run stage 1 first"
         exit 1
     fi
 fi
 
-# format NAME: the audio of data/NAME.
+# format NAME: the audio of ${datadir}/NAME.
 format() {
-    ${python} -m espnet_prune.recipe format_wav --fs "${fs}" --audio_format "${audio_format}" \
-        --skip_bad "${skip_bad}" --nj "${nj}" "data/$1" "${dumpdir}/raw/$1"
+    ${python} -m espnet_prune data format --fs "${fs}" --audio_format "${audio_format}" \
+        --skip_bad "${skip_bad}" --nj "${nj}" "${datadir}/$1" "${dumpdir}/raw/$1"
 }
 
 if wanted 2; then
     log "Stage 2: Formatting audio to ${dumpdir}/raw"
     # shellcheck disable=SC2206
-    sets=(${train_set} ${valid_set} "${test_sets[@]}")
-    if [ -z "${folds[0]}" ]; then
+    sets=(${train_set} ${valid_set} "${tests[@]}")
+    if [ -z "${fold_words[0]}" ]; then
         for dset in "${sets[@]}"; do format "${dset}"; done
     else
         # The sets of a fold are the corpus: its audio is formatted once, and shared out after.
-        whole=("${sets[@]/#/data/}")
-        ${python} -m espnet_prune.recipe combine data/all "${whole[@]/%/_fold${folds[0]}}"
+        whole=("${sets[@]/#/${datadir}/}")
+        ${python} -m espnet_prune data combine "${datadir}/all" "${whole[@]/%/_fold${fold_words[0]}}"
         format all
-        for fold in "${folds[@]}"; do
+        for fold in "${fold_words[@]}"; do
             for dset in "${sets[@]/%/_fold${fold}}"; do
-                ${python} -m espnet_prune.recipe subset --utt_list "data/${dset}/wav.scp" \
+                ${python} -m espnet_prune data subset --utt_list "${datadir}/${dset}/wav.scp" \
                     "${dumpdir}/raw/all" "${dumpdir}/raw/${dset}"
             done
         done
@@ -241,12 +243,12 @@ fi
 
 if wanted 3; then
     log "Stage 3: Upstream ${upstream}"
-    ${python} -m espnet_prune.hub.pretrained --model "${upstream}" --output_dir "${upstream_dir}"
+    ${python} -m espnet_prune hub fetch --model "${upstream}" --output_dir "${upstream_dir}"
 fi
 
 if wanted 4; then
     log "Stage 4: Tokens or labels"
-    for fold in "${folds[@]}"; do
+    for fold in "${fold_words[@]}"; do
         use_fold "${fold}"
         mkdir -p "${lists}"
         task_lists
@@ -257,13 +259,13 @@ if wanted 5; then
     log "Stage 5: Lengths of the utterances, and whether ${upstream} takes them"
     trains=()
     others=()
-    for fold in "${folds[@]}"; do
+    for fold in "${fold_words[@]}"; do
         use_fold "${fold}"
         trains+=("${train}")
         others+=("${valid}")
-        for dset in "${test_sets[@]}"; do others+=("$(set_of "${dset}" "${fold}")"); done
+        for dset in "${tests[@]}"; do others+=("$(set_of "${dset}" "${fold}")"); done
     done
-    ${python} -m espnet_prune.evaluate.superb.preparation lengths --upstream "${upstream_dir}" \
+    ${python} -m espnet_prune superb lengths --upstream "${upstream_dir}" \
         --config "${config}" --train "${trains[@]}" --others "${others[@]}" \
         ${cache_dir:+--cache "${cache_dir}" --device "$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)"}
 fi
@@ -284,34 +286,34 @@ train_probe() {
         --train_data_path_and_name_and_type "${train}/wav.scp,speech,sound" \
         --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,sound" \
         --train_shape_file "${train}/utt2num_samples" --valid_shape_file "${valid}/utt2num_samples" \
-        "${data[@]}" --output_dir "${dir}" "$@" ${probe_args}
+        "${data[@]}" --output_dir "${dir}" "$@" "${probe_words[@]}"
 }
 
 if wanted 6; then
     log "Stage 6: Training: ${exp}"
-    for fold in "${folds[@]}"; do
+    for fold in "${fold_words[@]}"; do
         use_fold "${fold}"
-        if [ "${#learning_rates[@]}" -eq 0 ]; then
+        if [ "${#rates[@]}" -eq 0 ]; then
             train_probe "${probe}/train"
             ln -sfn train "${probe}/best"
             continue
         fi
         trained=()
-        for rate in "${learning_rates[@]}"; do
+        for rate in "${rates[@]}"; do
             # YAML reads 1.0e-1 as a number, but 1e-1 as text.
             train_probe "${probe}/lr_${rate}" --optim_conf lr="$(LC_ALL=C printf %e "${rate}")"
             trained+=("${probe}/lr_${rate}")
         done
-        ${python} -m espnet_prune.evaluate.superb.preparation choose "${trained[@]}" --criterion "${criterion}" \
+        ${python} -m espnet_prune superb choose "${trained[@]}" --criterion "${criterion}" \
             --link "${probe}/best"
     done
 fi
 
 if wanted 7; then
-    log "Stage 7: Inference: ${test_sets[*]}"
-    for fold in "${folds[@]}"; do
+    log "Stage 7: Inference: ${tests[*]}"
+    for fold in "${fold_words[@]}"; do
         use_fold "${fold}"
-        for dset in "${test_sets[@]}"; do
+        for dset in "${tests[@]}"; do
             task_inference "$(set_of "${dset}" "${fold}")" "$(output_of "${dset}" "${fold}")"
         done
     done
@@ -319,18 +321,18 @@ fi
 
 if wanted 8; then
     log "Stage 8: Scoring"
-    for dset in "${test_sets[@]}"; do
+    for dset in "${tests[@]}"; do
         name=${superb_task}
-        if [ "${dset}" != "${test_sets[0]}" ]; then name+=_${dset}; fi
+        if [ "${dset}" != "${tests[0]}" ]; then name+=_${dset}; fi
         log "${dset}: ${results_dir}/${name}/scores.json"
         task_score "${dset}" "${results_dir}/${name}"
-        for fold in "${folds[@]}"; do tested "${fold}"; done > "${results_dir}/${name}/tested"
+        for fold in "${fold_words[@]}"; do tested "${fold}"; done > "${results_dir}/${name}/tested"
     done
 fi
 
 if wanted 9; then
     log "Stage 9: Results: ${results_dir}/RESULTS.md"
-    ${python} -m espnet_prune.bin.superb_results --results_dir "${results_dir}" \
+    ${python} -m espnet_prune superb results --results_dir "${results_dir}" \
         --upstream "${upstream_dir}" --task "${superb_task}" --seed "${seed}" \
         --command "${command_line}"
 fi

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Token pruning on spoken passages with a question each, written for this project: 63 of the 84, so
 # that 2 slow cores have done it in half an hour. All of them, beside what is there:
-# --local_data_opts "--items 84 --name mini_spiral_84" --test_sets mini_spiral_84.
-# --debug true goes through all stages with six of them; see --help for all options.
+# --local_data_opts "--items 84 --name mini_spiral_84" --test_sets mini_spiral_84. --debug true goes
+# through all stages with six of them; see --help for all options.
 set -e
 set -u
 set -o pipefail
 
-# shellcheck source=debug_option.sh
-. ./debug_option.sh
+# shellcheck source=template/common/options.sh
+. template/common/options.sh
 
+debug_suffix "$@"
 defaults=(--test_sets mini_spiral --local_data_opts "--items 63")
-if "${debug}"; then
-    defaults=(--test_sets mini_spiral_debug --dumpdir dump_debug --expdir exp_debug)
-    defaults+=(--local_data_opts "--items 6 --name mini_spiral_debug" --wer_windows 8)
-    defaults+=(--strategies "speechprune rap" --rates "0.2 0.8")
+if [ -n "${suffix}" ]; then
+    defaults=(--test_sets mini_spiral_debug --local_data_opts "--items 6 --name mini_spiral_debug")
+    defaults+=(--wer_windows 8 --strategies "speechprune rap" --rates "0.2 0.8")
 fi
 
-./sir.sh "${defaults[@]}" "${options[@]}"
+template/sir1/sir.sh "${defaults[@]}" "$@"

@@ -7,73 +7,78 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=stages.sh
-. ./stages.sh
+# shellcheck source=template/common/options.sh
+. template/common/options.sh
 
+# Options
 # General
-stage=1             # First stage to run.
-stop_stage=10000    # Last stage to run.
-debug=false         # A few windows and steps, in dump_debug and exp_debug.
-ngpu=0              # Number of GPUs (0: CPU).
-nj=2                # Processes that speak.
-python=python3      # Command that starts Python.
-seed=0              # Of text, facts, batches and weights.
-dumpdir=            # Speech and features; dump (dump_debug) when empty.
-expdir=             # Everything that is trained; exp (exp_debug) when empty.
-datadir=            # Data directories; data (data/debug) when empty.
+stage=1               # First stage to run.
+stop_stage=10000      # Last stage to run.
+skip_stages=          # Stages to leave out, e.g. "2 8".
+skip_data_prep=false  # Leave out data preparation (stages 2 to 4).
+skip_train=false      # Leave out the training (stages 5 and 6).
+skip_eval=false       # Leave out the report (stage 8).
+debug=false           # A short run with a few windows, in dump_debug, exp_debug and data/debug: the
+                      # options debug_* of the trainings come before the other ones, so that those win.
+ngpu=0                # Number of GPUs (0: CPU).
+nj=2                  # Processes that speak.
+python=python3        # Command that starts Python.
+seed=0                # Seed of text, facts, batches and weights.
+datadir=data          # Data directories.
+download_dir=downloads # Voices that are downloaded.
+dumpdir=dump          # Speech and features.
+expdir=exp            # Everything that is trained.
 
 # Data
-hours=              # Hours of written text to train on; 9 (a minute for --debug true) when empty.
-held_out=           # Passages for validation and test; 60 (4) when empty.
-passages=           # File of a JSON list of sentences a line; written by the language model if empty.
-words_args=         # Options for python -m espnet_prune.bin.speech_llm_words, as "--times 8".
-fact_share=0.5      # Share of the windows with an invented fact and a question about it.
-speech_args=        # Options for python -m espnet_prune.bin.speech_llm_speech, as --voices.
-start=              # Compact speech LLM to train further: LoRA only (no stage 5); from nothing when empty.
-merges=8000         # Of the byte-pair table, for the tokens that the adapter spells with.
+hours=9.0             # Hours of written text to train on.
+held_out=60           # Passages for validation and test.
+passages=             # File of a JSON list of sentences a line; written by the language model when empty.
+words_args=           # Options for `espnet-prune compact words`, e.g. "--times 8".
+fact_share=0.5        # Share of the windows with an invented fact and a question about it.
+speech_args=          # Options for `espnet-prune compact speech`, e.g. "--voices en-us".
+start=                # Compact speech LLM to train further: LoRA only (no stage 5); from nothing when empty.
+merges=8000           # Merges of the byte-pair table, for the tokens that the adapter spells with.
 
 # Model
 encoder=whisper_tiny.en        # Frozen speech encoder, dense or pruned: name or directory.
 language_model=smollm2_135m    # Frozen language model: name or directory.
-ctc_config=         # conf/ctc.yaml (conf/ctc_debug.yaml) when empty.
-ctc_args=           # Options that override it.
-lora_config=        # conf/lora.yaml (conf/lora_debug.yaml) when empty.
-lora_args=          # Options that override it.
-report_windows=200  # Held-out windows of the report.
+ctc_config=conf/ctc.yaml       # Config of the adapter's training.
+ctc_args=             # Options that override it.
+debug_ctc_args="--max_epoch 2 --num_iters_per_epoch null --log_interval 1 --scheduler_conf max_steps=10 --model_conf bf16=false --audio_adapter_conf width=32 --audio_adapter_conf heads=4 --audio_adapter_conf feedforward=32" # Options of the adapter's training in a debug run.
+lora_config=conf/lora.yaml     # Config of LoRA's training.
+lora_args=            # Options that override it.
+debug_lora_args="--max_epoch 2 --num_iters_per_epoch 4 --log_interval 1 --accum_grad 2 --lora_rank 2 --lora_alpha 4 --scheduler_conf max_steps=4 --model_conf noise=0.1 --model_conf bf16=false --audio_adapter_conf width=32 --audio_adapter_conf heads=4 --audio_adapter_conf feedforward=32" # Options of LoRA's training in a debug run.
+report_windows=200    # Held-out windows of the report.
+# End of options
 
 # shellcheck disable=SC2034
-help_message="Usage: $0 [--option value]...
-$(sed -n '/^# General/,/^help_message=/p' "${BASH_SOURCE[0]}" | grep -v '^# shellcheck\|^help_' | sed 's/^\([a-z_]*\)=\([^ ]*\) *# /  --\1 [\2]  /')
-
-Stages: 1 encoder and language model, 2 text, 3 speech, 4 tokens and features, 5 adapter (CTC),
+stages="1 encoder and language model, 2 text, 3 speech, 4 tokens and features, 5 adapter (CTC),
   6 LoRA, 7 export, 8 report."
+parse_options "$@"
+for name in ctc_config lora_config; do
+    if [ ! -f "${!name}" ]; then option_error "--${name} ${!name}: no such file"; fi
+done
 
-# shellcheck source=parse_options.sh
-. ./parse_options.sh
-if [ $# -ne 0 ]; then
-    echo "$0: error: positional argument '$1'; options start with --" >&2
-    exit 2
-fi
-# shellcheck source=path.sh
-. ./path.sh
-# shellcheck source=cmd.sh
-. ./cmd.sh
+# shellcheck source=template/common/path.sh
+. template/common/path.sh
+# shellcheck source=template/common/cmd.sh
+. template/common/cmd.sh
+# shellcheck source=template/common/stages.sh
+. template/common/stages.sh
 
-suffix=
-if "${debug}"; then suffix=_debug; fi
-dumpdir=${dumpdir:-dump${suffix}}
-expdir=${expdir:-exp${suffix}}
-datadir=${datadir:-data${suffix:+/debug}}
-ctc_config=${ctc_config:-conf/ctc${suffix}.yaml}
-lora_config=${lora_config:-conf/lora${suffix}.yaml}
 if "${debug}"; then
-    hours=${hours:-0.02}
-    held_out=${held_out:-4}
-    words_args=${words_args:---times 0 --text_times 0}
-else
-    hours=${hours:-9}
-    held_out=${held_out:-60}
+    unless_given dumpdir dump_debug
+    unless_given expdir exp_debug
+    unless_given datadir data/debug
+    unless_given hours 0.02
+    unless_given held_out 4
+    unless_given words_args "--times 0 --text_times 0"
+    ctc_args="${debug_ctc_args} ${ctc_args}"
+    lora_args="${debug_lora_args} ${lora_args}"
 fi
+if "${skip_data_prep}"; then skip_stages+=" 2 3 4"; fi
+if "${skip_train}"; then skip_stages+=" 5 6"; fi
+if "${skip_eval}"; then skip_stages+=" 8"; fi
 encoder_dir=${expdir}/encoder
 lm_dir=${expdir}/language_model
 pieces=${expdir}/pieces.json
@@ -81,13 +86,16 @@ init=${expdir}/ctc/valid.wer.best.pth
 init_param=${init}:adapter:adapter
 if [ -n "${start}" ]; then
     # Lists of words are for the adapter alone.
-    words_args=${words_args:---times 0 --text_times 0}
+    unless_given words_args "--times 0 --text_times 0"
     init=${expdir}/start.pth
     init_param=${init}
 fi
 
-# Whether stage $1 is to be run.
-wanted() { [ "${stage}" -le "$1" ] && [ "${stop_stage}" -ge "$1" ]; }
+ctc_words=() lora_words=() words_words=() speech_words=()
+words ctc_words "${ctc_args}"
+words lora_words "${lora_args}"
+words words_words "${words_args}"
+words speech_words "${speech_args}"
 
 # Options of a training on ${dumpdir}/SET/STEP with the texts named.
 training() {
@@ -107,8 +115,8 @@ training() {
 
 if wanted 1; then
     log "Stage 1: ${encoder} and ${language_model}"
-    ${python} -m espnet_prune.hub.pretrained --model "${encoder}" --output_dir "${encoder_dir}"
-    ${python} -m espnet_prune.hub.pretrained --model "${language_model}" \
+    ${python} -m espnet_prune hub fetch --model "${encoder}" --output_dir "${encoder_dir}"
+    ${python} -m espnet_prune hub fetch --model "${language_model}" \
         --kind language_model --output_dir "${lm_dir}"
 fi
 
@@ -117,7 +125,7 @@ if [ -z "${passages}" ]; then
     if wanted 2; then
         log "Stage 2: Text: ${passages}"
         fresh "${datadir}/text" "${lm_dir}/config.json" "${hours} ${held_out} ${seed}"
-        ${python} -m espnet_prune.bin.speech_llm_text --language_model "${lm_dir}" \
+        ${python} -m espnet_prune compact text --language_model "${lm_dir}" \
             --hours "${hours}" --held_out "${held_out}" --seed "${seed}" --ngpu "${ngpu}" \
             --output "${passages}"
     fi
@@ -129,29 +137,27 @@ if wanted 3; then
         fresh "${datadir}/${dset}" "${passages}" "${held_out} ${fact_share} ${seed}" \
             "${words_args}" "${speech_args}"
     done
-    # shellcheck disable=SC2086
-    ${python} -m espnet_prune.bin.speech_llm_words --language_model "${lm_dir}" \
-        --seed "${seed}" --tools_dir downloads --output "${datadir}/words.jsonl" ${words_args}
-    # shellcheck disable=SC2086
-    ${python} -m espnet_prune.bin.speech_llm_speech --passages "${passages}" \
+    ${python} -m espnet_prune compact words --language_model "${lm_dir}" \
+        --seed "${seed}" --tools_dir "${download_dir}" --output "${datadir}/words.jsonl" "${words_words[@]}"
+    ${python} -m espnet_prune compact speech --passages "${passages}" \
         --word_lists "${datadir}/words.jsonl" --held_out "${held_out}" \
         --fact_share "${fact_share}" --seed "${seed}" --nj "${nj}" \
-        --tools_dir downloads --output_dir "${datadir}" ${speech_args}
+        --tools_dir "${download_dir}" --output_dir "${datadir}" "${speech_words[@]}"
 fi
 
 if wanted 4; then
     log "Stage 4: Tokens and features: ${dumpdir}"
     if [ -n "${start}" ]; then
-        ${python} -m espnet_prune.bin.speech_llm_start --model "${start}" \
+        ${python} -m espnet_prune compact start --model "${start}" \
             --language_model "${lm_dir}" --merges "${merges}" --pieces "${pieces}" \
             --weights "${init}"
     else
-        ${python} -m espnet_prune.bin.speech_llm_tokens --language_model "${lm_dir}" \
+        ${python} -m espnet_prune compact tokens --language_model "${lm_dir}" \
             --words "${datadir}/train/words" --merges "${merges}" --output "${pieces}"
     fi
     for dset in train valid; do
         fresh "${dumpdir}/${dset}" "${seed}"
-        ${python} -m espnet_prune.bin.speech_llm_features --encoder "${encoder_dir}" \
+        ${python} -m espnet_prune compact features --encoder "${encoder_dir}" \
             --data_dir "${datadir}/${dset}" --ngpu "${ngpu}" --seed "${seed}" \
             --output_dir "${dumpdir}/${dset}"
     done
@@ -161,9 +167,9 @@ if wanted 5 && [ -z "${start}" ]; then
     log "Stage 5: Adapter: ${expdir}/ctc"
     fresh "${expdir}/ctc" "${pieces}" "${dumpdir}/train/ctc/feats_shape" "${ctc_config}" \
         "${ctc_args} ${seed}"
-    # shellcheck disable=SC2086,SC2046
+    # shellcheck disable=SC2046
     launch "${expdir}/ctc" ${python} -m espnet_prune.bin.speech_llm_ctc_train \
-        --config "${ctc_config}" $(training ctc words) --output_dir "${expdir}/ctc" ${ctc_args}
+        --config "${ctc_config}" $(training ctc words) --output_dir "${expdir}/ctc" "${ctc_words[@]}"
 fi
 
 if wanted 6; then
@@ -171,22 +177,24 @@ if wanted 6; then
     fresh "${expdir}/lora" "${pieces}" "${init}" \
         "${dumpdir}/train/lora/feats_shape" "${dumpdir}/train/lora/prompt" \
         "${lora_config}" "${lora_args} ${seed}"
-    # shellcheck disable=SC2086,SC2046
+    # shellcheck disable=SC2046
     launch "${expdir}/lora" ${python} -m espnet_prune.bin.speech_llm_lora_train \
         --config "${lora_config}" $(training lora prompt answer) \
         --init_param "${init_param}" \
-        --output_dir "${expdir}/lora" ${lora_args}
+        --output_dir "${expdir}/lora" "${lora_words[@]}"
 fi
 
 if wanted 7; then
     log "Stage 7: Export: ${expdir}/compact"
-    ${python} -m espnet_prune.bin.speech_llm_export --train_dir "${expdir}/lora" \
+    ${python} -m espnet_prune compact export --train_dir "${expdir}/lora" \
         --output_dir "${expdir}/compact"
 fi
 
 if wanted 8; then
     log "Stage 8: Report: ${expdir}/RESULTS.md"
-    ${python} -m espnet_prune.bin.speech_llm_report --model "${expdir}/compact" \
+    ${python} -m espnet_prune compact report --model "${expdir}/compact" \
         --encoder "${encoder_dir}" --language_model "${lm_dir}" --data_dir "${datadir}/test" \
         --most "${report_windows}" --output "${expdir}/RESULTS.md"
 fi
+
+log "Done."

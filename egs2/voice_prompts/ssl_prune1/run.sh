@@ -5,29 +5,26 @@ set -e
 set -u
 set -o pipefail
 
-# shellcheck source=debug_option.sh
-. ./debug_option.sh
+# shellcheck source=template/common/options.sh
+. template/common/options.sh
 
-suffix=
-defaults=()
-if "${debug}"; then
-    suffix=_debug
-    defaults+=(--local_data_opts "--debug true" --dumpdir dump_debug --expdir exp_debug)
-    defaults+=(--inference_nj 1)
-fi
-
-./ssl_prune.sh \
+debug_suffix "$@"
+template/ssl_prune1/ssl_prune.sh \
+    --local_data_opts "${suffix:+--debug true}" \
     --train_set "train_ssl${suffix}" \
     --valid_set "valid_ssl${suffix}" \
     --pack_window 30 \
     --pack_min_fill 5 \
     --teacher openai/whisper-tiny.en \
     --teacher_cache true \
-    --prune_config "conf/prune${suffix}.yaml" \
-    --distill_config "conf/distill${suffix}.yaml" \
+    --prune_config conf/prune.yaml \
+    --distill_config conf/distill.yaml \
+    --debug_prune_args "--max_epoch 2 --num_iters_per_epoch 3 --pruning_conf ramp_updates=4 --log_interval 1" \
+    --debug_distill_args "--num_iters_per_epoch 3 --scheduler_conf max_steps=6 --optim_conf lr=1.0e-3 --log_interval 1" \
     --asr_train_set "train_en${suffix}" \
     --asr_valid_set "dev_en${suffix}" \
     --test_sets "test_en${suffix}" \
-    --asr_config "conf/train_asr_ctc${suffix}.yaml" \
+    --asr_config conf/train_asr_ctc.yaml \
+    --debug_asr_args "--max_epoch 1 --batch_size 8 --keep_nbest_models 1 --encoder_conf output_size=16 --encoder_conf attention_heads=2 --encoder_conf linear_units=16 --encoder_conf num_blocks=1" \
     --inference_config conf/decode_ctc.yaml \
-    "${defaults[@]}" "${options[@]}"
+    "$@"

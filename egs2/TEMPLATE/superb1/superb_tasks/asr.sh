@@ -29,18 +29,18 @@ task_inference() {
 }
 
 task_score() {
-    local ref hyp scorer=score_text
+    local ref hyp scorer=text
     ref=$(set_of "$1" "")/text
     hyp=$(output_of "$1" "")/text
     case "${superb_task}" in
-        PR) scorer=score_phones ;;
+        PR) scorer=phones ;;
         SF)
-            scorer=score_slots
-            ${python} -m espnet_prune.recipe slot_text "${ref}" "${hyp}.slots.ref"
-            ${python} -m espnet_prune.recipe slot_text "${hyp}" "${hyp}.slots"
+            scorer=slots
+            ${python} -m espnet_prune data slot-text "${ref}" "${hyp}.slots.ref"
+            ${python} -m espnet_prune data slot-text "${hyp}" "${hyp}.slots"
             ref=${hyp}.slots.ref
             hyp=${hyp}.slots
             ;;
     esac
-    ${python} -m "espnet_prune.bin.${scorer}" --ref "${ref}" --hyp "${hyp}" --output_dir "$2"
+    ${python} -m espnet_prune score "${scorer}" --ref "${ref}" --hyp "${hyp}" --output_dir "$2"
 }

@@ -8,8 +8,8 @@ criterion=acc.max
 
 task_lists() {
     local dset others=("${valid}")
-    for dset in "${test_sets[@]}"; do others+=("$(set_of "${dset}" "${fold}")"); done
-    ${python} -m espnet_prune.evaluate.superb.preparation labels --slots "${label_slots}" \
+    for dset in "${tests[@]}"; do others+=("$(set_of "${dset}" "${fold}")"); done
+    ${python} -m espnet_prune superb labels --slots "${label_slots}" \
         --train "${train}" --others "${others[@]}" --output_dir "${lists}"
 }
 
@@ -31,10 +31,10 @@ task_inference() {
 
 task_score() {
     local fold references=() hypotheses=()
-    for fold in "${folds[@]}"; do
+    for fold in "${fold_words[@]}"; do
         references+=("$(set_of "$1" "${fold}")/text")
         hypotheses+=("$(output_of "$1" "${fold}")/text")
     done
-    ${python} -m espnet_prune.bin.score_accuracy --ref "${references[@]}" --hyp "${hypotheses[@]}" \
+    ${python} -m espnet_prune score accuracy --ref "${references[@]}" --hyp "${hypotheses[@]}" \
         --output_dir "$2"
 }

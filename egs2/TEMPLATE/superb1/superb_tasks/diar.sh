@@ -1,18 +1,18 @@
-# Speaker diarisation through ESPnet's task diar; data/<set> has rttm, for scoring, and frame_labels,
+# Speaker diarisation through ESPnet's task diar; <datadir>/<set> has rttm, for scoring, and frame_labels,
 # who talks in each frame of the encoder, for training.
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154
 
 train_module=espnet2.bin.diar_train
-inference_module=espnet_prune.bin.diar_posteriors
+inference_module=espnet_prune.bin.diar_inference
 criterion=acc.max
 
 task_lists() { :; }
 
 task_data() {
     data+=(
-        --train_data_path_and_name_and_type "data/${train_set}/frame_labels,spk_labels,text_int"
-        --valid_data_path_and_name_and_type "data/${valid_set}/frame_labels,spk_labels,text_int"
+        --train_data_path_and_name_and_type "${datadir}/${train_set}/frame_labels,spk_labels,text_int"
+        --valid_data_path_and_name_and_type "${datadir}/${valid_set}/frame_labels,spk_labels,text_int"
     )
 }
 
@@ -26,8 +26,8 @@ task_inference() {
 }
 
 task_score() {
-    ${python} -m espnet_prune.bin.score_der --ref "data/$1/rttm" \
-        --posteriors "$(output_of "$1" "")/diarize.scp" --dev_ref "data/${valid_set}/rttm" \
+    ${python} -m espnet_prune score der --ref "${datadir}/$1/rttm" \
+        --posteriors "$(output_of "$1" "")/diarize.scp" --dev_ref "${datadir}/${valid_set}/rttm" \
         --dev_posteriors "$(output_of "${valid_set}" "")/diarize.scp" \
         --frame_shift 0.02 --output_dir "$2"
 }

@@ -1,5 +1,5 @@
 # Query-by-example search, without training (stages 4 to 6 are left out): the train set are the
-# documents, valid and test sets the queries, with data/<set>/ref, 'query documents that hold it'.
+# documents, valid and test sets the queries, with <datadir>/<set>/ref, 'query documents that hold it'.
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154
 
@@ -7,10 +7,9 @@ criterion=
 
 # The layer is chosen on the valid set.
 task_inference() {
-    # shellcheck disable=SC2086
-    ${python} -m espnet_prune.bin.qbe_dtw --upstream "${upstream_dir}" --documents "${train}" \
+    ${python} -m espnet_prune.bin.qbe_inference --upstream "${upstream_dir}" --documents "${train}" \
         --queries "${valid_set}" "${valid}" --queries "$(basename "$2")" "$1" \
-        --output_dir "$(dirname "$2")" ${inference_args}
+        --output_dir "$(dirname "$2")" "${inference_words[@]}"
 }
 
 task_score() {
@@ -21,6 +20,6 @@ task_score() {
         args+=(--scores "${layer}" "${file}")
         args+=(--dev_scores "${layer}" "$(output_of "${valid_set}" "")/${layer}.txt")
     done
-    ${python} -m espnet_prune.bin.score_twv --ref "data/$1/ref" --dev_ref "data/${valid_set}/ref" \
+    ${python} -m espnet_prune score twv --ref "${datadir}/$1/ref" --dev_ref "${datadir}/${valid_set}/ref" \
         "${args[@]}" --output_dir "$2"
 }

@@ -1,13 +1,13 @@
-# Speaker verification through ESPnet's task spk; data/<set>/trials lists the trials of a set.
+# Speaker verification through ESPnet's task spk; <datadir>/<set>/trials lists the trials of a set.
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154
 
 train_module=espnet2.bin.spk_train
-inference_module=espnet_prune.bin.spk_embed
+inference_module=espnet_prune.bin.spk_inference
 criterion=eer.min # on the valid set's trials
 
 task_lists() {
-    ${python} -m espnet_prune.recipe trial_pairs "${valid}" "data/${valid_set}/trials" \
+    ${python} -m espnet_prune data trial-pairs "${valid}" "${datadir}/${valid_set}/trials" \
         "${valid}_trials"
 }
 
@@ -46,7 +46,7 @@ task_score() {
     use_fold ""
     out=$(output_of "$1" "")
     for other in $(checkpoints); do others+=("${out}/${other}/embed.scp"); done
-    ${python} -m espnet_prune.bin.score_eer --trials "data/$1/trials" \
+    ${python} -m espnet_prune score eer --trials "${datadir}/$1/trials" \
         --embeddings "${out}/embed.scp" --utt2spk "$(set_of "$1" "")/utt2spk" \
         ${others[@]:+--other_embeddings "${others[@]}"} --output_dir "$2"
 }

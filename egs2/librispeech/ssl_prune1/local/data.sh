@@ -4,17 +4,12 @@ set -e
 set -u
 set -o pipefail
 
+# Options
 train_hours=960 # 960 or 100: which training subsets are wanted.
+# End of options
 
-# shellcheck source=../parse_options.sh
-. ./parse_options.sh
-# shellcheck source=../path.sh
-. ./path.sh
-# shellcheck source=../db.sh
-. ./db.sh
+# shellcheck source=../template/common/local_data.sh
+. template/common/local_data.sh
 
-if [ -z "${LIBRISPEECH}" ]; then
-    echo "$0: error: Fill the value of 'LIBRISPEECH' of db.sh: the directory of LibriSpeech" >&2
-    exit 1
-fi
-python3 -m espnet_prune.recipe librispeech "${LIBRISPEECH}" data --train_hours "${train_hours}"
+corpus_of LIBRISPEECH "the directory of LibriSpeech"
+python3 -m espnet_prune corpus librispeech "${LIBRISPEECH}" "${datadir}" --train_hours "${train_hours}"

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Speaks the items of this recipe into data/mini_spiral.
+# Speaks the items of this recipe into a data directory.
 set -e
 set -u
 set -o pipefail
 
-nj=1      # Parallel jobs.
-voices= # Of Flite (slt awb rms kal) and eSpeak NG (en-us+f2); "" takes those kept for evaluation.
-items=    # How many of the items ("": all).
-name=mini_spiral # Of the data directory.
+# Options
+voices= # Of Flite (slt awb rms kal) and eSpeak NG (en-us+f2); those kept for evaluation when empty.
+items=  # (whole number) How many of the items; all when empty.
+name=mini_spiral # Name of the data directory.
+# End of options
 
-# shellcheck source=../parse_options.sh
-. ./parse_options.sh
-# shellcheck source=../path.sh
-. ./path.sh
+# shellcheck source=../template/common/local_data.sh
+. template/common/local_data.sh
 
-python3 -m espnet_prune.bin.sir_data --items items/*.jsonl --output_dir "data/${name}" \
-    ${voices:+--voices "${voices//,/ }"} --nj "${nj}" ${items:+--first "${items}"}
+python3 -m espnet_prune sir data --items items/*.jsonl --output_dir "${datadir}/${name}" \
+    ${voices:+--voices "${voices//,/ }"} --work "${download_dir}" --nj "${nj}" \
+    ${items:+--first "${items}"}

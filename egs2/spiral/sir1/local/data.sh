@@ -1,23 +1,21 @@
 #!/usr/bin/env bash
-# data/spiral and data/spiral_h from the authors' JSONL, with their recordings or synthetic speech.
+# Data directories spiral and spiral_h from the authors' JSONL, with their recordings or synthetic
+# speech.
 set -e
 set -u
 set -o pipefail
 
-nj=1      # Parallel jobs.
-voices= # Of Flite (slt awb rms kal) and eSpeak NG (en-us+f2); "" takes those kept for evaluation.
-items=    # How many of the items ("": all).
-suffix=   # Of the names of the data directories.
+# Options
+voices= # Of Flite (slt awb rms kal) and eSpeak NG (en-us+f2); those kept for evaluation when empty.
+items=  # (whole number) How many of the items; all when empty.
+suffix= # Of the names of the data directories.
+# End of options
 
-# shellcheck source=../parse_options.sh
-. ./parse_options.sh
-# shellcheck source=../path.sh
-. ./path.sh
-# shellcheck source=../db.sh
-. ./db.sh
+# shellcheck source=../template/common/local_data.sh
+. template/common/local_data.sh
 
 if [ -z "${SPIRAL}" ]; then
-    SPIRAL=downloads/SPIRAL_Dataset
+    SPIRAL=${download_dir}/SPIRAL_Dataset
     if [ ! -f "${SPIRAL}/data.jsonl" ] && ! git clone --depth 1 \
         https://github.com/linyueqian/SPIRAL_Dataset "${SPIRAL}"; then
         echo "$0: error: the dataset cannot be fetched from its authors. Set SPIRAL in db.sh to the" \
@@ -25,19 +23,21 @@ if [ -z "${SPIRAL}" ]; then
         exit 1
     fi
 fi
-python3 -m espnet_prune.bin.sir_data --items "${SPIRAL}/data.jsonl" \
-    --output_dir "data/spiral${suffix}" ${voices:+--voices "${voices//,/ }"} --nj "${nj}" \
-    ${SPIRAL_WAVS:+--audio_dir "${SPIRAL_WAVS}"} ${items:+--first "${items}"}
+# speak SET FILE: the items of a file, spoken into the data directory of the set.
+speak() {
+    python3 -m espnet_prune sir data --items "${SPIRAL}/$2" --output_dir "${datadir}/$1${suffix}" \
+        ${voices:+--voices "${voices//,/ }"} --work "${download_dir}" --nj "${nj}" \
+        ${SPIRAL_WAVS:+--audio_dir "${SPIRAL_WAVS}"} ${items:+--first "${items}"}
+}
+speak spiral data.jsonl
 if [ ! -f "${SPIRAL}/data_h.jsonl" ]; then
-    echo "$0: ${SPIRAL} has no data_h.jsonl: there will be no data/spiral_h" >&2
+    echo "$0: ${SPIRAL} has no data_h.jsonl: there will be no ${datadir}/spiral_h" >&2
     exit 0
 fi
 # All of its items are in data.jsonl, too; of a few of each set that need not be so.
 if [ -z "${items}" ]; then
-    python3 -m espnet_prune.bin.sir_data --items "${SPIRAL}/data_h.jsonl" \
-        --output_dir "data/spiral_h${suffix}" --part_of "data/spiral${suffix}"
+    python3 -m espnet_prune sir data --items "${SPIRAL}/data_h.jsonl" \
+        --output_dir "${datadir}/spiral_h${suffix}" --part_of "${datadir}/spiral${suffix}"
 else
-    python3 -m espnet_prune.bin.sir_data --items "${SPIRAL}/data_h.jsonl" \
-        --output_dir "data/spiral_h${suffix}" ${voices:+--voices "${voices//,/ }"} --nj "${nj}" \
-        ${SPIRAL_WAVS:+--audio_dir "${SPIRAL_WAVS}"} --first "${items}"
+    speak spiral_h data_h.jsonl
 fi

@@ -4,24 +4,22 @@ set -e
 set -u
 set -o pipefail
 
-audio_dir= # Take the audio files below this directory (x.txt beside x.wav is its transcript).
-download_dir=downloads # For the Debian packages.
+# Options
+audio_dir=  # Take the audio files below this directory (x.txt beside x.wav is its transcript).
 debug=false # Write small subsets as well (*_debug).
+# End of options
 
-# shellcheck source=../parse_options.sh
-. ./parse_options.sh
-# shellcheck source=../path.sh
-. ./path.sh
+# shellcheck source=../template/common/local_data.sh
+. template/common/local_data.sh
 
-recipe="python3 -m espnet_prune.recipe"
-# shellcheck disable=SC2086
-${recipe} voice_prompts data --download_dir "${download_dir}" ${audio_dir:+--audio_dir "${audio_dir}"}
+python3 -m espnet_prune corpus voice_prompts "${datadir}" --download_dir "${download_dir}" \
+    ${audio_dir:+--audio_dir "${audio_dir}"}
 
 if "${debug}"; then
     for set_and_size in train_ssl:60 valid_ssl:12 train_en:24 dev_en:8 test_en:8; do
-        set=${set_and_size%:*}
-        if [ -d "data/${set}" ]; then
-            ${recipe} subset "data/${set}" "data/${set}_debug" --random "${set_and_size#*:}"
+        set=${datadir}/${set_and_size%:*}
+        if [ -d "${set}" ]; then
+            python3 -m espnet_prune data subset "${set}" "${set}_debug" --random "${set_and_size#*:}"
         fi
     done
 fi

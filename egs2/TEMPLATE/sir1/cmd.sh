@@ -1,1 +1,0 @@
-../ssl_prune1/cmd.sh

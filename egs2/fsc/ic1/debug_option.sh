@@ -1,1 +1,0 @@
-../../TEMPLATE/ssl_prune1/debug_option.sh

@@ -1,1 +1,0 @@
-../../TEMPLATE/superb1/probe_options.sh

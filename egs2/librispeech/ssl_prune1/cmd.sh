@@ -1,1 +1,0 @@
-../../TEMPLATE/ssl_prune1/cmd.sh

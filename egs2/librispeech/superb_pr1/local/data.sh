@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Data directories of LibriSpeech's 100 clean hours with phones (db.sh says where LibriSpeech and
+# its lexicons are).
+set -e
+set -u
+set -o pipefail
+
+# shellcheck source=../template/common/local_data.sh
+. template/common/local_data.sh
+
+corpus_of LIBRISPEECH "the directory of LibriSpeech"
+corpus_of LIBRISPEECH_LEXICON "pronunciations of its words"
+# shellcheck disable=SC2086
+python3 -m espnet_prune corpus librispeech_superb "${LIBRISPEECH}" "${datadir}" \
+    --lexicon ${LIBRISPEECH_LEXICON}

@@ -1,1 +1,0 @@
-../../TEMPLATE/sir1/sir.sh

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Slot filling on Audio SNIPS (SUPERB: SF). --upstream names the encoder; --help shows all options.
+set -e
+set -u
+set -o pipefail
+
+# shellcheck source=template/common/options.sh
+. template/common/options.sh
+
+template/superb1/superb.sh \
+    --superb_task SF \
+    --espnet_task asr \
+    --token_type word \
+    --train_set train \
+    --valid_set valid \
+    --test_sets test \
+    --config conf/train_probe.yaml \
+    --debug_args "--max_epoch 1 --num_iters_per_epoch 2 --num_workers 0 --log_interval 1 --batch_size 2 --optim_conf lr=1.0e-3 --encoder_conf project_size=8 --encoder_conf hidden_size=8 --specaug_conf freq_mask_width_range=[0,4]" \
+    "$@"

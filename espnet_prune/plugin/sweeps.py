@@ -1,0 +1,290 @@
+"""Many runs of recipes: a few at a time, with a log each, and nothing twice that is finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from espnet_prune.files.freshness import claim
+
+#: Methods of `prune_sweep`, and what they add to the options of the recipe.
+METHODS: Mapping[str, Sequence[str]] = {
+    "ours": (),
+    "heads": ("--prune_args", "--pruning_conf protected=[qk,vo]"),
+    "noste": ("--prune_args", "--pruning_conf ste=false"),
+    "random": ("--method", "random"),
+    "scratch": ("--method", "scratch"),
+}
+_TAIL_LINES = 5
+
+
+def say(text: str) -> None:
+    """Print a line with the time, at once."""
+    print(time.strftime("%H:%M:%S"), text, flush=True)
+
+
+@dataclass
+class Runner:
+    """Runs commands with a log each.
+
+    Args:
+        nj: jobs at a time; each has its share of the processors.
+        python: command that starts Python, also for the recipes.
+        debug: the recipes' option --debug.
+    """
+
+    nj: int = 1
+    python: str = "python3"
+    debug: bool = False
+
+    def recipe(self, *options: object) -> list[str]:
+        """The command of a recipe with options."""
+        shared = ["--debug", str(self.debug).lower(), "--python", self.python]
+        return ["./run.sh", *shared, *map(str, options)]
+
+    def ours(self, *arguments: object) -> list[str]:
+        """The command `espnet-prune` with arguments."""
+        return [*shlex.split(self.python), "-m", "espnet_prune", *map(str, arguments)]
+
+    def call(self, command: list[str], log: Path | None = None, cwd: str | Path = ".") -> None:
+        """Run a command; its output goes to the log, if there is one.
+
+        Raises:
+            ValueError: it failed. The message has the end of the log.
+        """
+        threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+        environment = {**os.environ, "OMP_NUM_THREADS": str(-(-threads // self.nj))}
+        if log is None:
+            if subprocess.run(command, cwd=cwd, env=environment).returncode:
+                raise ValueError(f"{shlex.join(command)} failed, see above")
+            return
+        say(f"{log.stem}: log in {log}")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            done = subprocess.run(command, cwd=cwd, env=environment, stdout=file, stderr=file)
+        if done.returncode:
+            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+            raise ValueError("\n".join([f"{log.stem} failed, see {log}:", *lines[-_TAIL_LINES:]]))
+
+    def together(self, jobs: Iterable[Callable[[], None]]) -> None:
+        """Call the jobs, `nj` at a time. After a failure no other one starts."""
+        with ThreadPoolExecutor(self.nj) as pool:
+            futures = [pool.submit(job) for job in jobs]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            for future in futures:
+                future.cancel()
+        for future in futures:
+            if not future.cancelled():
+                future.result()
+
+
+def prune_sweep(
+    runner: Runner,
+    expdir: Path,
+    *,
+    targets: Sequence[str],
+    seeds: Sequence[int],
+    methods: Sequence[str],
+    updates: int,
+    output: str,
+) -> None:
+    """Run a pruning recipe at several sizes with several methods, and write a table and plots.
+
+    It is called in the recipe's directory, after stages 1 to 3 of its run.sh (data and teacher).
+
+    Args:
+        expdir: the recipe's option; gets ssl_prune_METHOD_TARGET[_seedN], their logs and the table.
+        targets: shares of the parameters to remove; 0.5 is run with all seeds, others with seed 0.
+        methods: of `METHODS`.
+        updates: updates of both trainings together, which methods without the first spend in the
+            second.
+        output: name of the table.
+
+    Raises:
+        ValueError: unknown method, or a run that failed.
+    """
+    for method in methods:
+        if method not in METHODS:
+            raise ValueError(f"unknown method '{method}', choose from {', '.join(METHODS)}")
+    suffix = "_debug" if runner.debug else ""
+    score = f"whisper/test_en{suffix}/scores.json"
+    alone = f"--num_iters_per_epoch {updates // 2} --scheduler_conf max_steps={updates}"
+
+    def place(method: str, target: str, seed: int) -> Path:
+        return expdir / f"ssl_prune_{method}_{target}{f'_seed{seed}' if seed else ''}"
+
+    runs = [
+        (method, target, seed)
+        for target in targets
+        for seed in (seeds if target == "0.5" else (0,))
+        for method in methods
+    ]
+    rounds: tuple[list, list] = ([], [])
+    for method, target, seed in runs:
+        exp = place(method, target, seed)
+        main_job = expdir / "ssl_prune_prune_l0_0.5"
+        if exp.name == "ssl_prune_ours_0.5" and not os.path.lexists(exp) and main_job.is_dir():
+            exp.symlink_to(main_job.name)
+        if (exp / score).is_file():
+            continue
+        tag = exp.name.removeprefix("ssl_prune_")
+        options = ["--stage", 4, "--stop_stage", 10, "--asr_train_set", "", "--expdir", expdir]
+        options += ["--prune_tag", tag, "--target", target, "--seed", seed, *METHODS[method]]
+        if method in ("random", "scratch"):
+            options += ["--distill_args", alone]
+        if method == "scratch":  # after the one whose sizes it takes
+            options += ["--like", place("ours", target, seed) / "pruned"]
+        job = partial(runner.call, runner.recipe(*options), expdir / f"table_{tag}.log")
+        rounds[method == "scratch"].append(job)
+    for jobs in rounds:
+        runner.together(jobs)
+    if {"ours", "noste"} <= set(methods):
+        for target in targets:
+            seed = seeds[0] if target == "0.5" else 0
+            both = (("with STE", "ours"), ("without STE", "noste"))
+            named = [("--run", title, place(of, target, seed) / "prune") for title, of in both]
+            plot = ["--output", expdir / f"ste_{target}.png", *named[0], *named[1]]
+            runner.call(runner.ours("encoder", "compare", *plot))
+    table = ["--score", score, "--output", expdir / output, *(place(*run) for run in runs)]
+    runner.call(runner.ours("encoder", "table", *table))
+
+
+@dataclass
+class SuperbSweep:
+    """Probes of several encoders on several tasks, with learning rates and seeds.
+
+    Args:
+        encoders: name -> directory or hub name; learning rates are chosen with the first.
+        tasks: task -> directory of its recipe.
+        seeds: seeds of the tasks in `seeded`; the others have the first one.
+        learning_rates: rates to try for all tasks but those in `fixed`; the config's if empty.
+        expdir: gets NAME/results_seedN/TASK, learning_rates/TASK.json, log/*.log and the table.
+        command: command for the table.
+    """
+
+    runner: Runner
+    encoders: dict[str, str]
+    tasks: dict[str, str]
+    seeds: Sequence[int]
+    learning_rates: Sequence[str]
+    expdir: Path
+    seeded: Sequence[str] = ()
+    fixed: Sequence[str] = ()
+    command: str = ""
+
+    def run(self, stage: int, stop_stage: int) -> None:
+        """Stages 2 data, 3 learning rates, 4 probes, 5 results.
+
+        Raises:
+            ValueError: a recipe failed, or `expdir` has results of other encoders or rates.
+        """
+        self.expdir = Path(os.path.abspath(self.expdir))  # recipes run in their own directories
+        for name, place in self.encoders.items():
+            if os.path.isdir(place):
+                self.encoders[name] = os.path.abspath(place)
+        self.first = next(iter(self.encoders))
+        if stage <= 2 <= stop_stage:
+            say("Stage 2: Data")
+            options = ["--upstream", self.encoders[self.first], "--stop_stage", 2]
+            self.runner.together(
+                partial(self._recipe, f"data_{task}", task, *options) for task in self.tasks
+            )
+        if stop_stage >= 3:
+            for name in self.encoders:
+                claim(self.expdir / name, self._weights(name))
+            if self.learning_rates:
+                rates = [*self._weights(self.first), " ".join(self.learning_rates), self.seeds[0]]
+                claim(self.expdir / "learning_rates", rates)
+        if stage <= 3 <= stop_stage and self.learning_rates:
+            say(f"Stage 3: Learning rates, chosen on the validation data of {self.first}")
+            wanted = [task for task in self.tasks if task not in self.fixed]
+            wanted = [task for task in wanted if not self._rates(task).is_file()]
+            if wanted:  # the encoder is brought once, not by all at a time
+                only = ["--stage", 3, "--stop_stage", 3]
+                self._probe("upstream", wanted[0], self.first, self.seeds[0], *only)
+            self.runner.together(partial(self._choose, task) for task in wanted)
+        if stage <= 4 <= stop_stage:
+            say(f"Stage 4: Probes, {self.runner.nj} encoders at a time")
+            self.runner.together(partial(self._probes, name) for name in self.encoders)
+        if stage <= 5 <= stop_stage:
+            say(f"Stage 5: Results: {self.expdir / 'RESULTS.md'}")
+            self._table()
+
+    def _weights(self, name: str) -> list[str]:
+        return [f"{self.encoders[name]}/{file}" for file in ("model.safetensors", "config.json")]
+
+    def _rates(self, task: str) -> Path:
+        return self.expdir / "learning_rates" / f"{task}.json"
+
+    def _rate(self, task: str) -> float | None:
+        """The chosen rate; None for the config's."""
+        path = self._rates(task)
+        if not self.learning_rates or not path.is_file():
+            return None
+        return json.loads(path.read_text(encoding="utf-8"))["chosen"]
+
+    def _recipe(self, name: str, task: str, *options: object) -> None:
+        log = self.expdir / "log" / f"{name}.log"
+        self.runner.call(self.runner.recipe(*options), log, self.tasks[task])
+
+    def _probe(self, name: str, task: str, encoder: str, seed: int, *options: object) -> None:
+        """A task's recipe for an encoder; all tasks share its frames."""
+        place = self.expdir / encoder
+        shared = ["--upstream", self.encoders[encoder], "--seed", seed, "--expdir", place]
+        shared += ["--results_dir", place / f"results_seed{seed}", "--feature_cache", "true"]
+        self._recipe(name, task, *shared, "--nj", 1, "--inference_nj", 1, *options)
+
+    def _choose(self, task: str) -> None:
+        """Try the rates on the first encoder, and keep the one best on its validation data."""
+        options = ["--stage", 4, "--stop_stage", 6, "--probe_tag", "sweep"]
+        options += ["--learning_rates", " ".join(self.learning_rates)]
+        self._probe(f"sweep_{task}", task, self.first, self.seeds[0], *options)
+        trained = sorted((self.expdir / self.first).glob(f"superb_{task}_sweep_*"))
+        output = ["--output", self._rates(task)]
+        self.runner.call(self.runner.ours("superb", "common-rate", *trained, *output))
+        for folder in trained:
+            shutil.rmtree(folder)
+
+    def _probes(self, name: str) -> None:
+        """All tasks and seeds of an encoder; then remove what only they needed."""
+        place = self.expdir / name
+        for task in self.tasks:
+            rate = self._rate(task)
+            tag = "" if rate is None else f"_lr{rate}"
+            # YAML reads 1.0e-1 as a number, but 1e-1 as text
+            args = "" if rate is None else f"--optim_conf lr={rate:e}"
+            for seed in self.seeds if task in self.seeded else self.seeds[:1]:
+                results = place / f"results_seed{seed}" / task
+                note, made = results / ".rate", str("config" if rate is None else rate)
+                if (results / "run.json").is_file() and note.is_file():
+                    if note.read_text(encoding="utf-8").strip() == made:
+                        continue
+                note.unlink(missing_ok=True)
+                options = ["--stage", 3, "--probe_tag", f"seed{seed}{tag}", "--probe_args", args]
+                self._probe(f"{name}_{task}_seed{seed}", task, name, seed, *options)
+                note.write_text(made + "\n", encoding="utf-8")
+        shutil.rmtree(place / "feature_cache", ignore_errors=True)
+        for checkpoint in place.rglob("checkpoint.pth"):
+            checkpoint.unlink()
+
+    def _table(self) -> None:
+        options: list[object] = []
+        for name in self.encoders:
+            folders = [self.expdir / name / f"results_seed{seed}" for seed in self.seeds]
+            options += ["--encoder", name, *folders]
+        chosen = [(task, self._rate(task)) for task in self.tasks]
+        rates = ", ".join(f"{task} {rate}" for task, rate in chosen if rate is not None)
+        if rates:
+            among = f"{self.first} among {' '.join(self.learning_rates)}"
+            options += ["--note", f"Chosen on validation data of {among}: {rates}."]
+        options += ["--command", self.command, "--output_dir", self.expdir]
+        self.runner.call(self.runner.ours("superb", "table", *options, "--tasks", *self.tasks))

@@ -5,12 +5,16 @@ superb_s = 1000 / |T| sum over tasks t of the mean over t's metrics of
 the score was defined (Feng et al., "SUPERB @ SLT 2022", arXiv 2210.08634). Only slot filling has
 two metrics. Error rates need no sign of their own: both differences are negative.
 
-All figures are in the leaderboard's units: percent, and 100 MTWV for QbE.
+All figures are in the leaderboard's units: percent, and 100 MTWV for QbE. The metrics, the ends of
+their scales and the published models stand in superb.yaml.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import resources
+
+import yaml
 
 
 @dataclass(frozen=True)
@@ -36,66 +40,29 @@ class Metric:
         return self.sota < self.fbank
 
 
-METRICS = {
-    "PR": Metric("PR", "per", "PER", 3.53, 82.01),
-    "ASR": Metric("ASR", "wer", "WER", 3.62, 23.18),
-    "KS": Metric("KS", "accuracy", "accuracy", 96.66, 41.38),
-    "QbE": Metric("QbE", "mtwv", "100 MTWV", 7.36, 0.58),
-    "SID": Metric("SID", "accuracy", "accuracy", 90.33, 20.06),
-    "ASV": Metric("ASV", "eer", "EER", 5.11, 9.56),
-    "SD": Metric("SD", "der", "DER", 5.62, 10.05),
-    "IC": Metric("IC", "accuracy", "accuracy", 98.76, 9.65),
-    "SF-F1": Metric("SF", "slot_type_f1", "slot-type F1", 89.81, 69.64),
-    "SF-CER": Metric("SF", "slot_value_cer", "slot-value CER", 21.76, 52.94),
-    "ER": Metric("ER", "accuracy", "accuracy", 67.62, 48.24),
-}
-TASKS = tuple(dict.fromkeys(metric.task for metric in METRICS.values()))
-
-
 @dataclass(frozen=True)
 class PublishedModel:
     """Figures of a published model.
 
     Attributes:
+        paper: where its figures are from.
         parameters: in millions.
         macs: in 10^9, by the leaderboard's profiler; None where it is not known.
         values: metric -> figure.
         score: the published SUPERB score.
     """
 
+    paper: str
     parameters: float
     macs: float | None
     values: dict[str, float]
     score: float
 
 
-def _model(parameters: float, macs: float | None, *figures: float) -> PublishedModel:
-    *values, score = figures
-    return PublishedModel(parameters, macs, dict(zip(METRICS, values, strict=True)), score)
-
-
-# From the SUPERB leaderboard and the models' papers, as collected in the project's notes
-# (facts/structured_pruning.md). Columns: M parameters, G MACs, METRICS in order, score.
-# fmt: off
-PUBLISHED = {
-    "WavLM Base+": _model(
-        94.7, 1670, 3.92, 5.59, 97.37, 9.88, 89.42, 4.07, 3.50, 99.00, 90.58, 21.20, 68.65, 1106),
-    "HuBERT Base": _model(
-        94.7, 1669, 5.41, 6.42, 96.30, 7.36, 81.42, 5.11, 5.88, 98.34, 88.53, 25.20, 64.92, 941),
-    "wav2vec 2.0 Base": _model(
-        95.0, 1669, 5.74, 6.43, 96.23, 2.33, 75.18, 6.02, 6.08, 92.35, 88.30, 24.77, 63.43, 818),
-    "DPWavLM": _model(
-        23.59, 589, 8.22, 10.19, 96.27, 8.74, 82.11, 5.98, 5.53, 98.58, 87.68, 26.11, 65.24, 926),
-    "LightHuBERT-S": _model(
-        27.0, 861, 6.60, 8.34, 96.07, 7.64, 69.70, 5.42, 5.85, 98.23, 87.58, 26.90, 64.12, 901),
-    "STaRHuBERT-L": _model(
-        26.63, 512, 7.97, 8.91, 96.56, 6.77, 78.66, 5.45, 5.83, 97.50, 88.01, 25.36, 63.48, 896),
-    "DPHuBERT": _model(
-        23.59, 654, 9.67, 10.47, 96.36, 6.93, 76.83, 5.84, 5.92, 97.92, 86.86, 28.26, 63.16, 866),
-    "DistilHuBERT": _model(
-        23.49, None, 16.27, 13.37, 95.98, 5.11, 73.54, 8.55, 6.19, 94.99, 82.57, 35.59, 63.02, 717),
-}
-# fmt: on
+_FACTS = yaml.safe_load(resources.files(__package__).joinpath("superb.yaml").read_text("utf-8"))
+METRICS = {name: Metric(**entry) for name, entry in _FACTS["metrics"].items()}
+TASKS = tuple(dict.fromkeys(metric.task for metric in METRICS.values()))
+PUBLISHED = {name: PublishedModel(**entry) for name, entry in _FACTS["models"].items()}
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,18 @@
-"""One table of several encoders over the same tasks, and a plot against their parameters.
-
-Each --encoder has results directories as SUPERB's recipes write them, one a seed of the probes. A
-cell is the mean over seeds, in [] the ends of the 95% bootstrap intervals over the test data (also
-means over seeds), and in () the least and greatest of the seeds. Below it are the learning rates
-that the probes were trained with. RESULTS.md, results.json and results.png are written.
-"""
+"""One table of several encoders over the same tasks, and a plot against their parameters."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_prune.bin.superb_results import RUN
-from espnet_prune.cli import errors as cli
 from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.figures import plt, save_figure
-from espnet_prune.evaluate.report import SCORES, read_metrics, table
+from espnet_prune.evaluate.report import SCORES, percent, read_metrics, table
+from espnet_prune.evaluate.superb.results import RUN
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.writing import write_json, write_text
 
 
 @dataclass
@@ -38,18 +30,16 @@ class Encoder:
     scores: dict[str, dict[int, dict[str, float]]] = field(default_factory=dict)
     rates: dict[str, set[float]] = field(default_factory=dict)
 
-    def mean(self, column: str, key: str = "value") -> float:
-        """Over seeds, in percent."""
-        return 100 * statistics.mean(score[key] for score in self.scores[column].values())
-
-    def seeds(self, column: str) -> list[float]:
-        """The values of the seeds in ascending order, in percent."""
-        return sorted(100 * score["value"] for score in self.scores[column].values())
+    def mean(self, column: str) -> dict[str, float]:
+        """Value, low and high over seeds, as fractions."""
+        seeds = self.scores[column].values()
+        keys = ("value", "low", "high")
+        return {key: statistics.mean(score[key] for score in seeds) for key in keys}
 
     def cell(self, column: str) -> str:
-        value, low, high = (self.mean(column, key) for key in ("value", "low", "high"))
-        text = f"{value:.1f} [{low:.1f}, {high:.1f}]"
-        seeds = self.seeds(column)
+        """Mean, interval, and the least and greatest of the seeds, in percent."""
+        text = percent(self.mean(column), digits=1)
+        seeds = sorted(100 * score["value"] for score in self.scores[column].values())
         if len(seeds) > 1:
             text += f" ({seeds[0]:.1f} to {seeds[-1]:.1f})"
         return text
@@ -139,7 +129,7 @@ def plot(encoders: list[Encoder], path: Path) -> None:
     figure, axes = plt.subplots(1, len(columns), figsize=(4 * len(columns), 3.6), squeeze=False)
     for axis, column in zip(axes[0], columns.values(), strict=True):
         for encoder in encoders:
-            value, low, high = (encoder.mean(column, key) for key in ("value", "low", "high"))
+            value, low, high = (100 * number for number in encoder.mean(column).values())
             bars = [[max(value - low, 0)], [max(high - value, 0)]]
             axis.errorbar([encoder.parameters], [value], bars, fmt="o", ms=4, capsize=2)
             axis.annotate(
@@ -156,71 +146,60 @@ def plot(encoders: list[Encoder], path: Path) -> None:
     save_figure(figure, path)
 
 
-def run(args: argparse.Namespace) -> None:
-    encoders = []
-    for name, *results in args.encoder:
-        if not results:
-            raise ValueError(f"--encoder {name}: give its results directories, too")
-        encoders.append(read_encoder(name, [Path(each) for each in results], args.tasks))
-    check_columns(encoders)
-    rows, rates = rows_of(encoders), rates_note(encoders, args.tasks)
+def write_table(
+    encoders: Sequence[tuple[str, list[Path]]],
+    tasks: list[str],
+    output_dir: Path,
+    command: str = "",
+    notes: Sequence[str] = (),
+) -> str:
+    """Write RESULTS.md, results.json and results.png; returns the table.
+
+    A cell is the mean over seeds, in [] the ends of the 95% bootstrap intervals over the test data
+    (also means over seeds), and in () the least and greatest of the seeds. Below it are the
+    learning rates that the probes were trained with.
+
+    Args:
+        encoders: name and results directories, one a seed of the probes, for each row.
+        tasks: columns: folders in the results directories.
+        command: that ran all this.
+        notes: lines below the table.
+    Raises:
+        FileNotFoundError, ValueError: results are missing or do not belong together.
+    """
+    found = [read_encoder(name, folders, tasks) for name, folders in encoders]
+    check_columns(found)
+    rows = rows_of(found)
     record = {
         "encoders": [
             {
                 "name": encoder.name,
                 "parameters_millions": encoder.parameters,
-                "learning_rates": {task: sorted(found) for task, found in encoder.rates.items()},
+                "learning_rates": {task: sorted(rates) for task, rates in encoder.rates.items()},
                 "scores": {
                     column: {
-                        "mean": encoder.mean(column) / 100,
-                        "low": encoder.mean(column, "low") / 100,
-                        "high": encoder.mean(column, "high") / 100,
+                        "mean": (mean := encoder.mean(column))["value"],
+                        "low": mean["low"],
+                        "high": mean["high"],
                         "seeds": {str(seed): score for seed, score in sorted(seeds.items())},
                     }
                     for column, seeds in encoder.scores.items()
                 },
             }
-            for encoder in encoders
+            for encoder in found
         ],
-        "command": args.command,
-        "notes": args.note,
+        "command": command,
+        "notes": list(notes),
     }
     parts = ["# Results", "", table(rows), ""]
     parts += ["In []: 95%, bootstrap over the test data (mean over seeds); in (): over seeds.", ""]
-    for note in (rates, *args.note):
+    for note in (rates_note(found, tasks), *notes):
         parts += [note, ""]
-    if args.command:
-        parts += [f"Made by `{args.command}`.", ""]
+    if command:
+        parts += [f"Made by `{command}`.", ""]
     parts += ["![scores against parameters](results.png)", "", environment_report()]
-    args.output_dir.mkdir(parents=True, exist_ok=True)
-    plot(encoders, args.output_dir / "results.png")
-    write_text(args.output_dir / "results.json", json.dumps(record, indent=2) + "\n")
-    write_text(args.output_dir / "RESULTS.md", "\n".join(parts))
-    print(table(rows))
-
-
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--encoder",
-        nargs="+",
-        action="append",
-        required=True,
-        metavar=("NAME", "DIR"),
-        help="a row: its name and its results directories",
-    )
-    parser.add_argument("--tasks", nargs="+", required=True, help="columns: folders in DIR")
-    parser.add_argument("--output_dir", type=Path, required=True, help="gets RESULTS.md")
-    parser.add_argument("--command", default="", help="that ran all this")
-    parser.add_argument("--note", action="append", default=[], help="a line below the table")
-    return parser
-
-
-def main(cmd: list[str] | None = None) -> None:
-    cli.run(run, get_parser(), cmd)
-
-
-if __name__ == "__main__":
-    main()
+    output_dir.mkdir(parents=True, exist_ok=True)
+    plot(found, output_dir / "results.png")
+    write_json(output_dir / "results.json", record)
+    write_text(output_dir / "RESULTS.md", "\n".join(parts))
+    return table(rows)

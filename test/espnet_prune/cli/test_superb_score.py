@@ -2,13 +2,12 @@ import json
 
 import pytest
 
-from espnet_prune.bin import score_accuracy, score_slots, score_text
-from espnet_prune.bin.superb_score import main
+from espnet_prune.cli import main
 from espnet_prune.evaluate.superb.score import METRICS, PUBLISHED, TASKS
 
 
 def score(capsys, *arguments):
-    main([str(argument) for argument in arguments])
+    main(["superb", "score", *map(str, arguments)])
     return capsys.readouterr().out.rstrip("\n").split("\n")
 
 
@@ -77,9 +76,9 @@ def test_reads_what_the_scorers_write(tmp_path, capsys):
     (tmp_path / "hyp").write_text("a B-x CUT E-x\nb YES\n")
     files = ["--ref", str(tmp_path / "ref"), "--hyp", str(tmp_path / "hyp"), "--output_dir"]
     results = tmp_path / "results"
-    score_text.main([*files, str(results / "ASR")])
-    score_slots.main([*files, str(results / "SF")])
-    score_accuracy.main([*files, str(results / "KS")])
+    main(["score", "text", *files, str(results / "ASR")])
+    main(["score", "slots", *files, str(results / "SF")])
+    main(["score", "accuracy", *files, str(results / "KS")])
     score(capsys, results)
     figures = json.loads((results / "superb_score.json").read_text())["figures"]
     values = {name: round(entry["value"], 3) for name, entry in figures.items()}
@@ -107,7 +106,7 @@ def test_bad_json(tmp_path, capsys, text, message):
 
 def refused(capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
+        main(["superb", "score", *map(str, arguments)])
     captured = capsys.readouterr()
     assert ended.value.code == 1 and captured.out == ""
     assert captured.err.startswith("error: ") and captured.err.count("\n") == 1

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from espnet_prune.bin import superb_table
+from espnet_prune.cli import main
 
 
 def result(folder, task, seed, parameters=4.0, rates=(0.01,), **metrics):
@@ -30,7 +30,7 @@ def arguments(tmp_path):
 
 
 def test_seeds_are_put_together(arguments, tmp_path, capsys):
-    superb_table.main(arguments)
+    main(["superb", "table", *arguments])
     printed = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines()]
     assert rows[0] == ["encoder", "parameters (M)", "KS accuracy %", "ASR wer %", "ASR cer %"]
@@ -73,18 +73,18 @@ def test_seeds_are_put_together(arguments, tmp_path, capsys):
 def test_what_is_missing_or_does_not_belong_together(arguments, tmp_path, capsys, change, message):
     change(tmp_path)
     with pytest.raises(SystemExit):
-        superb_table.main(arguments)
+        main(["superb", "table", *arguments])
     assert message in capsys.readouterr().err
 
 
 def test_rates_that_were_not_recorded(tmp_path, capsys):
     result(tmp_path / "old", "KS", 0, rates=(), accuracy=0.9)
     args = ["--encoder", "old", f"{tmp_path}/old", "--tasks", "KS"]
-    superb_table.main([*args, "--output_dir", str(tmp_path / "out")])
+    main(["superb", "table", *args, "--output_dir", str(tmp_path / "out")])
     assert "probes: KS not recorded." in (tmp_path / "out/RESULTS.md").read_text()
 
 
 def test_encoder_without_results(arguments, capsys):
     with pytest.raises(SystemExit):
-        superb_table.main([*arguments, "--encoder", "lonely"])
+        main(["superb", "table", *arguments, "--encoder", "lonely"])
     assert "--encoder lonely: give its results directories, too" in capsys.readouterr().err

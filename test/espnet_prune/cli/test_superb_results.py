@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from espnet_prune.bin import superb_results
+from espnet_prune.cli import main
 from espnet_prune.evaluate.report import write_scores
 from test.espnet_prune.tiny import saved
 
@@ -36,10 +36,10 @@ def test_all_tasks_of_the_directory(arguments, tmp_path, capsys):
     one = training(exp / "fold1/lr_a", 0.1, lr_a=0.1, lr_b=0.01)
     two = training(exp / "fold2/lr_b", 0.01, lr_b=0.01, lr_c=0.001)
     score(tmp_path, "LID", 0.5, training(exp / "lid/train", 0.002, lr_a=0.1))
-    superb_results.main([*arguments, "--task", "LID"])
+    main(["superb", "results", *arguments, "--task", "LID"])
     (tmp_path / "results/LID/run.json").write_text('{"task": "LID", "command": "c"}')  # of old
     score(tmp_path, "KS", 0.8, one, two)
-    superb_results.main([*arguments, "--task", "KS", "--seed", "2"])
+    main(["superb", "results", *arguments, "--task", "KS", "--seed", "2"])
     text = (tmp_path / "results" / "RESULTS.md").read_text()
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
     assert rows[2:] == [
@@ -59,7 +59,7 @@ def test_a_training_that_no_sweep_chose(arguments, tmp_path):
     for name, tried in (("train", {}), ("lr_b", {"lr_b": 0.002})):
         tested = training(tmp_path / name / name, 0.002, lr_a=0.1, **tried)
         score(tmp_path, "KS", 0.8, tested)
-        superb_results.main([*arguments, "--task", "KS"])
+        main(["superb", "results", *arguments, "--task", "KS"])
         run = json.loads((tmp_path / "results/KS/run.json").read_text())
         assert (run["learning_rates"], run["sweeps"]) == ([0.002], [])
         assert "| 0.002         | 0 " in (tmp_path / "results/RESULTS.md").read_text()
@@ -67,7 +67,7 @@ def test_a_training_that_no_sweep_chose(arguments, tmp_path):
 
 def test_a_task_of_ones_own_has_no_superb_score(arguments, tmp_path):
     score(tmp_path, "LID", 0.5)
-    superb_results.main([*arguments, "--task", "LID"])
+    main(["superb", "results", *arguments, "--task", "LID"])
     assert (tmp_path / "results" / "RESULTS.md").is_file()
     assert not (tmp_path / "results" / "superb_score.md").exists()
 
@@ -75,9 +75,9 @@ def test_a_task_of_ones_own_has_no_superb_score(arguments, tmp_path):
 def test_a_task_that_was_not_scored(arguments, tmp_path, capsys):
     score(tmp_path, "LID", 0.5)
     with pytest.raises(SystemExit):
-        superb_results.main([*arguments, "--task", "KS"])
+        main(["superb", "results", *arguments, "--task", "KS"])
     assert "KS/scores.json: no such file; run the scoring first" in capsys.readouterr().err
     (tmp_path / "results/LID/tested").unlink()
     with pytest.raises(SystemExit):
-        superb_results.main([*arguments, "--task", "LID"])
+        main(["superb", "results", *arguments, "--task", "LID"])
     assert "LID/tested: no such file; run the scoring again" in capsys.readouterr().err

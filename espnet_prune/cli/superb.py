@@ -1,0 +1,219 @@
+"""`espnet-prune superb`: SUPERB's tasks on a frozen encoder."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from espnet_prune.cli.options import true_or_false
+from espnet_prune.cli.sweeps import superb_sweep
+
+
+def labels(parser: ArgumentParser):
+    """Write the list of classes of a classification task."""
+    parser.add_argument("--train", required=True, help="data directory of the training data")
+    parser.add_argument("--others", nargs="*", default=[], help="valid and test data")
+    parser.add_argument(
+        "--output_dir", required=True, help="directory for labels.txt and slot_sizes"
+    )
+    parser.add_argument(
+        "--slots",
+        type=true_or_false,
+        default=False,
+        metavar="BOOL",
+        help="labels are values of several slots with + between: list all combinations",
+    )
+
+    def run(args):
+        from espnet_prune.evaluate.superb.labels import write_labels
+
+        number = write_labels(args.train, args.others, args.output_dir, args.slots)
+        print(f"{args.output_dir}/labels.txt: {number} classes")
+
+    return run
+
+
+def cacheable(parser: ArgumentParser):
+    """Check that a training hears the same waveforms in each epoch, as a feature cache needs."""
+    parser.add_argument("--config", type=Path, required=True, help="config of the probe's training")
+
+    def run(args):
+        from espnet_prune.evaluate.superb.checks import check_cacheable
+
+        try:
+            check_cacheable(_read_config(args.config))
+        except ValueError as error:
+            raise ValueError(f"{args.config}: {error}") from None
+
+    return run
+
+
+def lengths(parser: ArgumentParser):
+    """Check that an encoder takes every utterance."""
+    parser.add_argument("--upstream", required=True, help="directory or hub name of the encoder")
+    parser.add_argument("--config", type=Path, help="config of the probe's training, for its crops")
+    parser.add_argument("--train", nargs="*", default=[], help="formatted training data")
+    parser.add_argument("--others", nargs="*", default=[], help="formatted valid and test data")
+    parser.add_argument(
+        "--cache", help="directory for hidden states: tell how much they need and what they save"
+    )
+    parser.add_argument("--device", default="cpu", help="device of the encoder, cpu or cuda")
+
+    def run(args):
+        from espnet_prune.evaluate.superb.checks import announce_cache, check_lengths
+
+        config = _read_config(args.config) if args.config else {}
+        check_lengths(args.upstream, config, args.train, args.others)
+        print(f"{args.upstream} takes all utterances")
+        if args.cache:
+            folders = [*args.train, *args.others]
+            print(announce_cache(args.upstream, args.cache, folders, args.device))
+
+    return run
+
+
+def choose(parser: ArgumentParser):
+    """Choose the training of a sweep that is best on its validation data."""
+    parser.add_argument("train_dirs", nargs="+", help="ESPnet trainings")
+    parser.add_argument("--criterion", required=True, help="statistic and mode, such as acc.max")
+    parser.add_argument("--link", type=Path, required=True, help="link to make to the best one")
+
+    def run(args):
+        from espnet_prune.evaluate.superb.learning_rate import RATES_FILE, choose
+
+        best = choose(args.train_dirs, args.criterion, args.link)
+        print(f"{best}: the best by valid.{args.criterion}, see {args.link.with_name(RATES_FILE)}")
+
+    return run
+
+
+def common_rate(parser: ArgumentParser):
+    """Choose the learning rate that is best over all folds of a sweep, and print it."""
+    parser.add_argument("exp", type=Path, nargs="+", help="experiments of superb.sh with a sweep")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+
+    def run(args):
+        from espnet_prune.evaluate.superb.learning_rate import RATES_FILE, common_rate
+        from espnet_prune.files.writing import write_json
+
+        record = common_rate([f for exp in args.exp for f in sorted(exp.glob(f"**/{RATES_FILE}"))])
+        write_json(args.output, record)
+        print(f"{record['chosen']:g}")
+
+    return run
+
+
+def results(parser: ArgumentParser):
+    """Make one table of all tasks that were run with an encoder.
+
+    RESULTS/RESULTS.md has each TASK/scores.json of the directory, with the learning rates of the
+    trainings that were scored (their directories are in TASK/tested), the commands and the machine.
+    With tasks of SUPERB, the score over them follows, as `superb score` writes it.
+    """
+    parser.add_argument("--results_dir", type=Path, required=True, help="directory for RESULTS.md")
+    parser.add_argument("--task", required=True, help="task just run: its folder in --results_dir")
+    parser.add_argument("--upstream", required=True, help="directory of the encoder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the probe")
+    parser.add_argument("--command", default="", help="command that ran the task")
+
+    def run(args):
+        from espnet_prune.evaluate.report import SCORES
+        from espnet_prune.evaluate.superb.results import record_run, report_results
+        from espnet_prune.evaluate.superb.score import TASKS
+        from espnet_prune.evaluate.superb.score_report import report_score
+
+        parameters = record_run(**vars(args))
+        print(report_results(args.results_dir, args.upstream, parameters))
+        if any((args.results_dir / task / SCORES).is_file() for task in TASKS):
+            print(report_score(args.results_dir, parameters=float(f"{parameters:.4g}")))
+
+    return run
+
+
+def score(parser: ArgumentParser):
+    """Compute the SUPERB score of an encoder: table, score and plots against published models.
+
+    Figures come from the folders of a results directory, each as `espnet-prune score` wrote it
+    (RESULTS/PR/scores.json, …), or from a JSON file in the leaderboard's units, such as
+    {"PR": 8.22, "ASR": 10.19, "SF-F1": 87.68, "SF-CER": 26.11}. Tasks without figures are left out,
+    for the published models, too. The last line printed is the score.
+    """
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("results", type=Path, nargs="?", help="directory with TASK/scores.json")
+    source.add_argument(
+        "--json", type=Path, metavar="FILE", help="figures in percent: metric -> value"
+    )
+    parser.add_argument("--name", help="name of the model (default: that of the directory or file)")
+    parser.add_argument("--parameters", type=float, help="parameters of the encoder, in millions")
+    parser.add_argument(
+        "--macs",
+        type=float,
+        help="MACs of the encoder, in 10^9, as the leaderboard's profiler counts (WavLM Base+: "
+        "1670)",
+    )
+    parser.add_argument(
+        "--output_dir",
+        type=Path,
+        help="directory for superb_score.md, .json and .png (default: that of the results, or that "
+        "of FILE, whose name then comes first: FILE_superb_score.md)",
+    )
+
+    def run(args):
+        from espnet_prune.evaluate.superb.score_report import report_score
+
+        print(report_score(**vars(args)))
+
+    return run
+
+
+def table(parser: ArgumentParser):
+    """Make one table of several encoders over the same tasks, and a plot against parameters.
+
+    Each --encoder has results directories as SUPERB's recipes write them, one a seed of the
+    probes. A cell is the mean over seeds, in [] the ends of the 95% bootstrap intervals over the
+    test data (also means over seeds), and in () the least and greatest of the seeds. Below it are
+    the learning rates that the probes were trained with. RESULTS.md, results.json and results.png
+    are written.
+    """
+    parser.add_argument(
+        "--encoder",
+        nargs="+",
+        action="append",
+        required=True,
+        metavar=("NAME", "DIR"),
+        help="a row: its name and its results directories",
+    )
+    parser.add_argument("--tasks", nargs="+", required=True, help="columns: folders in DIR")
+    parser.add_argument("--output_dir", type=Path, required=True, help="directory for RESULTS.md")
+    parser.add_argument("--command", default="", help="command that ran all this")
+    parser.add_argument("--note", action="append", default=[], help="a line below the table")
+
+    def run(args):
+        from espnet_prune.evaluate.superb.table import write_table
+
+        for name, *results in args.encoder:
+            if not results:
+                raise ValueError(f"--encoder {name}: give its results directories, too")
+        rows = [(name, [Path(each) for each in results]) for name, *results in args.encoder]
+        print(write_table(rows, args.tasks, args.output_dir, args.command, args.note))
+
+    return run
+
+
+def _read_config(path: Path) -> dict:
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+
+
+VERBS = {
+    "labels": labels,
+    "cacheable": cacheable,
+    "lengths": lengths,
+    "choose": choose,
+    "common-rate": common_rate,
+    "results": results,
+    "score": score,
+    "table": table,
+    "sweep": superb_sweep,
+}

@@ -1,0 +1,169 @@
+"""Checks before a probe is trained: lengths of utterances, and whether a feature cache pays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_prune.data import data_dir
+
+SAMPLING_RATE = 16000  # of formatted audio, in Hz
+RANDOM_CROPS = ("speaker_crops", "spk")  # preprocessors that cut them
+
+
+def check_lengths(
+    upstream: str | Path, config: dict, train: Sequence[str | Path], others: Sequence[str | Path]
+) -> None:
+    """Whether an encoder takes every utterance.
+
+    Args:
+        upstream: directory or hub name of the encoder.
+        config: of the probe's training; its frontend may crop utterances in training.
+        train, others: formatted data directories.
+
+    Raises:
+        FileNotFoundError: no such encoder or directory.
+        ValueError: an utterance is shorter than the encoder's receptive field, or longer than what
+            it takes at once.
+    """
+    from espnet_prune.structured import load_encoder  # torch takes seconds
+
+    encoder = load_encoder(upstream)
+    base, rate = encoder.config.base, encoder.sampling_rate
+    least = encoder.family_of.minimum_samples(base)
+    most = encoder.family_of.maximum_samples(base)
+    crop = (config.get("frontend_conf") or {}).get("crop_seconds")
+    for folder in (*train, *others):
+        path = Path(folder) / "utt2num_samples"
+        samples = {name: int(number) for name, number in data_dir.read_table(path).items()}
+        short = [name for name, number in samples.items() if number < least]
+        long = [name for name, number in samples.items() if most and number > most]
+        if crop and folder in train and most and crop * rate <= most:
+            long = []
+        for names, what, limit in (
+            (short, "shorter than the receptive field of", least),
+            (long, "longer than what can be heard at once by", most),
+        ):
+            if names:
+                raise ValueError(
+                    f"{path}: {names[0]} has {samples[names[0]]} samples, {what} the "
+                    f"{encoder.family} encoder, {limit} ({len(names)} utterances); leave them out "
+                    "in local/data.sh"
+                )
+
+
+def check_cacheable(config: dict) -> None:
+    """Whether a training hears the same waveforms in each epoch, as a cache of features needs.
+
+    Args:
+        config: of the probe's training.
+
+    Raises:
+        ValueError: it cuts another random crop each time, so that the cache would grow with every
+            batch and nothing in it would be found again.
+    """
+    crop = (config.get("frontend_conf") or {}).get("crop_seconds")
+    preprocessor = config.get("preprocessor")
+    what = None
+    if crop is not None:
+        what = f"frontend_conf crop_seconds: {crop}"
+    elif preprocessor in RANDOM_CROPS:
+        what = f"preprocessor: {preprocessor}"
+    if what:
+        raise ValueError(
+            f"--feature_cache true: not with '{what}', which cuts another random crop in each "
+            "epoch: none would be found in the cache again; say --feature_cache false"
+        )
+
+
+def announce_cache(
+    upstream: str | Path, directory: str | Path, folders: Sequence[str | Path], device: str = "cpu"
+) -> str:
+    """How much disk the features of data directories need and whether they save time, for the user.
+
+    Args:
+        upstream: directory or hub name of the encoder.
+        directory: of the cache; it may not be there yet.
+        folders: formatted data directories. An utterance that is in several of them counts once.
+        device: of the encoder.
+
+    Raises:
+        ValueError: so much is not free.
+    """
+    from espnet_prune.structured import load_encoder
+    from espnet_prune.structured.distill.state_cache import bytes_of
+
+    table: data_dir.Table = {}
+    for folder in folders:
+        table.update(data_dir.read_table(Path(folder) / "utt2num_samples"))
+    samples = [int(number) for number in table.values()]
+    encoder = load_encoder(upstream)
+    need = sum(bytes_of(encoder, number) for number in samples)
+    place = Path(directory).absolute()
+    there = next(each for each in (place, *place.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    text = (
+        f"{directory}: the hidden states of {len(samples)} utterances need {need / 1e9:.2f} GB, "
+        f"{free / 1e9:.2f} GB are free"
+    )
+    if need > free:
+        raise ValueError(f"{text}; say --feature_cache false")
+    seconds = statistics.median(samples) / SAMPLING_RATE
+    return f"{text}\n{cache_speed(upstream, directory, seconds, device)}"
+
+
+def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, device: str) -> str:
+    """Whether reading hidden states takes less time than asking the encoder, for the user to read.
+
+    Measured here and now with an utterance alone, as the cache does both. The file is read from
+    disk, not from what the system keeps of it in memory, where that can be told to forget.
+
+    Args:
+        upstream: directory or hub name of the encoder.
+        directory: of the cache.
+        seconds: length of the utterance.
+        device: of the encoder, as torch names it.
+    """
+    import torch
+
+    from espnet_prune.structured import load_encoder
+    from espnet_prune.structured.cost.measure import noise
+    from espnet_prune.structured.distill.state_cache import FeatureCache
+
+    encoder = load_encoder(upstream).to(device).eval()
+    wave = noise(seconds, 1, encoder.device, encoder.dtype)[0][0]
+    layers = range(encoder.num_layers + 1)
+    asked, read = [], []
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory) as folder, torch.inference_mode():
+        cache = FeatureCache(folder, encoder, full_window=True)
+        for _ in range(4):
+            begin = time.perf_counter()
+            cache.ask(wave)[0].cpu()
+            asked.append(time.perf_counter() - begin)
+        cache.one(wave, layers)
+        (file,) = Path(folder).glob("*/*.safetensors")
+        for _ in range(4):
+            _forget(file)
+            begin = time.perf_counter()
+            cache.one(wave, layers)[0].cpu()
+            read.append(time.perf_counter() - begin)
+    asked, read = (1000 * statistics.median(times[1:]) for times in (asked, read))
+    verdict = "faster" if read < asked else "no faster: leave --feature_cache true out"
+    return (
+        f"{directory}: an utterance of {seconds:.1f} s takes the encoder {asked:.1f} ms, and "
+        f"{read:.1f} ms to be read: from the second epoch on that is {verdict}"
+    )
+
+
+def _forget(file: Path) -> None:
+    """Have the system drop what it keeps of a file in memory."""
+    if hasattr(os, "posix_fadvise"):
+        with file.open("rb") as opened:
+            os.fsync(opened.fileno())
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

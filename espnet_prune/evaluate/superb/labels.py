@@ -1,0 +1,120 @@
+"""The classes of SUPERB's classification tasks, as ESPnet's task cls wants them."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from espnet_prune.data import data_dir
+from espnet_prune.data.corpora.labelled import SLOT_SEPARATOR
+from espnet_prune.files.writing import write_text
+
+UNKNOWN = "<unk>"  # ESPnet's task cls wants it last
+
+
+def read_labels(folder: str | Path) -> data_dir.Table:
+    """Utterance -> label, from a data directory's text.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no utterances, or a label that is empty or of several words.
+    """
+    path = Path(folder) / "text"
+    labels = data_dir.read_table(path)
+    if not labels:
+        raise ValueError(f"{path}: is empty; prepare the directory again")
+    for utterance, label in labels.items():
+        if len(label.split()) != 1:
+            what = f"'{label}' has several words" if label else "has no label"
+            raise ValueError(f"{path}: {utterance}: {what}; one word is a label")
+        if label == UNKNOWN:
+            raise ValueError(f"{path}: {utterance}: {UNKNOWN} is ESPnet's own; rename the label")
+    return labels
+
+
+def class_list(train: str | Path, others: Sequence[str | Path]) -> list[str]:
+    """The sorted classes of the training data.
+
+    Args:
+        train: its data directory.
+        others: data directories in which no other class may be.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_labels`; fewer than two classes, or a class that
+            is not in the training data.
+    """
+    classes = sorted(set(read_labels(train).values()))
+    if len(classes) < 2:
+        raise ValueError(f"{Path(train) / 'text'}: only the class {classes[0]}; two are needed")
+    for other in others:
+        numbers = Counter(read_labels(other).values())
+        unseen = sorted(numbers.keys() - set(classes))
+        if unseen:
+            raise ValueError(
+                f"{Path(other) / 'text'}: class {unseen[0]} of {numbers[unseen[0]]} utterances is "
+                f"not in {Path(train) / 'text'}, so it cannot be learnt; add training data, or "
+                "leave these utterances out"
+            )
+    return classes
+
+
+def slot_classes(
+    train: str | Path, others: Sequence[str | Path]
+) -> tuple[list[str], tuple[int, ...]]:
+    """All combinations of the values that each slot has in the training data, and their numbers.
+
+    A label is ``value+value+…``, a value for each slot. The last slot changes fastest, as
+    `espnet_prune.plugin.probes.SlotDecoder` wants the classes.
+
+    Raises:
+        FileNotFoundError, ValueError: as `class_list` (for the values), or a label with another
+            number of slots.
+    """
+    values: list[list[str]] = []
+    for folder in (train, *others):
+        found = [label.split(SLOT_SEPARATOR) for label in read_labels(folder).values()]
+        number = len(values) or len(found[0])
+        wrong = [slots for slots in found if len(slots) != number or not all(slots)]
+        if wrong:
+            raise ValueError(
+                f"{Path(folder) / 'text'}: '{SLOT_SEPARATOR.join(wrong[0])}' has not {number} "
+                f"values with {SLOT_SEPARATOR} between"
+            )
+        columns = [sorted(set(column)) for column in zip(*found, strict=True)]
+        if not values:
+            values = columns
+        for place, (known, column) in enumerate(zip(values, columns, strict=True), 1):
+            unseen = sorted(set(column) - set(known))
+            if unseen:
+                raise ValueError(
+                    f"{Path(folder) / 'text'}: value {unseen[0]} of slot {place} is not in "
+                    f"{Path(train) / 'text'}, so it cannot be learnt"
+                )
+    classes = [SLOT_SEPARATOR.join(each) for each in itertools.product(*values)]
+    return classes, tuple(len(column) for column in values)
+
+
+def write_labels(
+    train: str | Path, others: Sequence[str | Path], output_dir: str | Path, slots: bool = False
+) -> int:
+    """Write what ESPnet's task cls needs about the classes; returns their number.
+
+    ``labels.txt`` in `output_dir` has the classes, `<unk>` last; with `slots`, ``slot_sizes`` has
+    the numbers of values, as ``[6,14,4]``. ``category2utt`` in `train` has the utterances of each
+    class, for ESPnet's batches in which the classes are balanced.
+
+    Raises:
+        FileNotFoundError, ValueError: as `class_list` or `slot_classes`.
+    """
+    output_dir = Path(output_dir)
+    if slots:
+        classes, sizes = slot_classes(train, others)
+        write_text(output_dir / "slot_sizes", f"[{','.join(map(str, sizes))}]\n")
+    else:
+        classes = class_list(train, others)
+    by_class = data_dir.speaker_utterances(read_labels(train))
+    data_dir.write_table(Path(train) / "category2utt", by_class)
+    write_text(output_dir / "labels.txt", "\n".join([*classes, UNKNOWN]) + "\n")
+    return len(classes)

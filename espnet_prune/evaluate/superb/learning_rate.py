@@ -1,0 +1,136 @@
+"""The learning rate of a probe: the best of a sweep on validation data, in one fold or over all."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import math
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_json
+
+logger = logging.getLogger(__name__)
+
+RATES_FILE = "learning_rates.json"
+
+
+def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, float]:
+    """The best epoch of an ESPnet training on its validation data, and its value there.
+
+    Args:
+        train_dir: the training's directory.
+        statistic: such as "acc".
+        mode: "max" or "min".
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the statistic is not in it, or never was a number.
+    """
+    import torch
+
+    path = Path(train_dir) / "checkpoint.pth"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; has the training ended?")
+    with torch.serialization.safe_globals(_plain_values()):
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    values = {
+        epoch: float(parts["valid"][statistic])
+        for epoch, parts in state["reporter"]["stats"].items()
+        if statistic in parts.get("valid", {})
+    }
+    values = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
+    if not values:
+        raise ValueError(f"{path}: has no number valid.{statistic}")
+    best = (max if mode == "max" else min)(values, key=lambda epoch: values[epoch])
+    return best, values[best]
+
+
+def _plain_values() -> list:
+    """What is in ESPnet's statistics beside Python's own numbers, and may be unpickled."""
+    import numpy as np
+
+    scalar = np.float64(0).__reduce__()[0]
+    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
+    return [datetime.timedelta, np.dtype, *kinds, *names]
+
+
+def choose(train_dirs: Sequence[str | Path], criterion: str, link: str | Path) -> Path:
+    """The training that is best on its validation data; `link` is made to point to it.
+
+    ``learning_rates.json`` beside `link` has the value of each. Of equals the first one is taken.
+
+    Args:
+        train_dirs: ESPnet trainings that differ in the learning rate alone.
+        criterion: statistic and mode, such as "acc.max".
+
+    Raises:
+        FileNotFoundError, ValueError: as `best_value`, for all of them; or no such criterion.
+    """
+    statistic, _, mode = criterion.rpartition(".")
+    if not statistic or mode not in ("min", "max"):
+        raise ValueError(f"--criterion {criterion}: give one such as acc.max or loss.min")
+    rows, failures = [], []
+    for train_dir in map(Path, train_dirs):
+        config = yaml.safe_load((train_dir / "config.yaml").read_text(encoding="utf-8"))
+        row = {"train_dir": train_dir.name, "lr": config["optim_conf"].get("lr")}
+        try:
+            row["epoch"], row[f"valid.{statistic}"] = best_value(train_dir, statistic, mode)
+        except ValueError as error:  # it diverged
+            logger.warning("%s", error)
+            failures.append(error)
+        rows.append(row)
+    done = [row for row in rows if "epoch" in row]
+    if not done:
+        raise failures[0]
+    best = (max if mode == "max" else min)(done, key=lambda row: row[f"valid.{statistic}"])
+    link = Path(link)
+    record = {"criterion": f"valid.{criterion}", "chosen": best["lr"], "trainings": rows}
+    write_json(link.with_name(RATES_FILE), record)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
+    temporary.symlink_to(best["train_dir"])
+    os.replace(temporary, link)
+    return link.with_name(best["train_dir"])
+
+
+def common_rate(files: Sequence[str | Path]) -> dict:
+    """What `superb choose` has written of each fold, put together.
+
+    A rate with which a fold's training diverged is out; of equals the first one is taken.
+
+    Args:
+        files: ``learning_rates.json`` of every fold.
+    Returns: ``criterion``, ``chosen``, and ``means`` (rate -> mean value on the validation data).
+    Raises:
+        ValueError: no file, a damaged one, folds of different criteria or rates, or no rate that
+            did not diverge.
+    """
+    if not files:
+        raise ValueError(f"no {RATES_FILE}: run the sweep first")
+    sweeps = [read_record(file, ("criterion", "trainings")) for file in files]
+    rates = []
+    for file, sweep in zip(files, sweeps, strict=True):
+        rows = sweep["trainings"]
+        if not isinstance(rows, list) or not all(isinstance(r, dict) and "lr" in r for r in rows):
+            raise ValueError(f"{file}: a training without 'lr'; run the sweep again")
+        rates.append([row["lr"] for row in rows])
+    criterion = sweeps[0]["criterion"]
+    for file, sweep, own in zip(files, sweeps, rates, strict=True):
+        if sweep["criterion"] != criterion or own != rates[0]:
+            raise ValueError(f"{file}: has another criterion or other rates than {files[0]}")
+    name, _, mode = criterion.rpartition(".")
+    means = {}
+    for place, rate in enumerate(rates[0]):
+        values = [sweep["trainings"][place].get(name) for sweep in sweeps]
+        if None not in values:
+            means[rate] = statistics.mean(values)
+    if not means:
+        raise ValueError(f"{files[0]}: with none of the rates all trainings had a {criterion}")
+    best = (max if mode == "max" else min)(means, key=means.__getitem__)
+    return {"criterion": criterion, "chosen": best, "means": means}

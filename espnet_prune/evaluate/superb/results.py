@@ -1,0 +1,123 @@
+"""One table of all tasks that were run with an encoder, and how each was run.
+
+Beside the scores.json of a task lie `TESTED`, which names the trainings that were scored, and
+`RUN`, which `record_run` writes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.report import SCORES, percent, read_metrics, table
+from espnet_prune.evaluate.superb.learning_rate import RATES_FILE
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_json, write_text
+from espnet_prune.structured import load_encoder
+
+RUN = "run.json"  # beside scores.json: how it was made
+TESTED = "tested"  # beside scores.json: the trainings that were scored, a directory a line
+
+
+def record_run(results_dir: Path, task: str, upstream: str, seed: int, command: str) -> float:
+    """Write TASK/run.json; returns the encoder's parameters, in millions.
+
+    Args:
+        task: that was scored: its folder in `results_dir`.
+        upstream: directory of the encoder.
+        seed: of the probe.
+        command: that ran the task.
+    Raises:
+        FileNotFoundError: the task was not scored.
+    """
+    folder = results_dir / task
+    if not (folder / SCORES).is_file():
+        raise FileNotFoundError(f"{folder / SCORES}: no such file; run the scoring first")
+    parameters = float(load_encoder(upstream).plan().parameters()) / 1e6
+    rates, sweeps = rates_of(trainings_of(folder))
+    made = {
+        "task": task,
+        "upstream": upstream,
+        "parameters_millions": parameters,
+        "seed": seed,
+        "command": command,
+        "learning_rates": rates,
+        "sweeps": sweeps,
+    }
+    write_json(folder / RUN, made)
+    return parameters
+
+
+def report_results(results_dir: Path, upstream: str, parameters: float) -> str:
+    """Write RESULTS.md of all tasks that were scored in a directory; returns the table.
+
+    Args:
+        upstream: directory of the encoder.
+        parameters: of the encoder, in millions.
+    Raises:
+        FileNotFoundError, ValueError: no task was scored, or a damaged file.
+    """
+    rows, runs = rows_of(results_dir)
+    parts = ["# Results", "", f"Encoder: {upstream}, {parameters:.3f} M parameters, frozen."]
+    parts += ["Intervals: 95%, bootstrap over the test data.", "", table(rows), "", "Made by:", ""]
+    parts += [f"- {each['task']}: `{each['command']}`" for each in runs]
+    parts += ["", environment_report()]
+    write_text(results_dir / "RESULTS.md", "\n".join(parts))
+    return table(rows)
+
+
+def trainings_of(folder: Path) -> list[Path]:
+    """The trainings whose predictions were scored, one a fold; none for tasks without training.
+
+    Args:
+        folder: with the scores of a task.
+    Raises:
+        FileNotFoundError: it is not known which they are.
+    """
+    path = folder / TESTED
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; run the scoring again")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [Path(line) for line in lines if (Path(line) / "config.yaml").is_file()]
+
+
+def rates_of(trainings: list[Path]) -> tuple[list[float], list[dict]]:
+    """The learning rate of each training, and the sweeps in which they were chosen."""
+    rates, sweeps = [], []
+    for training in trainings:
+        config = yaml.safe_load((training / "config.yaml").read_text(encoding="utf-8"))
+        if "lr" in config["optim_conf"]:
+            rates.append(float(config["optim_conf"]["lr"]))
+        file = training.with_name(RATES_FILE)
+        if file.is_file():
+            sweep = read_record(file, ("chosen", "trainings"))
+            tried = {row["train_dir"]: row["lr"] for row in sweep["trainings"]}
+            if tried.get(training.name) == sweep["chosen"]:
+                sweeps.append(sweep)
+    return rates, sweeps
+
+
+def rates_text(run: dict) -> str:
+    """The learning rates of a run in words, nothing where none is known."""
+    chosen = {sweep["chosen"] for sweep in run.get("sweeps", [])}
+    rates = sorted(set(run.get("learning_rates", [])))
+    return ", ".join(f"{rate:g}{' (chosen)' if rate in chosen else ''}" for rate in rates)
+
+
+def rows_of(results_dir: Path) -> tuple[list[list[str]], list[dict]]:
+    """Head and rows of the table, and the runs behind them."""
+    rows = [["task", "metric", "% [95%]", "learning rate", "seed"]]
+    runs = []
+    for path in sorted(results_dir.glob(f"*/{SCORES}")):
+        run_file = path.with_name(RUN)
+        run = read_record(run_file, ("task", "command")) if run_file.is_file() else {}
+        if run:
+            runs.append(run)
+        for name, entry in read_metrics(path).items():
+            row = [path.parent.name, name, percent(entry)]
+            rows.append([*row, rates_text(run), str(run.get("seed", ""))])
+    if len(rows) == 1:
+        raise FileNotFoundError(f"{results_dir}: no TASK/{SCORES} in it; run the scoring first")
+    return rows, runs

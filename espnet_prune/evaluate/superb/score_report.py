@@ -1,0 +1,137 @@
+"""An encoder's SUPERB score beside those of published models: tables and plots."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet_prune.evaluate.report import SCORES, percent, table
+from espnet_prune.evaluate.superb.plot import plot_superb
+from espnet_prune.evaluate.superb.score import (
+    METRICS,
+    PUBLISHED,
+    TASKS,
+    SuperbScore,
+    published_score,
+    superb_score,
+)
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+Figures = dict[str, dict[str, float]]  # metric -> value, and low and high where known
+
+
+def read_json(path: Path) -> Figures:
+    """Figures of a file with metric -> value."""
+    return {name: {"value": value} for name, value in read_record(path).items()}
+
+
+def read_results(folder: Path) -> Figures:
+    """Figures of the tasks' folders, as percentages; a task without scores.json is left out."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such directory")
+    figures: Figures = {}
+    for name, metric in METRICS.items():
+        path = folder / metric.task / SCORES
+        if not path.is_file():
+            continue
+        metrics = read_record(path).get("metrics")
+        entry = metrics.get(metric.measure) if isinstance(metrics, dict) else None
+        if not isinstance(entry, dict) or not isinstance(entry.get("value"), int | float):
+            raise ValueError(f"{path}: has no metric '{metric.measure}'; score {name} again")
+        figures[name] = {key: 100 * entry[key] for key in ("value", "low", "high") if key in entry}
+    if not figures:
+        paths = ", ".join(f"{task}/{SCORES}" for task in TASKS)
+        raise FileNotFoundError(f"{folder}: has no results; expected are {paths}")
+    return figures
+
+
+def report_score(
+    results: Path | None = None,
+    json: Path | None = None,
+    name: str | None = None,
+    parameters: float | None = None,
+    macs: float | None = None,
+    output_dir: Path | None = None,
+) -> str:
+    """Write superb_score.md, .json and .png; return the table, whose last line is the score.
+
+    Tasks without figures are left out, for the published models, too.
+
+    Args:
+        results: directory of results; or else
+        json: file with figures in percent; its name comes first in those of what is written.
+        name: of the model; that of the directory or file if not given.
+        parameters: of the encoder, in millions.
+        macs: of the encoder, in 10^9, as the leaderboard's profiler counts.
+        output_dir: the directory of results, or that of the file, if not given.
+    Raises:
+        FileNotFoundError, ValueError: no figures, or impossible ones; a size that is not positive;
+            the name of a published model.
+    """
+    for option, size in (("--parameters", parameters), ("--macs", macs)):
+        if size is not None and not 0 < size < float("inf"):
+            raise ValueError(f"{option} {size:g}: must be positive")
+    if json is not None:
+        source, folder, stem, default = json, json.parent, f"{json.stem}_superb_score", json.stem
+        figures = read_json(json)
+    else:
+        assert results is not None
+        source, folder, stem, default = results, results, "superb_score", results.resolve().name
+        figures = read_results(results)
+    folder, name = output_dir or folder, name or default
+    if name in PUBLISHED:
+        raise ValueError(f"'{name}' is the name of a published model; give another --name")
+    try:
+        result = superb_score({metric: entry["value"] for metric, entry in figures.items()})
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    published = {model: published_score(PUBLISHED[model], result.missing) for model in PUBLISHED}
+    sizes = {model: (entry.parameters, entry.macs) for model, entry in PUBLISHED.items()}
+    scores = {**published, name: result.score}
+
+    scored = f"{len(result.tasks)} of {len(TASKS)} tasks"
+    parts = [f"# SUPERB score of {name}", "", table(_task_rows(figures, result)), ""]
+    if result.missing:
+        left_out = f"left out: {', '.join(result.missing)}"
+        logger.warning("%s: scored over %s; %s", source, scored, left_out)
+        parts += [f"Partial: over {scored} ({left_out}), for all models below.", ""]
+    rows = _model_rows(scores, {**sizes, name: (parameters, macs)})
+    parts += [f"SUPERB score over {scored}: {result.score:.1f}", "", table(rows), ""]
+    write_text(folder / f"{stem}.md", "\n".join([*parts, f"![score against size]({stem}.png)", ""]))
+    summary = {
+        "name": name,
+        "parameters_millions": parameters,
+        "macs_giga": macs,
+        "figures": figures,
+        **dataclasses.asdict(result),
+        "published": published,
+    }
+    write_json(folder / f"{stem}.json", summary)
+    plot_superb(name, result.score, parameters, macs, published, folder / f"{stem}.png")
+    return "\n".join([*parts, f"{result.score:.1f}"])
+
+
+def _task_rows(figures: Figures, result: SuperbScore) -> list[list[str]]:
+    figure = "figure [95%]" if any("low" in entry for entry in figures.values()) else "figure"
+    rows = [["task", "metric", figure, "FBANK", "SOTA", "score of the task"]]
+    for name, metric in METRICS.items():
+        if name in figures:
+            row = [metric.task, metric.title, percent(figures[name], scale=1)]
+            ends = [f"{metric.fbank:.2f}", f"{metric.sota:.2f}"]
+            rows.append([*row, *ends, f"{result.tasks[metric.task]:.0f}"])
+    return rows
+
+
+def _model_rows(
+    scores: Mapping[str, float], sizes: Mapping[str, tuple[float | None, float | None]]
+) -> list[list[str]]:
+    rows = [["model", "parameters (M)", "MACs (G)", "score"]]
+    for name, score in sorted(scores.items(), key=lambda item: -item[1]):
+        known = ["-" if size is None else f"{size:g}" for size in sizes[name]]
+        rows.append([name, *known, f"{score:.0f}"])
+    return rows

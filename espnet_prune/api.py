@@ -69,10 +69,13 @@ def prune(
         ValueError: no audio, audio that cannot be used, a model of no known family, or an option
             out of its range.
 
-    >>> import numpy, espnet_prune
-    >>> speech = numpy.random.default_rng(0).normal(0, 0.1, 16000).astype("float32")
-    >>> small = espnet_prune.prune(tiny_encoder, [speech], 0.5, updates=4, distill_updates=2)
-    >>> round(1 - small.plan().parameters() / tiny_encoder.plan().parameters(), 1)
+    >>> from espnet_prune.structured import SpeechEncoderConfig  # instead of a name: a tiny model
+    >>> base = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2}
+    >>> base.update(encoder_ffn_dim=64, max_source_positions=50)
+    >>> encoder = SpeechEncoder(SpeechEncoderConfig("whisper", base))
+    >>> audio = [torch.randn(16000), torch.randn(32000)]  # or "folder", or ["a.wav", "b.flac"]
+    >>> small = prune(encoder, audio, target=0.5, updates=4, distill_updates=2)
+    >>> round(1 - small.num_parameters() / encoder.num_parameters(), 1)
     0.5
     """
     if not 0.0 <= target < 1.0:

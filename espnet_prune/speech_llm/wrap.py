@@ -24,8 +24,9 @@ def prune_tokens(
 ) -> PrunedGenerate:
     """Have `model.generate(**inputs)` prune audio tokens, until `unwrap()`.
 
-        with prune_tokens(model, processor, TokenPruner("speechprune", rate=0.2)):
-            ids = model.generate(**processor(text=text, audio=audio, return_tensors="pt"))
+    >>> inputs = processor(text=text, audio=audio, return_tensors="pt")
+    >>> with prune_tokens(model, processor, TokenPruner("speechprune", rate=0.2)):
+    ...     ids = model.generate(**inputs, max_new_tokens=8)
 
     Works without `with`, too: keep the result and call its `unwrap()`. The ids that come back
     begin with the whole prompt, as without pruning. All audio of a prompt counts as one recording:

@@ -70,6 +70,10 @@ class HardConcrete(nn.Module):
         init: initial log_alpha. A small normal noise of 0.01 breaks ties between equal units.
         ste: use the straight-through estimator.
         generator: source of the initial noise, for determinism.
+
+    >>> gates = HardConcrete(4, init=0.0, generator=torch.Generator().manual_seed(0)).eval()
+    >>> [round(z, 1) for z in gates().tolist()]  # without noise; in training it is drawn anew
+    [0.5, 0.5, 0.5, 0.5]
     """
 
     def __init__(
@@ -104,6 +108,9 @@ def ramped_target(target: float, update: int, ramp_updates: int) -> float:
         target: final sparsity in [0, 1).
         update: number of optimiser updates already made.
         ramp_updates: number of updates until the final target is asked for; 0 asks at once.
+
+    >>> [ramped_target(0.5, update, 100) for update in (0, 50, 100, 200)]
+    [0.0, 0.25, 0.5, 0.5]
     """
     if not 0.0 <= target < 1.0:
         raise ValueError(f"target sparsity is {target}, but has to be in [0, 1)")

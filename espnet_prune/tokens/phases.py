@@ -27,6 +27,10 @@ def frame_budgets(scores: Tensor, capacity: Tensor, total: Tensor) -> Tensor:
     Returns: (B, m) whole numbers.
     Raises:
         ValueError: a total beyond the capacity, or below 0.
+
+    >>> scores, capacity = torch.tensor([[0.0, 0.0, 9.0]]), torch.tensor([[25, 25, 10]])
+    >>> frame_budgets(scores, capacity, total=torch.tensor([20]))
+    tensor([[ 5,  5, 10]])
     """
     room = capacity.sum(1)
     if bool((total > room).any()) or bool((total < 0).any()):
@@ -65,6 +69,10 @@ def first_phase(
         keep: (B,) tokens that stay, at most `lengths`.
         frame_tokens: tokens of about one second, f.
     Returns: (B, N) bool with exactly `keep` True in each row.
+
+    >>> similarity = torch.tensor([[0.1, 0.3, 0.2, 0.9, 0.8, 0.7]])
+    >>> first_phase(similarity, torch.tensor([6]), torch.tensor([4]), frame_tokens=3).long()
+    tensor([[0, 1, 0, 1, 1, 1]])
     """
     batch, n = similarity.shape
     frames = -(-n // frame_tokens)

@@ -20,7 +20,9 @@ WINDOW, FRAME_TOKENS = 750, 25
 class TokenPruner:
     """Chooses the audio tokens that a speech language model gets to see.
 
-        prune = TokenPruner("speechprune", rate=0.2)
+    >>> prune = TokenPruner("uniform", rate=0.6)
+    >>> prune(torch.randn(1, 10, 4))  # of 10 tokens the indices of 4
+    [tensor([2, 4, 7, 9])]
 
     As in the paper a rate refers to the tokens of 30 s (`window`), or to all where there are fewer:
     at rate r a recording of N tokens keeps round((1 - r) min(N, window)). The strategy `none` keeps

@@ -86,6 +86,11 @@ def staying_frames(
     Returns: indices into T (B, max k), in time order as far as they are real, and new lengths (B,).
     Raises:
         ValueError: as `check_query_free`; an utterance without frames.
+
+    >>> frames = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
+    >>> indices, lengths = staying_frames(frames, torch.tensor([4]), rate=0.5)
+    >>> indices
+    tensor([[0, 2]])
     """
     check_query_free(rate, score)
     if not len(lengths) or int(lengths.min()) < 1 or int(lengths.max()) > frames.shape[1]:

@@ -160,7 +160,7 @@ def test_other_espnet_version_without_a_module_does_not_matter(monkeypatch):
 def test_registering_imports_nothing_heavy():
     code = """
         import sys
-        from espnet_prune.registry import register
+        from espnet_prune.plugin.registry import register
         register()
         print([name for name in ("torch", "espnet2", "transformers") if name in sys.modules])
     """
@@ -171,7 +171,7 @@ def test_failing_task_module_fails_as_without_us(tmp_path):
     path = fake_espnet(tmp_path, cls="import package_that_is_not_there")
     code = """
         import importlib, sys
-        from espnet_prune.registry import register
+        from espnet_prune.plugin.registry import register
         register()
         for _ in range(2):
             try:
@@ -191,7 +191,7 @@ def test_collision_shows_when_the_module_is_imported(tmp_path):
         """,
     )
     code = """
-        from espnet_prune import registry
+        from espnet_prune.plugin import registry
         registry.Plugin.load = lambda plugin: str
         registry.register()
         try:

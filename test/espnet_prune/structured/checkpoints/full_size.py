@@ -7,7 +7,7 @@ s3prl, which is no dependency, for fairseq's layout and Microsoft's WavLM. Too l
 with the other tests; with s3prl 0.4.18:
 
     PYTHONPATH=<site-packages with s3prl> \\
-        python -m pytest -s test/espnet_prune/checkpoints/full_size.py
+        python -m pytest -s test/espnet_prune/structured/checkpoints/full_size.py
 """
 
 import tempfile

@@ -20,17 +20,6 @@ from espnet_prune.structured.gates import (
     stretched_concrete,
 )
 
-TITLES = {
-    "cnn": "CNN channels",
-    "pos_conv": "positional convolution channels",
-    "mha": "whole attention",
-    "head": "heads",
-    "qk": "query-key dimensions",
-    "vo": "value-output dimensions",
-    "ffn": "whole feed-forward",
-    "ffn_dim": "feed-forward dimensions",
-}
-
 
 def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Losses, and with gates sparsities and multipliers, over updates.
@@ -74,7 +63,7 @@ def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
         axis.bar(numbers, [plan.sites[n].size for n in names], color="0.88", label="dense")
         kept = axis.bar(numbers, [int(masks[n].sum()) for n in names], color="tab:blue")
         axis.bar_label(kept, fontsize=7)
-        axis.set(title=TITLES[kind], xlabel="layer", xticks=list(numbers))
+        axis.set(title=KINDS[kind].title, xlabel="layer", xticks=list(numbers))
     for axis in list(axes.flat)[len(kinds) :]:
         axis.axis("off")
     figure.tight_layout()

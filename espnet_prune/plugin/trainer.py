@@ -13,11 +13,10 @@ from espnet2.train import trainer
 from espnet2.train.trainer import Trainer
 
 from espnet_prune.evaluate.plots import plot_course, plot_kept
+from espnet_prune.evaluate.pruning import HISTORY, VALIDATION, read_history
 from espnet_prune.files.writing import write_text
 from espnet_prune.structured.distill import DistillModel
 
-HISTORY = "updates.jsonl"
-VALIDATION = "valid.jsonl"
 #: weights at the update where the expected sparsity comes to a target on the way
 TARGET = "target_{:g}.pth"
 #: rows of `updates.jsonl` that an epoch may add
@@ -224,10 +223,3 @@ def report(model: DistillModel, output_dir: Path, start: int, summary_writer) ->
         if summary_writer is not None:
             summary_writer.add_scalar(f"kept/{name}", size, int(model.updates))
     plot_kept(gated.plan, masks, images / "kept.png")
-
-
-def read_history(path: Path) -> list[dict[str, float]]:
-    """Rows of `updates.jsonl`, [] where there is none."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]

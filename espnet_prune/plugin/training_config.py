@@ -1,9 +1,9 @@
-"""Which config a teacher is trained with, how an update is spread over GPUs, and pruned sizes."""
+"""Training configs: which size of config a teacher takes, and how updates spread over GPUs."""
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from pathlib import Path
 
 import yaml
@@ -11,61 +11,31 @@ import yaml
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_text
 
-#: Hub name -> name of the model in the names of configs.
-MODELS = {
-    "microsoft/wavlm-base": "wavlm_base",
-    "microsoft/wavlm-base-plus": "wavlm_base_plus",
-    "microsoft/wavlm-large": "wavlm_large",
-    "facebook/hubert-base-ls960": "hubert_base",
-    "facebook/hubert-large-ll60k": "hubert_large",
-    "facebook/wav2vec2-base": "wav2vec2_base",
-    "facebook/wav2vec2-large": "wav2vec2_large",
-    "facebook/wav2vec2-large-lv60": "wav2vec2_large",
-}
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
-#: Width of the hidden states -> size.
+#: width of the hidden states -> size
 SIZES = {768: "base", 1024: "large"}
 
 
-def removed_share(pruned: str | Path) -> float:
-    """Share of the dense encoder's parameters that a pruned one lacks.
+def model_size(teacher: str) -> str:
+    """The size of a teacher, `base` or `large`, after which configs are named.
 
     Args:
-        pruned: directory that `ssl_prune_export`, `ssl_prune_random` or `ssl_prune_scratch` wrote.
+        teacher: hub name such as microsoft/wavlm-base-plus, or a dense or pruned model's directory.
 
     Raises:
-        FileNotFoundError, ValueError: no summary.json there, or not theirs.
-    """
-    path = Path(pruned) / "summary.json"
-    summary = read_record(path, ("parameters", "dense_parameters"))
-    return 1 - summary["parameters"] / summary["dense_parameters"]
-
-
-def model_name(teacher: str) -> str:
-    """Name of a teacher in the names of configs, such as `wavlm_base_plus`.
-
-    Args:
-        teacher: hub name, or a dense or pruned model's directory. WavLM Base and Base+ are alike
-            in it, so that Base+ is what has "plus" in the name of its directory.
-
-    Raises:
-        ValueError: no model that there is a config for.
+        FileNotFoundError, ValueError: there is no config for this model.
     """
     advice = "give the options --prune_config, --distill_config and --asr_config"
     path = Path(teacher).expanduser()
     if not path.is_dir():
-        if teacher not in MODELS:
+        found = re.match(rf"(?:{'|'.join(FAMILIES)})-(base|large)\b", teacher.rpartition("/")[2])
+        if found is None:
             raise ValueError(
-                f"teacher {teacher}: no such directory, and no config for this hub name (there are "
-                f"configs for {', '.join(MODELS)}); {advice}"
+                f"teacher {teacher}: no such directory, and no config for this hub name, only for "
+                f"Base and Large of {', '.join(FAMILIES)}; {advice}"
             )
-        return MODELS[teacher]
-    try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path / 'config.json'}: missing, so {path} is no model") from None
-    except ValueError:
-        raise ValueError(f"{path / 'config.json'}: not JSON") from None
+        return found[1]
+    config = read_record(path / "config.json")
     family, base = config.get("model_type"), config
     if family == "espnet_prune":
         family, base = config.get("family"), config.get("base", {})
@@ -75,8 +45,7 @@ def model_name(teacher: str) -> str:
             f"teacher {teacher}: no config for family '{family}' with hidden_size "
             f"{base.get('hidden_size')}, only for Base and Large of {', '.join(FAMILIES)}; {advice}"
         )
-    plus = family == "wavlm" and size == "base" and "plus" in path.resolve().name.lower()
-    return f"{family}_{size}{'_plus' if plus else ''}"
+    return size
 
 
 def spread_updates(config: dict, gpus: int, accum_grad: int | None = None) -> dict:

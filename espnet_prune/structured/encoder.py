@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, cached_file
 
 from espnet_prune.structured.families import FAMILIES, Family
 from espnet_prune.structured.families.family import ModelInput, Watch
@@ -57,7 +58,7 @@ class SpeechEncoderConfig(PretrainedConfig):
 
     def __init__(
         self,
-        family: str = "whisper",
+        family: str = "",
         base: dict | None = None,
         kept: dict[str, str] | None = None,
         do_normalize: bool = False,
@@ -77,6 +78,17 @@ class SpeechEncoderOutput(ModelOutput):
     last_hidden_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     lengths: Tensor | None = None
+
+    def features(self) -> tuple[list[Tensor], Tensor]:
+        """What a probe sees: the inputs of all layers and the output of the model, as SUPERB has it.
+
+        Of pre-norm models the last one has been through the final norm.
+
+        Returns: states (B, T', D) with T' the longest of the frames (B,), which come second.
+        """
+        frames = self.lengths.clamp(max=self.last_hidden_state.shape[1])
+        states = [*self.hidden_states[:-1], self.last_hidden_state]
+        return [state[:, : int(frames.max())] for state in states], frames
 
 
 class SpeechEncoder(PreTrainedModel):
@@ -127,8 +139,8 @@ class SpeechEncoder(PreTrainedModel):
         """What can be pruned in this model as it is now.
 
         Args:
-            seconds: length of the utterances that costs are given for; the family's default is
-                30 s for Whisper and 10 s for the others.
+            seconds: length of the utterances that costs are given for; by default the family's
+                `default_seconds`.
             protected: kinds or names of sites to leave whole.
         """
         base = self.config.base
@@ -330,7 +342,7 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
         SpeechEncoderConfig(
             family=family.name,
             base=base,
-            do_normalize=_wants_normalized_input(name, family, config),
+            do_normalize=family.wants_normalized_input(config, _read_preprocessor(name)),
         )
     )
     state = family.dense_state(_read_state(name))
@@ -345,15 +357,14 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     return encoder.eval()
 
 
+def _find(name: str, file: str) -> str | None:
+    """A file of a directory or hub name, None where there is none."""
+    return cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+
+
 def _read_state(name: str) -> dict[str, Tensor]:
     """All tensors of a checkpoint in `transformers`' layout, sharded or not."""
-    from safetensors.torch import load_file
-    from transformers.utils import cached_file
-
-    def find(file: str) -> str | None:
-        return cached_file(name, file, _raise_exceptions_for_missing_entries=False)
-
-    single, index = find("model.safetensors"), find("model.safetensors.index.json")
+    single, index = (_find(name, f"model.safetensors{end}") for end in ("", ".index.json"))
     if single:
         try:
             return load_file(single)
@@ -361,22 +372,16 @@ def _read_state(name: str) -> dict[str, Tensor]:
             raise ValueError(f"{name}: model.safetensors is damaged: {error}") from None
     if index:
         shards = set(json.loads(Path(index).read_text())["weight_map"].values())
-        return {k: v for shard in sorted(shards) for k, v in load_file(find(shard)).items()}
-    old = find("pytorch_model.bin")
+        return {k: v for shard in sorted(shards) for k, v in load_file(_find(name, shard)).items()}
+    old = _find(name, "pytorch_model.bin")
     if old:
         return torch.load(old, map_location="cpu", weights_only=True)
     raise FileNotFoundError(f"{name}: has no model.safetensors")
 
 
-def _wants_normalized_input(name: str, family: Family, config: dict) -> bool:
-    from transformers.utils import cached_file
-
-    file = cached_file(
-        name, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False
-    )
-    if file and family.name != "whisper":
-        return bool(json.loads(Path(file).read_text()).get("do_normalize", False))
-    return family.wants_normalized_input(config)
+def _read_preprocessor(name: str) -> dict | None:
+    file = _find(name, "preprocessor_config.json")
+    return json.loads(Path(file).read_text()) if file else None
 
 
 def _family(name: str | None, where: str = "config") -> Family:

@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderOutput
+from espnet_prune.structured.families import COARSE
 from espnet_prune.structured.families.family import ModelInput, Watch
 from espnet_prune.structured.gates import HardConcrete
 from espnet_prune.structured.plan import Cost
-
-#: Kinds of sites whose units are so large that the cost cannot be set by them.
-COARSE = ("mha", "ffn", "head")
 
 
 class GatedEncoder(nn.Module):

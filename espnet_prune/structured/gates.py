@@ -122,7 +122,7 @@ def ramped_target(target: float, update: int, ramp_updates: int) -> float:
 class Lagrangian(nn.Module):
     """The two multipliers. They ascend: give them to the optimiser with `maximize=True`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.lambda1 = nn.Parameter(torch.zeros(()))
         self.lambda2 = nn.Parameter(torch.zeros(()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet_prune.plugin.training_config import MODELS
+from espnet_prune.plugin.training_config import SIZES
 from espnet_prune.structured import load_encoder
 from test.espnet_prune.latency_tables import table_file
 from test.espnet_prune.stand_in import librispeech
@@ -127,7 +127,7 @@ def test_wrong_options(tmp_path):
 @pytest.mark.recipe
 def test_a_config_for_each_model():
     names = {path.stem for path in CONFIGS}
-    assert {f"prune_{model}" for model in MODELS.values()} <= names
+    assert {f"prune_{size}" for size in SIZES.values()} <= names
     for path in CONFIGS:
         config = yaml.safe_load(path.read_text())
         if path.stem.startswith(("prune", "distill")):  # the schedule ends with the training

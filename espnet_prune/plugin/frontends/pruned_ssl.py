@@ -8,7 +8,7 @@ from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 
 from espnet_prune.plugin.inner_encoder import PretrainedEncoder
-from espnet_prune.structured.distill.feature_cache import FeatureCache
+from espnet_prune.structured.distill.state_cache import FeatureCache
 
 
 class PrunedSSLFrontend(AbsFrontend):

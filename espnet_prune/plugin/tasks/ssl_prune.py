@@ -126,7 +126,7 @@ class SSLPruneTask(AbsTask):
         student = load_encoder(args.student or args.teacher)
         pruning = None
         if args.pruning_conf is not None:
-            pruning = pruning_from(args.pruning_conf)
+            pruning = PruningConf.from_dict(args.pruning_conf)
         conf = dict(args.model_conf)
         conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
         try:
@@ -174,18 +174,3 @@ def describe(model: DistillModel) -> list[str]:
         units = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         lines.append(f"Gates: {units}; target {model.pruning.target:.1%} of {model.pruning.cost}")
     return lines
-
-
-def pruning_from(conf: dict) -> PruningConf:
-    """`pruning_conf` of a YAML file.
-
-    Raises:
-        ValueError: an unknown key, or a value that cannot be.
-    """
-    names = [f.name for f in dataclasses.fields(PruningConf)]
-    unknown = sorted(set(conf) - set(names))
-    if unknown:
-        raise ValueError(
-            f"pruning_conf: unknown key '{unknown[0]}', choose from {', '.join(names)}"
-        )
-    return PruningConf(**conf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor
 
@@ -76,7 +77,7 @@ def need(state: Mapping[str, Tensor], name: str, source: str) -> Tensor:
     return state[name]
 
 
-def option(config: Mapping, name: str, source: str):
+def option(config: Mapping, name: str, source: str) -> Any:
     """An entry of a checkpoint's configuration that has to be there."""
     if config.get(name) is None:
         raise ValueError(f"{source}: its configuration lacks '{name}'")

@@ -25,7 +25,7 @@ CNN_CHANNELS = 512
 GAIN = "feature_projection.layer_norm.gain"
 
 
-def matches(content) -> bool:
+def matches(content: object) -> bool:
     """Whether an opened file is of this format."""
     config = content.get("config") if isinstance(content, dict) else None
     return isinstance(config, dict) and "encoder_use_attention" in config

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from typing import Any
 
 from espnet_prune.structured.checkpoints.architecture import is_wavlm, option, sizes
 from espnet_prune.structured.checkpoints.contents import Contents
 from espnet_prune.structured.checkpoints.keys import FAIRSEQ, rename, strip
 
 
-def matches(content) -> bool:
+def matches(content: object) -> bool:
     """Whether an opened file is of this format."""
     return isinstance(content, dict) and (
         isinstance(content.get("model"), dict) or isinstance(content.get("model_weight"), dict)
@@ -33,9 +34,8 @@ def convert(content: dict, source: str) -> Contents:
     model, task = _options(content, source)
     if model.get("layer_type", "transformer") != "transformer":
         raise ValueError(f"{source}: layer_type '{model['layer_type']}' is not supported")
-    state = strip(
-        content.get("model", content.get("model_weight")), "w2v_encoder.w2v_model.", "w2v_model."
-    )
+    tensors = content["model"] if "model" in content else content["model_weight"]
+    state = strip(tensors, "w2v_encoder.w2v_model.", "w2v_model.")
     label_embeddings = "label_embs_concat" in state
     state = rename(state, FAIRSEQ, source)
     base = sizes(state, source)
@@ -98,7 +98,7 @@ def _conv_layers(model: Mapping, base: dict, source: str) -> list[tuple[int, int
     return layers
 
 
-def _evaluate(node: ast.expr):
+def _evaluate(node: ast.expr) -> Any:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         left, right = _evaluate(node.left), _evaluate(node.right)
         if isinstance(left, list) and isinstance(right, list):

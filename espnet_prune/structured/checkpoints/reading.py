@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.serialization import safe_globals
@@ -29,12 +31,15 @@ _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 class StandIn:
     """In the place of an object of another package: its arguments and its state, no behaviour."""
 
-    def __new__(cls, *args):  # objects are also made without __init__
+    args: tuple
+    state: object
+
+    def __new__(cls, *args: object) -> StandIn:  # objects are also made without __init__
         new = super().__new__(cls)
         new.args, new.state = args, None
         return new
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: object) -> None:
         self.state = state
 
 
@@ -42,12 +47,12 @@ class Member(StandIn):
     """In the place of `getattr`, by which Python 3.11 stores the members of enumerations."""
 
 
-def _empty_dict(*args) -> dict:
+def _empty_dict(*args: object) -> dict:
     """In the place of `collections.defaultdict`, whose default would be called."""
     return {}
 
 
-def read_file(path: str | Path):
+def read_file(path: str | Path) -> Any:
     """The object that a `torch.save` file holds, options as plain containers.
 
     Raises:
@@ -58,7 +63,7 @@ def read_file(path: str | Path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give a checkpoint file (.pt, .pth, .bin)")
-    allowed: dict[str, object] = {name: StandIn for name in _TYPES}
+    allowed: dict[str, Callable] = {name: StandIn for name in _TYPES}
     allowed["collections.defaultdict"] = _empty_dict
     allowed["builtins.getattr"] = allowed["__builtin__.getattr"] = Member
     while True:
@@ -88,7 +93,7 @@ def _refused(error: pickle.UnpicklingError) -> str | None:
     return found.group(1) if found else None
 
 
-def plain(value, within: tuple[int, ...] = ()):
+def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
     """Stand-ins, at any depth, as the dicts, lists and values that they were made from.
 
     Args:

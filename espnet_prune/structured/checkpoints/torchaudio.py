@@ -24,7 +24,7 @@ KERNELS, STRIDES = [10, 3, 3, 3, 3, 2, 2], [5, 2, 2, 2, 2, 2, 2]
 WAVLM_MAX_DISTANCE = 800
 
 
-def matches(content) -> bool:
+def matches(content: object) -> bool:
     """Whether an opened file is of this format."""
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     return isinstance(state, dict) and any("encoder.transformer." in str(name) for name in state)

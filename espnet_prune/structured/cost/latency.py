@@ -24,7 +24,7 @@ from torch import Tensor
 from espnet_prune.structured.families.declaration import Axis, Block
 from espnet_prune.structured.plan import Plan
 
-COMMAND = "python -m espnet_prune.bin.latency_table"
+COMMAND = "espnet-prune encoder latency"
 
 
 def interpolate(axes: Sequence[Sequence[float]], values: Tensor, at: Sequence[Tensor]) -> Tensor:

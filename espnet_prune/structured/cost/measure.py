@@ -21,7 +21,9 @@ from espnet_prune.structured.encoder import SpeechEncoder
 WARM_UP = 2
 
 
-def noise(seconds: float, batch: int, device, dtype) -> tuple[Tensor, Tensor]:
+def noise(
+    seconds: float, batch: int, device: torch.device | str, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     """(B, T) quiet noise at 16 kHz, and its (B,) lengths."""
     samples = int(seconds * SpeechEncoder.sampling_rate)
     speech = torch.randn(batch, samples, generator=torch.Generator().manual_seed(0)) * 0.1
@@ -104,7 +106,7 @@ def time_encoders(
     encoders: Sequence[SpeechEncoder], seconds: float, repeats: int, batch: int = 1
 ) -> list[Timing]:
     """`time_in_turns` of encoders that are on one device and of one type."""
-    calls = [functools.partial(encoder, full_window=False) for encoder in encoders]
+    calls = [functools.partial(encoder.__call__, full_window=False) for encoder in encoders]
     first = encoders[0]
     return time_in_turns(calls, seconds, repeats, batch, first.device, first.dtype)
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
@@ -34,12 +35,14 @@ def checkpointed(modules: Iterable[nn.Module]) -> Iterator[None]:
             del module.forward  # the one of the class is seen again
 
 
-def _call(module: nn.Module, forward: Callable, *args, **kwargs):
+def _call(module: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
     holder = _Holder(module, forward)
-    weights = {f"module.{name}": value for name, value in module.named_parameters()}
+    weights: dict[str, Tensor] = {
+        f"module.{name}": value for name, value in module.named_parameters()
+    }
     gates = [(part, part.gate) for part in module.modules() if hasattr(part, "gate")]
 
-    def compute(*args):
+    def compute(*args: Any) -> Any:
         before = [(part, part.gate) for part, _ in gates]
         try:
             _set_gates(gates)
@@ -63,5 +66,5 @@ class _Holder(nn.Module):
         self.module = module
         self.call = call
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.call(*args, **kwargs)

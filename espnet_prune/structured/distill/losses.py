@@ -9,7 +9,8 @@ only one that is learned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,9 @@ from torch.autograd.function import once_differentiable
 _LEAST = 1e-4
 
 
-def _relative(student: Tensor, teacher: Tensor, valid: Tensor, norm) -> Tensor:
+def _relative(
+    student: Tensor, teacher: Tensor, valid: Tensor, norm: Callable[[Tensor], Tensor]
+) -> Tensor:
     valid = valid[..., None].to(teacher.dtype)
     mean = (teacher * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1.0)
     error = (norm(student - teacher) * valid).sum((1, 2))
@@ -97,7 +100,8 @@ class DistillationLoss:
             (LOSSES[name](student, teacher, self.frames) * self.share).sum()
             for name in self.weights
         ]
-        return [sum(w * v for w, v in zip(self.weights.values(), values, strict=True)), *values]
+        total = sum(w * v for w, v in zip(self.weights.values(), values, strict=True))
+        return [torch.as_tensor(total), *values]
 
 
 class _WithGradient(torch.autograd.Function):
@@ -105,7 +109,12 @@ class _WithGradient(torch.autograd.Function):
     pass: its gradient is all that is kept."""
 
     @staticmethod
-    def forward(ctx, student, teacher, losses):
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        losses: Callable[[Tensor, Tensor], list[Tensor]],
+    ) -> tuple[Tensor, ...]:
         needed = ctx.needs_input_grad[0]
         with torch.set_grad_enabled(needed):
             student = student.detach().requires_grad_(needed)
@@ -118,6 +127,6 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient, *_):
+    def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor, None, None]:
         (of_student,) = ctx.saved_tensors
         return of_student * gradient, None, None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from espnet_prune.structured import Cost, GatedEncoder, LatencyTable, SpeechEncoder
 from espnet_prune.structured.distill.checkpointing import checkpointed
 from espnet_prune.structured.distill.losses import LOSSES, DistillationLoss
+from espnet_prune.structured.distill.state_cache import TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
-from espnet_prune.structured.distill.teacher_cache import TeacherCache
 from espnet_prune.structured.families.family import ModelInput
 from espnet_prune.structured.gates import Lagrangian, ramped_target
 
@@ -28,8 +28,8 @@ class PruningConf:
     Attributes:
         target: share of the cost to remove, in [0, 1).
         cost: "parameters", "macs" or "latency" of the encoder.
-        latency_table: file of `espnet_prune.bin.latency_table`, for the cost "latency".
-        ramp_updates: updates until the full target is asked for.
+        latency_table: file that `espnet-prune encoder latency` wrote, for the cost "latency".
+        ramp_updates: updates over which the target ramps up from 0.
         protected: kinds or names of sites that stay whole.
         ste: straight-through estimator.
         init: initial log_alpha of all gates.
@@ -64,8 +64,8 @@ class PruningConf:
             raise ValueError(f"pruning_conf.cost is {self.cost!r}, choose from {', '.join(COSTS)}")
         if self.cost == "latency" and not self.latency_table:
             raise ValueError(
-                "pruning_conf.latency_table: give the file that python -m "
-                "espnet_prune.bin.latency_table has made, since cost is latency"
+                "pruning_conf.latency_table: give the file that espnet-prune encoder latency has "
+                "made, since cost is latency"
             )
         if not 0.0 <= self.target < 1.0:
             raise ValueError(f"pruning_conf.target is {self.target}, but has to be in [0, 1)")
@@ -81,6 +81,21 @@ class PruningConf:
                 f"pruning_conf.targets has {wrong[0]!r}, but they have to be above 0 and below "
                 f"target ({self.target})"
             )
+
+    @classmethod
+    def from_dict(cls, conf: Mapping[str, Any]) -> PruningConf:
+        """`pruning_conf` of a YAML file.
+
+        Raises:
+            ValueError: an unknown key, or a value that is not allowed.
+        """
+        names = [f.name for f in fields(cls)]
+        unknown = sorted(set(conf) - set(names))
+        if unknown:
+            raise ValueError(
+                f"pruning_conf: unknown key '{unknown[0]}', choose from {', '.join(names)}"
+            )
+        return cls(**conf)
 
     def load_cost(self) -> Cost:
         """What `GatedEncoder` takes: the table of latencies is read from its file."""
@@ -231,7 +246,7 @@ class DistillModel(nn.Module):
         inputs = self.encoder.prepare(speech, speech_lengths, self.full_window)
         wanted = self._teacher_states(speech, speech_lengths, inputs)
         time = next(iter(wanted.values())).shape[1]
-        whole = self.full_window and self.teacher.family == "whisper"
+        whole = self.full_window and self.teacher.family_of.has_window
         last = torch.full_like(inputs.lengths, time) if whole else inputs.lengths
         frames = torch.arange(time, device=speech.device)[None] < last[:, None]
         losses = DistillationLoss(wanted, self.losses, frames)

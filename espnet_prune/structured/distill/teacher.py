@@ -62,7 +62,7 @@ class Teacher:
             self.encoder(inputs, watch=keep)
         return states
 
-    def _precision(self, device: str):
+    def _precision(self, device: str) -> contextlib.AbstractContextManager:
         if self.dtype is None:
             return contextlib.nullcontext()
         dtype = DTYPES[self.dtype]

@@ -14,8 +14,32 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of sites.
+
+    Attributes:
+        title: of a plot of them.
+        coarse: a unit is so large that the cost cannot be set by such units.
+    """
+
+    title: str
+    coarse: bool = False
+
+
 #: Kinds of sites, from the input of the model to its output, coarse before fine.
-KINDS = ("cnn", "pos_conv", "mha", "head", "qk", "vo", "ffn", "ffn_dim")
+KINDS = {
+    "cnn": Kind("CNN channels"),
+    "pos_conv": Kind("positional convolution channels"),
+    "mha": Kind("whole attention", coarse=True),
+    "head": Kind("heads", coarse=True),
+    "qk": Kind("query-key dimensions"),
+    "vo": Kind("value-output dimensions"),
+    "ffn": Kind("whole feed-forward", coarse=True),
+    "ffn_dim": Kind("feed-forward dimensions"),
+}
+COARSE = tuple(name for name, kind in KINDS.items() if kind.coarse)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a backbone family has to say about itself."""
+"""What a backbone family declares about itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from espnet_prune.structured.families.declaration import Declaration
 
 
 class ModelInput(NamedTuple):
-    """What `Family.prepare` returns: the part of a forward pass that no weight has a say in.
+    """What `Family.prepare` returns: the part of a forward pass that is computed without weights.
 
     Attributes:
         features: waveforms (B, T) or log-mel spectrograms (B, bins, T).
@@ -73,9 +73,14 @@ class Family:
         name: `model_type` of the architecture in `transformers`.
         config_class, model_class: the classes of `transformers`.
         prefix: how parameter names start in checkpoints of models with heads on top.
+
+    Attributes:
+        has_window: the model was trained on windows of one length, which `full_window` pads to, and
+            its own decoder listens to the silence that fills them.
     """
 
     sampling_rate = 16000
+    has_window = False
 
     def __init__(self, name: str, config_class: type, model_class: type, prefix: str):
         self.name = name
@@ -150,8 +155,12 @@ class Family:
         """The most samples that the model takes at once, None without a limit."""
         return None
 
-    def wants_normalized_input(self, config: dict) -> bool:
-        """Whether a checkpoint without a preprocessor file expects normalised waveforms."""
+    def wants_normalized_input(self, config: dict, preprocessor: dict | None = None) -> bool:
+        """Whether a checkpoint expects waveforms of zero mean and unit variance.
+
+        Args:
+            preprocessor: its preprocessor_config.json, where there is one.
+        """
         return False
 
     def hidden_size(self, config: dict) -> int:

@@ -6,6 +6,9 @@ Everything else (encoder layers, residuals, norms, masks) stays `transformers`' 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -55,7 +58,7 @@ class ScaledChannelNorm(ChannelNorm):
     LayerNorm, so that no weight can take them over.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.gain = nn.Parameter(torch.ones(self.normalized_shape))
 
@@ -76,7 +79,12 @@ class PrunableAttention(nn.Module):
         dense: the `transformers` attention module to take the projections from.
     """
 
-    def __init__(self, dense: nn.Module):
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    out_proj: nn.Linear
+
+    def __init__(self, dense: Any):
         super().__init__()
         self.q_proj, self.k_proj = dense.q_proj, dense.k_proj
         self.v_proj, self.out_proj = dense.v_proj, dense.out_proj
@@ -107,7 +115,8 @@ class PrunableAttention(nn.Module):
 
     def remove(self) -> None:
         """Drop the parameters of a sub-layer that is gone."""
-        self.q_proj = self.k_proj = self.v_proj = self.out_proj = None
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            setattr(self, name, None)
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D).
@@ -127,7 +136,9 @@ class PrunableAttention(nn.Module):
             context = self._attend_unequal(query, key, value, mask)
         return self.out_proj(context)
 
-    def _attend_equal(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None):
+    def _attend_equal(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    ) -> Tensor:
         batch, time, _ = query.shape
         heads = len(self.heads)
         query, key, value = (
@@ -135,7 +146,9 @@ class PrunableAttention(nn.Module):
         )
         return self._products(query, key, value, mask).transpose(1, 2).reshape(batch, time, -1)
 
-    def _attend_unequal(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None):
+    def _attend_unequal(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+    ) -> Tensor:
         batch, time, _ = query.shape
         heads = zip(
             query.split(self.qk_sizes, -1),
@@ -171,7 +184,9 @@ class PrunableAttention(nn.Module):
         )
         return out[..., :kept]
 
-    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs):
+    def forward(
+        self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor | None, ...]:
         """As `transformers`' encoder layers call it: (output, attention weights)."""
         return self.attend(hidden_states, attention_mask), None
 
@@ -183,7 +198,11 @@ class PrunableRelativeAttention(PrunableAttention):
     of the first layer is dropped. The gate of head h reads the h-th part of the layer's input.
     """
 
-    def __init__(self, dense: nn.Module):
+    gru_rel_pos_const: nn.Parameter
+    gru_rel_pos_linear: nn.Linear
+    rel_attn_embed: nn.Embedding
+
+    def __init__(self, dense: Any):
         super().__init__(dense)
         self.gru_rel_pos_const = dense.gru_rel_pos_const
         self.gru_rel_pos_linear = dense.gru_rel_pos_linear
@@ -191,11 +210,12 @@ class PrunableRelativeAttention(PrunableAttention):
         if hasattr(dense, "rel_attn_embed"):
             self.rel_attn_embed = dense.rel_attn_embed
         # `transformers`' own bucket computation, which reads the two attributes above.
-        self._relative_positions_bucket = dense._relative_positions_bucket
+        self._relative_positions_bucket: Callable = dense._relative_positions_bucket
 
     def remove(self) -> None:
         super().remove()
-        self.gru_rel_pos_const = self.gru_rel_pos_linear = None
+        for name in ("gru_rel_pos_const", "gru_rel_pos_linear"):
+            setattr(self, name, None)
 
     def position_bias(self, time: int) -> Tensor:
         """(base heads, T, T) the bias before gating."""
@@ -230,7 +250,7 @@ class PrunableRelativeAttention(PrunableAttention):
             return self.out_proj(self._head_by_head(x, bias, gates, padding))
         return self._all_heads(x, bias, gates, padding)
 
-    def _all_heads(self, x: Tensor, bias: Tensor, gates: Tensor, padding: Tensor | None):
+    def _all_heads(self, x: Tensor, bias: Tensor, gates: Tensor, padding: Tensor | None) -> Tensor:
         """(B, T, D) by the fused kernels of GPUs, which take the gated bias as a mask."""
         if len(self.heads) < self.base_heads:
             bias = bias[list(self.heads)]
@@ -239,7 +259,9 @@ class PrunableRelativeAttention(PrunableAttention):
             mask = mask.masked_fill(padding[:, None, None, :], float("-inf"))
         return self.attend(x, mask)
 
-    def _head_by_head(self, x: Tensor, bias: Tensor, gates: Tensor, padding: Tensor | None):
+    def _head_by_head(
+        self, x: Tensor, bias: Tensor, gates: Tensor, padding: Tensor | None
+    ) -> Tensor:
         """(B, T, sum of value dimensions) by plain products.
 
         The fused kernel of CPUs wants the gated bias of all heads in memory, and heads of one
@@ -266,8 +288,8 @@ class PrunableRelativeAttention(PrunableAttention):
         hidden_states: Tensor,
         attention_mask: Tensor | None = None,
         position_bias: Tensor | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> tuple[Tensor | None, ...]:
         """As WavLM's layers call it: (output, attention weights, bias for the next layers)."""
         if position_bias is None:
             position_bias = self.position_bias(hidden_states.shape[1])
@@ -288,7 +310,7 @@ class PrunablePositionalConv(nn.Module):
             are dropped (`Family.dense_state` folds it).
     """
 
-    def __init__(self, dense: nn.Module):
+    def __init__(self, dense: Any):
         super().__init__()
         conv = dense.conv
         self.conv = nn.Conv1d(
@@ -300,8 +322,10 @@ class PrunablePositionalConv(nn.Module):
         )
         with torch.no_grad():
             self.conv.weight.copy_(conv.weight)
+            assert self.conv.bias is not None
             self.conv.bias.copy_(conv.bias)
-        self.conv._is_hf_initialized = True  # else `transformers` draws it anew, by another rule
+        # else `transformers` draws it anew, by another rule
+        self.conv._is_hf_initialized = True  # type: ignore[assignment]
         self.batch_norm = getattr(dense, "batch_norm", None)
         self.padding, self.activation = dense.padding, dense.activation
         self.channels: int = conv.out_channels
@@ -335,6 +359,7 @@ class PrunablePositionalConv(nn.Module):
         for channel in self.kept:
             sizes[channel // share] += 1
         weight, bias, padding = self.conv.weight, self.conv.bias, self.conv.padding
+        assert bias is not None and not isinstance(padding, str)
         if len(set(sizes)) == 1:
             return _conv1d(x, weight, bias, padding[0], self.groups)
         parts = zip(

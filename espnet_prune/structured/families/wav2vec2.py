@@ -207,7 +207,9 @@ class Wav2Vec2Family(Family):
             need = (need - 1) * stride + kernel
         return need
 
-    def wants_normalized_input(self, config: dict) -> bool:
+    def wants_normalized_input(self, config: dict, preprocessor: dict | None = None) -> bool:
+        if preprocessor is not None:
+            return bool(preprocessor.get("do_normalize", False))
         return config.get("feat_extract_norm") == "layer"
 
 

@@ -54,6 +54,8 @@ class WhisperFamily(Family):
     for frame-wise use of a frozen encoder.
     """
 
+    has_window = True
+
     def base_config(self, config: dict) -> dict:
         names = (
             "num_mel_bins",

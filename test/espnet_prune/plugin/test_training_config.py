@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_prune.plugin.training_config import model_name, spread_updates, write_spread
-from espnet_prune.recipe.__main__ import main
+from espnet_prune.cli import main
+from espnet_prune.plugin.training_config import model_size, spread_updates, write_spread
 
 
 def model_directory(folder, **config):
@@ -16,32 +16,34 @@ def model_directory(folder, **config):
 
 
 def test_hub_names_and_directories(tmp_path, capsys):
-    assert model_name("microsoft/wavlm-base-plus") == "wavlm_base_plus"
-    assert model_name("facebook/wav2vec2-large-lv60") == "wav2vec2_large"
+    assert model_size("microsoft/wavlm-base-plus") == "base"
+    assert model_size("facebook/hubert-base-ls960") == "base"
+    assert model_size("facebook/hubert-large-ll60k") == "large"
+    assert model_size("facebook/wav2vec2-large-lv60") == "large"
     base = {"model_type": "wavlm", "hidden_size": 768}
-    assert model_name(model_directory(tmp_path / "WavLM-Base", **base)) == "wavlm_base"
-    assert model_name(model_directory(tmp_path / "WavLM-Base-Plus", **base)) == "wavlm_base_plus"
-    hubert = model_directory(tmp_path / "a-plus", model_type="hubert", hidden_size=1024)
-    assert model_name(hubert) == "hubert_large"
+    assert model_size(model_directory(tmp_path / "WavLM-Base-Plus", **base)) == "base"
+    hubert = model_directory(tmp_path / "a-base", model_type="hubert", hidden_size=1024)
+    assert model_size(hubert) == "large"
     pruned = {"model_type": "espnet_prune", "family": "wav2vec2", "base": {"hidden_size": 768}}
-    assert main(["model_name", model_directory(tmp_path / "pruned", **pruned)]) == 0
-    assert capsys.readouterr().out == "wav2vec2_base\n"
+    main(["encoder", "size", model_directory(tmp_path / "pruned", **pruned)])
+    assert capsys.readouterr().out == "base\n"
 
 
 def test_no_config_for_a_teacher(tmp_path):
-    with pytest.raises(ValueError, match="teacher some/model: no such directory, and no config"):
-        model_name("some/model")
+    for name in ("some/model", "openai/whisper-base", "facebook/wav2vec2-xls-r-300m"):
+        with pytest.raises(ValueError, match=f"teacher {name}: no such directory, and no config"):
+            model_size(name)
     tiny = model_directory(tmp_path / "tiny", model_type="wavlm", hidden_size=24)
     with pytest.raises(ValueError, match="no config for family 'wavlm' with hidden_size 24"):
-        model_name(tiny)
+        model_size(tiny)
     whisper = model_directory(tmp_path / "whisper", model_type="whisper", hidden_size=768)
     with pytest.raises(ValueError, match="no config for family 'whisper'.*--prune_config"):
-        model_name(whisper)
-    with pytest.raises(ValueError, match="config.json: missing"):
-        model_name(str(tmp_path))
+        model_size(whisper)
+    with pytest.raises(FileNotFoundError, match="config.json: no such file"):
+        model_size(str(tmp_path))
     (tmp_path / "tiny" / "config.json").write_text("{")
     with pytest.raises(ValueError, match="config.json: not JSON"):
-        model_name(tiny)
+        model_size(tiny)
 
 
 ONE_GPU = {"accum_grad": 12, "batch_bins": 960000, "num_iters_per_epoch": 30000, "lr": 1}
@@ -84,18 +86,6 @@ def test_other_batches_stay_on_one_gpu_only():
         spread_updates(config, 2)
 
 
-def test_the_share_that_is_gone(tmp_path, capsys):
-    path = tmp_path / "summary.json"
-    path.write_text('{"parameters": 4001, "dense_parameters": 8000}')
-    assert main(["removed_share", str(tmp_path)]) == 0
-    assert capsys.readouterr().out == "0.5\n"
-    path.write_text('{"parameters": 4001}')
-    assert main(["removed_share", str(tmp_path)]) == 1
-    assert f"error: {path}: has no 'dense_parameters'" in capsys.readouterr().err
-    assert main(["removed_share", str(tmp_path / "x")]) == 1
-    assert "x/summary.json: no such file" in capsys.readouterr().err
-
-
 def test_written_config(tmp_path, capsys):
     source, target = tmp_path / "c.yaml", tmp_path / "exp" / "c_960h.yaml"
     source.write_text(yaml.safe_dump(ONE_GPU))
@@ -104,7 +94,8 @@ def test_written_config(tmp_path, capsys):
     assert yaml.safe_load(target.read_text()) == spread_updates(ONE_GPU, 4)
 
     def error(*args):
-        assert main(["spread_updates", str(source), str(target), *args]) == 1
+        with pytest.raises(SystemExit):
+            main(["encoder", "spread-updates", str(source), str(target), *args])
         return capsys.readouterr().err
 
     assert error("--gpus", "0") == f"error: {source}: --gpus is 0, but has to be 1 or more\n"

@@ -15,9 +15,11 @@ import soundfile
 import torch
 import yaml
 
-from espnet_prune.bin import ssl_prune_export, ssl_prune_random
+from espnet_prune.cli import main
+from espnet_prune.evaluate.pruning import read_history
 from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask, check_utterance
-from espnet_prune.plugin.trainer import atomic_torch_save, mixed_precision, read_history, thinned
+from espnet_prune.plugin.trained import load_trained
+from espnet_prune.plugin.trainer import atomic_torch_save, mixed_precision, thinned
 from espnet_prune.structured import load_encoder
 from test.espnet_prune.tiny import saved
 
@@ -100,16 +102,15 @@ def test_both_phases(corpus, trained, tmp_path):
     assert int(state["updates"]) == 9
 
     slim_dir = tmp_path / "slim"
-    ssl_prune_export.main(["--train_dir", str(trained), "--output_dir", str(slim_dir)])
+    main(["encoder", "slim", "--train_dir", str(trained), "--output_dir", str(slim_dir)])
     summary = json.loads((slim_dir / "summary.json").read_text())
     assert summary["exact"] == pytest.approx(0.4, abs=0.02)
     small = load_encoder(slim_dir)
     assert sum(p.numel() for p in small.parameters()) == summary["parameters"]
 
     train(corpus, tmp_path / "distill", pruning_conf=None, student=str(slim_dir), max_epoch=2)
-    ssl_prune_export.main(
-        ["--train_dir", str(tmp_path / "distill"), "--output_dir", str(tmp_path / "pruned")]
-    )
+    dirs = ["--train_dir", f"{tmp_path}/distill", "--output_dir", f"{tmp_path}/pruned"]
+    main(["encoder", "slim", *dirs])
     final = load_encoder(tmp_path / "pruned")
     assert sum(p.numel() for p in final.parameters()) == summary["parameters"]
     assert not torch.equal(final.backbone.conv2.weight, small.backbone.conv2.weight)
@@ -121,7 +122,7 @@ def test_targets_on_the_way(corpus, tmp_path, capsys):
     (tmp_path / "target_0.3.pth").touch()
     torch.save({"updates": torch.tensor(5)}, tmp_path / "target_0.3.pth")  # of a run before
     train(corpus, tmp_path, pruning_conf=conf, max_epoch=8)
-    model = ssl_prune_export.load_trained(tmp_path, "latest.pth")
+    model = load_trained(tmp_path, "latest.pth")
     made = []
     for target in (0.1, 0.3):
         state = torch.load(tmp_path / f"target_{target}.pth", weights_only=True)
@@ -131,26 +132,26 @@ def test_targets_on_the_way(corpus, tmp_path, capsys):
         made.append(int(state["updates"]))
         output = tmp_path / f"slim_{target}"
         args = ["--train_dir", str(tmp_path), "--output_dir", str(output)]
-        ssl_prune_export.main([*args, "--target", str(target)])
+        main(["encoder", "slim", *args, "--target", str(target)])
         summary = json.loads((output / "summary.json").read_text())
         assert summary["exact"] == pytest.approx(target, abs=0.03)
         assert summary["updates"] == made[-1] and summary["round_to"] == 2
         load_encoder(output)
     assert 0 < made[0] < made[1] < 24
     whole = ["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "all")]
-    ssl_prune_export.main([*whole, "--all_targets", "true"])
+    main(["encoder", "slim", *whole, "--all_targets", "true"])
     for name, updates in (("all", 24), ("all_0.1", made[0]), ("all_0.3", made[1])):
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert summary["updates"] == updates
     (tmp_path / "target_0.3.pth").rename(tmp_path / "kept.pth")
     shutil.rmtree(tmp_path / "all_0.3")
-    ssl_prune_export.main([*whole, "--all_targets", "true"])  # the others are made
+    main(["encoder", "slim", *whole, "--all_targets", "true"])  # the others are made
     assert "target_0.3.pth: missing: the expected sparsity never came" in capsys.readouterr().err
     assert not (tmp_path / "all_0.3").exists()
-    ssl_prune_export.main([*args, "--target", "0.45"])  # of the last weights
+    main(["encoder", "slim", *args, "--target", "0.45"])  # of the last weights
     assert json.loads((output / "summary.json").read_text())["updates"] == 24
     with pytest.raises(SystemExit):
-        ssl_prune_export.main([*args, "--target", "1.5"])
+        main(["encoder", "slim", *args, "--target", "1.5"])
     assert "error: --target is 1.5, but has to be in [0, 1)" in capsys.readouterr().err
 
 
@@ -173,12 +174,16 @@ def test_a_seed_gives_the_same_result_and_resume_goes_on(corpus, trained, tmp_pa
 def test_the_librispeech_recipe_s_settings_resume_to_the_bit(corpus, tmp_path):
     """WavLM, crops, batches by length in another order each pass, epochs that are no passes,
     accumulation, bfloat16, a schedule."""
-    debug = yaml.safe_load((ROOT / "egs2/librispeech/ssl_prune1/conf/prune_debug.yaml").read_text())
+    recipe = ROOT / "egs2/librispeech/ssl_prune1/conf/prune_base.yaml"
+    conf = yaml.safe_load(recipe.read_text())
     teacher = str(saved("wavlm-base", tmp_path / "teacher"))
-    conf = {**debug, "teacher": teacher, "max_epoch": 3, "num_iters_per_epoch": 6}
+    conf |= {"teacher": teacher, "max_epoch": 3, "num_iters_per_epoch": 6, "accum_grad": 2}
     conf |= {"crop_seconds": 0.7, "batch_bins": 24000, "keep_nbest_models": 3, "num_workers": 0}
-    conf["scheduler_conf"] = {**debug["scheduler_conf"], "max_steps": 9}
-    conf["pruning_conf"] = {**debug["pruning_conf"], "target": 0.4}
+    conf["optim_conf"]["lr"] = 1.0e-3
+    conf["model_conf"]["layers"] = None
+    conf["scheduler_conf"]["max_steps"] = 9
+    conf["pruning_conf"] = {"ramp_updates": 2, "init": 4.5, "gate_lr": 0.2, "multiplier_lr": 0.1}
+    conf["pruning_conf"]["target"] = 0.4
     for name, epochs in (("whole", 3), ("cut", 1), ("cut", 3)):
         args = command(corpus, tmp_path / name, {**conf, "max_epoch": epochs})
         SSLPruneTask.main(cmd=[*args, "--teacher", teacher])
@@ -263,14 +268,14 @@ def test_random_baseline_and_its_errors(corpus, tmp_path, capsys):
     args = ["--teacher", str(corpus / "teacher"), "--output_dir", str(tmp_path / "random")]
     (tmp_path / "macs.yaml").write_text("pruning_conf: {cost: macs}\n")
     for cost, config in (("parameters", []), ("macs", ["--config", str(tmp_path / "macs.yaml")])):
-        ssl_prune_random.main([*args, "--", *config, "--pruning_conf", "target=0.5"])
+        main(["encoder", "random", *args, "--", *config, "--pruning_conf", "target=0.5"])
         summary = json.loads((tmp_path / "random" / "summary.json").read_text())
         assert summary["cost"] == cost and summary["exact"] == pytest.approx(0.5, abs=0.02)
     left = summary["macs_per_second"] / summary["dense_macs_per_second"]
     assert left == pytest.approx(0.5, abs=0.02)
     # Options of the training count beside the config; others than those of pruning may be there
     options = ["--pruning_conf", "protected=[ffn_dim]", "--pruning_conf", "round_to=3"]
-    ssl_prune_random.main([*args, "--", *config, *options, "--max_epoch", "7"])
+    main(["encoder", "random", *args, "--", *config, *options, "--max_epoch", "7"])
     summary = json.loads((tmp_path / "random" / "summary.json").read_text())
     assert summary["cost"] == "macs" and summary["target"] == 0.5
     plan = load_encoder(tmp_path / "random").plan()
@@ -280,10 +285,10 @@ def test_random_baseline_and_its_errors(corpus, tmp_path, capsys):
         if site.kind in ("qk", "vo"):
             assert all(int(n) % 3 == 0 for n in plan.groups(name).bincount())
     with pytest.raises(SystemExit):
-        ssl_prune_random.main([*args, "--", "--pruning_conf", "target=1.0"])
+        main(["encoder", "random", *args, "--", "--pruning_conf", "target=1.0"])
     assert "error: pruning_conf.target is 1.0, but has to be in [0, 1)" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        ssl_prune_export.main(["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "x")])
+        main(["encoder", "slim", "--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "x")])
     assert "config.yaml: missing" in capsys.readouterr().err
 
 

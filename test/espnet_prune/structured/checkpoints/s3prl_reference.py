@@ -4,7 +4,8 @@ s3prl carries fairseq's and Microsoft's own code for these models. It is no depe
 tests need of it, names and shapes of tensors and some hidden states of models with weights from a
 formula, is in `s3prl_facts.json`. Where s3prl 0.4.18 can be imported this file writes it anew:
 
-    PYTHONPATH=<site-packages with s3prl> python test/espnet_prune/structured/checkpoints/s3prl_reference.py
+    PYTHONPATH=<site-packages with s3prl> \
+        python test/espnet_prune/structured/checkpoints/s3prl_reference.py
 """
 
 import json

@@ -3,10 +3,9 @@ import importlib
 import json
 import os
 
+import distillation_step
 import pytest
 import torch
-
-from espnet_prune.bin import bench_step
 
 TINY = {
     "hidden_size": 24,
@@ -24,19 +23,19 @@ TINY = {
 @pytest.fixture
 def tiny(monkeypatch):
     entry = ("wavlm", TINY, torch.nn.Identity)
-    monkeypatch.setitem(bench_step.ARCHITECTURES, "wavlm_base_plus", entry)
+    monkeypatch.setitem(distillation_step.ARCHITECTURES, "wavlm_base_plus", entry)
     # Not in fresh processes: those would not see the tiny architecture
-    monkeypatch.setattr(bench_step, "in_fresh_process", bench_step.measure)
+    monkeypatch.setattr(distillation_step, "in_fresh_process", distillation_step.measure)
 
 
 def test_settings_side_by_side(tiny, tmp_path, capsys):
     output = tmp_path / "bench.json"
     args = ["--seconds", "1", "--batch", "2", "--updates", "2", "--output", str(output)]
-    bench_step.main(args)
+    distillation_step.main(args)
     printed = capsys.readouterr().out
     assert "random weights, 2 x 1 s of audio, float32, cpu" in printed
     report = json.loads(output.read_text())
-    assert list(report["settings"]) == list(bench_step.SETTINGS)
+    assert list(report["settings"]) == list(distillation_step.SETTINGS)
     for name, numbers in report["settings"].items():
         assert len(numbers["seconds"]) == 2 and min(numbers["seconds"]) > 0
         assert numbers["peak_bytes"] >= numbers["bytes_before"] > 1e8  # torch alone takes as much
@@ -45,7 +44,7 @@ def test_settings_side_by_side(tiny, tmp_path, capsys):
 
 
 def test_arguments_of_a_setting_reach_the_model(tiny):
-    model = bench_step.build("wavlm_base_plus", **bench_step.SETTINGS["both"])
+    model = distillation_step.build("wavlm_base_plus", **distillation_step.SETTINGS["both"])
     assert model.activation_checkpointing and model.layers == [0, 4]
     assert model.teacher.backbone.encoder.layers[0].attention.q_proj.weight.dtype == torch.bfloat16
     assert model.encoder.dtype == torch.float32
@@ -59,19 +58,19 @@ def test_every_setting_has_a_process_of_its_own(tmp_path, monkeypatch):
     )
     monkeypatch.syspath_prepend(tmp_path)
     functions = importlib.import_module("in_processes")
-    monkeypatch.setattr(bench_step, "measure", functions.identify)
-    pids = {bench_step.in_fresh_process("baseline", argparse.Namespace()) for _ in range(2)}
+    monkeypatch.setattr(distillation_step, "measure", functions.identify)
+    pids = {distillation_step.in_fresh_process("baseline", argparse.Namespace()) for _ in range(2)}
     assert len(pids) == 2 and os.getpid() not in pids
-    monkeypatch.setattr(bench_step, "measure", functions.die)
+    monkeypatch.setattr(distillation_step, "measure", functions.die)
     with pytest.raises(ValueError, match="baseline: its process was killed"):
-        bench_step.in_fresh_process("baseline", argparse.Namespace())
+        distillation_step.in_fresh_process("baseline", argparse.Namespace())
 
 
 @pytest.mark.parametrize("option", ["--batch", "--device", "--settings"])
 def test_errors(option, capsys):
     value = {"--batch": "0", "--device": "cuda:99", "--settings": "all"}[option]
     with pytest.raises(SystemExit):
-        bench_step.main([option, value])
+        distillation_step.main([option, value])
     wanted = {
         "--batch": "error: --batch is 0, but has to be above 0",
         "--device": "error: --device is cuda:99",

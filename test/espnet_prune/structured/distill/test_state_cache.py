@@ -5,9 +5,9 @@ import torch
 
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.distill import DistillModel, PruningConf
-from espnet_prune.structured.distill import teacher_cache as module
+from espnet_prune.structured.distill import state_cache as module
+from espnet_prune.structured.distill.state_cache import TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
-from espnet_prune.structured.distill.teacher_cache import TeacherCache
 from test.espnet_prune.tiny import LAYOUTS, batch, saved
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from encoder_layouts import ARCHITECTURES
 from transformers import AutoConfig
 
-from espnet_prune.bin.bench_layouts import ARCHITECTURES
-from espnet_prune.bin.measuring import add_machine, use_machine, write_report
 from espnet_prune.cli import errors as cli
+from espnet_prune.cli.options import add_machine
+from espnet_prune.evaluate.measuring import use_machine, write_report
 from espnet_prune.evaluate.report import table
 from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.cost.measure import noise

@@ -18,9 +18,9 @@ import torch
 import torchaudio
 from transformers import AutoConfig, AutoModel
 
-from espnet_prune.bin.measuring import add_machine, conditions_of, use_machine, write_report
-from espnet_prune.bin.ssl_prune_random import prune_at_random
 from espnet_prune.cli import errors as cli
+from espnet_prune.cli.options import add_machine
+from espnet_prune.evaluate.measuring import conditions_of, use_machine, write_report
 from espnet_prune.evaluate.report import table
 from espnet_prune.structured import (
     Cost,
@@ -31,8 +31,10 @@ from espnet_prune.structured import (
     load_encoder,
     slim,
 )
+from espnet_prune.structured.baselines import prune_at_random
 from espnet_prune.structured.cost.measure import time_in_turns
 from espnet_prune.structured.distill.model import COSTS
+from espnet_prune.structured.families import COARSE
 
 _LARGE = {
     "hidden_size": 1024,
@@ -115,8 +117,7 @@ def prune(
     """
     if sizes == "random":
         return prune_at_random(encoder, target, cost, protected, round_to=round_to)
-    coarse = ("mha", "ffn", "head")
-    gated = GatedEncoder(encoder, protected=(*protected, *coarse), cost=cost, round_to=round_to)
+    gated = GatedEncoder(encoder, protected=(*protected, *COARSE), cost=cost, round_to=round_to)
     with torch.no_grad():
         for name, alpha in gated.log_alphas().items():
             groups = gated.plan.groups(name)
@@ -261,7 +262,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--latency_table",
         type=Path,
-        help="of espnet_prune.bin.latency_table: its predictions beside what is measured",
+        help="of `espnet-prune encoder latency`: its predictions beside what is measured",
     )
     parser.add_argument(
         "--round_to",

@@ -1,0 +1,480 @@
+"""`espnet-prune encoder`: prune, slim, export, import and compare speech encoders."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from espnet_prune.cli.options import add_machine, true_or_false
+from espnet_prune.cli.pruning import prune
+from espnet_prune.cli.sweeps import encoder_sweep
+
+_ABOVE_ZERO = ("seconds", "batch", "repeats")
+
+
+def slim(parser: ArgumentParser):
+    """Turn a training directory of the task ssl_prune into an encoder directory.
+
+    Of a model with gates, the units that its hard masks drop are physically removed. A model
+    without gates (second phase) is written as it is. The directory holds config.json,
+    model.safetensors, kept.png (what is left of every layer) and summary.json.
+    """
+    parser.add_argument("--train_dir", type=Path, required=True, help="training directory")
+    parser.add_argument(
+        "--model_file",
+        help="weights in it (default: latest.pth, or those that training kept for --target)",
+    )
+    parser.add_argument(
+        "--target",
+        type=float,
+        help="share of the cost to remove, e.g. one of pruning_conf.targets (default: the last "
+        "target)",
+    )
+    _add_output_dir(parser)
+    parser.add_argument(
+        "--all_targets",
+        type=true_or_false,
+        default=False,
+        help="true also writes each of pruning_conf.targets, with the weights kept for it, to "
+        "OUTPUT_DIR_<target>",
+    )
+    parser.add_argument(
+        "--calibrate",
+        type=true_or_false,
+        default=True,
+        help="true moves the gates' threshold to where the exact sparsity is nearest to the "
+        "target; false keeps the units with log_alpha >= 0 (default: true)",
+    )
+
+    def run(args):
+        if args.target is not None and not 0.0 <= args.target < 1.0:
+            raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
+
+        import logging
+
+        from espnet_prune.evaluate.pruning import write_pruned
+        from espnet_prune.plugin.trained import load_trained, weights_for
+        from espnet_prune.plugin.trainer import TARGET
+        from espnet_prune.structured.pruning import slimmed
+
+        model_file = args.model_file or weights_for(args.train_dir, args.target)
+        model = load_trained(args.train_dir, model_file)
+        if model.pruning is None:
+            if args.target is not None:
+                raise ValueError(f"--target: the model of {args.train_dir} has no gates")
+            write_pruned(model.encoder, {"updates": int(model.updates)}, args.output_dir)
+            return
+        encoder, summary = slimmed(model, args.target, args.calibrate)
+        write_pruned(encoder, summary, args.output_dir, model.student.cost)
+        for target in model.pruning.targets if args.all_targets else ():
+            weights = args.train_dir / TARGET.format(target)
+            if not weights.is_file():
+                logging.warning(
+                    f"warning: {weights}: missing: the expected sparsity never came to {target:g} "
+                    "of pruning_conf.targets, so it gets no encoder; train longer"
+                )
+                continue
+            model = load_trained(args.train_dir, weights.name)
+            encoder, summary = slimmed(model, target, args.calibrate)
+            output_dir = args.output_dir.with_name(f"{args.output_dir.name}_{target:g}")
+            write_pruned(encoder, summary, output_dir, model.student.cost)
+
+    return run
+
+
+def random(parser: ArgumentParser):
+    """Prune an encoder at random to an exact size: a baseline.
+
+    Units inside heads and feed-forward layers and CNN channels are dropped uniformly at random.
+    Whole heads and sub-layers are not, which would only weaken the baseline.
+
+    The options after -- are those of the training (espnet_prune.bin.ssl_prune_train); --config and
+    --pruning_conf count, with target, cost, latency_table, protected and round_to. E.g.
+    -- --config conf/prune.yaml --pruning_conf target=0.7
+    """
+    parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the choice (default: 0)")
+    _add_output_dir(parser)
+    parser.add_argument("training", nargs="*", metavar="-- OPTION", help="options of the training")
+
+    def run(args):
+        from espnet_prune.evaluate.pruning import write_pruned
+        from espnet_prune.plugin.trained import pruning_options
+        from espnet_prune.structured import load_encoder
+        from espnet_prune.structured.baselines import prune_at_random
+
+        conf = pruning_options(args.training)
+        cost = conf.load_cost()
+        encoder = load_encoder(args.teacher)
+        small, exact = prune_at_random(
+            encoder, conf.target, cost, conf.protected, args.seed, conf.round_to
+        )
+        summary = {"target": conf.target, "cost": conf.cost, "exact": exact}
+        write_pruned(small, summary, args.output_dir, cost)
+
+    return run
+
+
+def scratch(parser: ArgumentParser):
+    """Make an encoder of a pruned one's sizes with random weights: a baseline.
+
+    Distilled, it shows what pruning is worth beyond its sizes. Weights are drawn for the dense
+    model as its family initialises it, and cut to the sizes. What is not trained (Whisper's
+    sinusoidal positions) is kept.
+    """
+    parser.add_argument("--like", required=True, help="directory of the pruned encoder")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    _add_output_dir(parser)
+
+    def run(args):
+        from espnet_prune.evaluate.pruning import write_pruned
+        from espnet_prune.structured import load_encoder
+        from espnet_prune.structured.baselines import from_scratch
+        from espnet_prune.structured.directory import sizes
+
+        student = from_scratch(load_encoder(args.like), args.seed)
+        found = sizes(student)
+        exact = 1 - found["parameters"] / found["dense_parameters"]
+        summary = {"target": exact, "cost": "parameters", "exact": exact, "seed": args.seed}
+        write_pruned(student, summary, args.output_dir)
+
+    return run
+
+
+def export(parser: ArgumentParser):
+    """Export a dense or pruned encoder to ONNX.
+
+    ONNX Runtime's output is compared with torch's before the file is written. The graph takes
+    `speech` (B, T), 16 kHz waveforms of one length, and gives `last_hidden_state` (B, T', D), or
+    `hidden_0` to `hidden_L` with --all_layers. Whisper's window is as long as the speech.
+    """
+    parser.add_argument("--model", required=True, help="directory or hub name of an encoder")
+    parser.add_argument("--to", choices=("onnx",), default="onnx", help="format (default: onnx)")
+    parser.add_argument("--output", type=Path, required=True, help="file to write, *.onnx")
+    parser.add_argument(
+        "--all_layers",
+        type=true_or_false,
+        default=False,
+        help="true gives all hidden states instead of the last",
+    )
+
+    def run(args):
+        import logging
+
+        from espnet_prune.structured import load_encoder
+        from espnet_prune.structured.export.onnx import export_onnx
+
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        difference = export_onnx(load_encoder(args.model), args.output, args.all_layers)
+        size = args.output.stat().st_size / 1e6
+        print(
+            f"{args.output}: {size:.1f} MB, differs from torch by {difference:.1e} of the "
+            "largest number"
+        )
+
+    return run
+
+
+def import_(parser: ArgumentParser):
+    """Turn a checkpoint of fairseq, torchaudio or DPHuBERT into an encoder directory.
+
+    The command reads wav2vec 2.0, HuBERT and WavLM: fairseq's .pt (pre-trained or fine-tuned; also
+    Microsoft's WavLM and s3prl's conversions), the state dicts of torchaudio's bundles, and the
+    slimmed models of DPHuBERT, DPWavLM and DiariZen. It recognises the format by the file. The
+    directory works wherever a model directory does.
+    """
+    parser.add_argument("--checkpoint", type=Path, required=True, help="file (.pt, .pth, .bin)")
+    _add_output_dir(parser)
+
+    def run(args):
+        from espnet_prune.structured.checkpoints import import_checkpoint
+        from espnet_prune.structured.directory import check_directory, write_encoder
+
+        check_directory(args.output_dir)
+        kind, encoder = import_checkpoint(args.checkpoint)
+        write_encoder(encoder, args.output_dir)
+        parameters = sum(p.numel() for p in encoder.parameters())
+        slimmed = ", already slimmed" if encoder.config.kept else ""
+        print(
+            f"{args.output_dir}: {encoder.family} of {kind} format, {encoder.num_layers} layers, "
+            f"{parameters / 1e6:.3f} M parameters{slimmed}"
+        )
+
+    return run
+
+
+def profile(parser: ArgumentParser):
+    """Show parameters, MACs, speed and memory of encoders side by side.
+
+    The models take turns on the same noise. MACs are given twice: from the family's declaration,
+    by which pruning goes, and counted by torch while the model runs. Ratios are against the first
+    model.
+    """
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="directories or hub names")
+    _add_timing(parser, seconds=10.0, repeats=20)
+    parser.add_argument("--depth", type=int, default=0, help="table of modules down to this depth")
+    parser.add_argument("--output", type=Path, help="JSON file for all numbers, every module's too")
+
+    def run(args):
+        _check_above_zero(args)
+        if len(set(args.models)) < len(args.models):
+            raise ValueError("a model is given twice")
+
+        from espnet_prune.evaluate.measuring import use_machine, write_report
+        from espnet_prune.evaluate.report import table
+        from espnet_prune.structured import load_encoder
+        from espnet_prune.structured.cost.profile import module_rows, profile, profile_rows
+
+        dtype = use_machine(args)
+        encoders = {name: load_encoder(name).eval().to(args.device, dtype) for name in args.models}
+        found = profile(encoders, args.seconds, args.batch, args.repeats)
+        conditions = f"{_conditions(args)}, {args.repeats} passes of each model in turn"
+        print(table(profile_rows(found)), f"\n{conditions}", sep="\n")
+        if args.depth:
+            print("\n" + table(module_rows(found, args.depth)))
+        if args.output:
+            write_report(args.output, conditions, models=found)
+
+    return run
+
+
+def latency(parser: ArgumentParser):
+    """Measure how long the parts of a model take, for a target in latency.
+
+    Random weights of the model's shapes are timed: attention by number of heads and their mean
+    query-key and value-output sizes, feed-forward layers by dimensions, CNN layers by channels in
+    and out, each at one unit, the quarters (within heads the half) and the whole. Layers of one
+    shape share a measurement. Models of random sizes show how far the table's sums are off. Other
+    jobs on the machine spoil it. Use the file in `pruning_conf: {cost: latency, latency_table:
+    FILE}`.
+    """
+    parser.add_argument(
+        "--model", required=True, help="directory, hub name or file like config.json; no weights"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    _add_timing(parser, seconds=None, repeats=5)
+
+    def run(args):
+        _check_above_zero(args)
+
+        import numpy as np
+        import torch
+
+        from espnet_prune.evaluate.measuring import conditions_of, use_machine, write_report
+        from espnet_prune.evaluate.report import table
+        from espnet_prune.structured.cost.block_times import CHECKS, measure
+        from espnet_prune.structured.cost.profile import latency_rows
+        from espnet_prune.structured.encoder import random_encoder
+
+        dtype = use_machine(args)
+        torch.manual_seed(0)
+        dense = random_encoder(args.model).to(args.device, dtype)
+        parameters = float(dense.plan().parameters()) / 1e6
+        if args.seconds is None:
+            args.seconds = dense.family_of.default_seconds(dense.config.base)
+        words = f"{dense.family} with {parameters:.2f} M parameters ({args.model})"
+        found = measure(dense, args.seconds, args.repeats, args.batch, words)
+        found.table.conditions.update(conditions_of(args))
+        errors = (found.predicted / found.measured - 1)[-CHECKS:]
+        conditions = (
+            f"{_conditions(args)}, median of {args.repeats} passes of {len(found.measured)} models "
+            "in turn"
+        )
+        write_report(
+            args.output,
+            conditions,
+            **found.table.to_json(),
+            trials={"measured": found.measured.tolist(), "predicted": found.predicted.tolist()},
+            checks=CHECKS,
+        )
+        print(
+            table(latency_rows(found.table)),
+            f"\n{conditions}. Dense model {1000 * found.measured[0]:.1f} ms, of which "
+            f"{1000 * found.table.rest:.1f} ms outside these blocks.",
+            f"The table's sums against {CHECKS} models of random sizes that it was not made from: "
+            f"median error {np.median(np.abs(errors)):.1%}, "
+            f"{errors.min():+.1%} to {errors.max():+.1%}.",
+            f"{args.output}: written",
+            sep="\n",
+        )
+
+    return run
+
+
+def compare(parser: ArgumentParser):
+    """Plot sparsity and distillation loss over updates of several trainings.
+
+    The table has the means of the last updates, e.g. to compare training with and without the
+    straight-through estimator.
+    """
+    parser.add_argument(
+        "--run",
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("NAME", "DIR"),
+        help="name in the plot and training directory of a run with gates",
+    )
+    parser.add_argument("--last", type=int, default=25, help="updates in the means (default: 25)")
+    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+
+    def run(args):
+        from espnet_prune.evaluate.pruning import compare
+        from espnet_prune.evaluate.report import table
+
+        print(table(compare(args.run, args.last, args.output)))
+
+    return run
+
+
+def results(parser: ArgumentParser):
+    """Write RESULTS.md of a pruning experiment: size, speed and scores.
+
+    Speed is measured here and now: dense and pruned model take turns on the same audio, and the
+    medians of one run are compared.
+    """
+    parser.add_argument("--dense", required=True, help="directory or hub name of the dense model")
+    parser.add_argument("--exp", type=Path, required=True, help="experiment; its pruned/ is read")
+    parser.add_argument(
+        "--score",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("LABEL", "JSON"),
+        help="scores.json of `espnet-prune score text` with --hyp pruned --hyp2 dense",
+    )
+    parser.add_argument("--command", default="", help="command that made the experiment")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length of the timed audio")
+    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each model")
+
+    def run(args):
+        from espnet_prune.evaluate.pruning import write_results
+
+        scores = [(label, Path(path)) for label, path in args.score]
+        print(write_results(args.dense, args.exp, scores, args.command, args.seconds, args.repeats))
+
+    return run
+
+
+def table(parser: ArgumentParser):
+    """Show several pruning experiments in one table: size, held-out distillation loss, WER.
+
+    Experiments that differ only in their seed share a row (mean, and the range over seeds). Beside
+    the table in FILE.md, FILE.png has loss and WER against parameters; experiments that differ only
+    in the number at the end of their names, such as ours_0.5 and ours_0.7, are a line.
+    """
+    parser.add_argument("experiments", nargs="+", type=Path, help="experiment directories")
+    parser.add_argument(
+        "--score",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a scores.json inside every experiment, e.g. whisper/test_en/scores.json",
+    )
+    parser.add_argument("--output", type=Path, help="file to write the table to, with the plot")
+
+    def run(args):
+        from espnet_prune.evaluate.pruning import experiment_rows, grouped, plot_experiments
+        from espnet_prune.evaluate.report import table
+        from espnet_prune.files.writing import write_text
+
+        groups = grouped(args.experiments, args.score)
+        text = table(experiment_rows(groups))
+        print(text)
+        if args.output:
+            write_text(args.output, text + "\n")
+            plot_experiments(groups, args.output.with_suffix(".png"))
+
+    return run
+
+
+def size(parser: ArgumentParser):
+    """Print base or large: the size of a WavLM, HuBERT or wav2vec 2.0."""
+    parser.add_argument("model", help="hub name or directory")
+
+    def run(args):
+        from espnet_prune.plugin.training_config import model_size
+
+        print(model_size(args.model))
+
+    return run
+
+
+def removed_share(parser: ArgumentParser):
+    """Print the share of the dense encoder's parameters that a pruned encoder lacks."""
+    parser.add_argument("pruned", help="directory of the encoder")
+
+    def run(args):
+        from espnet_prune.structured.directory import removed_share
+
+        print(f"{round(removed_share(args.pruned), 2):g}")
+
+    return run
+
+
+def spread_updates(parser: ArgumentParser):
+    """Write a training config whose updates hear the same audio on several GPUs."""
+    parser.add_argument("source", help="config for one GPU")
+    parser.add_argument("target", help="file to write")
+    parser.add_argument("--gpus", type=int, default=1, help="GPUs on all nodes (default: 1)")
+    parser.add_argument(
+        "--accum_grad", type=int, help="forward passes of an update (default: divided among GPUs)"
+    )
+
+    def run(args):
+        from espnet_prune.plugin.training_config import write_spread
+
+        write_spread(args.source, args.target, args.gpus, args.accum_grad)
+
+    return run
+
+
+def _add_output_dir(parser: ArgumentParser) -> None:
+    parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
+
+
+def _add_timing(parser: ArgumentParser, seconds: float | None, repeats: int) -> None:
+    default = "30 for Whisper, 10 for other models" if seconds is None else f"{seconds:g}"
+    parser.add_argument(
+        "--seconds", type=float, default=seconds, help=f"length of an utterance ({default})"
+    )
+    parser.add_argument("--batch", type=int, default=1, help="utterances at a time (default: 1)")
+    parser.add_argument(
+        "--repeats", type=int, default=repeats, help=f"timed passes of each model ({repeats})"
+    )
+    add_machine(parser)
+
+
+def _check_above_zero(args: Namespace) -> None:
+    for name in _ABOVE_ZERO:
+        value = getattr(args, name)
+        if value is not None and value <= 0:
+            raise ValueError(f"--{name} is {value}, but has to be above 0")
+
+
+def _conditions(args: Namespace) -> str:
+    import torch
+
+    return (
+        f"{args.seconds:g} s of audio, batch {args.batch}, {args.dtype}, {args.device}, "
+        f"{torch.get_num_threads()} threads"
+    )
+
+
+VERBS = {
+    "prune": prune,
+    "slim": slim,
+    "random": random,
+    "scratch": scratch,
+    "export": export,
+    "import": import_,
+    "profile": profile,
+    "latency": latency,
+    "compare": compare,
+    "results": results,
+    "table": table,
+    "size": size,
+    "removed-share": removed_share,
+    "spread-updates": spread_updates,
+    "sweep": encoder_sweep,
+}

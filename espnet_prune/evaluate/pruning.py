@@ -1,0 +1,244 @@
+"""Results of pruning experiments: encoder directories with a plot, tables and figures."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.plots import plot_compare, plot_gates, plot_kept, plot_sizes
+from espnet_prune.evaluate.report import table
+from espnet_prune.files.writing import write_json, write_text
+from espnet_prune.structured import Cost, SpeechEncoder, load_encoder, outline
+from espnet_prune.structured.cost.measure import time_encoders
+from espnet_prune.structured.directory import PLOT, SUMMARY, size_line, sizes, write_encoder
+
+#: histories in a training directory: a row for each forward pass, and for each validation
+HISTORY, VALIDATION = "updates.jsonl", "valid.jsonl"
+_SEED = re.compile(r"_seed\d+$")
+_TARGET = re.compile(r"_\d*\.?\d+$")
+_SIZE, _LOSS = "parameters (M)", "held-out loss"
+#: experiment -> numbers of its runs with different seeds
+Groups = dict[str, list[dict[str, float]]]
+
+
+def write_pruned(
+    encoder: SpeechEncoder, summary: Mapping, output_dir: Path, cost: Cost = "parameters"
+) -> None:
+    """Write an encoder directory with sizes in its summary and a plot, and print the sizes.
+
+    Args:
+        summary: what led to the encoder.
+        cost: what was pruned by; what a latency table predicts is added to the summary.
+    """
+    summary = {**summary, **sizes(encoder, cost)}
+    dense, masks = outline(encoder, {}).plan(), encoder.plan().masks()
+    write_encoder(encoder, output_dir, summary, lambda work: plot_kept(dense, masks, work / PLOT))
+    print(f"{output_dir}: {size_line(summary)}")
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """Rows of `HISTORY` or `VALIDATION`, [] where there is no such file."""
+    if not path.is_file():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def compare(directories: Sequence[tuple[str, str]], last: int, plot: Path) -> list[list[str]]:
+    """Plot sparsity and loss of several trainings over updates.
+
+    Args:
+        directories: name and training directory of each.
+        last: updates to take means over.
+        plot: PNG file to write.
+    Returns: head and rows of the table of those means.
+    Raises:
+        ValueError: no history there, or one of a training without gates.
+    """
+    keys = ("sparsity_expected", "sparsity_exact", "distill")
+    runs, rows = {}, [["run", "updates", *keys]]
+    for name, directory in directories:
+        history = read_history(Path(directory) / HISTORY)
+        if not history or keys[0] not in history[-1]:
+            raise ValueError(f"{directory}/{HISTORY}: missing, or of a run without gates")
+        runs[name] = history
+        means = [statistics.fmean(row[key] for row in history[-last:]) for key in keys]
+        rows.append([name, str(len(history)), *(f"{mean:.4f}" for mean in means)])
+    plot_compare(runs, plot)
+    return rows
+
+
+def size_rows(
+    dense: SpeechEncoder, pruned: SpeechEncoder, seconds: float, repeats: int
+) -> tuple[list[list[str]], dict[str, dict[str, float]]]:
+    """Head and rows of the table of sizes and speeds, and the same as numbers.
+
+    Speed is measured here and now: the two models take turns on the same audio.
+    """
+    encoders = {"dense": dense, "pruned": pruned}
+    timings = time_encoders(list(encoders.values()), seconds, repeats)
+    rows = [["", "parameters (M)", "G MACs / s of audio", "real-time factor (least to greatest)"]]
+    numbers: dict[str, dict[str, float]] = {}
+    for (name, encoder), timing in zip(encoders.items(), timings, strict=True):
+        plan = encoder.plan(seconds)
+        rtf, low, high = (timing.percentile(q) / seconds for q in (50, 0, 100))
+        numbers[name] = {
+            "parameters": float(plan.parameters()),
+            "macs_per_second": float(plan.macs()),
+            "rtf": rtf,
+            "rtf_least": low,
+            "rtf_greatest": high,
+        }
+        millions, giga = (numbers[name][k] for k in ("parameters", "macs_per_second"))
+        cells = [f"{millions / 1e6:.3f}", f"{giga / 1e9:.4f}"]
+        rows.append([name, *cells, f"{rtf:.4f} ({low:.4f} to {high:.4f})"])
+    less = {key: numbers["pruned"][key] / numbers["dense"][key] for key in numbers["dense"]}
+    changes = [f"{100 * (less[key] - 1):+.1f}%" for key in ("parameters", "macs_per_second")]
+    rows.append(["pruned against dense", *changes, f"{1 / less['rtf']:.2f}x faster"])
+    return rows, numbers
+
+
+def score_rows(scores: list[tuple[str, Path]]) -> list[list[str]]:
+    """Head and rows of the table of WER and CER.
+
+    Args:
+        scores: label and scores.json of `espnet-prune score text` (first system: pruned).
+    """
+
+    def cell(part: dict, key: str, sign: int = 1) -> str:
+        ends = sorted(sign * 100 * part[end] for end in ("low", "high"))
+        plus = "" if key == "rate" else "+"
+        return f"{sign * 100 * part[key]:{plus}.1f} [{ends[0]:{plus}.1f}, {ends[1]:{plus}.1f}]"
+
+    rows = [["task and test set", "rate", "dense", "pruned", "pruned minus dense, paired"]]
+    for label, path in scores:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing; run the scoring stage first")
+        found = json.loads(path.read_text())
+        pruned, dense = found["systems"]["hyp"], found["systems"]["hyp2"]
+        for unit in ("wer", "cer"):
+            rows.append(
+                [
+                    f"{label} ({found['utterances']} utterances)",
+                    f"{unit.upper()} %",
+                    cell(dense[unit], "rate"),
+                    cell(pruned[unit], "rate"),
+                    cell(found["difference"][unit], "difference", -1),
+                ]
+            )
+    return rows
+
+
+def write_results(
+    dense: str,
+    exp: Path,
+    scores: list[tuple[str, Path]],
+    command: str = "",
+    seconds: float = 30.0,
+    repeats: int = 7,
+) -> str:
+    """Write RESULTS.md and results.json of an experiment: size, speed and scores.
+
+    Args:
+        dense: directory or hub name of the dense model.
+        exp: experiment; its pruned/ is compared.
+        scores: as in `score_rows`.
+        command: that made the experiment.
+        seconds: length of the timed audio.
+        repeats: timed runs of each model.
+    Returns: the text of RESULTS.md.
+    """
+    encoders = load_encoder(dense).eval(), load_encoder(exp / "pruned").eval()
+    rows, numbers = size_rows(*encoders, seconds, repeats)
+    parts = ["# Results", ""]
+    if command:
+        parts += [f"Made by `{command}` (one run).", ""]
+    speed = (
+        f"Costs for {seconds:g} s of audio; real-time factor: median of {repeats} runs "
+        f"of each model in turn, batch 1, {torch.get_num_threads()} threads, same process."
+    )
+    parts += ["## Size and speed of the encoder", "", table(rows), "", speed, ""]
+    found: dict[str, dict] = {"size": numbers}
+    slimmed = exp / "slim" / SUMMARY
+    if slimmed.is_file():
+        found["slim"] = json.loads(slimmed.read_text())
+        target, exact, cost = (found["slim"][key] for key in ("target", "exact", "cost"))
+        cost = {"macs": "MACs", "latency": "latency by the table"}.get(cost, cost)
+        parts += [f"Sparsity asked for: {target:.2%} of the {cost}, exact: {exact:.2%}.", ""]
+    if scores:
+        parts += ["## Scores (percent, with 95% bootstrap intervals over utterances)", ""]
+        parts += [table(score_rows(scores)), ""]
+    parts += ["## What is left of each layer", "", f"![kept sizes](pruned/{PLOT})", ""]
+    if (exp / "prune" / "images" / "course.png").is_file():
+        parts += ["## Course of pruning", "", "![course](prune/images/course.png)", ""]
+        plot_gates(exp / "gates.png")
+        parts += ["## A gate", "", "![z and s_bar](gates.png)", ""]
+    text = "\n".join([*parts, environment_report()])
+    write_text(exp / "RESULTS.md", text)
+    write_json(exp / "results.json", found)
+    return text
+
+
+def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
+    """Numbers of one experiment directory of the recipe `ssl_prune1`.
+
+    Args:
+        scores: names of `scores.json` files in it, relative.
+    """
+    pruned, valid = exp / "pruned" / SUMMARY, exp / "distill" / VALIDATION
+    for file in (pruned, valid, *(exp / score for score in scores)):
+        if not file.is_file():
+            raise FileNotFoundError(f"{file}: missing; run the experiment to its end first")
+    summary = json.loads(pruned.read_text())
+    row = {
+        _SIZE: summary["parameters"] / 1e6,
+        "G MACs/s": summary["macs_per_second"] / 1e9,
+        _LOSS: read_history(valid)[-1]["distill"],
+    }
+    for score in scores:
+        found = json.loads((exp / score).read_text())["systems"]["hyp"]
+        name = Path(score).parent.name
+        row[f"WER % {name}"] = 100 * found["wer"]["rate"]
+        row[f"CER % {name}"] = 100 * found["cer"]["rate"]
+    return row
+
+
+def grouped(experiments: list[Path], scores: list[str]) -> Groups:
+    """Experiments that differ only in their seed put together."""
+    groups: Groups = {}
+    for exp in experiments:
+        groups.setdefault(_SEED.sub("", exp.name), []).append(read_experiment(exp, scores))
+    return groups
+
+
+def experiment_rows(groups: Groups) -> list[list[str]]:
+    """Head and rows: the mean over seeds of each number, and the range."""
+    rows: list[list[str]] = []
+    for name, runs in groups.items():
+        rows = rows or [["experiment", "runs", *runs[0]]]
+        cells = []
+        for key in runs[0]:
+            values = [run[key] for run in runs]
+            digits = 1 if "%" in key else 4
+            text = f"{statistics.mean(values):.{digits}f}"
+            if len(runs) > 1:
+                text += f" ({min(values):.{digits}f} to {max(values):.{digits}f})"
+            cells.append(text)
+        rows.append([name, str(len(runs)), *cells])
+    return rows
+
+
+def plot_experiments(groups: Groups, path: Path) -> None:
+    """Loss and word error rates against parameters, a line for each method: experiments that
+    differ only in the number at the end of their names, such as ours_0.5 and ours_0.7."""
+    lines: dict[str, list[dict[str, list[float]]]] = {}
+    for name, runs in groups.items():
+        point = {key: [run[key] for run in runs] for key in runs[0]}
+        lines.setdefault(_TARGET.sub("", name).removeprefix("ssl_prune_"), []).append(point)
+    keys = next(iter(groups.values()))[0]
+    plot_sizes(lines, _SIZE, [_LOSS, *(key for key in keys if key.startswith("WER"))], path)

@@ -1,0 +1,185 @@
+"""Hidden states of a frozen encoder on disk, for corpora that are seen more than once."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Collection
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from espnet_prune.files.writing import write_file
+from espnet_prune.structured.distill.teacher import Teacher
+from espnet_prune.structured.encoder import SpeechEncoder
+
+#: beyond this float16 comes near its end, and a file holds float32
+LARGEST_HALF = 6.0e4
+
+
+class StateCache:
+    """Asks an encoder once for every waveform and reads the answer from disk afterwards.
+
+    An utterance goes through the encoder alone, without padding, so that its hidden states do not
+    depend on its batch. They are found by the content of waveform and weights and by precision:
+    nothing stale is ever read, and several trainings may share a directory.
+
+    Args:
+        directory: made when it is not there.
+        encoder: frozen; its weights must not change afterwards.
+        full_window: as in `SpeechEncoder.forward`.
+        dtype: the encoder's precision where it is fixed, None where the caller's autocast sets it.
+        kind: of the answers; different kinds of the same encoder do not meet.
+    """
+
+    def __init__(
+        self,
+        directory: str | Path,
+        encoder: SpeechEncoder,
+        full_window: bool,
+        dtype: str | None = None,
+        kind: bytes = b"",
+    ):
+        self.directory = Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.encoder = encoder
+        self.full_window = full_window
+        self.dtype = dtype
+        digest = hashlib.blake2b(
+            f"{full_window} {encoder.config.to_json_string()}{dtype or ''}".encode()
+        )
+        for name, value in encoder.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+        self.fingerprint = digest.digest() + kind
+        self._full = False
+
+    def ask(self, wave: Tensor) -> dict[int, Tensor]:
+        """What is kept of a waveform (T,): number of a hidden state -> (T', D)."""
+        raise NotImplementedError
+
+    def each(
+        self, speech: Tensor, lengths: Tensor, layers: Collection[int]
+    ) -> list[dict[int, Tensor]]:
+        """`one` of every row of (B, T) waveforms with (B,) samples."""
+        return [
+            self.one(wave[:length], layers)
+            for wave, length in zip(speech, lengths.tolist(), strict=True)
+        ]
+
+    def one(self, wave: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
+        """number of a hidden state -> (T', D), of one waveform (T,), from disk if it is there."""
+        digest = hashlib.blake2b(self.fingerprint, digest_size=20)
+        device = wave.device.type
+        if self.dtype is None and torch.is_autocast_enabled(device):
+            digest.update(str(torch.get_autocast_dtype(device)).encode())
+        digest.update(wave.cpu().contiguous().numpy())
+        path = self.directory / digest.hexdigest()[:2] / f"{digest.hexdigest()}.safetensors"
+        if path.is_file():
+            with safe_open(path, framework="pt", device=str(wave.device)) as file:
+                return {number: file.get_tensor(str(number)) for number in layers}
+        answer = self.ask(wave)
+        self._write(path, answer)
+        return answer
+
+    def _write(self, path: Path, answer: dict[int, Tensor]) -> None:
+        """Keep an answer; on a full disk go on without, since the cache is only for speed."""
+        if self._full:
+            return
+        states = {str(n): state.cpu() for n, state in answer.items()}
+        try:
+            write_file(path, lambda temporary: save_file(states, temporary))
+        except Exception as error:  # safetensors has its own class for a failed write
+            self._full = True
+            logging.warning(
+                f"{self.directory}: hidden states are not cached any more, and training goes on "
+                f"without: {error}"
+            )
+
+
+class TeacherCache(StateCache):
+    """A teacher's hidden states, in half precision and back in float32.
+
+    An utterance takes 2 (L + 1) T' D bytes for (T', D) hidden states of L layers (5.8 MB for 30 s
+    of Whisper tiny).
+
+    Args:
+        directory, full_window: as in `StateCache`.
+    """
+
+    def __init__(self, directory: str | Path, teacher: Teacher, full_window: bool):
+        super().__init__(directory, teacher.encoder, full_window, teacher.dtype)
+        self.teacher = teacher
+
+    def __call__(
+        self, speech: Tensor, speech_lengths: Tensor, layers: Collection[int]
+    ) -> dict[int, Tensor]:
+        """number of a hidden state -> (B, T', D), zero in the padding, for the numbers in `layers`.
+
+        Args:
+            speech: (B, T) waveforms at 16 kHz.
+            speech_lengths: (B,) samples.
+        """
+        each = self.each(speech, speech_lengths, layers)
+        return {
+            number: pad_sequence([states[number].float() for states in each], batch_first=True)
+            for number in layers
+        }
+
+    def ask(self, wave: Tensor) -> dict[int, Tensor]:
+        encoder = self.encoder
+        inputs = encoder.prepare(wave[None], torch.tensor([len(wave)]), self.full_window)
+        # All states, so that trainings which compare other layers find theirs, too
+        states = self.teacher(inputs, range(encoder.num_layers + 1))
+        answer = {}
+        for number, state in states.items():
+            fits = float(state.abs().max()) < LARGEST_HALF
+            answer[number] = (state[0].half() if fits else state[0]).contiguous()
+        return answer
+
+
+class FeatureCache(StateCache):
+    """The features of a frozen encoder that a probe sees, in full precision.
+
+    Of a pre-norm model the last state has been through the final norm, and frames of padding are
+    left out, so that a probe learns the same with and without the cache. Only models with group
+    normalisation (the Base models) hear the padding of a batch, and here there is none. An
+    utterance takes `bytes_of` its length.
+
+    Args:
+        directory, encoder, full_window: as in `StateCache`; the encoder is frozen here.
+    """
+
+    def __init__(self, directory: str | Path, encoder: SpeechEncoder, full_window: bool):
+        encoder.eval().requires_grad_(False)
+        super().__init__(directory, encoder, full_window, kind=b"features")
+
+    def features(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
+        """As `PretrainedEncoder.forward`, zero in the padding.
+
+        Args:
+            speech: (B, T) waveforms at 16 kHz.
+            lengths: (B,) samples.
+        Returns: states (B, T', D) of all layers; frames (B,), of which T' is the largest.
+        """
+        layers = range(self.encoder.num_layers + 1)
+        each = self.each(speech, lengths, layers)
+        frames = torch.tensor([len(states[0]) for states in each], device=lengths.device)
+        padded = [pad_sequence([states[n] for states in each], batch_first=True) for n in layers]
+        return padded, frames
+
+    @torch.no_grad()
+    def ask(self, wave: Tensor) -> dict[int, Tensor]:
+        length = torch.tensor([len(wave)], device=wave.device)
+        states, _ = self.encoder(wave[None], length, full_window=self.full_window).features()
+        return {n: state[0].contiguous() for n, state in enumerate(states)}
+
+
+def bytes_of(encoder: SpeechEncoder, samples: int) -> int:
+    """Bytes on disk that a `FeatureCache` needs for so many samples: 4 (L + 1) T' D, nearly."""
+    frames = samples * encoder.frame_rate // encoder.sampling_rate
+    return 4 * (encoder.num_layers + 1) * frames * encoder.hidden_size

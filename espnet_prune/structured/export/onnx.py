@@ -1,0 +1,79 @@
+"""ONNX files of dense and pruned encoders, compared with torch before they are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from espnet_prune.extras import load_extra
+from espnet_prune.files.writing import write_file
+from espnet_prune.structured.cost.measure import noise
+from espnet_prune.structured.encoder import SpeechEncoder
+
+#: largest difference to torch, as a share of the largest number
+TOLERANCE = 1e-3
+
+
+class _Graph(nn.Module):
+    def __init__(self, encoder: SpeechEncoder, all_layers: bool):
+        super().__init__()
+        self.encoder = encoder
+        self.all_layers = all_layers
+
+    def forward(self, speech: Tensor) -> tuple[Tensor, ...]:
+        output = self.encoder(speech, full_window=False)
+        return tuple(output.hidden_states) if self.all_layers else (output.last_hidden_state,)
+
+
+@torch.no_grad()
+def export_onnx(encoder: SpeechEncoder, path: str | Path, all_layers: bool = False) -> float:
+    """Write an ONNX file, after ONNX Runtime's output has been compared with torch's.
+
+    The graph takes `speech` (B, T), 16 kHz waveforms of one length, for any B and T that the model
+    takes. It gives `last_hidden_state` (B, T', D), or `hidden_0` to `hidden_L` with `all_layers`.
+    Whisper's window is as long as the speech.
+
+    Returns: the largest difference on speech of other sizes than the graph was traced with, as a
+        share of the largest number.
+    Raises:
+        MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
+        ValueError: the outputs differ.
+    """
+    # The exporter needs the first two, and says so less clearly
+    onnxruntime = [load_extra(name, "onnx") for name in ("onnx", "onnxscript", "onnxruntime")][-1]
+    graph = _Graph(encoder.eval().cpu().float(), all_layers).eval()
+    names = [f"hidden_{n}" for n in range(encoder.num_layers + 1)]
+    least = encoder.family_of.minimum_samples(encoder.config.base) / encoder.sampling_rate
+    speech, _ = noise(max(1.0, 2 * least), 2, "cpu", torch.float32)
+    other, _ = noise(max(0.7, 1.5 * least), 3, "cpu", torch.float32)
+    dynamic = torch.export.Dim.DYNAMIC
+    difference = 0.0
+
+    def write(temporary: Path) -> None:
+        nonlocal difference
+        torch.onnx.export(
+            graph,
+            (speech,),
+            temporary,
+            dynamo=True,
+            external_data=False,
+            input_names=["speech"],
+            output_names=names if all_layers else ["last_hidden_state"],
+            dynamic_shapes=({0: dynamic, 1: dynamic},),
+            verbose=False,
+        )
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        found = session.run(None, {"speech": other.numpy()})
+        for theirs, ours in zip(found, graph(other), strict=True):
+            error = (torch.from_numpy(theirs) - ours).abs().max() / ours.abs().max()
+            difference = max(difference, float(error))
+        if not difference <= TOLERANCE:
+            raise ValueError(
+                f"{path}: ONNX Runtime's output differs from torch's by {difference:.1e} of the "
+                "largest number; the file is not written"
+            )
+
+    write_file(path, write)
+    return difference

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 
 from espnet_prune.cli.options import sampling_rate, true_or_false
 
@@ -183,7 +185,7 @@ def fresh(parser: ArgumentParser):
     def run(args):
         from espnet_prune.files.freshness import claim
 
-        claim(args.directory, args.inputs)
+        claim(args.directory, _files_or_words(args.inputs))
 
     return run
 
@@ -195,7 +197,7 @@ def digest(parser: ArgumentParser):
     def run(args):
         from espnet_prune.files.freshness import digest
 
-        print(digest(args.inputs))
+        print(digest(_files_or_words(args.inputs)))
 
     return run
 
@@ -209,6 +211,10 @@ def _add_nj(parser: ArgumentParser) -> None:
         metavar="N",
         help="number of worker processes",
     )
+
+
+def _files_or_words(inputs: list[str]) -> list[Path | str]:
+    return [Path(each) if os.path.isfile(each) else each for each in inputs]
 
 
 def _print(*lines: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -66,13 +67,14 @@ def read_speech(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is empty or not audio, or the part lies outside of it.
+        ValueError: the file is empty, not audio or ends early, or the part lies outside of it.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: is empty (0 bytes)")
+    check_whole(path)
     try:
         with soundfile.SoundFile(path) as audio:
             rate = audio.samplerate
@@ -88,6 +90,33 @@ def read_speech(
             return audio.read(count, dtype="float32", always_2d=True), rate
     except soundfile.LibsndfileError as error:
         raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
+
+
+def check_whole(path: str | Path) -> None:
+    """Check that a WAV file has all the audio that its header announces.
+
+    Reading takes what is there of a file whose copying was broken off, and says nothing. Other
+    formats than WAV, and headers written before the length was known, are not judged.
+
+    Raises:
+        ValueError: it ends early.
+    """
+    with Path(path).open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        while (kind, form) == (b"RIFF", b"WAVE"):
+            chunk, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+            there = size - file.tell()
+            if chunk == b"data":
+                if there < length < 0x7FFF0000:  # from there on it stands for "not known"
+                    raise ValueError(
+                        f"{path}: ends early, it has {there} of {length} bytes of audio; "
+                        "fetch it again"
+                    )
+                return
+            if there <= 0:
+                return
+            file.seek(length + length % 2, os.SEEK_CUR)
 
 
 def resample(samples: np.ndarray, rate: int, fs: int) -> np.ndarray:
@@ -163,13 +192,9 @@ def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
     write_file(path, lambda to: soundfile.write(to, integers, fs, format=kind, subtype="PCM_16"))
 
 
-def written_samples(path: Path, fs: int, sources: Iterable[str | Path]) -> int | None:
-    """Samples of a file of an earlier run; None if it is absent, at another rate, or older than
-    one of ``sources``."""
+def written_samples(path: Path, fs: int) -> int | None:
+    """Samples of a file of an earlier run; None if it is absent, damaged or at another rate."""
     try:
-        when = path.stat().st_mtime
-        if any(Path(source).stat().st_mtime > when for source in sources):
-            return None
         info = soundfile.info(path)
     except (OSError, soundfile.LibsndfileError):
         return None

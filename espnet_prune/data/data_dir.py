@@ -410,7 +410,7 @@ def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
     with_segments = ["segments" in part for part in parts]
     if any(with_segments) and not all(with_segments):
         plain = folders[with_segments.index(False)]
-        raise ValueError(f"{plain}: has no segments, but others have; format all first")
+        raise ValueError(f"{plain}: has no segments but others have; format all first")
     owner: dict[str, Path] = {}
     for folder, part in zip(folders, parts, strict=True):
         for utterance in utterances(part):

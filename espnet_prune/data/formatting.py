@@ -10,6 +10,7 @@ from pathlib import Path
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import one_channel, read_speech, write_speech, written_samples
 from espnet_prune.data.parallel import parallel_map
+from espnet_prune.files.freshness import digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
@@ -23,10 +24,12 @@ class _Task:
     source: Path
     begin: float
     end: float | None
-    segments: Path | None
     target: Path
     fs: int
     min_seconds: float
+
+    def made_of(self) -> str:
+        return digest([stamp(self.source), self.begin, self.end, self.fs])
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,7 @@ class _Outcome:
 
 def _format_one(task: _Task) -> _Outcome:
     try:
-        sources = [task.source] + ([task.segments] if task.segments else [])
-        kept = written_samples(task.target, task.fs, sources)
+        kept = written_samples(task.target, task.fs)
         if kept is not None:
             return _Outcome(task.utterance, kept)
         samples, rate = read_speech(task.source, task.begin, task.end)
@@ -90,8 +92,8 @@ def format_wav(
     """Write a data directory whose audio is one 16 bit mono file per utterance at ``fs`` Hz.
 
     Recordings at another rate are resampled, several channels averaged, segments cut out. Files
-    that an earlier run wrote are kept unless their recording is newer. ``target`` gets wav.scp
-    (absolute paths), utt2num_samples, feats_type and the other tables of ``source``.
+    that an earlier run wrote are kept unless their recording or segment is another. ``target``
+    gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of ``source``.
 
     Args:
         source, target: data directories.
@@ -118,6 +120,12 @@ def format_wav(
         raise ValueError(errors[0] + more)
     tables = data_dir.read_dir(source)
     tasks, bad = _tasks(source, target, tables, fs, audio_format, min_seconds)
+    made_of = {
+        str(task.target.relative_to(target)): task.made_of()
+        for task in tasks
+        if task.source.is_file()
+    }
+    drop_stale(target, made_of)
     outcomes = []
     for outcome in parallel_map(_format_one, tasks, num_workers, f"format {target.name}"):
         if outcome.fault:
@@ -181,6 +189,5 @@ def _tasks(
             bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
             continue
         file = target / "data" / speaker / f"{utterance}.{audio_format}"
-        segments_file = source / "segments" if segments is not None else None
-        tasks.append(_Task(utterance, path, begin, end, segments_file, file, fs, min_seconds))
+        tasks.append(_Task(utterance, path, begin, end, file, fs, min_seconds))
     return tasks, bad

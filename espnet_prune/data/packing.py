@@ -3,7 +3,6 @@ utterance, so distillation on packed windows costs a tenth of that on single pro
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import soundfile
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import read_speech, write_speech, written_samples
 from espnet_prune.data.parallel import parallel_map
+from espnet_prune.files.freshness import digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
 
 # Windows kept open for more: 16 fill as well as all (210 windows for the voice prompts, against
@@ -101,7 +101,7 @@ class _Task:
 
 def _write_window(task: _Task) -> int:
     total = _filled(task.parts)
-    if written_samples(task.target, task.fs, task.sources.values()) == total:
+    if written_samples(task.target, task.fs) == total:
         return total
     samples = np.zeros(total, dtype=np.float32)
     for part in task.parts:
@@ -116,18 +116,6 @@ def _write_window(task: _Task) -> int:
         samples[part.offset : part.offset + part.num_samples] = piece[:, 0]
     write_speech(task.target, samples, task.fs)
     return total
-
-
-def _drop_other_plan(target: Path, plan: dict[str, str]) -> None:
-    """Remove the windows of an earlier run with other utterances or options, and note the plan."""
-    file = target / "utt2parts"
-    if file.is_file() and data_dir.read_table(file) == plan:
-        return
-    (target / "wav.scp").unlink(missing_ok=True)
-    file.unlink(missing_ok=True)
-    if (target / "data").is_dir():
-        shutil.rmtree(target / "data")
-    data_dir.write_table(file, plan)
 
 
 @dataclass(frozen=True)
@@ -197,7 +185,6 @@ def pack(
     windows = plan_windows(num_samples, round(window * fs), round(gap * fs), seed, least)
     names = [f"{source.name}-{number:06d}" for number in range(1, len(windows) + 1)]
     plan = {name: " ".join(map(str, parts)) for name, parts in zip(names, windows, strict=True)}
-    _drop_other_plan(target, plan)
     tasks = [
         _Task(
             parts,
@@ -207,6 +194,12 @@ def pack(
         )
         for name, parts in zip(names, windows, strict=True)
     ]
+    made_of = {
+        f"data/{task.target.name}": digest([parts, *map(stamp, task.sources.values()), fs])
+        for task, parts in zip(tasks, plan.values(), strict=True)
+    }
+    if drop_stale(target, made_of):
+        (target / "wav.scp").unlink(missing_ok=True)
     lengths = list(parallel_map(_write_window, tasks, num_workers, f"pack {target.name}"))
     write_text(target / "feats_type", "raw\n")
     data_dir.write_dir(

@@ -1,19 +1,22 @@
 """The one door that says whether a result is still that of its inputs.
 
-An input is a file, which counts by its content, or anything else, which counts as the word it is.
+An input is a `Path`, whose content counts, or anything else, which counts as it is printed.
 Standard library only, so that recipes can ask at every stage.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.reading import read_record, read_text
+from espnet_prune.files.writing import write_json, write_text
 
 #: File in a directory of results that holds the digest of what it was made from.
 INPUTS = ".inputs"
+#: File in a directory of many results that holds such a digest of each.
+MADE_OF = ".made_of.json"
 
 
 def sha256_of(path: str | Path) -> str:
@@ -27,11 +30,37 @@ def sha256_of(path: str | Path) -> str:
 
 def digest(inputs: Iterable[object]) -> str:
     """SHA-256 of inputs in their order, files by content, as hexadecimal digits."""
-    whole = hashlib.sha256()
-    for each in inputs:
-        is_file = isinstance(each, str | Path) and Path(each).is_file()
-        whole.update(f"{sha256_of(each) if is_file else each}\n".encode())
-    return whole.hexdigest()
+    words = (sha256_of(each) if isinstance(each, Path) else each for each in inputs)
+    return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
+
+
+def stamp(path: str | Path) -> str:
+    """Path, size and time of the last change of a file, for inputs too large to be read again."""
+    stat = Path(path).stat()
+    return f"{path} {stat.st_size} {stat.st_mtime_ns}"
+
+
+def drop_stale(directory: Path, made_of: Mapping[str, str]) -> bool:
+    """Remove the files that are made of something else, and note what the next ones are made of.
+
+    What is left under one of the names afterwards is made of what it has to be: a run that was
+    stopped can go on. Files that this function has not been told of are never removed, but where
+    one has to be made.
+
+    Args:
+        directory: made if absent; gets the file `MADE_OF`.
+        made_of: path in the directory -> `digest` of the file's inputs and options.
+    Returns: whether anything is other than before.
+    """
+    note = directory / MADE_OF
+    before = read_record(note) if note.is_file() else {}
+    if before == made_of:
+        return False
+    for name in before.keys() | made_of.keys():
+        if before.get(name) != made_of.get(name):
+            (directory / name).unlink(missing_ok=True)
+    write_json(note, dict(made_of))
+    return True
 
 
 def claim(directory: str | Path, inputs: Iterable[object]) -> None:
@@ -45,7 +74,7 @@ def claim(directory: str | Path, inputs: Iterable[object]) -> None:
     directory = Path(directory)
     note, now = directory / INPUTS, digest(inputs)
     filled = directory.is_dir() and any(not p.name.startswith(".") for p in directory.iterdir())
-    if filled and note.is_file() and note.read_text(encoding="utf-8").strip() != now:
+    if filled and note.is_file() and read_text(note).strip() != now:
         raise ValueError(
             f"{directory} was made from other data, models or options: remove it, or name another "
             "place (--expdir, a tag, …; see --help)"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
-import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from espnet_prune.data.data_dir import optional_table, read_table, write_dir, write_table
+from espnet_prune.data.audio import check_whole
+from espnet_prune.data.data_dir import read_table, write_dir, write_table
 from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.sir.items import SirItem, read_items, write_questions
 from espnet_prune.data.sir.speech import write_data_dir
@@ -114,10 +113,6 @@ def write_recorded_dir(
         scp[item.id] = found[0]
     text = {item.id: item.transcript for item in items}
     raw = directory.with_name(directory.name + "_raw")
-    # format_wav looks at ages alone, and another folder's recordings may be older than what is here
-    before = optional_table(raw / "wav.scp")
-    if any(before.get(name) != str(path) for name, path in scp.items()):
-        shutil.rmtree(directory / "data", ignore_errors=True)
     write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})
     format_wav(raw, directory, fs=SAMPLING_RATE, num_workers=nj)
     (directory / "sentences").unlink(missing_ok=True)
@@ -133,33 +128,6 @@ def data_mark(data_dir: Path) -> str:
         if (data_dir / name).is_file():
             mark.update(name.encode() + (data_dir / name).read_bytes())
     return mark.hexdigest()[:16]
-
-
-def check_whole(path: str | Path) -> None:
-    """Check that a WAV file has all the audio that its header announces.
-
-    Reading takes what is there of a file whose copying was broken off, and says nothing. Other
-    formats than WAV, and headers written before the length was known, are not judged.
-
-    Raises:
-        ValueError: it ends early.
-    """
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
-        while (kind, form) == (b"RIFF", b"WAVE"):
-            chunk, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
-            there = size - file.tell()
-            if chunk == b"data":
-                if there < length < 0x7FFF0000:  # from there on it stands for "not known"
-                    raise ValueError(
-                        f"{path}: ends early, it has {there} of {length} bytes of audio; "
-                        "fetch it again"
-                    )
-                return
-            if there <= 0:
-                return
-            file.seek(length + length % 2, os.SEEK_CUR)
 
 
 def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet_prune.data.audio import check_length, load_speech
+from espnet_prune.data.audio import check_length, check_whole, load_speech
 from espnet_prune.data.data_dir import audio_path, optional_table, read_table
-from espnet_prune.data.sir.directory import check_whole
 from espnet_prune.data.sir.questions import Question, read_questions
 
 

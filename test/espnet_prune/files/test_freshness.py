@@ -1,0 +1,42 @@
+import os
+
+import pytest
+
+from espnet_prune.files.freshness import claim, digest, drop_stale, stamp
+
+
+def test_files_count_by_content_and_words_as_they_are(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    first.write_text("x")
+    second.write_text("x")
+    assert digest([first, "w"]) == digest([second, "w"]) != digest(["w", first])
+    assert digest([first]) != digest([str(first)])
+    second.write_text("y")
+    assert digest([first]) != digest([second])
+
+
+def test_a_directory_belongs_to_its_inputs(tmp_path):
+    claim(tmp_path / "d", ["a"])
+    claim(tmp_path / "d", ["b"])  # nothing has been made yet
+    (tmp_path / "d" / "result").touch()
+    with pytest.raises(ValueError, match="d was made from other data, models or options"):
+        claim(tmp_path / "d", ["a"])
+    claim(tmp_path / "d", ["b"])
+
+
+def test_files_of_other_inputs_are_removed(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("x")
+    before = stamp(source)
+    os.utime(source, (1e9, 1e9))
+    assert stamp(source) != before
+    for name in "abcd":
+        (tmp_path / name).touch()
+    assert drop_stale(tmp_path, {"a": "1", "b": "1", "c": "1"})
+    # nobody knows what these were made of
+    assert not any((tmp_path / name).exists() for name in "abc")
+    for name in "abc":
+        (tmp_path / name).touch()
+    assert not drop_stale(tmp_path, {"a": "1", "b": "1", "c": "1"})
+    assert drop_stale(tmp_path, {"a": "1", "b": "2"})
+    assert [name for name in "abcd" if (tmp_path / name).exists()] == ["a", "d"]

@@ -12,6 +12,8 @@ import soundfile
 from espnet_prune.data.data_dir import audio_path
 from espnet_prune.files.writing import write_file
 
+#: of all formatted audio and of all models here, in Hz
+SAMPLING_RATE = 16000
 # Longer tails of a segment than this are a fault of the segments file, not of rounding.
 _SEGMENT_TOLERANCE_S = 0.1
 
@@ -133,7 +135,7 @@ def resample(samples: np.ndarray, rate: int, fs: int) -> np.ndarray:
 
 
 def load_speech(
-    source: str | Path, fs: int = 16000, *, name: str = "", num_samples: int | None = None
+    source: str | Path, fs: int = SAMPLING_RATE, *, name: str = "", num_samples: int | None = None
 ) -> np.ndarray:
     """The speech that a model hears: (T,) float32 of one channel at ``fs`` Hz, checked.
 
@@ -189,7 +191,11 @@ def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
     """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, whole or not at all."""
     kind = Path(path).suffix[1:].upper()
     integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    write_file(path, lambda to: soundfile.write(to, integers, fs, format=kind, subtype="PCM_16"))
+
+    def write(temporary: Path) -> None:
+        soundfile.write(temporary, integers, fs, format=kind, subtype="PCM_16")
+
+    write_file(path, write, sync=False)  # a corpus has many, and `written_samples` looks at them
 
 
 def written_samples(path: Path, fs: int) -> int | None:

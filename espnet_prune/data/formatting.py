@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.audio import one_channel, read_speech, write_speech, written_samples
+from espnet_prune.data.audio import (
+    SAMPLING_RATE,
+    one_channel,
+    read_speech,
+    write_speech,
+    written_samples,
+)
 from espnet_prune.data.parallel import parallel_map
 from espnet_prune.files.freshness import digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
@@ -83,7 +89,7 @@ def format_wav(
     source: str | Path,
     target: str | Path,
     *,
-    fs: int = 16000,
+    fs: int = SAMPLING_RATE,
     audio_format: str = "flac",
     min_seconds: float = 0.1,
     skip_bad: bool = False,

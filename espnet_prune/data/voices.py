@@ -17,13 +17,12 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet_prune.data.audio import resample
+from espnet_prune.data.audio import SAMPLING_RATE, resample
 from espnet_prune.extras import load_extra
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
 #: name -> Flite's own name; a woman (slt) and three men, clearest to Whisper first
 FLITE = {"slt": "slt", "awb": "awb", "rms": "rms", "kal": "kal16"}
-SAMPLING_RATE = 16000
 #: ALSA's library, as Debian has named it since 2025, and before
 SOUND_PACKAGES = ("libasound2t64", "libasound2")
 

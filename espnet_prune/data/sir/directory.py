@@ -13,7 +13,7 @@ from espnet_prune.data.data_dir import read_table, write_dir, write_table
 from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.sir.items import SirItem, read_items, write_questions
 from espnet_prune.data.sir.speech import write_data_dir
-from espnet_prune.data.voices import SAMPLING_RATE, Voices
+from espnet_prune.data.voices import Voices
 
 #: tables with a line for each recording
 TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples", "questions", "sentences")
@@ -114,7 +114,7 @@ def write_recorded_dir(
     text = {item.id: item.transcript for item in items}
     raw = directory.with_name(directory.name + "_raw")
     write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})
-    format_wav(raw, directory, fs=SAMPLING_RATE, num_workers=nj)
+    format_wav(raw, directory, num_workers=nj)
     (directory / "sentences").unlink(missing_ok=True)
     if segments_dir(directory).is_dir():
         shutil.rmtree(segments_dir(directory))

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.data.audio import write_speech
+from espnet_prune.data.audio import SAMPLING_RATE, write_speech
 from espnet_prune.data.data_dir import write_table
 from espnet_prune.data.parallel import parallel_map
 from espnet_prune.data.sir.items import SirItem, write_questions
-from espnet_prune.data.voices import SAMPLING_RATE
 from espnet_prune.files.writing import write_text
 
 #: silence between two sentences of one speaker, and of two speakers, in seconds

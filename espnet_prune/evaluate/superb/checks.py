@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_prune.data import data_dir
+from espnet_prune.data.audio import SAMPLING_RATE
 
-SAMPLING_RATE = 16000  # of formatted audio, in Hz
 RANDOM_CROPS = ("speaker_crops", "spk")  # preprocessors that cut them
 
 

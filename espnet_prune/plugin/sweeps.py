@@ -219,8 +219,10 @@ class SuperbSweep:
             say(f"Stage 5: Results: {self.expdir / 'RESULTS.md'}")
             self._table()
 
-    def _weights(self, name: str) -> list[str]:
-        return [f"{self.encoders[name]}/{file}" for file in ("model.safetensors", "config.json")]
+    def _weights(self, name: str) -> list[Path | str]:
+        """What tells one encoder from another; a hub name has no files, and is a word."""
+        paths = [Path(self.encoders[name]) / file for file in ("model.safetensors", "config.json")]
+        return [path if path.is_file() else str(path) for path in paths]
 
     def _rates(self, task: str) -> Path:
         return self.expdir / "learning_rates" / f"{task}.json"

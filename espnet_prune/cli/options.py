@@ -31,6 +31,17 @@ def add_machine(
     parser.add_argument("--dtype", choices=dtypes, default="float32")
 
 
+def device_of(ngpu: int) -> str:
+    """The device of torch that ESPnet's option --ngpu asks for.
+
+    Raises:
+        ValueError: more than one GPU, or fewer than none.
+    """
+    if ngpu not in (0, 1):
+        raise ValueError(f"--ngpu {ngpu}: give 0 or 1")
+    return "cuda" if ngpu else "cpu"
+
+
 def paths_by_name(option: str, pairs: list[list[str]]) -> dict[str, Path]:
     """The values of an option NAME FILE that is given once for each pair.
 

@@ -45,9 +45,8 @@ class PretrainedEncoder(torch.nn.Module):
         Args:
             speech: (B, T) or (B, T, 1) waveforms at 16 kHz.
             lengths: (B,) samples.
-        Returns: the inputs of all layers and the output of the model (as SUPERB takes them: of
-            pre-norm models the last one has been through the final norm), each (B, T', D) with T'
-            the longest of the frames (B,), which come second.
+        Returns: states (B, T', D) of all layers and frames (B,), see
+            `espnet_prune.structured.encoder.SpeechEncoderOutput.features`.
         Raises:
             ValueError: not single-channel; too short for one frame, or longer than the window.
         """
@@ -61,10 +60,7 @@ class PretrainedEncoder(torch.nn.Module):
         # A frozen encoder behind a trainable enhancement still has to pass gradients on.
         gradients = not self.freeze or speech.requires_grad
         with torch.set_grad_enabled(gradients and torch.is_grad_enabled()):
-            out = self.encoder(speech, lengths, full_window=self.full_window)
-        frames = out.lengths.clamp(max=out.last_hidden_state.shape[1])
-        states = [*out.hidden_states[:-1], out.last_hidden_state]
-        return [state[:, : int(frames.max())] for state in states], frames
+            return self.encoder(speech, lengths, full_window=self.full_window).features()
 
     def train(self, mode: bool = True) -> PretrainedEncoder:
         """Set training mode; a frozen encoder stays in evaluation mode."""

@@ -6,7 +6,8 @@ import soundfile
 import torch
 import yaml
 
-from espnet_prune.bin.asr_greedy_inference import best_path, main, transcribe
+from espnet_prune.bin.asr_greedy_inference import main
+from espnet_prune.plugin.greedy_ctc import best_path, transcribe
 
 
 @pytest.mark.parametrize(

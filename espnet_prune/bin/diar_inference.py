@@ -1,19 +1,22 @@
 """Probabilities of shape (frames, speakers) that each speaker talks, by a model of the task diar.
 
 ESPnet's own diar_inference fails in release 202511 (it takes the separated audio of another task,
-which is missing, for the result). The table that is written, diarize.scp, is what score_der reads.
+which is missing, for the result). The table that is written, diarize.scp, is what `espnet-prune
+score der` reads.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from espnet_prune.bin.audio_inference import get_parser, load, write_arrays
 from espnet_prune.cli import errors as cli
+from espnet_prune.cli.options import device_of
+from espnet_prune.plugin.array_inference import get_parser, load, write_arrays
 
 
 def run(args: argparse.Namespace) -> None:
-    model, device = load("diar.DiarizationTask", args)
+    device = device_of(args.ngpu)
+    model = load("diar.DiarizationTask", args.train_config, args.model_file, device)
     if model.attractor is not None:
         raise ValueError(f"{args.train_config}: has an attractor; only attractor: null is scored")
 

@@ -1,19 +1,21 @@
 """Speaker embeddings of whole utterances, by a model of ESPnet's task spk.
 
 ESPnet's own spk_inference does not run in release 202511, and its spk_embed_extract takes crops
-and trials. The table that is written, embed.scp, is what score_eer reads.
+and trials. The table that is written, embed.scp, is what `espnet-prune score eer` reads.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from espnet_prune.bin.audio_inference import get_parser, load, write_arrays
 from espnet_prune.cli import errors as cli
+from espnet_prune.cli.options import device_of
+from espnet_prune.plugin.array_inference import get_parser, load, write_arrays
 
 
 def run(args: argparse.Namespace) -> None:
-    model, device = load("spk.SpeakerTask", args)
+    device = device_of(args.ngpu)
+    model = load("spk.SpeakerTask", args.train_config, args.model_file, device)
 
     def embed(speech):
         return model(speech=speech, extract_embd=True)[0].cpu().numpy()

@@ -18,8 +18,9 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
-from espnet_prune.bin import whisper_decode
-from espnet_prune.bin.whisper_decode import greedy_decode, main, prompt_ids
+from espnet_prune.bin.whisper_inference import main
+from espnet_prune.evaluate import whisper
+from espnet_prune.evaluate.whisper import greedy_decode, prompt_ids
 from espnet_prune.structured import load_encoder
 
 END, START, NO_TIMESTAMPS = 256, 257, 258
@@ -167,18 +168,18 @@ def test_goes_on_where_it_was_stopped(teacher_dir, data_dir, tmp_path, monkeypat
     whole = run(teacher_dir, data_dir, tmp_path / "whole")
     seen = []
 
-    def load(key, value):
-        seen.append(key)
+    def load(value, *, name):
+        seen.append(name)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return load_speech(key, value)
+        return load_speech(value, name=name)
 
-    load_speech = whisper_decode.load_speech
-    monkeypatch.setattr(whisper_decode, "load_speech", load)
+    load_speech = whisper.load_speech
+    monkeypatch.setattr(whisper, "load_speech", load)
     with pytest.raises(KeyboardInterrupt):
         run(teacher_dir, data_dir, tmp_path / "out", "--batch_size", 1)
     assert not (tmp_path / "out/text").exists()
-    with (tmp_path / "out" / whisper_decode.PARTIAL).open("a") as file:
+    with (tmp_path / "out" / whisper.PARTIAL).open("a") as file:
         file.write('["utt0", "half a li')  # as a killed process leaves it
     assert run(teacher_dir, data_dir, tmp_path / "out", "--batch_size", 1) == whole
     # The shortest three were done; the fourth was begun twice.
@@ -190,7 +191,7 @@ def test_goes_on_where_it_was_stopped(teacher_dir, data_dir, tmp_path, monkeypat
 def test_other_inputs_are_decoded_anew(teacher_dir, data_dir, tmp_path):
     run(teacher_dir, data_dir, tmp_path / "out")
     soundfile.write(data_dir / "0.wav", np.zeros(4000), 16000)
-    partial = tmp_path / "out" / whisper_decode.PARTIAL
+    partial = tmp_path / "out" / whisper.PARTIAL
     partial.write_text('{"data_dir": "of another run"}\n["utt0", "stale"]\n')
     assert run(teacher_dir, data_dir, tmp_path / "out") == reference(teacher_dir, data_dir)
 

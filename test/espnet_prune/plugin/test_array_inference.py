@@ -1,12 +1,12 @@
-"""What spk_embed and diar_posteriors share; the models themselves run in the recipes' tests."""
+"""What spk_inference and diar_inference share; the models themselves run in the recipes' tests."""
 
 import numpy as np
 import pytest
 import soundfile
 
-from espnet_prune.bin import diar_posteriors, spk_embed
-from espnet_prune.bin.audio_inference import get_parser, write_arrays
+from espnet_prune.bin import diar_inference, spk_inference
 from espnet_prune.data import data_dir
+from espnet_prune.plugin.array_inference import get_parser, write_arrays
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_bad_utterances(arguments, tmp_path):
         write_arrays(args, "embed", "cpu", mean_and_length)
 
 
-@pytest.mark.parametrize("command", [spk_embed, diar_posteriors])
+@pytest.mark.parametrize("command", [spk_inference, diar_inference])
 def test_training_is_missing(command, arguments, tmp_path, capsys):
     def error(*options):
         with pytest.raises(SystemExit) as ended:
@@ -63,4 +63,4 @@ def test_training_is_missing(command, arguments, tmp_path, capsys):
     (tmp_path / "config.yaml").touch()
     assert error() == f"error: {tmp_path / 'model.pth'}: no such file; train first"
     (tmp_path / "model.pth").touch()
-    assert error("--ngpu", "2") == "error: --ngpu 2: 0 or 1 is wanted"
+    assert error("--ngpu", "2") == "error: --ngpu 2: give 0 or 1"

@@ -7,9 +7,10 @@ import pytest
 import soundfile
 import torch
 
-from espnet_prune.bin import qbe_dtw
+from espnet_prune.bin import qbe_inference
 from espnet_prune.data import data_dir
 from espnet_prune.evaluate.superb.dtw import local_costs, subsequence_costs
+from espnet_prune.evaluate.superb.qbe import Moments
 from espnet_prune.plugin.inner_encoder import PretrainedEncoder
 
 
@@ -35,7 +36,7 @@ def corpus(tmp_path):
 def search(corpus, upstream, *options):
     line = ["--upstream", upstream, "--documents", str(corpus / "documents"), *options]
     line += ["--output_dir", str(corpus / "out"), "--queries", "own", str(corpus / "queries")]
-    qbe_dtw.main(line)
+    qbe_inference.main(line)
 
 
 def read_scores(path):
@@ -87,7 +88,7 @@ def test_bad_input(corpus, tiny, capsys):
         return capsys.readouterr().err.splitlines()[-1]
 
     wavlm = tiny["wavlm"]
-    assert error(wavlm, "--ngpu", "2") == "error: --ngpu 2: 0 or 1 is wanted"
+    assert error(wavlm, "--ngpu", "2") == "error: --ngpu 2: give 0 or 1"
     twice = error(wavlm, "--queries", "own", str(corpus / "queries"))
     assert twice == "error: --queries: a name is there twice"
     path = corpus / "documents" / "d2.wav"
@@ -106,7 +107,7 @@ def test_bad_input(corpus, tiny, capsys):
 def test_moments_of_two_sets():
     torch.manual_seed(0)
     frames = [torch.randn(n, 3) * 4 + 7 for n in (5, 1, 9)]
-    first, second = qbe_dtw.Moments(1), qbe_dtw.Moments(1)
+    first, second = Moments(1), Moments(1)
     first.add([frames[0]])
     for part in frames[1:]:
         second.add([part])

@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.files.writing import write_file
 from espnet_prune.plugin.registry import register
-
-RATE = 16000
 
 
 def get_parser(description: str) -> argparse.ArgumentParser:
@@ -42,27 +41,23 @@ def get_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def load(task, args: argparse.Namespace) -> tuple[torch.nn.Module, str]:
-    """The trained model, in evaluation mode, and the name of its device.
+def load(task: str, train_config: Path, model_file: Path, device: str) -> torch.nn.Module:
+    """The trained model, in evaluation mode.
 
     Args:
         task: name of the task's class in espnet2.tasks, as "spk.SpeakerTask".
 
     Raises:
         FileNotFoundError: config or weights are missing.
-        ValueError: --ngpu above 1.
     """
-    for path in (args.train_config, args.model_file):
+    for path in (train_config, model_file):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; train first")
-    if args.ngpu not in (0, 1):
-        raise ValueError(f"--ngpu {args.ngpu}: 0 or 1 is wanted")
     register()
     module, _, name = task.partition(".")
-    device = "cuda" if args.ngpu else "cpu"
     task_class = getattr(importlib.import_module(f"espnet2.tasks.{module}"), name)
-    model, _ = task_class.build_model_from_file(args.train_config, args.model_file, device)
-    return model.eval(), device
+    model, _ = task_class.build_model_from_file(train_config, model_file, device)
+    return model.eval()
 
 
 @torch.inference_mode()
@@ -72,6 +67,7 @@ def write_arrays(
     """<output_dir>/<name>.scp, 'utterance file.npy' lines, of what a function makes of the audio.
 
     Args:
+        args: of `get_parser`.
         name: of the table, and of the folder of the arrays.
         function: waveform (1, T) to an array.
 
@@ -83,18 +79,15 @@ def write_arrays(
     audio = read_table(scp)
     keys = read_table(args.key_file) if args.key_file else audio
     folder = args.output_dir / name
-    folder.mkdir(parents=True, exist_ok=True)
     table = {}
     for key in tqdm(keys, name, mininterval=2):
         if key not in audio:
             raise ValueError(f"{args.key_file}: {key} is not in {scp}")
-        samples, rate = read_speech(audio[key])
-        check_speech(samples[:, 0], rate, audio[key], fs=RATE)
-        speech = torch.from_numpy(samples[:, 0])[None].to(device)
+        speech = torch.from_numpy(load_speech(audio[key]))[None].to(device)
         try:
             array = function(speech)
         except ValueError as error:
             raise ValueError(f"{audio[key]}: {error}") from None
-        np.save(folder / f"{key}.npy", array)
+        write_file(folder / f"{key}.npy", lambda path, array=array: np.save(path, array))
         table[key] = (folder / f"{key}.npy").resolve()
     write_table(args.output_dir / f"{name}.scp", table)

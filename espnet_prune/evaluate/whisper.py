@@ -1,14 +1,11 @@
-"""Transcribes a data directory by Whisper's own decoder behind a dense or pruned encoder.
+"""Transcripts by Whisper's own decoder behind a dense or pruned encoder.
 
 Greedy, over Whisper's full window of 30 s, with the prompt and the suppressed tokens of the
-teacher's generation_config.json. Writes OUTPUT_DIR/text (utterance and hypothesis a line). A run
-that was stopped goes on after the last finished batch.
+teacher's generation_config.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import json
 import logging
 import os
@@ -23,10 +20,11 @@ from transformers import AutoTokenizer, WhisperForConditionalGeneration
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.utils import logging as transformers_logging
 
-from espnet_prune.cli import errors as cli
-from espnet_prune.data.audio import check_speech, read_speech
+from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import audio_path, read_table, write_table
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.freshness import digest, stamp
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_json
 from espnet_prune.structured import SpeechEncoder, load_encoder
 
 logger = logging.getLogger(__name__)
@@ -88,15 +86,6 @@ def greedy_decode(
     return [row[: row.index(end)] if end in row else row for row in rows]
 
 
-def load_speech(utterance: str, value: str) -> Tensor:
-    """The samples of a line of wav.scp, shape (T,); errors name the utterance's file."""
-    path = audio_path(value)
-    samples, rate = read_speech(path)
-    samples = samples[:, 0] if samples.shape[1] == 1 else samples
-    check_speech(samples, rate, f"{utterance}: {path}", fs=SpeechEncoder.sampling_rate)
-    return torch.from_numpy(samples)
-
-
 def sorted_batches(utterances: dict[str, str], batch_size: int) -> Iterator[list[str]]:
     """Batches of utterances of about the same file size, small ones first.
 
@@ -107,20 +96,16 @@ def sorted_batches(utterances: dict[str, str], batch_size: int) -> Iterator[list
         yield keys[start : start + batch_size]
 
 
-def fingerprint(args: argparse.Namespace, scp: dict[str, str]) -> dict[str, str]:
+def fingerprint(teacher_dir: Path, encoder: str | None, scp: dict[str, str]) -> dict[str, str]:
     """What the hypotheses depend on; results of other inputs must not be taken for finished."""
-    marks = {"data_dir": hashlib.sha256()}
-    for key, value in scp.items():
-        stat = audio_path(value).stat()
-        marks["data_dir"].update(f"{key} {value} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    for name in ("teacher_dir", "encoder"):
-        marks[name] = hashlib.sha256(str(getattr(args, name)).encode())
-        directory = Path(getattr(args, name) or args.teacher_dir)
-        for file in sorted(directory.glob("*")):
-            if file.suffix in (".safetensors", ".bin") or file.name == "config.json":
-                marks[name].update(file.name.encode())
-                marks[name].update(file.read_bytes())
-    return {name: mark.hexdigest() for name, mark in marks.items()}
+    audio = [f"{key} {value} {stamp(audio_path(value))}" for key, value in scp.items()]
+    marks = {"data_dir": digest(audio)}
+    for name, model in (("teacher_dir", teacher_dir), ("encoder", encoder)):
+        files = sorted(Path(model or teacher_dir).glob("*"))
+        weights = [file for file in files if file.suffix in (".safetensors", ".bin")]
+        configs = [file for file in files if file.name == "config.json"]
+        marks[name] = digest([str(model), *weights, *configs])
+    return marks
 
 
 def read_partial(path: Path, inputs: dict[str, str]) -> dict[str, str]:
@@ -158,6 +143,7 @@ def load_models(
     kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
     if kind != "whisper":
         raise ValueError(f"{file}: the model type is '{kind}'; only Whisper has a decoder")
+    transformers_logging.disable_progress_bar()
     front = load_encoder(encoder or teacher_dir).eval()
     model = WhisperForConditionalGeneration.from_pretrained(teacher_dir, dtype=torch.float32)
     if front.family != "whisper" or front.hidden_size != model.config.d_model:
@@ -183,7 +169,7 @@ def decode(
     samples = 0
     with partial.open("a", encoding="utf-8") as file, tqdm(total=len(scp), unit="utt") as bar:
         for keys in sorted_batches(scp, batch_size):
-            speech = [load_speech(key, scp[key]) for key in keys]
+            speech = [torch.from_numpy(load_speech(scp[key], name=key)) for key in keys]
             lengths = torch.tensor([len(x) for x in speech])
             samples += int(lengths.sum())
             padded = torch.nn.utils.rnn.pad_sequence(speech, batch_first=True)
@@ -197,20 +183,37 @@ def decode(
     return samples / front.sampling_rate
 
 
-def run(args: argparse.Namespace) -> None:
-    if args.batch_size < 1:
-        raise ValueError(f"--batch_size is {args.batch_size}; give 1 or more")
-    scp = read_table(args.data_dir / "wav.scp")
+def transcribe_directory(
+    data_dir: Path,
+    output_dir: Path,
+    teacher_dir: Path,
+    encoder: str | None = None,
+    batch_size: int = 16,
+) -> None:
+    """Write OUTPUT_DIR/text (utterance and hypothesis a line) and decode.json.
+
+    A run that was stopped goes on after the last finished batch.
+
+    Args:
+        data_dir: has wav.scp with formatted 16 kHz audio.
+        teacher_dir: transformers directory of the full Whisper.
+        encoder: dense or pruned encoder directory; None: the teacher's own encoder.
+        batch_size: utterances at a time.
+    Raises:
+        FileNotFoundError, ValueError: audio or a model cannot be read, or they do not fit.
+    """
+    if batch_size < 1:
+        raise ValueError(f"--batch_size is {batch_size}; give 1 or more")
+    scp = read_table(data_dir / "wav.scp")
     for key, value in scp.items():
         if not audio_path(value).is_file():
-            raise FileNotFoundError(f"{args.data_dir / 'wav.scp'}: {key}: no such file as {value}")
-    inputs = fingerprint(args, scp)
-    text, record, partial = (args.output_dir / name for name in ("text", RECORD, PARTIAL))
-    if text.is_file() and record.is_file():
-        if json.loads(record.read_text(encoding="utf-8"))["inputs"] == inputs:
-            logger.info("%s: done already", text)
-            return
-    args.output_dir.mkdir(parents=True, exist_ok=True)
+            raise FileNotFoundError(f"{data_dir / 'wav.scp'}: {key}: no such file as {value}")
+    inputs = fingerprint(teacher_dir, encoder, scp)
+    text, record, partial = (output_dir / name for name in ("text", RECORD, PARTIAL))
+    if text.is_file() and record.is_file() and read_record(record).get("inputs") == inputs:
+        logger.info("%s: done already", text)
+        return
+    output_dir.mkdir(parents=True, exist_ok=True)
     finished = read_partial(partial, inputs)
     if finished:
         logger.info("going on after %d of %d utterances", len(finished), len(scp))
@@ -219,42 +222,17 @@ def run(args: argparse.Namespace) -> None:
     left = {key: value for key, value in scp.items() if key not in finished}
 
     begin = time.perf_counter()
-    seconds = 0.0
-    if left:
-        seconds = decode(args.teacher_dir, args.encoder, left, args.batch_size, partial)
+    seconds = decode(teacher_dir, encoder, left, batch_size, partial) if left else 0.0
     took = time.perf_counter() - begin
     write_table(text, read_partial(partial, inputs))
-    settings = {key: str(value) for key, value in vars(args).items() if key != "output_dir"}
-    write_text(record, json.dumps({**settings, "inputs": inputs}, indent=2) + "\n")
+    settings = {
+        "teacher_dir": str(teacher_dir),
+        "encoder": str(encoder),
+        "data_dir": str(data_dir),
+        "batch_size": str(batch_size),
+    }
+    write_json(record, {**settings, "inputs": inputs})
     partial.unlink()
     logger.info(
         "%s: %d utterances; %.0f s of speech decoded in %.0f s", text, len(scp), seconds, took
     )
-
-
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--teacher_dir", type=Path, required=True, help="transformers directory of the full Whisper"
-    )
-    parser.add_argument(
-        "--encoder", help="dense or pruned encoder directory (default: the teacher's own encoder)"
-    )
-    parser.add_argument(
-        "--data_dir", type=Path, required=True, help="has wav.scp with formatted 16 kHz audio"
-    )
-    parser.add_argument("--output_dir", type=Path, required=True, help="for text and decode.json")
-    parser.add_argument("--batch_size", type=int, default=16, help="utterances at a time")
-    return parser
-
-
-def main(cmd: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    transformers_logging.disable_progress_bar()
-    cli.run(run, get_parser(), cmd)
-
-
-if __name__ == "__main__":
-    main()

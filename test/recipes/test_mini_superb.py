@@ -1,10 +1,11 @@
-"""The table of mini-SUPERB with the debug configs, from pruning to the plot."""
+"""The table of mini-SUPERB with debug runs, from pruning to the plot."""
 
 import functools
 import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ import yaml
 from test.espnet_prune import small_corpora
 from test.recipes.running import EGS2, copy_of, environment_of, run_recipe
 
-RECIPES = ("fsdd/ks1", "fsdd/sid1", "voice_prompts/asr1", "voice_prompts/lid1")
+RECIPES = (
+    "fsdd/superb_ks1",
+    "fsdd/superb_sid1",
+    "voice_prompts/superb_asr1",
+    "voice_prompts/superb_lid1",
+)
 
 
 def tree(folder: Path) -> Path:
@@ -69,7 +75,7 @@ def test_debug_run(finished):
     assert (experiments / "TABLE_mini_superb.png").is_file()
     rate = json.loads((recipe / "exp_debug/learning_rates/KS.json").read_text())["chosen"]
     text = (recipe / "exp_debug/RESULTS.md").read_text()
-    asr = yaml.safe_load((EGS2 / "voice_prompts/asr1/conf/train_asr_ctc_debug.yaml").read_text())
+    asr = yaml.safe_load((EGS2 / "voice_prompts/superb_asr1/conf/train_asr_ctc.yaml").read_text())
     assert f"Learning rates of the probes: KS {rate:g}; " in text
     assert f"; ASR {asr['optim_conf']['lr']:g}; " in text  # which is never swept
     assert f"Chosen on validation data of dense among 1e-3 1e-2: KS {rate}, SID " in text
@@ -93,7 +99,7 @@ def test_debug_run(finished):
     relative = os.path.relpath(dense, recipe)
     run(*lid, f"dense={relative}", "--learning_rates", "")
     (encoder,) = json.loads((recipe / "exp_debug/results.json").read_text())["encoders"]
-    config = yaml.safe_load((EGS2 / "voice_prompts/lid1/conf/train_probe_debug.yaml").read_text())
+    config = yaml.safe_load((EGS2 / "voice_prompts/superb_lid1/conf/train_probe.yaml").read_text())
     assert encoder["learning_rates"] == {"LID": [config["optim_conf"]["lr"]]}
     assert "Chosen on" not in (recipe / "exp_debug/RESULTS.md").read_text()
 
@@ -109,8 +115,8 @@ def test_debug_run(finished):
 def test_pruning_without_the_estimator(finished, warm_python):
     """The comparison of both by one command, which takes the experiments that are there."""
     recipe = finished[0].parents[1] / "voice_prompts/ssl_prune1"
-    command = ["./run_table.sh", "--debug", "true", "--targets", "0.5", "--seeds", "0"]
-    command += [*warm_python, "--methods", "ours noste"]
+    command = [sys.executable, "-m", "espnet_prune", "encoder", "sweep", "--debug", "true"]
+    command += ["--targets", "0.5", "--seeds", "0", *warm_python, "--methods", "ours", "noste"]
     done = subprocess.run(command, cwd=recipe, env=environment_of(), text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| with STE    | 6 " in done.stdout and "| without STE | 6 " in done.stdout

@@ -79,14 +79,14 @@ def test_lengths_of_the_protocol():
             per_update = accum * conf["batch_size"]
             updates["/".join(config.parts[-4:-2])] = (batches / accum, per_update)
     wanted = {
-        "librispeech/pr1": (100_000, 32),
-        "librispeech/asr1": (200_000, 32),
-        "speechcommands/ks1": (200_000, 32),
-        "voxceleb1/sid1": (200_000, 32),
-        "voxceleb1/asv1": (200_000, 50),
-        "librimix/sd1": (30_000, 32),
-        "fsc/ic1": (200_000, 32),
-        "snips/sf1": (200_000, 32),
-        "iemocap/er1": (30_000, 32),
+        "librispeech/superb_pr1": (100_000, 32),
+        "librispeech/superb_asr1": (200_000, 32),
+        "speechcommands/superb_ks1": (200_000, 32),
+        "voxceleb1/superb_sid1": (200_000, 32),
+        "voxceleb1/superb_asv1": (200_000, 50),
+        "librimix/superb_sd1": (30_000, 32),
+        "fsc/superb_ic1": (200_000, 32),
+        "snips/superb_sf1": (200_000, 32),
+        "iemocap/superb_er1": (30_000, 32),
     }
     assert {recipe: updates[recipe] for recipe in wanted} == wanted

@@ -54,7 +54,7 @@ def training_config(exp: Path, task: str) -> dict:
 def test_phones(run, librispeech, tmp_path):
     lexicon = stand_in.lexicon(tmp_path / "lexicon.txt")
     files = {"LIBRISPEECH": str(librispeech), "LIBRISPEECH_LEXICON": str(lexicon)}
-    scores = run("librispeech/pr1", "PR", **files)
+    scores = run("librispeech/superb_pr1", "PR", **files)
     phones = data_dir.read_table(tmp_path / "dump/raw/test_clean/text")
     assert scores["utterances"] == 4
     assert scores["reference_length"] == sum(len(text.split()) for text in phones.values())
@@ -69,7 +69,7 @@ def test_phones(run, librispeech, tmp_path):
 @pytest.mark.recipe
 @pytest.mark.timeout(1500)
 def test_words(run, librispeech, tmp_path):
-    scores = run("librispeech/asr1", "ASR", LIBRISPEECH=str(librispeech))
+    scores = run("librispeech/superb_asr1", "ASR", LIBRISPEECH=str(librispeech))
     assert scores["utterances"] == 4
     assert set(scores["metrics"]) == {"wer", "cer"}
     trained = training_config(tmp_path / "exp", "ASR")
@@ -81,7 +81,7 @@ def test_words(run, librispeech, tmp_path):
 @pytest.mark.timeout(1500)
 def test_slots(run, tmp_path):
     corpus = stand_in.snips(tmp_path / "corpus")
-    scores = run("snips/sf1", "SF", SNIPS=str(corpus))
+    scores = run("snips/superb_sf1", "SF", SNIPS=str(corpus))
     assert scores["utterances"] == 4
     assert set(scores["metrics"]) == {"slot_type_f1", "slot_value_cer"}
     tokens = training_config(tmp_path / "exp", "SF")["token_list"]
@@ -105,7 +105,7 @@ def test_voice_prompts(run, tmp_path):
         soundfile.write(audio / f"{number}.wav", speech, 16000)
         (audio / f"{number}.txt").write_text(" ".join(generator.choice(stand_in.WORDS, 2)))
     scores = run(
-        "voice_prompts/asr1", "ASR", "--local_data_opts", f"--audio_dir {audio} --debug true"
+        "voice_prompts/superb_asr1", "ASR", "--local_data_opts", f"--audio_dir {audio} --debug true"
     )
     assert 0 < scores["utterances"] <= 8
     trained = training_config(tmp_path / "exp", "ASR")
@@ -116,10 +116,10 @@ def test_voice_prompts(run, tmp_path):
 @pytest.mark.parametrize(
     ("recipe", "variable", "environment"),
     [
-        ("librispeech/pr1", "LIBRISPEECH", {}),
-        ("librispeech/pr1", "LIBRISPEECH_LEXICON", {"LIBRISPEECH": "somewhere"}),
-        ("librispeech/asr1", "LIBRISPEECH", {}),
-        ("snips/sf1", "SNIPS", {}),
+        ("librispeech/superb_pr1", "LIBRISPEECH", {}),
+        ("librispeech/superb_pr1", "LIBRISPEECH_LEXICON", {"LIBRISPEECH": "somewhere"}),
+        ("librispeech/superb_asr1", "LIBRISPEECH", {}),
+        ("snips/superb_sf1", "SNIPS", {}),
     ],
 )
 def test_corpus_is_not_given(recipe, variable, environment):
@@ -127,5 +127,5 @@ def test_corpus_is_not_given(recipe, variable, environment):
     options = ["--upstream", "x", "--stop_stage", "1"]
     printed = run_recipe(EGS2 / recipe, *options, expect=1, **{**empty, **environment})
     assert printed.splitlines()[-1].startswith(
-        f"local/data.sh: error: Fill the value of '{variable}' of db.sh"
+        f"local/data.sh: error: Fill the value of '{variable}' of template/common/db.sh"
     )

@@ -49,7 +49,7 @@ def config_of(folder: Path) -> dict:
 @pytest.mark.timeout(1500)
 def test_digits_with_each_speaker_left_out(run, tmp_path):
     corpus = small_corpora.fsdd(tmp_path / "corpus")
-    folder, _ = run("fsdd/ks1", FSDD=str(corpus))
+    folder, _ = run("fsdd/superb_ks1", FSDD=str(corpus))
     found = scores(folder, "KS")
     assert found["utterances"] == 90 and len(found["folds"]) == 3  # of three speakers
     mean = sum(found["folds"]) / 3
@@ -67,7 +67,7 @@ def test_digits_with_each_speaker_left_out(run, tmp_path):
 @pytest.mark.timeout(1500)
 def test_speakers_of_digits_with_a_sweep(run, upstream, warm_python, tmp_path):
     corpus = small_corpora.fsdd(tmp_path / "corpus")
-    folder, printed = run("fsdd/sid1", "--learning_rates", "1e-1 1e-3", FSDD=str(corpus))
+    folder, printed = run("fsdd/superb_sid1", "--learning_rates", "1e-1 1e-3", FSDD=str(corpus))
     assert scores(folder, "SID")["utterances"] == 30
     (best,) = trainings(folder)
     record = json.loads(best.with_name("learning_rates.json").read_text())
@@ -96,7 +96,7 @@ def test_speakers_of_digits_with_a_sweep(run, upstream, warm_python, tmp_path):
         assert accuracy == pytest.approx(right / len(references))
         return made | {"tested": tested.name}
 
-    config = yaml.safe_load((folder / "conf/train_probe_debug.yaml").read_text())
+    config = yaml.safe_load((folder / "conf/train_probe.yaml").read_text())
     made = again()
     assert (made["tested"], made["sweeps"]) == ("train", [])
     assert made["learning_rates"] == [config["optim_conf"]["lr"]]
@@ -112,7 +112,7 @@ def test_speakers_of_digits_with_a_sweep(run, upstream, warm_python, tmp_path):
 def test_keywords(run, tmp_path):
     corpus, test = small_corpora.speechcommands(tmp_path / "corpus")
     folder, printed = run(
-        "speechcommands/ks1", SPEECHCOMMANDS=str(corpus), SPEECHCOMMANDS_TEST=str(test)
+        "speechcommands/superb_ks1", SPEECHCOMMANDS=str(corpus), SPEECHCOMMANDS_TEST=str(test)
     )
     assert scores(folder, "KS")["utterances"] == 12
     assert "instead of the published 3081" in printed
@@ -124,7 +124,7 @@ def test_keywords(run, tmp_path):
 @pytest.mark.timeout(1500)
 def test_speakers(run, tmp_path):
     corpus = small_corpora.voxceleb1(tmp_path / "corpus")
-    folder, _ = run("voxceleb1/sid1", VOXCELEB1=str(corpus))
+    folder, _ = run("voxceleb1/superb_sid1", VOXCELEB1=str(corpus))
     assert scores(folder, "SID")["utterances"] == 3
     config = config_of(folder)
     assert config["frontend_conf"]["crop_seconds"] == 0.4 and config["accum_grad"] == 2
@@ -133,7 +133,7 @@ def test_speakers(run, tmp_path):
 @pytest.mark.recipe
 @pytest.mark.timeout(1500)
 def test_intents(run, tmp_path):
-    folder, _ = run("fsc/ic1", FSC=str(small_corpora.fsc(tmp_path / "corpus")))
+    folder, _ = run("fsc/superb_ic1", FSC=str(small_corpora.fsc(tmp_path / "corpus")))
     assert scores(folder, "IC")["utterances"] == 2
     config = config_of(folder)
     assert config["decoder_conf"]["slot_sizes"] == [2, 2, 2]
@@ -145,7 +145,7 @@ def test_intents(run, tmp_path):
 @pytest.mark.timeout(1500)
 def test_one_fold_of_emotions(run, tmp_path):
     corpus = small_corpora.iemocap(tmp_path / "corpus")
-    folder, _ = run("iemocap/er1", "--folds", "4", IEMOCAP=str(corpus))
+    folder, _ = run("iemocap/superb_er1", "--folds", "4", IEMOCAP=str(corpus))
     assert scores(folder, "ER")["utterances"] == 10
     assert config_of(folder)["token_list"] == ["ang", "hap", "neu", "sad", "<unk>"]
     assert {path.name for path in (folder / "dump_debug/raw").iterdir()} == {
@@ -158,7 +158,7 @@ def test_one_fold_of_emotions(run, tmp_path):
 def test_languages(run, tmp_path):
     downloads = small_corpora.prompts(tmp_path / "downloads")
     options = ["--local_data_opts", f"--download_dir {downloads}", "--feature_cache", "true"]
-    folder, printed = run("voice_prompts/lid1", *options)
+    folder, printed = run("voice_prompts/superb_lid1", *options)
     assert "exp_debug/feature_cache: the hidden states of 30 utterances need 0.00 GB" in printed
     kept = list(folder.glob("exp_debug/feature_cache/*/*.safetensors"))
     assert len(kept) == 25  # two of three batches to train on, 5 to validate, 10 to test
@@ -168,10 +168,10 @@ def test_languages(run, tmp_path):
 
 
 RECIPES = {
-    "speechcommands/ks1": "SPEECHCOMMANDS",
-    "voxceleb1/sid1": "VOXCELEB1",
-    "fsc/ic1": "FSC",
-    "iemocap/er1": "IEMOCAP",
+    "speechcommands/superb_ks1": "SPEECHCOMMANDS",
+    "voxceleb1/superb_sid1": "VOXCELEB1",
+    "fsc/superb_ic1": "FSC",
+    "iemocap/superb_er1": "IEMOCAP",
 }
 
 
@@ -180,13 +180,19 @@ RECIPES = {
 def test_corpus_is_not_given(recipe):
     options = ["--upstream", "x", "--stop_stage", "1"]
     printed = run_recipe(EGS2 / recipe, *options, expect=1, **{RECIPES[recipe]: ""})
-    assert f"Fill the value of '{RECIPES[recipe]}' of db.sh" in printed.splitlines()[-1]
+    assert (
+        f"Fill the value of '{RECIPES[recipe]}' of template/common/db.sh"
+        in printed.splitlines()[-1]
+    )
 
 
 @pytest.mark.recipe
 @pytest.mark.parametrize(
     ("recipe", "what"),
-    [("voxceleb1/asv1", "preprocessor: speaker_crops"), ("voxceleb1/sid1", "crop_seconds: 8")],
+    [
+        ("voxceleb1/superb_asv1", "preprocessor: speaker_crops"),
+        ("voxceleb1/superb_sid1", "crop_seconds: 8"),
+    ],
 )
 def test_random_crops_are_not_cached(recipe, what, warm_python):
     options = ["--upstream", "x", "--feature_cache", "true", *warm_python]
@@ -196,7 +202,7 @@ def test_random_crops_are_not_cached(recipe, what, warm_python):
 
 @pytest.mark.recipe
 def test_wrong_options(upstream, tmp_path, warm_python):
-    folder = copy_of("fsdd/sid1", tmp_path / "tree")
+    folder = copy_of("fsdd/superb_sid1", tmp_path / "tree")
 
     def last(*options: str, expect: int = 2, **environment: str) -> str:
         return run_recipe(folder, *options, expect=expect, **environment).splitlines()[-1]
@@ -222,7 +228,7 @@ def test_what_the_encoder_cannot_hear_and_other_inputs(upstream, tmp_path, warm_
     """Faults that are told before or between trainings."""
     corpus = small_corpora.fsdd(tmp_path / "corpus")
     small_corpora.noise(corpus / "recordings/3_lucas_11.wav", seconds=0.02, rate=8000)
-    folder = copy_of("fsdd/sid1", tmp_path / "tree")
+    folder = copy_of("fsdd/superb_sid1", tmp_path / "tree")
     options = ["--debug", "true", "--upstream", str(upstream), *warm_python]
     # format_wav takes nothing below 0.1 s
     printed = run_recipe(folder, *options, expect=1, FSDD=str(corpus))

@@ -49,7 +49,7 @@ def inference(folder: Path, dset: str) -> Path:
 def test_verification(run, tmp_path):
     corpus = stand_in_speakers.voxceleb1(tmp_path / "corpus")
     folder, scores = run(
-        "voxceleb1/asv1", "ASV", "--local_data_opts", "--held_out 2", VOXCELEB1=str(corpus)
+        "voxceleb1/superb_asv1", "ASV", "--local_data_opts", "--held_out 2", VOXCELEB1=str(corpus)
     )
     assert (scores["trials"], scores["targets"]) == (66, 18)
     assert scores["interval_over"] == "speakers"
@@ -71,7 +71,7 @@ def test_verification(run, tmp_path):
 @pytest.mark.timeout(1500)
 def test_diarization(run, tmp_path):
     corpus = stand_in_speakers.librimix(tmp_path / "corpus")
-    folder, scores = run("librimix/sd1", "SD", LIBRIMIX=str(corpus))
+    folder, scores = run("librimix/superb_sd1", "SD", LIBRIMIX=str(corpus))
     assert scores["recordings"] == 4
     assert scores["metrics"]["der_best_on_test"]["value"] <= scores["metrics"]["der"]["value"]
     assert set(scores["chosen_on_dev"]) == {"threshold", "median"}
@@ -90,7 +90,7 @@ def test_diarization(run, tmp_path):
 @pytest.mark.timeout(1500)
 def test_query_by_example(run, tmp_path):
     corpus = stand_in_speakers.quesst14(tmp_path / "corpus")
-    folder, scores = run("quesst14/qbe1", "QbE", QUESST14=str(corpus))
+    folder, scores = run("quesst14/superb_qbe1", "QbE", QUESST14=str(corpus))
     assert (scores["queries"], scores["documents"]) == (2, 6)
     assert set(scores["dev_mtwv"]) == {f"layer{n}" for n in range(4)}
     assert scores["dev_mtwv"][scores["chosen_on_dev"]] == max(scores["dev_mtwv"].values())
@@ -102,11 +102,15 @@ def test_query_by_example(run, tmp_path):
 @pytest.mark.recipe
 @pytest.mark.parametrize(
     ("recipe", "variable"),
-    [("voxceleb1/asv1", "VOXCELEB1"), ("librimix/sd1", "LIBRIMIX"), ("quesst14/qbe1", "QUESST14")],
+    [
+        ("voxceleb1/superb_asv1", "VOXCELEB1"),
+        ("librimix/superb_sd1", "LIBRIMIX"),
+        ("quesst14/superb_qbe1", "QUESST14"),
+    ],
 )
 def test_corpus_is_not_given(recipe, variable):
     options = ["--upstream", "x", "--stop_stage", "1"]
     printed = run_recipe(EGS2 / recipe, *options, expect=1, **{variable: ""})
     assert printed.splitlines()[-1].startswith(
-        f"local/data.sh: error: Fill the value of '{variable}' of db.sh"
+        f"local/data.sh: error: Fill the value of '{variable}' of template/common/db.sh"
     )

@@ -22,7 +22,7 @@ parse_options "$@"
 # corpus_of VARIABLE WHAT: stop when db.sh does not say where a corpus is.
 corpus_of() {
     if [ -z "${!1}" ]; then
-        echo "$0: error: Fill the value of '$1' of db.sh: $2" >&2
+        echo "$0: error: Fill the value of '$1' of template/common/db.sh: $2" >&2
         exit 1
     fi
 }

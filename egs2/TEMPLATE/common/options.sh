@@ -108,8 +108,12 @@ walk_options() {
         if [[ $1 != --?* ]]; then option_error "'$1' is no option; options start with --"; fi
         if [ -z "${option_types[${name}]+set}" ]; then
             if ! "${others}"; then option_error "unknown option $1 (--help lists them)"; fi
-            rest+=("${@:1:2}")
-            shift $(($# < 2 ? 1 : 2))
+            rest+=("$1")
+            shift
+            if [ $# -gt 0 ] && [[ $1 != --* || $1 = *\ * ]]; then # its value
+                rest+=("$1")
+                shift
+            fi
             continue
         fi
         if [ $# -lt 2 ] || [[ $2 = --* && -n ${option_types[${2#--}]+set} ]]; then

@@ -31,7 +31,7 @@ case "$1" in
         script=sir.sh
         options=("--test_sets test")
         configs=(TEMPLATE/sir1/conf/sir_{compact,diva,qwen2_audio}.yaml)
-        sets=test
+        sets="test"
         ;;
     *) fail "there is no template '$1', choose ssl_prune1, superb1 or sir1" ;;
 esac

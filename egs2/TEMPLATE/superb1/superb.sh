@@ -108,7 +108,8 @@ if [ -z "${probe_tag}" ]; then
     probe_tag=$(basename "${config%.yaml}")$(tag_of "${probe_args}")
     if [ "${seed}" != 0 ]; then probe_tag+="_seed${seed}"; fi
 fi
-if "${debug}"; then probe_args="${debug_args} ${probe_args}"; fi
+debug_words=()
+if "${debug}"; then words debug_words "${debug_args}"; fi
 words probe_words "${probe_args}"
 upstream_tag=$(echo "${upstream}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
 upstream_dir=${expdir}/upstream_${upstream_tag}
@@ -275,11 +276,11 @@ train_probe() {
     local dir=$1
     shift
     fresh "${dir}" "${upstream_dir}/model.safetensors" "${config}" "${train}/wav.scp" \
-        "${train}/text" "${valid}/wav.scp" "${seed} ${probe_args}"
+        "${train}/text" "${valid}/wav.scp" "${seed} ${debug_words[*]}${probe_args}"
     data=()
     task_data
     # shellcheck disable=SC2086
-    launch "${dir}" ${plugin} -m "${train_module}" --config "${config}" \
+    launch "${dir}" ${plugin} -m "${train_module}" --config "${config}" "${debug_words[@]}" \
         --frontend_conf model="${upstream_dir}" --frontend_conf fs="${fs}" \
         ${cache_dir:+--frontend_conf cache="${cache_dir}"} \
         --resume true --seed "${seed}" --ngpu "${ngpu}" \

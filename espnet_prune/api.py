@@ -121,9 +121,10 @@ class _Utterance:
 
     def read(self, fs: int) -> np.ndarray:
         """(T,) float32 at `fs` Hz."""
-        if self.path is None:
+        if self.samples is not None:
             check_speech(self.samples, fs, self.name, min_seconds=MIN_SECONDS)
             return self.samples
+        assert self.path is not None
         samples, rate = read_speech(self.path, self.begin, self.end)
         return one_channel(samples, rate, self.name, fs, MIN_SECONDS)
 

@@ -6,47 +6,51 @@ intervals, and prints a table.
 
 from __future__ import annotations
 
+import importlib
 from argparse import ArgumentParser
 from pathlib import Path
 
 from espnet_prune.cli.options import paths_by_name
 
-
-def _files(parser: ArgumentParser, ref: str, hyp: str = "hypotheses, in the same form", **more):
-    parser.add_argument("--ref", type=Path, required=True, help=ref, **more)
-    parser.add_argument("--hyp", type=Path, required=True, help=hyp, **more)
+HYP = "hypotheses, in the same form"
 
 
-def _output(parser: ArgumentParser, what: str = "directory for scores.json"):
-    parser.add_argument("--output_dir", type=Path, required=True, help=what)
+def _add(parser, *names: str, output: str = "directory for scores.json", **helps: str) -> None:
+    """Add options that are files, of which `names` are required, and --output_dir."""
+    for name, text in (helps | {"output_dir": output}).items():
+        required = name in (*names, "output_dir")
+        parser.add_argument(f"--{name}", type=Path, required=required, help=text)
 
 
-def _write(args, scorer) -> None:
-    """Write what a scorer makes of the other options."""
-    from espnet_prune.evaluate.report import write_scores
+def _scorer(module: str, function: str):
+    """What runs a scorer of `espnet_prune.evaluate.scoring` with the options as its arguments."""
 
-    options = {name: value for name, value in vars(args).items() if name != "output_dir"}
-    write_scores(args.output_dir, **scorer(**options))
+    def run(args):
+        from espnet_prune.evaluate.report import write_scores
+
+        scorer = getattr(
+            importlib.import_module(f"espnet_prune.evaluate.scoring.{module}"), function
+        )
+        options = {name: value for name, value in vars(args).items() if name != "output_dir"}
+        write_scores(args.output_dir, **scorer(**options))
+
+    return run
 
 
 def text(parser: ArgumentParser):
     """Score transcripts: WER and CER of one or two systems.
 
     References and hypotheses are normalised alike: by 'spoken' to lower case without punctuation,
-    digits as words; by 'whisper' as Whisper's authors do, whose WERs are comparable with published
-    ones of Whisper. With a second system, a paired bootstrap over the utterances tests the
-    difference.
+    digits as words; by 'whisper' as Whisper's authors do, so that WERs are comparable with those
+    published for Whisper. With a second system, a paired bootstrap over the utterances tests the
+    difference. Each rate has a folder with the errors of each utterance: score_wer/result.txt,
+    score_cer/result.txt (of a second system: result_hyp2.txt).
     """
-    _files(parser, "references: 'utterance text' lines")
-    parser.add_argument("--hyp2", type=Path, help="hypotheses of a second system to compare")
     parser.add_argument(
         "--normalizer", choices=("spoken", "whisper"), default="spoken", help="text normaliser"
     )
-    _output(
-        parser,
-        "directory for scores.json, score_wer/result.txt and score_cer/result.txt (of a second "
-        "system: result_hyp2.txt)",
-    )
+    hyp2 = "hypotheses of a second system to compare"
+    _add(parser, "ref", "hyp", ref="references: 'utterance text' lines", hyp=HYP, hyp2=hyp2)
 
     def run(args):
         from espnet_prune.evaluate.scoring.text import score_text
@@ -61,15 +65,8 @@ def phones(parser: ArgumentParser):
 
     Phones are compared as they are written. An utterance without hypothesis counts as deleted.
     """
-    _files(parser, "references: 'utterance phones' lines")
-    _output(parser)
-
-    def run(args):
-        from espnet_prune.evaluate.scoring.labels import score_phones
-
-        _write(args, score_phones)
-
-    return run
+    _add(parser, "ref", "hyp", ref="references: 'utterance phones' lines", hyp=HYP)
+    return _scorer("labels", "score_phones")
 
 
 def accuracy(parser: ArgumentParser):
@@ -78,20 +75,11 @@ def accuracy(parser: ArgumentParser):
     The whole value behind the key is the label, so an intent with three slots is right as a
     whole. An utterance without hypothesis counts as wrong.
     """
-    _files(
-        parser,
-        "references: 'utterance label' lines, one file a fold",
-        "hypotheses, in the same form and order",
-        nargs="+",
-    )
-    _output(parser)
-
-    def run(args):
-        from espnet_prune.evaluate.scoring.labels import score_accuracy
-
-        _write(args, score_accuracy)
-
-    return run
+    files = {"nargs": "+", "type": Path, "required": True}
+    parser.add_argument("--ref", help="'utterance label' lines, one file a fold", **files)
+    parser.add_argument("--hyp", help="hypotheses, in the same form and order", **files)
+    _add(parser)
+    return _scorer("labels", "score_accuracy")
 
 
 def slots(parser: ArgumentParser):
@@ -100,15 +88,8 @@ def slots(parser: ArgumentParser):
     A slot is marked as in 'play B-artist ella fitzgerald E-artist'. An utterance without
     hypothesis counts as one without slots.
     """
-    _files(parser, "references: 'utterance text' lines with marked slots")
-    _output(parser)
-
-    def run(args):
-        from espnet_prune.evaluate.scoring.labels import score_slots
-
-        _write(args, score_slots)
-
-    return run
+    _add(parser, "ref", "hyp", ref="references: 'utterance text' lines, slots marked", hyp=HYP)
+    return _scorer("labels", "score_slots")
 
 
 def eer(parser: ArgumentParser):
@@ -121,29 +102,15 @@ def eer(parser: ArgumentParser):
     SUPERB's habit is to report the checkpoint that is best on the test set; with the embeddings of
     other checkpoints, --other_embeddings, that number is eer_best_on_test.
     """
-    parser.add_argument(
-        "--trials",
-        type=Path,
-        required=True,
-        help="'trial label' lines; a label is 1, 0, target or nontarget",
-    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--scores", type=Path, help="'trial score' lines; higher is more alike")
-    source.add_argument(
-        "--embeddings", type=Path, help="embed.scp of spk_inference: 'utterance file.npy' lines"
-    )
-    parser.add_argument(
-        "--other_embeddings", type=Path, nargs="+", help="embed.scp of other checkpoints"
-    )
-    parser.add_argument("--utt2spk", type=Path, help="'utterance speaker' lines")
-    _output(parser)
-
-    def run(args):
-        from espnet_prune.evaluate.scoring.verification import score_eer
-
-        _write(args, score_eer)
-
-    return run
+    embeddings = "embed.scp of spk_inference: 'utterance file.npy' lines"
+    source.add_argument("--embeddings", type=Path, help=embeddings)
+    others = "embed.scp of other checkpoints"
+    parser.add_argument("--other_embeddings", type=Path, nargs="+", help=others)
+    trials = "'trial label' lines; a label is 1, 0, target or nontarget"
+    _add(parser, "trials", trials=trials, utt2spk="'utterance speaker' lines")
+    return _scorer("verification", "score_eer")
 
 
 def der(parser: ArgumentParser):
@@ -153,14 +120,18 @@ def der(parser: ArgumentParser):
     threshold and median filter are chosen on the development set. SUPERB's habit is to choose them
     on the test set; that number is der_best_on_test.
     """
-    parser.add_argument("--ref", type=Path, required=True, help="RTTM of the test set")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--hyp", type=Path, help="hypothesised RTTM of the test set")
     source.add_argument("--posteriors", type=Path, help="diarize.scp of the test set")
-    parser.add_argument("--dev_ref", type=Path, help="RTTM of the development set")
-    parser.add_argument("--dev_posteriors", type=Path, help="diarize.scp of the development set")
     parser.add_argument("--frame_shift", type=float, help="seconds from frame to frame")
-    _output(parser, "directory for scores.json, and for hyp.rttm of --posteriors")
+    _add(
+        parser,
+        "ref",
+        ref="RTTM of the test set",
+        dev_ref="RTTM of the development set",
+        dev_posteriors="diarize.scp of the development set",
+        output="directory for scores.json, and for hyp.rttm of --posteriors",
+    )
 
     def run(args):
         from espnet_prune.data.rttm import rttm_text
@@ -193,40 +164,19 @@ def twv(parser: ArgumentParser):
     layers of an encoder) the one with the best MTWV on the development set is scored.
     """
     named = {"nargs": 2, "action": "append", "metavar": ("NAME", "FILE")}
-    parser.add_argument(
-        "--ref",
-        type=Path,
-        required=True,
-        help="'query documents that hold it' lines of the test set",
-    )
-    parser.add_argument(
-        "--scores",
-        required=True,
-        help="name of a system and its 'query document score' lines, one for each pair",
-        **named,
-    )
-    parser.add_argument("--dev_ref", type=Path, help="as --ref, of the development set")
-    parser.add_argument(
-        "--dev_scores", default=[], help="as --scores, of the development set", **named
-    )
-    _output(parser)
+    scores = "name of a system and its 'query document score' lines, one for each pair"
+    parser.add_argument("--scores", required=True, help=scores, **named)
+    dev_scores = "as --scores, of the development set"
+    parser.add_argument("--dev_scores", default=[], help=dev_scores, **named)
+    ref = "'query documents that hold it' lines of the test set"
+    _add(parser, "ref", ref=ref, dev_ref="as --ref, of the development set")
 
     def run(args):
-        from espnet_prune.evaluate.scoring.search import score_twv
-
         args.scores = paths_by_name("--scores", args.scores)
         args.dev_scores = paths_by_name("--dev_scores", args.dev_scores)
-        _write(args, score_twv)
+        _scorer("search", "score_twv")(args)
 
     return run
 
 
-VERBS = {
-    "text": text,
-    "phones": phones,
-    "accuracy": accuracy,
-    "slots": slots,
-    "eer": eer,
-    "der": der,
-    "twv": twv,
-}
+VERBS = {f.__name__: f for f in (text, phones, accuracy, slots, eer, der, twv)}

@@ -11,18 +11,12 @@ from espnet_prune.cli.sweeps import superb_sweep
 
 def labels(parser: ArgumentParser):
     """Write the list of classes of a classification task."""
-    parser.add_argument("--train", required=True, help="data directory of the training data")
-    parser.add_argument("--others", nargs="*", default=[], help="valid and test data")
-    parser.add_argument(
-        "--output_dir", required=True, help="directory for labels.txt and slot_sizes"
-    )
-    parser.add_argument(
-        "--slots",
-        type=true_or_false,
-        default=False,
-        metavar="BOOL",
-        help="labels are values of several slots with + between: list all combinations",
-    )
+    add = parser.add_argument
+    add("--train", required=True, help="data directory of the training data")
+    add("--others", nargs="*", default=[], help="valid and test data")
+    add("--output_dir", required=True, help="directory for labels.txt and slot_sizes")
+    slots = "labels are values of several slots with + between: list all combinations"
+    add("--slots", type=true_or_false, default=False, metavar="BOOL", help=slots)
 
     def run(args):
         from espnet_prune.evaluate.superb.labels import write_labels
@@ -50,14 +44,13 @@ def cacheable(parser: ArgumentParser):
 
 def lengths(parser: ArgumentParser):
     """Check that an encoder takes every utterance."""
-    parser.add_argument("--upstream", required=True, help="directory or hub name of the encoder")
-    parser.add_argument("--config", type=Path, help="config of the probe's training, for its crops")
-    parser.add_argument("--train", nargs="*", default=[], help="formatted training data")
-    parser.add_argument("--others", nargs="*", default=[], help="formatted valid and test data")
-    parser.add_argument(
-        "--cache", help="directory for hidden states: tell how much they need and what they save"
-    )
-    parser.add_argument("--device", default="cpu", help="device of the encoder, cpu or cuda")
+    add = parser.add_argument
+    add("--upstream", required=True, help="directory or hub name of the encoder")
+    add("--config", type=Path, help="config of the probe's training, for its crops")
+    add("--train", nargs="*", default=[], help="formatted training data")
+    add("--others", nargs="*", default=[], help="formatted valid and test data")
+    add("--cache", help="directory for hidden states: tell how much they need and what they save")
+    add("--device", default="cpu", help="device of the encoder, cpu or cuda")
 
     def run(args):
         from espnet_prune.evaluate.superb.checks import announce_cache, check_lengths
@@ -110,22 +103,17 @@ def results(parser: ArgumentParser):
     trainings that were scored (their directories are in TASK/tested), the commands and the machine.
     With tasks of SUPERB, the score over them follows, as `superb score` writes it.
     """
-    parser.add_argument("--results_dir", type=Path, required=True, help="directory for RESULTS.md")
-    parser.add_argument("--task", required=True, help="task just run: its folder in --results_dir")
-    parser.add_argument("--upstream", required=True, help="directory of the encoder")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the probe")
-    parser.add_argument("--command", default="", help="command that ran the task")
+    add = parser.add_argument
+    add("--results_dir", type=Path, required=True, help="directory for RESULTS.md")
+    add("--task", required=True, help="task just run: its folder in --results_dir")
+    add("--upstream", required=True, help="directory of the encoder")
+    add("--seed", type=int, default=0, help="seed of the probe")
+    add("--command", default="", help="command that ran the task")
 
     def run(args):
-        from espnet_prune.evaluate.report import SCORES
-        from espnet_prune.evaluate.superb.results import record_run, report_results
-        from espnet_prune.evaluate.superb.score import TASKS
-        from espnet_prune.evaluate.superb.score_report import report_score
+        from espnet_prune.evaluate.superb.results import write_results
 
-        parameters = record_run(**vars(args))
-        print(report_results(args.results_dir, args.upstream, parameters))
-        if any((args.results_dir / task / SCORES).is_file() for task in TASKS):
-            print(report_score(args.results_dir, parameters=float(f"{parameters:.4g}")))
+        print(write_results(**vars(args)))
 
     return run
 
@@ -137,26 +125,20 @@ def score(parser: ArgumentParser):
     (RESULTS/PR/scores.json, …), or from a JSON file in the leaderboard's units, such as
     {"PR": 8.22, "ASR": 10.19, "SF-F1": 87.68, "SF-CER": 26.11}. Tasks without figures are left out,
     for the published models, too. The last line printed is the score.
+
+    superb_score.md, .json and .png go to the directory of results, or to that of FILE, whose name
+    then comes first (FILE_superb_score.md).
     """
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("results", type=Path, nargs="?", help="directory with TASK/scores.json")
-    source.add_argument(
-        "--json", type=Path, metavar="FILE", help="figures in percent: metric -> value"
-    )
-    parser.add_argument("--name", help="name of the model (default: that of the directory or file)")
-    parser.add_argument("--parameters", type=float, help="parameters of the encoder, in millions")
-    parser.add_argument(
-        "--macs",
-        type=float,
-        help="MACs of the encoder, in 10^9, as the leaderboard's profiler counts (WavLM Base+: "
-        "1670)",
-    )
-    parser.add_argument(
-        "--output_dir",
-        type=Path,
-        help="directory for superb_score.md, .json and .png (default: that of the results, or that "
-        "of FILE, whose name then comes first: FILE_superb_score.md)",
-    )
+    figures = "figures in percent: metric -> value"
+    source.add_argument("--json", type=Path, metavar="FILE", help=figures)
+    add = parser.add_argument
+    add("--name", help="name of the model (default: that of the directory or file)")
+    add("--parameters", type=float, help="parameters of the encoder, in millions")
+    macs = "MACs of the encoder, in 10^9, as the leaderboard's profiler counts (WavLM Base+: 1670)"
+    add("--macs", type=float, help=macs)
+    add("--output_dir", type=Path, help="another directory for what is written")
 
     def run(args):
         from espnet_prune.evaluate.superb.score_report import report_score
@@ -175,25 +157,17 @@ def table(parser: ArgumentParser):
     the learning rates that the probes were trained with. RESULTS.md, results.json and results.png
     are written.
     """
-    parser.add_argument(
-        "--encoder",
-        nargs="+",
-        action="append",
-        required=True,
-        metavar=("NAME", "DIR"),
-        help="a row: its name and its results directories",
-    )
-    parser.add_argument("--tasks", nargs="+", required=True, help="columns: folders in DIR")
-    parser.add_argument("--output_dir", type=Path, required=True, help="directory for RESULTS.md")
-    parser.add_argument("--command", default="", help="command that ran all this")
-    parser.add_argument("--note", action="append", default=[], help="a line below the table")
+    add = parser.add_argument
+    row = {"nargs": "+", "action": "append", "required": True, "metavar": ("NAME", "DIR")}
+    add("--encoder", help="a row: its name and its results directories", **row)
+    add("--tasks", nargs="+", required=True, help="columns: folders in DIR")
+    add("--output_dir", type=Path, required=True, help="directory for RESULTS.md")
+    add("--command", default="", help="command that ran all this")
+    add("--note", action="append", default=[], help="a line below the table")
 
     def run(args):
         from espnet_prune.evaluate.superb.table import write_table
 
-        for name, *results in args.encoder:
-            if not results:
-                raise ValueError(f"--encoder {name}: give its results directories, too")
         rows = [(name, [Path(each) for each in results]) for name, *results in args.encoder]
         print(write_table(rows, args.tasks, args.output_dir, args.command, args.note))
 
@@ -207,13 +181,8 @@ def _read_config(path: Path) -> dict:
 
 
 VERBS = {
-    "labels": labels,
-    "cacheable": cacheable,
-    "lengths": lengths,
-    "choose": choose,
+    **{verb.__name__: verb for verb in (labels, cacheable, lengths, choose)},
     "common-rate": common_rate,
-    "results": results,
-    "score": score,
-    "table": table,
+    **{verb.__name__: verb for verb in (results, score, table)},
     "sweep": superb_sweep,
 }

@@ -46,96 +46,73 @@ class Plugin:
         return getattr(importlib.import_module(module), name)
 
 
+def _tables(variable: str, *tasks: str) -> tuple[str, ...]:
+    return tuple(f"{task}.{variable}" for task in tasks)
+
+
 PLUGINS = (
     Plugin(
-        name="pruned_ssl",
-        target="espnet_prune.plugin.frontends.pruned_ssl:PrunedSSLFrontend",
-        tables=(
-            "aqa.frontend_choices",
-            "asr.frontend_choices",
-            "asr_transducer.frontend_choices",
-            "asvspoof.frontend_choices",
-            "cls.frontend_choices",
-            "diar.frontend_choices",
+        "pruned_ssl",
+        "espnet_prune.plugin.frontends.pruned_ssl:PrunedSSLFrontend",
+        (
+            *_tables("frontend_choices", "aqa", "asr", "asr_transducer", "asvspoof", "cls", "diar"),
+            *_tables("frontend_choices", "hubert", "lid", "s2st", "s2t", "s2t_ctc", "slu", "spk"),
+            *_tables("frontend_choices", "ssl", "st", "uasr"),
             "enh_s2t.diar_frontend_choices",
-            "hubert.frontend_choices",
-            "lid.frontend_choices",
-            "s2st.frontend_choices",
-            "s2t.frontend_choices",
-            "s2t_ctc.frontend_choices",
-            "slu.frontend_choices",
-            "spk.frontend_choices",
-            "ssl.frontend_choices",
-            "st.frontend_choices",
-            "uasr.frontend_choices",
         ),
     ),
     Plugin(
-        name="pruned_ssl",
-        target="espnet_prune.plugin.encoders.pruned_ssl:PrunedSSLEncoder",
-        tables=(
-            "asr.encoder_choices",
-            "asvspoof.encoder_choices",
-            "cls.encoder_choices",
-            "diar.encoder_choices",
+        "pruned_ssl",
+        "espnet_prune.plugin.encoders.pruned_ssl:PrunedSSLEncoder",
+        (
+            *_tables("encoder_choices", "asr", "asvspoof", "cls", "diar", "s2st", "s2t", "slu"),
+            "st.encoder_choices",
             "enh_s2t.asr_encoder_choices",
             "enh_s2t.diar_encoder_choices",
             "enh_s2t.st_encoder_choices",
-            "s2st.encoder_choices",
-            "s2t.encoder_choices",
-            "slu.encoder_choices",
-            "st.encoder_choices",
         ),
     ),
     Plugin(
-        name="token_pruning",
-        target="espnet_prune.plugin.encoders.token_pruning:TokenPruningEncoder",
-        tables=("cls.encoder_choices", "slu.encoder_choices"),
+        "token_pruning",
+        "espnet_prune.plugin.encoders.token_pruning:TokenPruningEncoder",
+        _tables("encoder_choices", "cls", "slu"),
     ),
     Plugin(
-        name="token_pruning",
-        target="espnet_prune.plugin.encoders.token_pruning:TokenPruningPooling",
-        tables=("spk.pooling_choices",),
+        "token_pruning",
+        "espnet_prune.plugin.encoders.token_pruning:TokenPruningPooling",
+        ("spk.pooling_choices",),
     ),
     Plugin(
-        name="frame_probe",
-        target="espnet_prune.plugin.probes.frames:FrameProbe",
-        tables=("asr.encoder_choices", "cls.encoder_choices"),
+        "frame_probe",
+        "espnet_prune.plugin.probes.frames:FrameProbe",
+        _tables("encoder_choices", "asr", "cls"),
+    ),
+    Plugin("slots", "espnet_prune.plugin.probes.slots:SlotDecoder", ("cls.decoder_choices",)),
+    Plugin(
+        "xvector_probe",
+        "espnet_prune.plugin.probes.verification:XvectorProbe",
+        ("spk.encoder_choices",),
     ),
     Plugin(
-        name="slots",
-        target="espnet_prune.plugin.probes.slots:SlotDecoder",
-        tables=("cls.decoder_choices",),
+        "xvector_probe",
+        "espnet_prune.plugin.probes.verification:XvectorProbeProjector",
+        ("spk.projector_choices",),
+    ),
+    Plugin("amsoftmax", "espnet_prune.plugin.probes.verification:AMSoftmax", ("spk.loss_choices",)),
+    Plugin(
+        "speaker_crops",
+        "espnet_prune.plugin.probes.crops:SpeakerCrops",
+        ("spk.preprocessor_choices",),
     ),
     Plugin(
-        name="xvector_probe",
-        target="espnet_prune.plugin.probes.verification:XvectorProbe",
-        tables=("spk.encoder_choices",),
+        "lstm_probe",
+        "espnet_prune.plugin.probes.diarization:LSTMProbe",
+        ("diar.encoder_choices",),
     ),
     Plugin(
-        name="xvector_probe",
-        target="espnet_prune.plugin.probes.verification:XvectorProbeProjector",
-        tables=("spk.projector_choices",),
-    ),
-    Plugin(
-        name="amsoftmax",
-        target="espnet_prune.plugin.probes.verification:AMSoftmax",
-        tables=("spk.loss_choices",),
-    ),
-    Plugin(
-        name="speaker_crops",
-        target="espnet_prune.plugin.probes.crops:SpeakerCrops",
-        tables=("spk.preprocessor_choices",),
-    ),
-    Plugin(
-        name="lstm_probe",
-        target="espnet_prune.plugin.probes.diarization:LSTMProbe",
-        tables=("diar.encoder_choices",),
-    ),
-    Plugin(
-        name="frame_labels",
-        target="espnet_prune.plugin.probes.diarization:FrameLabels",
-        tables=("diar.label_aggregator_choices",),
+        "frame_labels",
+        "espnet_prune.plugin.probes.diarization:FrameLabels",
+        ("diar.label_aggregator_choices",),
     ),
 )
 

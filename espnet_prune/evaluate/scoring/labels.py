@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet_prune.evaluate.metrics import (
-    accuracy,
-    correct,
-    count_errors,
-    error_rate,
-    slot_type_f1,
-    slot_value_cer,
-)
+from espnet_prune.evaluate.metrics.accuracy import accuracy, correct
+from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
+from espnet_prune.evaluate.metrics.slots import slot_type_f1, slot_value_cer
 from espnet_prune.evaluate.report import metric
 from espnet_prune.evaluate.scoring.reading import read_pair
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data.data_dir import read_table
-from espnet_prune.evaluate.metrics import actual_term_weighted_value, maximum_term_weighted_value
+from espnet_prune.evaluate.metrics.term_weighted_value import (
+    actual_term_weighted_value,
+    maximum_term_weighted_value,
+)
 from espnet_prune.evaluate.report import metric
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.normalize import NORMALIZERS
-from espnet_prune.evaluate.metrics import (
+from espnet_prune.evaluate.metrics.error_rate import (
+    ALIGNERS,
     ErrorCounts,
     ErrorRate,
     ErrorRateDifference,
@@ -16,7 +17,6 @@ from espnet_prune.evaluate.metrics import (
     error_rate,
     error_rate_difference,
 )
-from espnet_prune.evaluate.metrics.error_rate import ALIGNERS
 from espnet_prune.evaluate.report import SCORES, metric, table
 from espnet_prune.evaluate.scoring.reading import align, read_references
 from espnet_prune.extras import load_extra

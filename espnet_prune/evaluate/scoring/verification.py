@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data.data_dir import read_table
-from espnet_prune.evaluate.metrics import equal_error_rate
+from espnet_prune.evaluate.metrics.verification import equal_error_rate
 from espnet_prune.evaluate.report import metric
 from espnet_prune.evaluate.scoring.reading import load_array
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from espnet_prune.data.sir.speech import Span
 from espnet_prune.evaluate.figures import plt, save_figure
-from espnet_prune.evaluate.metrics import Estimate
+from espnet_prune.evaluate.metrics.bootstrap import Estimate
 from espnet_prune.evaluate.sir.answers import Answer
 
 #: strategy -> pruning rate -> measure

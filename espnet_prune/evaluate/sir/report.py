@@ -17,8 +17,8 @@ from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.items import LETTERS
 from espnet_prune.data.sir.questions import Question, read_questions
 from espnet_prune.evaluate.environment import environment_report
-from espnet_prune.evaluate.metrics import Estimate, accuracy
-from espnet_prune.evaluate.metrics.bootstrap import ratio_of_sums
+from espnet_prune.evaluate.metrics.accuracy import accuracy
+from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
 from espnet_prune.evaluate.report import SCORES, metric, table
 from espnet_prune.evaluate.sir.answers import Answer, read_answers
 from espnet_prune.evaluate.sir.conditions import (

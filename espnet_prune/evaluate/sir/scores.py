@@ -16,8 +16,13 @@ from torch import Tensor
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.sir.questions import Question
 from espnet_prune.data.sir.speech import Span
-from espnet_prune.evaluate.metrics import Estimate, accuracy
-from espnet_prune.evaluate.metrics.bootstrap import interval, ratio_of_sums, resampled_ratios
+from espnet_prune.evaluate.metrics.accuracy import accuracy
+from espnet_prune.evaluate.metrics.bootstrap import (
+    Estimate,
+    interval,
+    ratio_of_sums,
+    resampled_ratios,
+)
 from espnet_prune.evaluate.sir.answers import Answer
 from espnet_prune.evaluate.sir.conditions import Condition
 

@@ -34,65 +34,48 @@ def read_labels(folder: str | Path) -> data_dir.Table:
     return labels
 
 
-def class_list(train: str | Path, others: Sequence[str | Path]) -> list[str]:
-    """The sorted classes of the training data.
+def class_list(
+    train: str | Path, others: Sequence[str | Path], slots: bool = False
+) -> tuple[list[str], tuple[int, ...]]:
+    """The sorted classes of the training data, and the numbers of values of each slot.
+
+    With `slots` a label is ``value+value+…``, a value for each slot, and the classes are all
+    combinations of the values that each slot has in the training data. The last slot changes
+    fastest, as `espnet_prune.plugin.probes.slots.SlotDecoder` wants it.
 
     Args:
         train: its data directory.
-        others: data directories in which no other class may be.
+        others: data directories in which no other class, or value of a slot, may be.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_labels`; fewer than two classes, or a class that
-            is not in the training data.
-    """
-    classes = sorted(set(read_labels(train).values()))
-    if len(classes) < 2:
-        raise ValueError(f"{Path(train) / 'text'}: only the class {classes[0]}; two are needed")
-    for other in others:
-        numbers = Counter(read_labels(other).values())
-        unseen = sorted(numbers.keys() - set(classes))
-        if unseen:
-            raise ValueError(
-                f"{Path(other) / 'text'}: class {unseen[0]} of {numbers[unseen[0]]} utterances is "
-                f"not in {Path(train) / 'text'}, so it cannot be learnt; add training data, or "
-                "leave these utterances out"
-            )
-    return classes
-
-
-def slot_classes(
-    train: str | Path, others: Sequence[str | Path]
-) -> tuple[list[str], tuple[int, ...]]:
-    """All combinations of the values that each slot has in the training data, and their numbers.
-
-    A label is ``value+value+…``, a value for each slot. The last slot changes fastest, as
-    `espnet_prune.plugin.probes.SlotDecoder` wants the classes.
-
-    Raises:
-        FileNotFoundError, ValueError: as `class_list` (for the values), or a label with another
-            number of slots.
+        FileNotFoundError, ValueError: as `read_labels`; fewer than two classes; a class or value
+            that is not in the training data; or a label with another number of slots.
     """
     values: list[list[str]] = []
     for folder in (train, *others):
-        found = [label.split(SLOT_SEPARATOR) for label in read_labels(folder).values()]
+        path, labels = Path(folder) / "text", read_labels(folder).values()
+        found = [label.split(SLOT_SEPARATOR) if slots else [label] for label in labels]
         number = len(values) or len(found[0])
-        wrong = [slots for slots in found if len(slots) != number or not all(slots)]
+        wrong = [each for each in found if len(each) != number or not all(each)]
         if wrong:
             raise ValueError(
-                f"{Path(folder) / 'text'}: '{SLOT_SEPARATOR.join(wrong[0])}' has not {number} "
-                f"values with {SLOT_SEPARATOR} between"
+                f"{path}: '{SLOT_SEPARATOR.join(wrong[0])}' has not {number} values with "
+                f"{SLOT_SEPARATOR} between"
             )
-        columns = [sorted(set(column)) for column in zip(*found, strict=True)]
-        if not values:
-            values = columns
+        columns = [Counter(column) for column in zip(*found, strict=True)]
+        values = values or [sorted(column) for column in columns]
         for place, (known, column) in enumerate(zip(values, columns, strict=True), 1):
-            unseen = sorted(set(column) - set(known))
+            unseen = sorted(column.keys() - set(known))
             if unseen:
+                what = f"value {unseen[0]} of slot {place}" if slots else f"class {unseen[0]}"
                 raise ValueError(
-                    f"{Path(folder) / 'text'}: value {unseen[0]} of slot {place} is not in "
-                    f"{Path(train) / 'text'}, so it cannot be learnt"
+                    f"{path}: {what}, of {column[unseen[0]]} utterances, is not in "
+                    f"{Path(train) / 'text'}, so it cannot be learnt; add training data, or leave "
+                    "these utterances out"
                 )
     classes = [SLOT_SEPARATOR.join(each) for each in itertools.product(*values)]
+    if len(classes) < 2:
+        raise ValueError(f"{Path(train) / 'text'}: only the class {classes[0]}; two are needed")
     return classes, tuple(len(column) for column in values)
 
 
@@ -106,14 +89,12 @@ def write_labels(
     class, for ESPnet's batches in which the classes are balanced.
 
     Raises:
-        FileNotFoundError, ValueError: as `class_list` or `slot_classes`.
+        FileNotFoundError, ValueError: as `class_list`.
     """
     output_dir = Path(output_dir)
+    classes, sizes = class_list(train, others, slots)
     if slots:
-        classes, sizes = slot_classes(train, others)
         write_text(output_dir / "slot_sizes", f"[{','.join(map(str, sizes))}]\n")
-    else:
-        classes = class_list(train, others)
     by_class = data_dir.speaker_utterances(read_labels(train))
     data_dir.write_table(Path(train) / "category2utt", by_class)
     write_text(output_dir / "labels.txt", "\n".join([*classes, UNKNOWN]) + "\n")

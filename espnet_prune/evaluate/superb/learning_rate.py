@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import logging
 import math
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_json
+from espnet_prune.files.writing import write_file, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -93,9 +92,7 @@ def choose(train_dirs: Sequence[str | Path], criterion: str, link: str | Path) -
     link = Path(link)
     record = {"criterion": f"valid.{criterion}", "chosen": best["lr"], "trainings": rows}
     write_json(link.with_name(RATES_FILE), record)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
-    temporary.symlink_to(best["train_dir"])
-    os.replace(temporary, link)
+    write_file(link, lambda temporary: temporary.symlink_to(best["train_dir"]), sync=False)
     return link.with_name(best["train_dir"])
 
 

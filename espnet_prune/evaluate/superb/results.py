@@ -1,7 +1,7 @@
 """One table of all tasks that were run with an encoder, and how each was run.
 
 Beside the scores.json of a task lie `TESTED`, which names the trainings that were scored, and
-`RUN`, which `record_run` writes.
+`RUN`, which `write_results` writes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import yaml
 from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.report import SCORES, percent, read_metrics, table
 from espnet_prune.evaluate.superb.learning_rate import RATES_FILE
+from espnet_prune.evaluate.superb.score import TASKS
+from espnet_prune.evaluate.superb.score_report import report_score
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.structured import load_encoder
@@ -21,16 +23,20 @@ RUN = "run.json"  # beside scores.json: how it was made
 TESTED = "tested"  # beside scores.json: the trainings that were scored, a directory a line
 
 
-def record_run(results_dir: Path, task: str, upstream: str, seed: int, command: str) -> float:
-    """Write TASK/run.json; returns the encoder's parameters, in millions.
+def write_results(
+    results_dir: Path, task: str, upstream: str, seed: int = 0, command: str = ""
+) -> str:
+    """Write TASK/run.json, and RESULTS.md of all tasks that were scored; returns the table.
+
+    With tasks of SUPERB, the score over them follows, and its files.
 
     Args:
-        task: that was scored: its folder in `results_dir`.
+        task: just run: its folder in `results_dir`.
         upstream: directory of the encoder.
         seed: of the probe.
         command: that ran the task.
     Raises:
-        FileNotFoundError: the task was not scored.
+        FileNotFoundError, ValueError: the task was not scored, or a damaged file.
     """
     folder = results_dir / task
     if not (folder / SCORES).is_file():
@@ -47,25 +53,16 @@ def record_run(results_dir: Path, task: str, upstream: str, seed: int, command: 
         "sweeps": sweeps,
     }
     write_json(folder / RUN, made)
-    return parameters
-
-
-def report_results(results_dir: Path, upstream: str, parameters: float) -> str:
-    """Write RESULTS.md of all tasks that were scored in a directory; returns the table.
-
-    Args:
-        upstream: directory of the encoder.
-        parameters: of the encoder, in millions.
-    Raises:
-        FileNotFoundError, ValueError: no task was scored, or a damaged file.
-    """
     rows, runs = rows_of(results_dir)
     parts = ["# Results", "", f"Encoder: {upstream}, {parameters:.3f} M parameters, frozen."]
     parts += ["Intervals: 95%, bootstrap over the test data.", "", table(rows), "", "Made by:", ""]
     parts += [f"- {each['task']}: `{each['command']}`" for each in runs]
     parts += ["", environment_report()]
     write_text(results_dir / "RESULTS.md", "\n".join(parts))
-    return table(rows)
+    if not any((results_dir / each / SCORES).is_file() for each in TASKS):
+        return table(rows)
+    score = report_score(results_dir, parameters=float(f"{parameters:.4g}"))
+    return f"{table(rows)}\n{score}"
 
 
 def trainings_of(folder: Path) -> list[Path]:

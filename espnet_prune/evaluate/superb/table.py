@@ -52,6 +52,8 @@ def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encod
         FileNotFoundError: a task is in none of them, or scores without the record of their run.
         ValueError: a damaged file, encoders of different sizes, or a seed twice.
     """
+    if not results_dirs:
+        raise ValueError(f"--encoder {name}: give its results directories, too")
     encoder = Encoder(name, 0.0)
     for task in tasks:
         folders = [folder / task for folder in results_dirs if (folder / task / SCORES).is_file()]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from espnet_prune.evaluate.metrics import accuracy, correct
+from espnet_prune.evaluate.metrics.accuracy import accuracy, correct
 
 
 def test_by_hand():

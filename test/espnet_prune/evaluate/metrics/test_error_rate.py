@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.evaluate.metrics import (
+from espnet_prune.evaluate.metrics.error_rate import (
     ErrorCounts,
     count_errors,
     error_rate,

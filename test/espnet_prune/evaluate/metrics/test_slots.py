@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.evaluate.metrics import parse_slots, slot_type_f1, slot_value_cer
+from espnet_prune.evaluate.metrics.slots import parse_slots, slot_type_f1, slot_value_cer
 
 PLAY = "PLAY B-song HEY JUDE E-song BY B-artist THE BEATLES E-artist"
 

@@ -3,8 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.evaluate.metrics import actual_term_weighted_value, maximum_term_weighted_value
-from espnet_prune.evaluate.metrics.term_weighted_value import BETA
+from espnet_prune.evaluate.metrics.term_weighted_value import (
+    BETA,
+    actual_term_weighted_value,
+    maximum_term_weighted_value,
+)
 
 
 def by_definition(scores, targets, threshold, beta):

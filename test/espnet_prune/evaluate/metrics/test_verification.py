@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.evaluate.metrics import equal_error_rate
+from espnet_prune.evaluate.metrics.verification import equal_error_rate
 
 TRIALS = st.lists(st.tuples(st.integers(-4, 4), st.booleans()), min_size=2, max_size=30).filter(
     lambda rows: 0 < sum(target for _, target in rows) < len(rows)

@@ -3,7 +3,7 @@ import yaml
 
 from espnet_prune.cli import main
 from espnet_prune.data import data_dir
-from espnet_prune.evaluate.superb.labels import slot_classes, write_labels
+from espnet_prune.evaluate.superb.labels import class_list, write_labels
 
 
 def write(folder, labels, samples=16000):
@@ -38,7 +38,7 @@ def test_labels_of_the_training_data(tmp_path):
 @pytest.mark.parametrize(
     "train, test, message",
     [
-        ({"a": "yes", "b": "no"}, {"d": "go", "e": "go"}, "class go of 2 utterances is not in"),
+        ({"a": "yes", "b": "no"}, {"d": "go", "e": "go"}, "class go, of 2 utterances, is not in"),
         ({"a": "yes", "b": "yes"}, {"d": "yes"}, "only the class yes"),
         ({"a": "yes", "b": "not at all"}, {"d": "yes"}, "b: 'not at all' has several words"),
         ({"a": "yes", "b": ""}, {"d": "yes"}, "b: has no label"),
@@ -75,9 +75,9 @@ def test_all_combinations_of_slots(tmp_path):
     ]
     assert yaml.safe_load((tmp_path / "slot_sizes").read_text()) == [2, 3]
     for labels, message in (
-        ({"d": "on+juice"}, "value juice of slot 2 is not in"),
+        ({"d": "on+juice"}, "value juice of slot 2, of 1 utterances, is not in"),
         ({"d": "on"}, "'on' has not 2 values"),
         ({"d": "on+"}, r"'on\+' has not 2 values"),
     ):
         with pytest.raises(ValueError, match=message):
-            slot_classes(train, [write(tmp_path / "bad", labels)])
+            class_list(train, [write(tmp_path / "bad", labels)], slots=True)

@@ -14,7 +14,7 @@ from espnet2.train.trainer import Trainer
 
 from espnet_prune.evaluate.plots import plot_course, plot_kept
 from espnet_prune.evaluate.pruning import HISTORY, VALIDATION, read_history
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.structured.distill import DistillModel
 
 #: weights at the update where the expected sparsity comes to a target on the way
@@ -34,13 +34,7 @@ def atomic_torch_save():
     def save_and_rename(obj, f, *args, **kwargs):
         if not isinstance(f, str | os.PathLike):
             return save(obj, f, *args, **kwargs)
-        temporary = f"{os.fspath(f)}.tmp{os.getpid()}"
-        try:
-            save(obj, temporary, *args, **kwargs)
-            os.replace(temporary, f)
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        write_file(f, lambda temporary: save(obj, temporary, *args, **kwargs))
 
     torch.save = save_and_rename
     try:
@@ -51,7 +45,7 @@ def atomic_torch_save():
 
 def repair(output_dir: Path) -> None:
     """Finish what a killed job left between `checkpoint.pth` and the epoch's own files."""
-    for leftover in output_dir.glob("*.pth.tmp*"):
+    for leftover in output_dir.glob(".*.tmp.pth"):
         leftover.unlink()
     checkpoint = output_dir / "checkpoint.pth"
     if not checkpoint.is_file():

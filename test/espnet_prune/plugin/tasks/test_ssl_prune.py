@@ -216,7 +216,7 @@ def test_killed_between_checkpoint_and_epoch(corpus, trained, tmp_path):
     train(corpus, tmp_path)
     (tmp_path / "latest.pth").unlink()
     (tmp_path / "3epoch.pth").unlink()
-    (tmp_path / "3epoch.pth.tmp77").write_bytes(b"half")
+    (tmp_path / ".3epoch.77.tmp.pth").write_bytes(b"half")
     train(corpus, tmp_path)
     assert torch.load(tmp_path / "latest.pth", weights_only=True)["updates"] == 9
     assert not list(tmp_path.glob("*.tmp*"))

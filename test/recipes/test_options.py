@@ -1,4 +1,4 @@
-"""What all recipes share: options, help, errors, new recipes, and a checkout that stays as it is."""
+"""What all recipes share: options, help, errors, new recipes, a checkout that stays as it is."""
 
 import os
 import shutil

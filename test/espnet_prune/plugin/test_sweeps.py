@@ -1,0 +1,127 @@
+"""Sweeps over recipes, here scripts that note how they were called."""
+
+import json
+import shlex
+import time
+
+import pytest
+
+from espnet_prune.cli import main
+from espnet_prune.plugin.sweeps import Runner
+
+SCRIPT = """#!/bin/sh
+printf '%s\\n' "$*" >> {log}
+while [ $# -gt 1 ]; do
+    case "$1" in
+        --prune_tag) mkdir -p exp/ssl_prune_$2/whisper/test_en exp/ssl_prune_$2/pruned
+                     touch exp/ssl_prune_$2/whisper/test_en/scores.json ;;
+        --results_dir) mkdir -p $2/{task}; touch $2/{task}/run.json ;;
+        --learning_rates) mkdir -p ../out/dense/superb_{task}_sweep_x ;;
+        --output) case $2 in *learning_rates*) echo '{{"chosen": 0.001}}' > $2 ;; esac ;;
+    esac
+    shift
+done
+"""
+
+
+def script(path, log, task=""):
+    path.write_text(SCRIPT.format(log=log, task=task))
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A recipe's directory; the command that starts Python is a script, too."""
+    monkeypatch.chdir(tmp_path)
+    script(tmp_path / "run.sh", tmp_path / "calls")
+    return tmp_path, ["--python", script(tmp_path / "python", tmp_path / "calls")]
+
+
+def calls(folder):
+    lines = (folder / "calls").read_text().splitlines()
+    (folder / "calls").unlink()
+    return lines
+
+
+def test_pruning_at_several_sizes(place):
+    folder, python = place
+    (folder / "exp/ssl_prune_prune_l0_0.5/whisper/test_en").mkdir(parents=True)
+    command = ["encoder", "sweep", *python, "--targets", "0.5", "0.7", "--seeds", "0", "1"]
+    command += ["--methods", "scratch", "ours", "noste", "--nj", "2", "--updates", "100"]
+    main(command)
+    runs = calls(folder)
+    assert (folder / "exp/ssl_prune_ours_0.5").readlink().name == "ssl_prune_prune_l0_0.5"
+    tags = [line.split("--prune_tag ")[1].split()[0] for line in runs if "--prune_tag" in line]
+    assert len(tags) == 3 * 3 and all(tag.startswith("scratch") for tag in tags[6:])
+    (one,) = (line for line in runs if "--prune_tag scratch_0.5_seed1 " in line)
+    assert "--like exp/ssl_prune_ours_0.5_seed1/pruned" in one
+    assert "--distill_args --num_iters_per_epoch 50 --scheduler_conf max_steps=100" in one
+    assert "--debug false" in one and "--target 0.5 --seed 1 --method scratch" in one
+    *plots, table = runs[9:]
+    for target, plot in zip(("0.5", "0.7"), plots, strict=True):
+        assert f"encoder compare --output exp/ste_{target}.png --run with STE" in plot
+    assert table.startswith("-m espnet_prune encoder table --score whisper/test_en/scores.json")
+    assert table.endswith("scratch_0.7 exp/ssl_prune_ours_0.7 exp/ssl_prune_noste_0.7")
+    main(command)  # nothing is run twice
+    assert len(calls(folder)) == 3
+
+
+def test_errors_of_pruning(place, capsys):
+    folder, python = place
+    for method, message in (("magic", "unknown method 'magic'"), ("ours", "ours_0.3 failed, see")):
+        (folder / "run.sh").write_text("#!/bin/sh\necho the reason\nexit 1\n")
+        with pytest.raises(SystemExit):
+            main(["encoder", "sweep", *python, "--targets", "0.3", "--methods", method])
+        assert message in capsys.readouterr().err
+    assert "the reason" in (folder / "exp/table_ours_0.3.log").read_text()
+
+
+def test_probes(place):
+    folder, python = place
+    for task in ("KS", "ASR"):
+        (folder / task).mkdir()
+        script(folder / task / "run.sh", folder / "calls", task)
+    (folder / "model").mkdir()
+    command = ["superb", "sweep", *python, "--encoders", "dense=model", "other=hub/name"]
+    command += ["--tasks", "KS=KS", "ASR=ASR", "--seeds", "0", "1", "--seeded", "KS", "--fixed"]
+    command += ["ASR", "--learning_rates", "1e-2", "1e-3", "--expdir", "out", "--command", "x y"]
+    main(command)
+    runs = [shlex.split(line) for line in calls(folder)]
+    assert sum("--stop_stage 2" in " ".join(run) for run in runs) == 2  # data of each task
+    assert sum("--probe_tag sweep" in " ".join(run) for run in runs) == 1
+    tags = [" ".join(run) for run in runs if "--feature_cache" in run and "--probe_args" in run]
+    assert len(tags) == 2 * (2 + 1)
+    assert (
+        sum(
+            "--probe_tag seed1_lr0.001 --probe_args --optim_conf lr=1.000000e-03" in t for t in tags
+        )
+        == 2
+    )
+    assert sum("--probe_tag seed0 --probe_args" in t for t in tags) == 2  # the config's rate
+    assert any(f"--upstream {folder}/model --seed 0" in t for t in tags)
+    assert any("--upstream hub/name" in t for t in tags)
+    table = " ".join(runs[-1])
+    assert "superb table --encoder dense" in table and "--tasks KS ASR" in table
+    assert "Chosen on validation data of dense among 1e-2 1e-3: KS 0.001." in table
+    assert json.loads((folder / "out/learning_rates/KS.json").read_text())["chosen"] == 0.001
+    assert not list((folder / "out/dense").glob("superb_*"))
+
+    main(command)
+    assert len(calls(folder)) == 2 + 1  # data, and the table
+    command[-1] = "other"
+    (folder / "model/config.json").write_text("{}")
+    with pytest.raises(SystemExit):  # another encoder of this name
+        main(command)
+
+
+def test_jobs_stop_after_a_failure(tmp_path):
+    done = []
+
+    def fail():
+        raise ValueError("first")
+
+    jobs = [fail, *(lambda: (time.sleep(0.2), done.append(1)) for _ in range(20))]
+    with pytest.raises(ValueError, match="first"):
+        Runner(nj=2).together(jobs)
+    assert len(done) < 5

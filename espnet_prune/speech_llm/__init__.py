@@ -1,6 +1,6 @@
 """Speech language models that answer questions about long recordings, with pruned audio tokens."""
 
-from espnet_prune.speech_llm.base import Read, SpeechLLM, audio_chunks
+from espnet_prune.speech_llm.base import Heard, Read, SpeechLLM, audio_chunks
 from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.speech_llm.diva import Diva
 from espnet_prune.speech_llm.prompts import POSITIONS, Prompts
@@ -19,6 +19,7 @@ __all__ = [
     "SPEECH_LLMS",
     "Compact",
     "Diva",
+    "Heard",
     "Prompts",
     "PrunedGenerate",
     "Qwen2Audio",

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from espnet_prune.data.audio import SAMPLING_RATE
 from espnet_prune.speech_llm.prompts import (
     PADDING,
     POSITIONS,
@@ -32,8 +34,8 @@ from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
 
 #: Chunks that go through the audio encoder together, so that its memory does not grow with length.
 CHUNKS_AT_ONCE = 4
-#: Longest piece of audio for an encoder, 30 s at 16 kHz, unless it says otherwise.
-CHUNK_SAMPLES = 480000
+#: Longest chunk of audio for an encoder, 30 s, unless it says otherwise.
+CHUNK_SAMPLES = 30 * SAMPLING_RATE
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,20 @@ class Read:
         return cache
 
 
+class Heard(NamedTuple):
+    """What a model makes of audio: tokens (N, D) for the language model, and words if it has a
+    recogniser of its own."""
+
+    tokens: Tensor
+    words: str = ""
+
+
 class SpeechLLM(ABC):
     """A speech language model that answers questions about recordings of any length.
 
         llm = Qwen2Audio.from_pretrained("Qwen/Qwen2-Audio-7B-Instruct", device="cuda")
         prune = TokenPruner("speechprune", rate=0.2)
-        prompts = llm.prompts([llm.embed_audio(speech, 16000)], ["Who wins?"], prune)
+        prompts = llm.prompts([llm.hear(speech, 16000).tokens], ["Who wins?"], prune)
         llm.generate(prompts)  # ["The red team."]
 
     The steps are separate, so that one pass through the audio encoder serves many questions and
@@ -73,11 +83,11 @@ class SpeechLLM(ABC):
     Args:
         lm: a `transformers` causal LM that takes `inputs_embeds`, in evaluation mode.
         tokenizer: its tokenizer.
-        chunk_samples: longest piece of audio that the encoder takes.
+        chunk_samples: longest chunk of audio that the encoder takes.
     """
 
     #: samples a second
-    sampling_rate = 16000
+    sampling_rate = SAMPLING_RATE
     #: audio tokens a second and in a full chunk: `frame_tokens` and `window` of a `TokenPruner`
     frame_tokens = 25
     window = 750
@@ -94,49 +104,39 @@ class SpeechLLM(ABC):
         self.chunk_samples = chunk_samples
 
     @abstractmethod
-    def encode(self, chunks: list[np.ndarray]) -> list[Tensor]:
-        """Audio tokens of pieces of audio.
+    def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
+        """Audio tokens of chunks of audio, and their words where the model `recognises`.
 
         Args:
             chunks: float32 waveforms (T_i,), 1 to `chunk_samples` samples each.
-        Returns: for each one a tensor (N_i, D) as the language model receives it; N_i may be 0.
+        Returns: for each one tokens (N_i, D) as the language model receives them; N_i may be 0.
         """
 
     @abstractmethod
     def layout(self, question: str) -> tuple[list[int], list[int]]:
         """Token ids that stand before and after the audio, special ones included."""
 
-    def listen(self, chunks: list[np.ndarray]) -> tuple[list[Tensor], list[str]]:
-        """What `encode` gives, and the words of each piece where the model `recognises`."""
-        return self.encode(chunks), [""] * len(chunks)
-
     @torch.no_grad()
-    def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> tuple[Tensor, str]:
-        """Audio tokens and words of a recording of any length, chunk after chunk.
+    def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Heard:
+        """Audio tokens and words of a recording of any length: `encode`, chunk after chunk.
 
         Args:
             speech: (T,) floating point, in [-1, 1].
             sampling_rate: of `speech`; has to be the model's.
-        Returns: (N, D), and "" where the model has no recogniser or hears no word.
+        Returns: tokens (N, D), and words "" where the model has no recogniser or hears no word.
         Raises:
             ValueError: another sampling rate, several channels, whole numbers, no samples, or too
                 few for a token.
         """
         chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
-        tokens, words = [], []
+        heard: list[Heard] = []
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
-            found = self.listen(chunks[start : start + CHUNKS_AT_ONCE])
-            tokens += found[0]
-            words += found[1]
-        tokens = torch.cat(tokens).to(self._embedding.weight)
+            heard += self.encode(chunks[start : start + CHUNKS_AT_ONCE])
+        tokens = torch.cat([chunk.tokens for chunk in heard]).to(self._embedding.weight)
         if not len(tokens):
             samples = sum(map(len, chunks))
             raise ValueError(f"audio of {samples} samples is too short for an audio token")
-        return tokens, " ".join(filter(None, words))
-
-    def embed_audio(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Tensor:
-        """(N, D) audio tokens of a recording: the first part of what `hear` gives."""
-        return self.hear(speech, sampling_rate)[0]
+        return Heard(tokens, " ".join(filter(None, (chunk.words for chunk in heard))))
 
     @torch.no_grad()
     def embed_text(self, text: str) -> Tensor:
@@ -223,7 +223,7 @@ class SpeechLLM(ABC):
         """A batch of prompts, left-padded. The question is also the query of the pruner.
 
         Args:
-            audio: B tensors (N_b, D) of `embed_audio`.
+            audio: B tensors (N_b, D) of `hear`.
             questions: B texts.
             pruner: which audio tokens stay; all when absent.
             keys: B names of the recordings, for random strategies; see `TokenPruner`.
@@ -424,10 +424,10 @@ class SpeechLLM(ABC):
 def audio_chunks(
     speech: Tensor | np.ndarray,
     sampling_rate: int,
-    wanted_rate: int = 16000,
+    wanted_rate: int = SAMPLING_RATE,
     chunk_samples: int = CHUNK_SAMPLES,
 ) -> list[np.ndarray]:
-    """Cut a recording into pieces of 30 s, the last one as long as it is.
+    """Cut a recording into chunks of 30 s, the last one as long as it is.
 
     Args:
         speech: (T,) floating point.

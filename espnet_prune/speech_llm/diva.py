@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor
 from transformers import AutoModel
 
-from espnet_prune.speech_llm.base import SpeechLLM
+from espnet_prune.speech_llm.base import Heard, SpeechLLM
 
 
 class Diva(SpeechLLM):
@@ -46,14 +45,15 @@ class Diva(SpeechLLM):
         )
         return cls(loaded.eval())
 
-    def encode(self, chunks: list[np.ndarray]) -> list[Tensor]:
+    def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
         encoder = self.model.whisper_encoder
         features = self.model.processor.feature_extractor(
             chunks, sampling_rate=self.sampling_rate, return_tensors="pt"
         )
         hidden = encoder(features.input_features.to(encoder.device, encoder.dtype))
         device = self.lm.get_input_embeddings().weight.device
-        return list(self.model.connector(hidden.last_hidden_state, output_device=device))
+        tokens = self.model.connector(hidden.last_hidden_state, output_device=device)
+        return [Heard(row) for row in tokens]
 
     def layout(self, question: str) -> tuple[list[int], list[int]]:
         ids = self.tokenizer(question, add_special_tokens=False).input_ids

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 from transformers.masking_utils import create_bidirectional_mask
 
-from espnet_prune.speech_llm.base import SpeechLLM
+from espnet_prune.speech_llm.base import Heard, SpeechLLM
 
 
 class Qwen2Audio(SpeechLLM):
@@ -38,7 +38,7 @@ class Qwen2Audio(SpeechLLM):
         loaded = Qwen2AudioForConditionalGeneration.from_pretrained(model, dtype=dtype)
         return cls(loaded.to(device).eval(), AutoProcessor.from_pretrained(model))
 
-    def encode(self, chunks: list[np.ndarray]) -> list[Tensor]:
+    def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
         features = self.processor.feature_extractor(
             chunks,
             sampling_rate=self.sampling_rate,
@@ -46,7 +46,8 @@ class Qwen2Audio(SpeechLLM):
             return_attention_mask=True,
             return_tensors="pt",
         )
-        return self.encode_features(features.input_features, features.attention_mask)
+        tokens = self.encode_features(features.input_features, features.attention_mask)
+        return [Heard(row) for row in tokens]
 
     def encode_features(self, features: Tensor, mask: Tensor) -> list[Tensor]:
         """Audio tokens of what the processor made.

@@ -33,7 +33,7 @@ from espnet_prune.evaluate.sir.recordings import (
     read_recordings,
     written,
 )
-from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Read, SpeechLLM
+from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
 
 logger = logging.getLogger(__name__)
@@ -235,7 +235,7 @@ def draw_tokens(settings: Settings, plot: str | Path, item: str | None = None) -
     name = item or next(iter(read_table(settings.data_dir / "wav.scp")))
     (recording,) = read_recordings(settings.data_dir, [name])
     llm = settings.load()
-    audio = llm.embed_audio(recording.load(llm.sampling_rate), llm.sampling_rate)
+    audio = llm.hear(recording.load(llm.sampling_rate), llm.sampling_rate).tokens
     question = recording.question.question
     (kept,) = llm.select(pruner, [audio], [question], [name])
     stays = torch.zeros(len(audio), dtype=torch.bool, device=audio.device)
@@ -284,7 +284,7 @@ class Answerer:
     def __call__(
         self, recordings: Sequence[Recording], pruners: Sequence[tuple[Condition, TokenPruner]]
     ) -> Iterator[list[Answer]]:
-        """Answers to a batch under one condition after another; audio is embedded once.
+        """Answers to a batch under one condition after another; the audio is encoded once.
 
         The beginnings of a recording (`crop`) come right after the whole, if that is asked for:
         they begin as it does, and continue its cache.
@@ -297,7 +297,7 @@ class Answerer:
         speech = [r.load(self.llm.sampling_rate) for r in recordings]
         seconds = [len(samples) / self.llm.sampling_rate for samples in speech]
         asked = [shuffled(r.question, self.seed) for r in recordings]
-        heard: list[tuple[Tensor, str]] = []
+        heard: list[Heard] = []
         whole: Read | None = None
         for condition, pruner in sorted(pruners, key=lambda pair: not _begins(pair[0])):
             if condition.input in ("speech", "heard") and not heard:

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
+import torch
+import yaml
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
+from espnet_prune.files.reading import read_record
+from espnet_prune.hub.pretrained import RECORD
 from espnet_prune.plugin.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel
 from espnet_prune.plugin.trainer import KillSafeTrainer
-from espnet_prune.speech_llm.compact.model import (
-    SEPARATOR,
-    AudioAdapter,
-    CompactConfig,
-    lora_parameters,
-    with_lora,
-)
-from espnet_prune.speech_llm.compact.pieces import Pieces, piece_tokenizer, spell
+from espnet_prune.speech_llm.compact.adapter import AudioAdapter
+from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
+from espnet_prune.speech_llm.compact.model import SEPARATOR, CompactConfig, save_compact
+from espnet_prune.speech_llm.compact.pieces import Pieces, load_tokenizer, piece_tokenizer, spell
 from espnet_prune.structured import load_encoder
 
 Data = dict[str, np.ndarray | str]
+#: size of a model that may be committed
+MOST_BYTES = 24_000_000
 
 
 class TokenIds:
@@ -70,7 +73,7 @@ class _SpeechLlmTask(AbsTask):
         for name, what in (
             ("encoder", "Directory of the frozen encoder that made the features"),
             ("language_model", "Directory of the language model"),
-            ("pieces", "File of speech_llm_tokens: the tokens that the adapter tells apart"),
+            ("pieces", "File of `compact tokens`: the tokens that the adapter tells apart"),
         ):
             group.add_argument(f"--{name}", type=str_or_none, help=f"{what} (required)")
         group.add_argument(
@@ -101,25 +104,17 @@ class _SpeechLlmTask(AbsTask):
 
     @classmethod
     def _tokenizer(cls, args: argparse.Namespace):
-        from transformers import AutoTokenizer
-
-        cls._check(args)
-        return AutoTokenizer.from_pretrained(args.language_model)
-
-    @classmethod
-    def _check(cls, args: argparse.Namespace):
+        """The language model's tokenizer; checks that all that is required is given."""
         for name in ("encoder", "language_model", "pieces"):
             if not getattr(args, name):
                 raise ValueError(f"{name}: is required")
-        if not Path(args.language_model).is_dir():
-            raise FileNotFoundError(f"{args.language_model}: no such directory")
+        return load_tokenizer(args.language_model)
 
     @classmethod
     def _adapter(cls, args: argparse.Namespace) -> AudioAdapter:
         """A new adapter between the encoder and the language model."""
         from transformers import AutoConfig
 
-        cls._check(args)
         inputs = load_encoder(args.encoder).hidden_size
         outputs = AutoConfig.from_pretrained(args.language_model).hidden_size
         try:
@@ -153,11 +148,9 @@ class SpeechLlmCtcTask(_SpeechLlmTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> AdapterCtcModel:
-        return AdapterCtcModel(
-            cls._adapter(args),
-            cls._tokenizer(args),
-            **cls._model_conf(args, "noise", "spelling", "bf16"),
-        )
+        tokenizer = cls._tokenizer(args)
+        conf = cls._model_conf(args, "noise", "spelling", "bf16")
+        return AdapterCtcModel(cls._adapter(args), tokenizer, **conf)
 
 
 class SpeechLlmLoraTask(_SpeechLlmTask):
@@ -180,8 +173,7 @@ class SpeechLlmLoraTask(_SpeechLlmTask):
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> SpeechLoraModel:
-        from espnet_prune.speech_llm.compact.model import load_language_model
-
+        cls._tokenizer(args)
         conf = cls._model_conf(args, "noise", "drop_blanks", "bf16")
         adapter = cls._adapter(args)
         lm, tokenizer = load_language_model(args.language_model)
@@ -211,3 +203,41 @@ def compact_config(
         lora_rank=args.lora_rank,
         lora_alpha=args.lora_alpha,
     )
+
+
+def export(train_dir: Path, model_file: str, output_dir: Path, with_trained_lora: bool) -> str:
+    """Turn the training directory of `SpeechLlmLoraTask` into that of a compact speech LLM.
+
+    Args:
+        model_file: weights in `train_dir`.
+        with_trained_lora: False for the language model as it was.
+    Returns: what was written, in words.
+    Raises:
+        FileNotFoundError, ValueError: a file is missing, damaged, or does not fit.
+    """
+    config, weights = train_dir / "config.yaml", train_dir / model_file
+    for path in (config, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: missing; has the training been run to its end?")
+    trained = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
+    model = SpeechLlmLoraTask.build_model(trained)
+    try:
+        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{weights}: damaged, or does not fit {config}: {error}") from None
+    names = origin(trained.encoder), origin(trained.language_model)
+    compact = compact_config(trained, model.adapter, *names)
+    lora = model.lora_weights()
+    if not with_trained_lora:  # B A = 0
+        lora = {n: torch.zeros_like(w) if ".lora_B." in n else w for n, w in lora.items()}
+    size = save_compact(output_dir, compact, model.adapter, lora)
+    made = f"{output_dir}: {size / 1e6:.1f} MB, on {names[0]} and {names[1]}"
+    if size > MOST_BYTES:
+        made += f"\nwarning: more than {MOST_BYTES / 1e6:g} MB: fewer token ids make it smaller"
+    return made
+
+
+def origin(directory: str) -> str:
+    """The name under which a directory of `espnet_prune.hub.pretrained` was asked for."""
+    record = Path(directory) / RECORD
+    return read_record(record, ("model",))["model"] if record.is_file() else directory

@@ -1,6 +1,6 @@
 """The ESPnet models of the two steps that make a compact speech LLM.
 
-Both read what the frozen encoder gave (`espnet_prune.bin.speech_llm_features`), so no audio and no
+Both read what the frozen encoder gave (`espnet-prune compact features`), so no audio and no
 encoder are needed in training.
 """
 
@@ -15,7 +15,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.data.normalize import normalize_text
 from espnet_prune.evaluate.metrics.error_rate import count_errors
-from espnet_prune.speech_llm.compact.model import BEFORE, AudioAdapter, lora_parameters
+from espnet_prune.speech_llm.compact.adapter import AudioAdapter
+from espnet_prune.speech_llm.compact.lora import lora_parameters
+from espnet_prune.speech_llm.compact.model import BEFORE
 from espnet_prune.speech_llm.prompts import PADDING, SHARED, seen_by
 from espnet_prune.tokens.scores import inside
 
@@ -190,7 +192,7 @@ class SpeechLoraModel(AbsESPnetModel):
 
     Args:
         adapter: trained by the first step.
-        lm: a `peft` model, see `espnet_prune.speech_llm.compact.model.with_lora`.
+        lm: a `peft` model, see `espnet_prune.speech_llm.compact.lora.with_lora`.
         tokenizer: its tokenizer.
         noise: on the adapter's input in training, see `noisy`.
         drop_blanks: in [0, 1], see above.

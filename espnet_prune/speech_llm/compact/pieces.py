@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
+
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_text
 
 
 @dataclass(frozen=True)
@@ -36,18 +39,28 @@ class Pieces:
         """Read a file with the text of `to_json`.
 
         Raises:
-            FileNotFoundError, ValueError: no such file; something else is in it.
+                FileNotFoundError, ValueError: no such file; it holds something else.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
+        found = read_record(path, ("merges", "token_ids"))
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
             return cls(int(found["merges"]), tuple(map(int, found["token_ids"])))
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(
-                f"{path}: not a file of python -m espnet_prune.bin.speech_llm_tokens: {error!r}"
+                f"{path}: not a file of `espnet-prune compact tokens`: {error!r}"
             ) from None
+
+
+def load_tokenizer(language_model: str | Path):
+    """The tokenizer in a directory of a language model.
+
+    Raises:
+        FileNotFoundError: no such directory.
+    """
+    from transformers import AutoTokenizer
+
+    if not Path(language_model).is_dir():
+        raise FileNotFoundError(f"{language_model}: no such directory")
+    return AutoTokenizer.from_pretrained(language_model)
 
 
 def piece_tokenizer(tokenizer, merges: int) -> Tokenizer:
@@ -82,3 +95,21 @@ def find_pieces(tokenizer, merges: int, texts: Iterable[str]) -> tuple[Pieces, C
     for text in texts:
         counts.update(spell(cut, text))
     return Pieces(merges, tuple(sorted(counts))), counts
+
+
+def write_pieces(language_model: Path, texts: Sequence[str], merges: int, output: Path) -> str:
+    """Write the pieces of a training text as JSON.
+
+    Returns: how many there are and how often they occur, in words.
+    Raises:
+        FileNotFoundError, ValueError: no such language model; as `piece_tokenizer`.
+    """
+    pieces, counts = find_pieces(load_tokenizer(language_model), merges, texts)
+    write_text(output, pieces.to_json())
+    if not counts:
+        return "no words"
+    words = max(sum(len(text.split()) for text in texts), 1)
+    return (
+        f"{len(pieces.token_ids)} tokens, {counts.total() / words:.2f} of them a word; half of "
+        f"them occur {sorted(counts.values())[len(counts) // 2]} times or more"
+    )

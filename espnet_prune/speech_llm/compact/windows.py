@@ -6,12 +6,10 @@ hidden, with a question about it.
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +20,7 @@ from espnet_prune.data.sir.items import SirItem, write_questions
 from espnet_prune.data.sir.speech import write_data_dir
 from espnet_prune.data.voices import Voices
 from espnet_prune.speech_llm.compact.facts import hide, invent
-from espnet_prune.speech_llm.compact.written_text import windows
+from espnet_prune.speech_llm.compact.passages import read_passages
 
 #: Voices to train on, and those that only evaluations may use.
 TRAINING_VOICES = (
@@ -46,6 +44,7 @@ SPEEDS = (0.9, 1.0, 1.15)
 WINDOW_SECONDS = 10.5
 #: what ids of windows begin with, before "_", that are to be heard, but not asked about
 WORDS = "words"
+PARTS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -59,6 +58,25 @@ class TimedVoices:
         return self.voices(text, name, float(speed or 1.0))
 
 
+def cut(
+    passages: Iterable[Sequence[str]], seconds: float, words_a_second: float = 2.8
+) -> Iterator[list[str]]:
+    """Consecutive sentences of a passage that take about `seconds` to speak."""
+    most = seconds * words_a_second
+    for sentences in passages:
+        window: list[str] = []
+        words = 0
+        for sentence in sentences:
+            count = len(sentence.split())
+            if window and words + count > most:
+                yield window
+                window, words = [], 0
+            window.append(sentence)
+            words += count
+        if window:
+            yield window
+
+
 def window_items(
     passages: Iterable[Sequence[str]], prefix: str, fact_share: float, seed: int = 0
 ) -> list[SirItem]:
@@ -70,8 +88,7 @@ def window_items(
     Returns: items; those without a fact have an empty question and no choices.
     """
     items = []
-    cut = windows([list(p) for p in passages if p], WINDOW_SECONDS)
-    for number, sentences in enumerate(cut):
+    for number, sentences in enumerate(cut(passages, WINDOW_SECONDS)):
         name = f"{prefix}_{number:06d}"
         draw = f"{seed} {name}"
         if random.Random(f"share {draw}").random() < fact_share:
@@ -80,15 +97,8 @@ def window_items(
             asked = fact.question, fact.choices, fact.answer
         else:
             place, asked = 0, ("", (), 0)
-        items.append(
-            SirItem(
-                name,
-                "window",
-                tuple(("speaker", sentence) for sentence in sentences),
-                (place, place + 1),
-                *asked,
-            )
-        )
+        spoken = tuple(("speaker", sentence) for sentence in sentences)
+        items.append(SirItem(name, "window", spoken, (place, place + 1), *asked))
     return items
 
 
@@ -148,83 +158,46 @@ def write_words(train: Path, others: Iterable[Path]) -> None:
         write_table(directory / "words", {u: spoken_words(t, lower) for u, t in text.items()})
 
 
-def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[str]]:
-    """Windows one after the other in recordings of sizes drawn evenly up to `most`.
-
-    Args:
-        sizes: window -> its size.
-    """
-    draw, rows, room = random.Random(f"recordings {seed}"), [], 0
-    for window, size in sizes.items():
-        if size > room:
-            rows.append([])
-            room = max(draw.randint(1, most), size)
-        rows[-1].append(window)
-        room -= size
-    return rows
-
-
-def write_recordings(
-    source: Path,
-    feats: Mapping[str, Path],
-    sizes: Mapping[str, int],
-    target: Path,
-    most: int,
+def speak_parts(
+    passages: Path,
+    word_lists: Path | None,
+    output_dir: Path,
+    tools: Path,
+    voices: Sequence[str] = TRAINING_VOICES,
+    test_voices: Sequence[str] = EVALUATION_VOICES,
+    held_out: int = 60,
+    fact_share: float = 0.5,
     seed: int = 0,
-) -> tuple[int, int]:
-    """A data directory for LoRA: windows of passages in recordings of up to `most` frames, each
-    with its transcript and the questions about its facts.
-
-    Writes feats/ID.npy, feats.scp, feats_shape, prompt (what stands between the audio and an
-    answer) and answer. Texts of one recording are separated by `SEPARATOR`. A question that two of
-    its windows have is left out.
+    nj: int = 1,
+) -> Iterator[str]:
+    """Speak passages into the data directories train, valid and test.
 
     Args:
-        source: with `text` and `questions`.
-        feats: window -> its features (T, D).
-        sizes: window -> its frames T.
-    Returns: recordings and texts written.
+        passages, word_lists: files of `read_passages`; of the second train gets all, without facts.
+        voices: of train and valid, each at all `SPEEDS`.
+        test_voices: of test, which training never hears.
+        held_out: first passages, half for valid, half for test.
+        fact_share: windows of train and valid with a question; all of test have one.
+    Yields: after each part what is in it, in words.
     Raises:
-        ValueError: no window of a passage.
+        FileNotFoundError, ValueError: what files and voices say; a part without passages.
     """
-    from espnet_prune.speech_llm.compact.model import SEPARATOR, TRANSCRIBE, ask
-
-    text, questions = read_table(source / "text"), read_questions(source / "questions")
-    passages = {window: sizes[window] for window in text if not window.startswith(f"{WORDS}_")}
-    if not passages:
-        raise ValueError(f"{source}: has no window of a passage, only of words")
-    tables: dict[str, dict] = {n: {} for n in ("feats.scp", "feats_shape", "prompt", "answer")}
-    number = 0
-    for group in recordings(passages, most, seed):
-        asked = [questions[w] for w in group if w in questions]
-        times = Counter(question for question, _, _ in asked)
-        pairs = [(ask(q), choices[answer]) for q, choices, answer in asked if times[q] == 1]
-        pairs.append((TRANSCRIBE, " ".join(text[w] for w in group)))
-        frames = np.concatenate([np.load(feats[w], allow_pickle=False) for w in group])
-        name = group[0]
-        path = target / "feats" / f"{name}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_frames(path, frames)
-        tables["feats.scp"][name] = path
-        tables["feats_shape"][name] = ",".join(map(str, frames.shape))
-        prompts, answers = (
-            [" ".join(t.split()) for t in texts] for texts in zip(*pairs, strict=True)
-        )
-        tables["prompt"][name], tables["answer"][name] = map(SEPARATOR.join, (prompts, answers))
-        number += len(pairs)
-    for table, values in tables.items():
-        write_table(target / table, values)
-    return len(tables["prompt"]), number
-
-
-def write_frames(path: Path, frames: np.ndarray) -> None:
-    """Write (T, D) features under a temporary name, then rename."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp.npy")
-    np.save(temporary, frames)
-    os.replace(temporary, path)
-
-
-def read_questions(path: Path) -> dict[str, tuple[str, list[str], int]]:
-    """Question, choices and number of the answer by id, as `write_questions` has written them."""
-    rows = {name: json.loads(value) for name, value in read_table(path).items()}
-    return {n: (row["question"], row["choices"], row["answer"]) for n, row in rows.items()}
+    both = set(voices) & set(test_voices)
+    if both:
+        raise ValueError(f"--voices and --test_voices both have {sorted(both)[0]}")
+    rows, half = read_passages(passages), held_out // 2
+    parts = {"valid": rows[:half], "test": rows[half:held_out], "train": rows[held_out:]}
+    fast_and_slow = [f"{voice}@{speed}" for voice in voices for speed in SPEEDS]
+    for name in PARTS:
+        is_test = name == "test"
+        items = window_items(parts[name], name, 1.0 if is_test else fact_share, seed)
+        if name == "train" and word_lists:
+            items += window_items(read_passages(word_lists), WORDS, 0.0, seed)
+        if not items:
+            raise ValueError(f"{passages}: has no passages for {name}, --held_out counted")
+        speakers = test_voices if is_test else fast_and_slow
+        seconds = speak_windows(items, speakers, tools, output_dir / name, nj)
+        facts = sum(bool(item.question) for item in items)
+        yield f"{name}: {len(items)} windows, {seconds / 3600:.2f} h, {facts} with a question"
+    train, *others = (output_dir / name for name in PARTS)
+    write_words(train, others)

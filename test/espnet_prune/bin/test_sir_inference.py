@@ -184,7 +184,7 @@ def test_diva_s_tokens_are_not_in_time(options, tmp_path, monkeypatch):
     for recording in read_recordings(options[3]):
         answer = found[recording.id, Condition(strategy="speechprune", rate=0.8)]
         assert answer.audio_tokens == 448 and len(answer.kept) == round(0.2 * 448)
-        audio = llm.embed_audio(recording.load(RATE), RATE)
+        audio = llm.hear(recording.load(RATE), RATE).tokens
         assert_scores(llm, recording, answer, audio, TokenPruner("speechprune", 0.8))
     cli.main(["sir", "score", *options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()

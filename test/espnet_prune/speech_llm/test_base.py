@@ -20,7 +20,7 @@ def llm(request):
 
 @pytest.fixture(scope="module")
 def audio(llm):
-    return [llm.embed_audio(wave, RATE) for wave in speech(3.3, 0.7, 5.0)]
+    return [llm.hear(wave, RATE).tokens for wave in speech(3.3, 0.7, 5.0)]
 
 
 def pruner(llm, **options):
@@ -208,8 +208,8 @@ def test_random_tokens_are_drawn_by_name(llm, audio):
 
 def test_long_audio_is_that_of_its_chunks_in_order(llm):
     wave = speech(2, 2, 2, 2, 0.5)
-    whole = llm.embed_audio(torch.cat(wave), RATE)
-    parts = [llm.embed_audio(part, RATE) for part in wave]
+    whole = llm.hear(torch.cat(wave), RATE).tokens
+    parts = [llm.hear(part, RATE).tokens for part in wave]
     torch.testing.assert_close(whole, torch.cat(parts), atol=1e-5, rtol=1e-5)
 
 
@@ -271,7 +271,7 @@ def test_bad_questions_choices_and_options_are_refused(llm, audio):
 
 def test_what_would_be_wrong_silently_is_refused(monkeypatch):
     llm = Plain()
-    audio = [llm.embed_audio(speech(1)[0], RATE)]
+    audio = [llm.hear(speech(1)[0], RATE).tokens]
     config = llm.lm.get_decoder().config
     monkeypatch.setattr(config, "_attn_implementation_internal", "flash_attention_2")
     with pytest.raises(ValueError, match="'original' does not work with flash_attention_2"):

@@ -10,7 +10,7 @@ def test_95_s_are_four_clips_of_448_tokens():
     model = DivaModel(seconds=30)
     llm = Diva(model)
     wave = speech(95)[0]
-    audio = llm.embed_audio(wave, RATE)
+    audio = llm.hear(wave, RATE).tokens
     assert len(audio) == 4 * 448
     # the last clip by itself, with Whisper's features of its 5 s padded to 30
     features = model.processor.feature_extractor(
@@ -46,7 +46,7 @@ def test_the_end_of_a_turn_ends_an_answer():
     with torch.no_grad():
         head.weight.zero_()
         llm.lm.model.norm.weight.zero_()
-    prompts = llm.prompts([llm.embed_audio(speech(1)[0], RATE)], ["who wins?"])
+    prompts = llm.prompts([llm.hear(speech(1)[0], RATE).tokens], ["who wins?"])
     hook = head.register_forward_hook(lambda m, a, out: out + torch.eye(out.shape[-1])[end])
     steps = []
     count = llm.lm.register_forward_pre_hook(lambda *args: steps.append(1))
@@ -89,7 +89,7 @@ def test_keeping_everything_is_the_model_s_own_loop_and_pruning_leaves_no_trace(
     before = {name: value.clone() for name, value in model.state_dict().items()}
     logits, ids = own_loop(model, wave, "who wins?", 12)
     assert len(ids) == 12
-    audio = llm.embed_audio(wave, RATE)
+    audio = llm.hear(wave, RATE).tokens
     pruned = llm.prompts([audio], ["who wins?"], TokenPruner("speechprune", 0.5))
     other = model.llm_decoder(**pruned.inputs).logits[0, -1]
     assert not torch.allclose(other, logits[0], atol=1e-3)

@@ -25,7 +25,7 @@ def test_one_chunk_gives_the_logits_of_the_model_and_its_processor(seconds):
         return_tensors="pt",
     )
     expected = model(**inputs).logits
-    audio = llm.embed_audio(wave, RATE)
+    audio = llm.hear(wave, RATE).tokens
     prompts = llm.prompts([audio], ["who wins?"])
     torch.testing.assert_close(model(**prompts.inputs).logits, expected, atol=1e-5, rtol=1e-5)
     assert len(audio) == int((inputs.input_ids == model.config.audio_token_id).sum())
@@ -48,7 +48,7 @@ def test_95_s_go_through_in_four_chunks():
     hook = model.model.audio_tower.register_forward_pre_hook(
         lambda module, args: calls.append(len(args[0]))
     )
-    audio = llm.embed_audio(wave, RATE)
+    audio = llm.hear(wave, RATE).tokens
     hook.remove()
     assert calls == [4] and len(audio) == 3 * 750 + 125
     expected = model(**inputs).logits[:, -1]
@@ -61,10 +61,10 @@ def test_95_s_go_through_in_four_chunks():
 def test_the_end_of_a_recording_may_be_too_short_for_a_token():
     llm = Qwen2Audio(*qwen2_audio())
     wave = speech(2, 0.01)
-    whole, first = (llm.embed_audio(w, RATE) for w in (torch.cat(wave), wave[0]))
+    whole, first = (llm.hear(w, RATE).tokens for w in (torch.cat(wave), wave[0]))
     torch.testing.assert_close(whole, first, atol=1e-5, rtol=1e-5)
     with pytest.raises(ValueError, match="audio of 160 samples is too short for an audio token"):
-        llm.embed_audio(wave[1], RATE)
+        llm.hear(wave[1], RATE)
 
 
 def test_a_saved_model_loads_under_its_name(tmp_path):
@@ -73,6 +73,6 @@ def test_a_saved_model_loads_under_its_name(tmp_path):
     processor.save_pretrained(tmp_path)
     loaded = SPEECH_LLMS["qwen2_audio"].from_pretrained(str(tmp_path), dtype="float32")
     wave = speech(1)[0]
-    expected = Qwen2Audio(model, processor).embed_audio(wave, RATE)
-    torch.testing.assert_close(loaded.embed_audio(wave, RATE), expected)
+    expected = Qwen2Audio(model, processor).hear(wave, RATE).tokens
+    torch.testing.assert_close(loaded.hear(wave, RATE).tokens, expected)
     assert loaded.layout("who wins?") == Qwen2Audio(model, processor).layout("who wins?")

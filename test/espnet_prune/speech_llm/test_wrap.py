@@ -163,7 +163,7 @@ def test_95_s_go_through_in_four_chunks():
     assert len(kept) == 150 and int(kept.max()) < 2375
     # one recording for the pruner: the tokens are those that the adapter keeps of all 95 s
     llm = Qwen2Audio(model, processor)
-    audio = llm.embed_audio(torch.cat(chunks), RATE)
+    audio = llm.hear(torch.cat(chunks), RATE).tokens
     expected = llm.select(TokenPruner("speechprune", rate=0.8), [audio], QUESTIONS[:1])[0]
     assert torch.equal(kept, expected)
 

@@ -10,6 +10,7 @@ from espnet_prune.data.sir.items import shuffled
 from espnet_prune.evaluate.sir.conditions import HEARD, NOTHING, TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.inference import Answerer
 from espnet_prune.evaluate.sir.recordings import read_recordings
+from espnet_prune.speech_llm import Heard
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.evaluate.sir.stand_in import SECONDS, save_data_dir
 from test.espnet_prune.speech_llm.models import RATE, Plain, widths_read
@@ -42,7 +43,7 @@ def test_the_pruner_sees_the_question_alone(llm, recordings):
     answerer = Answerer(llm, prompt="{question} one two {choices}", seed=5)
     (answers,) = answerer(recordings[:2], pruners(PRUNED))
     for recording, answer in zip(recordings, answers, strict=False):
-        audio = llm.embed_audio(recording.load(RATE), RATE)
+        audio = llm.hear(recording.load(RATE), RATE).tokens
         asked = shuffled(recording.question, 5)
         kept = TokenPruner("speechprune", 0.5, window=60)(
             audio[None],
@@ -79,10 +80,14 @@ def test_bounds_do_not_hear_anything(llm, recordings):
 
 @torch.no_grad()
 def test_words_of_the_model_s_own_recogniser(llm, recordings, monkeypatch):
+    encode = llm.encode
     for words in ("what is said", ""):
-        monkeypatch.setattr(
-            llm, "listen", lambda pieces, words=words: (llm.encode(pieces), [words])
-        )
+
+        def first_chunk_says(chunks, words=words):
+            first, *others = encode(chunks)
+            return [Heard(first.tokens, words), *others]
+
+        monkeypatch.setattr(llm, "encode", first_chunk_says)
         ((heard,),) = Answerer(llm)(recordings[:1], pruners(HEARD))
         tokens = llm.embed_text(llm.answer_lead + words) if words else llm.empty_audio()
         assert heard.audio_tokens == len(tokens)
@@ -98,7 +103,7 @@ def test_a_recording_is_heard_once_and_its_beginning_read_once(llm, recordings, 
     crop, heard = Condition(strategy="crop", rate=0.5), []
     ((alone,),) = Answerer(llm)(recordings[:1], pruners(crop))
     encode = llm.encode
-    monkeypatch.setattr(llm, "encode", lambda pieces: heard.extend(pieces) or encode(pieces))
+    monkeypatch.setattr(llm, "encode", lambda chunks: heard.extend(chunks) or encode(chunks))
     with widths_read(llm) as widths:
         (whole,), (first,), _ = Answerer(llm)(recordings[:1], pruners(WHOLE, HEARD, crop))
     assert sum(map(len, heard)) == whole.seconds * RATE and first.kept == tuple(range(30))

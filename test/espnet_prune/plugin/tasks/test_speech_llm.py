@@ -11,9 +11,14 @@ import yaml
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM
 
-from espnet_prune.bin import speech_llm_export
+from espnet_prune.cli import main
 from espnet_prune.data.data_dir import write_table
-from espnet_prune.plugin.tasks.speech_llm import SpeechLlmCtcTask, SpeechLlmLoraTask, TokenIds
+from espnet_prune.plugin.tasks.speech_llm import (
+    SpeechLlmCtcTask,
+    SpeechLlmLoraTask,
+    TokenIds,
+    origin,
+)
 from espnet_prune.plugin.tasks.speech_llm_model import (
     APART,
     AdapterCtcModel,
@@ -21,13 +26,9 @@ from espnet_prune.plugin.tasks.speech_llm_model import (
     noisy,
     without_blanks,
 )
-from espnet_prune.speech_llm.compact.model import (
-    SEPARATOR,
-    AudioAdapter,
-    Compact,
-    CompactConfig,
-    with_lora,
-)
+from espnet_prune.speech_llm.compact.adapter import AudioAdapter
+from espnet_prune.speech_llm.compact.lora import with_lora
+from espnet_prune.speech_llm.compact.model import SEPARATOR, Compact, CompactConfig
 from espnet_prune.speech_llm.compact.pieces import find_pieces
 from test.espnet_prune.speech_llm.models import llama, randomize, tokenizer
 from test.espnet_prune.tiny import saved
@@ -325,9 +326,8 @@ def test_both_steps_then_export_then_answers(trainings, capsys):
         "contrast": 0.5,
     }
 
-    speech_llm_export.main(
-        ["--train_dir", str(folder / "lora"), "--output_dir", str(folder / "compact")]
-    )
+    paths = ["--train_dir", str(folder / "lora"), "--output_dir", str(folder / "compact")]
+    main(["compact", "export", *paths])
     assert "MB, on" in capsys.readouterr().out
     llm = Compact.from_pretrained(folder / "compact")
     # Through another way: the exported model scores an answer as the training's loss says
@@ -351,7 +351,7 @@ def test_both_steps_then_export_then_answers(trainings, capsys):
     assert math.isclose(float(score), -float(loss.detach()), rel_tol=5e-3)
 
     plain = ["--train_dir", str(folder / "lora"), "--output_dir", str(folder / "plain")]
-    speech_llm_export.main([*plain, "--lora", "none"])
+    main(["compact", "export", *plain, "--lora", "none"])
     untrained, dense = (
         dict(model.named_parameters())
         for model in (
@@ -379,10 +379,9 @@ def test_a_training_that_was_stopped_ends_as_one_that_was_not(trainings):
 
 def test_what_cannot_be_exported(tmp_path, capsys):
     with pytest.raises(SystemExit):
-        speech_llm_export.main(
-            ["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]
-        )
+        paths = ["--train_dir", str(tmp_path), "--output_dir", str(tmp_path / "out")]
+        main(["compact", "export", *paths])
     assert "config.yaml: missing; has the training been run" in capsys.readouterr().err
     (tmp_path / "origin.json").write_text(json.dumps({"model": "smollm2_135m"}))
-    assert speech_llm_export.origin(str(tmp_path)) == "smollm2_135m"
-    assert speech_llm_export.origin("elsewhere") == "elsewhere"
+    assert origin(str(tmp_path)) == "smollm2_135m"
+    assert origin("elsewhere") == "elsewhere"

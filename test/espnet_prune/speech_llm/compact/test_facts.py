@@ -3,12 +3,15 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from espnet_prune.speech_llm.compact.facts import TEMPLATES, VALUES, hide, invent
-from espnet_prune.speech_llm.compact.written_text import spoken_sentences
+from espnet_prune.speech_llm.compact.facts import hide, invent, invention
+from espnet_prune.speech_llm.compact.passages import spoken_sentences
+
+VALUES, TEMPLATES = invention()
 
 
 def test_templates_name_known_values_and_one_answer_each():
-    for sentence, question, answer in TEMPLATES:
+    for template in TEMPLATES:
+        sentence, question, answer = (template[k] for k in ("sentence", "question", "answer"))
         (kind,) = re.findall(r"{=(\w+)}", answer)
         assert re.findall(r"{=(\w+)}", sentence) == [kind]
         assert "{=" not in question  # it does not give the answer away
@@ -53,7 +56,7 @@ def test_a_voice_can_read_what_is_invented(seed):
 def test_all_templates_and_places_come_up():
     facts = [invent(str(n)) for n in range(800)]
     assert len({fact.answer for fact in facts}) == 4
-    starts = {template[0].split("{")[0] for template in TEMPLATES}
+    starts = {template["sentence"].split("{")[0] for template in TEMPLATES}
     assert all(any(fact.sentence.startswith(start) for fact in facts) for start in starts)
     places = {hide(["One.", "Two."], facts[0], str(n))[1] for n in range(50)}
     assert places == {0, 1, 2}

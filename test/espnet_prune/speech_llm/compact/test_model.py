@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,29 +9,25 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from espnet_prune.speech_llm import SPEECH_LLMS
+from espnet_prune.speech_llm.compact import model as module
+from espnet_prune.speech_llm.compact.adapter import REACH, AudioAdapter
+from espnet_prune.speech_llm.compact.encoding import encode_pairs, encode_together, share_inputs
+from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
 from espnet_prune.speech_llm.compact.model import (
     CONFIG,
-    REACH,
     WEIGHTS,
-    AudioAdapter,
     Compact,
     CompactConfig,
     computing_dtype,
-    encode_packed,
-    encode_pairs,
-    load_language_model,
-    lora_parameters,
-    packs,
     read_compact,
+    recipe_model,
     save_compact,
-    with_lora,
 )
 from espnet_prune.structured import load_encoder, slim
 from espnet_prune.tokens import TokenPruner, query_similarity
 from test.espnet_prune.speech_llm.models import RATE, compact, llama, randomize, speech, tokenizer
 from test.espnet_prune.tiny import random_masks, saved
 
-MODEL = Path(__file__).resolve().parents[4] / "egs2" / "speech_llm" / "compact1" / "model"
 TOKEN_IDS = (4, 7, 9, 20)
 SHAPE = {
     "width": 8,
@@ -192,8 +187,8 @@ def test_pairs_are_means_of_the_encoder_s_frames_in_the_full_window(parts):
     lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=12),
     most=st.integers(5000, 9000),
 )
-def test_pieces_are_packed_in_order_without_touching_each_other(lengths, most):
-    windows = packs(lengths, most)
+def test_waveforms_share_inputs_in_order_without_touching_each_other(lengths, most):
+    windows = share_inputs(lengths, most)
     assert [piece for window in windows for piece, _ in window] == list(range(len(lengths)))
     for window in windows:
         end = -640
@@ -203,11 +198,11 @@ def test_pieces_are_packed_in_order_without_touching_each_other(lengths, most):
         assert end <= most
 
 
-def test_pieces_that_share_a_window_get_their_own_frames_of_it(parts):
+def test_waveforms_that_share_an_input_get_their_own_frames_of_it(parts):
     encoder = load_encoder(parts[0] / "encoder")
     most = encoder.family_of.maximum_samples(encoder.config.base)
     waves = [wave.numpy() for wave in speech(0.3, 0.33, most / 16000, 0.2)]
-    found = encode_packed(encoder, waves)
+    found = encode_together(encoder, waves)
     assert [len(row) for row in found] == [8, 9, most // 640, 5]
     joined = np.zeros(9 * 640 + len(waves[1]), np.float32)  # 8 tokens of the first, one of silence
     joined[: len(waves[0])], joined[9 * 640 :] = waves[0], waves[1]
@@ -250,7 +245,7 @@ def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
     folder = parts[0]
     llm = Compact.from_pretrained(folder / "compact")
     wave = speech(0.9)[0]
-    tokens = llm.embed_audio(wave, RATE)
+    tokens = llm.hear(wave, RATE).tokens
     with torch.no_grad():
         hidden = load_encoder(folder / "encoder")(wave[None]).last_hidden_state
         pairs = hidden.view(1, 30, 2, 24).mean(2)[:, :23]  # ceil(14400 / 640)
@@ -286,8 +281,8 @@ def test_audio_shorter_than_the_receptive_field(tmp_path, samples):
         llm.hear(short, RATE)
     # four chunks go together, so that the rest stands alone
     whole = speech(0.4)[0]
-    longer = llm.embed_audio(torch.cat([whole, short]), RATE)
-    assert torch.equal(longer, llm.embed_audio(whole, RATE))
+    longer = llm.hear(torch.cat([whole, short]), RATE).tokens
+    assert torch.equal(longer, llm.hear(whole, RATE).tokens)
 
 
 @torch.no_grad()
@@ -302,7 +297,7 @@ def test_a_pruned_encoder_hears_for_the_compact_model(tmp_path, layout):
         p.numel() for p in dense.parameters()
     )
     waves = speech(1.0, 0.5)
-    audio = [llm.embed_audio(wave, RATE) for wave in waves]
+    audio = [llm.hear(wave, RATE).tokens for wave in waves]
     (pairs,) = encode_pairs(small, [waves[1].numpy()])
     p = llm.adapter(pairs[None], torch.tensor([len(pairs)]))
     alone = llm.adapter.embed(p, torch.tensor([len(pairs)]), llm.lm.model.embed_tokens.weight)[0]
@@ -314,8 +309,8 @@ def test_a_pruned_encoder_hears_for_the_compact_model(tmp_path, layout):
 
 def test_the_committed_model_is_small_and_fits_its_parts():
     """Whisper tiny.en's frames and SmolLM2-135M's sizes as published; nothing is fetched."""
-    config, weights = read_compact(MODEL)
-    assert sum(file.stat().st_size for file in MODEL.iterdir()) <= 24e6
+    config, weights = read_compact(recipe_model())
+    assert sum(file.stat().st_size for file in recipe_model().iterdir()) <= 24e6
     assert (config.encoder, config.language_model) == ("whisper_tiny.en", "smollm2_135m")
     ids = config.token_ids
     assert len(set(ids)) == len(ids) and 0 <= min(ids) and max(ids) < 49152
@@ -338,6 +333,12 @@ def test_the_committed_model_is_small_and_fits_its_parts():
     assert all(v.any() for k, v in weights.items() if k.endswith("lora_B.weight"))  # was trained
 
 
+def test_the_model_is_not_in_an_installed_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "a" / "b" / "c" / "d" / "model.py"))
+    with pytest.raises(FileNotFoundError, match="or make it with egs2/speech_llm/compact1/run.sh"):
+        Compact.from_pretrained()
+
+
 def test_prompt_is_plain_text():
     llm = compact()
     before, after = llm.layout("who wins?")
@@ -353,7 +354,7 @@ def test_an_answer_ends_where_the_tokenizer_s_end_is_said():
 def test_what_does_not_fit_is_refused(parts, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder, config, ears, lora, _ = parts
-    with pytest.raises(FileNotFoundError, match="compact.json: no such file"):
+    with pytest.raises(FileNotFoundError, match="compact.safetensors: no such file; take egs2"):
         Compact.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="kernel is 4"):
         AudioAdapter(2, 2, (1,), kernel=4)
@@ -394,9 +395,9 @@ def test_the_language_model_computes_in_what_is_asked_for(parts, monkeypatch):
     assert {p.dtype for p in half.lm.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in half.adapter.parameters()} == {torch.float32}
     wave = speech(0.5)[0]
-    tokens = half.embed_audio(wave, RATE)
+    tokens = half.hear(wave, RATE).tokens
     assert tokens.dtype == torch.bfloat16
-    expected = plain.embed_audio(wave, RATE)
+    expected = plain.hear(wave, RATE).tokens
     torch.testing.assert_close(tokens.float(), expected, atol=1e-2, rtol=2e-2)
     intel = {"avx512_bf16": True, "avx512_fp16": True}
     for can, dtype in (

@@ -68,7 +68,14 @@ def test_errors(tokens, tmp_path):
     path = tmp_path / "pieces.json"
     with pytest.raises(FileNotFoundError, match="pieces.json: no such file"):
         Pieces.load(path)
-    for text in ("1\n2\n", json.dumps({"merges": 1}), json.dumps({"merges": 1, "token_ids": "x"})):
+    for text, message in (
+        ("1\n2\n", "not JSON"),
+        (json.dumps({"merges": 1}), "has no 'token_ids'"),
+        (
+            json.dumps({"merges": 1, "token_ids": "x"}),
+            "not a file of `espnet-prune",
+        ),
+    ):
         path.write_text(text)
-        with pytest.raises(ValueError, match="pieces.json: not a file of"):
+        with pytest.raises(ValueError, match=f"pieces.json: {message}"):
             Pieces.load(path)

@@ -4,10 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from espnet_prune.speech_llm.compact.written_text import (
+from espnet_prune.speech_llm.compact.passages import (
     prompt,
     spoken_sentences,
-    windows,
     write_passages,
 )
 
@@ -93,9 +92,3 @@ def test_sentences_that_can_be_spoken(text, sentences):
         assert found == ["It costs three crowns in all."]
     else:
         assert found == sentences
-
-
-def test_windows_fill_up():
-    passage = ["one two three four"] * 5  # 4 words each; 10 fit into 4 s at 2.5 a second
-    found = list(windows([passage, []], 4.0, words_a_second=2.5))
-    assert [len(window) for window in found] == [2, 2, 1]

@@ -10,24 +10,15 @@ from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
-from espnet_prune.bin import (
-    speech_llm_features,
-    speech_llm_report,
-    speech_llm_speech,
-    speech_llm_start,
-    speech_llm_text,
-    speech_llm_tokens,
-    speech_llm_words,
-)
+from espnet_prune.cli import main
 from espnet_prune.data.data_dir import read_table, write_table
-from espnet_prune.speech_llm.compact.model import (
-    CompactConfig,
-    lora_parameters,
-    save_compact,
-    with_lora,
-)
+from espnet_prune.data.sir.questions import read_questions
+from espnet_prune.evaluate import compact as report
+from espnet_prune.speech_llm.compact import passages as passages_module
+from espnet_prune.speech_llm.compact import words as words_module
+from espnet_prune.speech_llm.compact.lora import lora_parameters, with_lora
+from espnet_prune.speech_llm.compact.model import CompactConfig, save_compact
 from espnet_prune.speech_llm.compact.pieces import Pieces
-from espnet_prune.speech_llm.compact.windows import read_questions
 from espnet_prune.structured import load_encoder
 from test.espnet_prune.speech_llm.models import llama, tokenizer
 from test.espnet_prune.tiny import dense_model, saved
@@ -64,36 +55,36 @@ def test_text_is_asked_for_by_hours(tmp_path, monkeypatch, capsys):
         return [["one two", "three"], []]
 
     monkeypatch.setattr(
-        speech_llm_text, "load_language_model", lambda path: (torch.nn.Identity(), None)
+        passages_module, "load_language_model", lambda path: (torch.nn.Identity(), None)
     )
-    monkeypatch.setattr(speech_llm_text, "write_passages", write)
+    monkeypatch.setattr(passages_module, "write_passages", write)
     options = ["--language_model", "lm", "--output", str(tmp_path / "p"), "--held_out", "4"]
-    speech_llm_text.main([*options, "--hours", "0.03", "--seed", "7"])
+    main(["compact", "text", *options, "--hours", "0.03", "--seed", "7"])
     assert asked == [(4 + 4, tmp_path / "p", 7)]  # 108 s, 30 s each
     assert json.loads(capsys.readouterr().out) == {"passages": 2, "good": 1, "words": 3}
     with pytest.raises(SystemExit):
-        speech_llm_text.main([*options, "--hours", "0"])
+        main(["compact", "text", *options, "--hours", "0"])
     assert "--hours has to be positive" in capsys.readouterr().err
 
 
 def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(speech_llm_words, "dictionary", lambda tools: {"red", "green", "blue"})
+    monkeypatch.setattr(words_module, "dictionary", lambda tools: {"red", "green", "blue"})
     texts = ["Red, green.", "the whole of it.", "a blue one."]
-    monkeypatch.setattr(speech_llm_words, "dictionary_texts", lambda tools: texts)
+    monkeypatch.setattr(words_module, "dictionary_texts", lambda tools: texts)
     folder = tmp_path / "lm"
     byte_tokenizer().save_pretrained(folder)
     output = tmp_path / "lists.jsonl"
     options = ["--language_model", str(folder), "--tools_dir", str(tmp_path)]
     options += ["--output", str(output)]
-    speech_llm_words.main([*options, "--times", "2"])
+    main(["compact", "words", *options, "--times", "2"])
     said = " ".join(" ".join(json.loads(line)) for line in output.read_text().splitlines())
     words = [word.strip(",.") for word in said.split()]
     lists = ["green", "green", "red", "red"]  # blue is no token
     assert sorted(words) == sorted([*lists, "Red", "green", "a", "blue", "one"])
     assert "2 times; 2 texts, 5 words" in capsys.readouterr().out
-    speech_llm_words.main([*options, "--times", "1", "--text_times", "0"])
+    main(["compact", "words", *options, "--times", "1", "--text_times", "0"])
     assert sorted(output.read_text().strip('[]".\n').split(", ")) == ["green", "red"]
-    speech_llm_words.main([*options, "--times", "0", "--text_times", "0"])
+    main(["compact", "words", *options, "--times", "0", "--text_times", "0"])
     assert output.read_text() == ""
     capsys.readouterr()
     for more, message in (
@@ -101,7 +92,7 @@ def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
         (["--language_model", "none"], "none: no such directory"),
     ):
         with pytest.raises(SystemExit):
-            speech_llm_words.main([*options, *more])
+            main(["compact", "words", *options, *more])
         assert message in capsys.readouterr().err
 
 
@@ -112,7 +103,7 @@ def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
     text.write_text("".join(json.dumps(p) + "\n" for p in PASSAGES))
     options = ["--passages", str(text), "--output_dir", str(tmp_path / "data")]
     options += ["--tools_dir", str(tmp_path), "--held_out", "4"]
-    speech_llm_speech.main([*options, "--voices", "kal en", "--test_voices", "slt"])
+    main(["compact", "speech", *options, "--voices", "kal en", "--test_voices", "slt"])
     for part, numbers in (("valid", "uv"), ("test", "wx"), ("train", "yz")):
         texts = " ".join(read_table(tmp_path / "data" / part / "text").values())
         assert [n for n in "uvwxyz" if f"Passage number {n} " in texts] == list(numbers)
@@ -127,10 +118,10 @@ def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
     lists = tmp_path / "word_lists.jsonl"
     lists.write_text('["apple, river.", "glass stone."]\n')
     before = len(test_windows)
-    speech_llm_speech.main([*options, "--voices", "kal en", "--word_lists", str(lists)])
+    main(["compact", "speech", *options, "--voices", "kal en", "--word_lists", str(lists)])
     table = read_table(tmp_path / "data" / "train" / "text")
     assert table["words_000000"] == "apple, river. glass stone."
-    assert "words_000000" not in read_questions(tmp_path / "data" / "train" / "questions")
+    assert "words_000000" not in read_table(tmp_path / "data" / "train" / "questions")
     assert len(read_table(tmp_path / "data" / "test" / "text")) == before
 
     for more, message in (
@@ -138,12 +129,12 @@ def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
         (["--held_out", "6"], "has no passages for train"),
     ):
         with pytest.raises(SystemExit):
-            speech_llm_speech.main([*options, *more])
+            main(["compact", "speech", *options, *more])
         assert message in capsys.readouterr().err
-    for line, message in (("[1]", "line 1: is no list of sentences"), ("[", "line 1: not JSON")):
+    for line, message in (("[1]", "line 1: not a list of sentences"), ("[", "line 1: not JSON")):
         text.write_text(line + "\n")
         with pytest.raises(SystemExit):
-            speech_llm_speech.main(options)
+            main(["compact", "speech", *options])
         assert message in capsys.readouterr().err
 
 
@@ -166,7 +157,7 @@ def windows(tmp_path):
 def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
     encoder, out = saved("whisper", tmp_path / "encoder"), tmp_path / "dump"
     options = ["--data_dir", str(windows), "--output_dir", str(out), "--dtype", "float32"]
-    speech_llm_features.main([*options, "--encoder", str(encoder)])
+    main(["compact", "features", *options, "--encoder", str(encoder)])
     assert "2 windows, 0.00 h; for LoRA 1 recordings, 2 texts" in capsys.readouterr().out
     wave = torch.from_numpy(soundfile.read(windows / "v.flac", dtype="float32")[0])
     with torch.no_grad():
@@ -182,14 +173,14 @@ def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
 
     (out / "feats" / "u.npy").unlink()
     before = (out / "feats" / "v.npy").stat().st_mtime_ns
-    speech_llm_features.main([*options, "--encoder", str(encoder)])
+    main(["compact", "features", *options, "--encoder", str(encoder)])
     assert (out / "feats" / "v.npy").stat().st_mtime_ns == before  # what was there is kept
     assert np.load(out / "feats" / "u.npy").shape == (13, 24)
 
     dense_model("whisper", seed=5).save_pretrained(tmp_path / "other")
     with pytest.raises(SystemExit):
-        speech_llm_features.main([*options, "--encoder", str(tmp_path / "other")])
-    assert "has features of another encoder: remove it" in capsys.readouterr().err
+        main(["compact", "features", *options, "--encoder", str(tmp_path / "other")])
+    assert "holds features of another encoder: remove it" in capsys.readouterr().err
 
 
 def test_tokens_of_the_training_text(tmp_path, capsys):
@@ -197,13 +188,13 @@ def test_tokens_of_the_training_text(tmp_path, capsys):
     tokens.save_pretrained(tmp_path / "lm")
     write_table(tmp_path / "words", {"a": "red team red", "b": "red one"})
     options = ["--words", str(tmp_path / "words"), "--output", str(tmp_path / "pieces.json")]
-    speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "lm")])
+    main(["compact", "tokens", *options, "--language_model", str(tmp_path / "lm")])
     ids = Pieces.load(tmp_path / "pieces.json").token_ids
     assert ids == tuple(sorted(tokens.convert_tokens_to_ids([" ", "red", "team", "one"])))
     # five blanks, red three times, team and one
     assert "4 tokens, 2.00 of them a word; half of them occur 3 times" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        speech_llm_tokens.main([*options, "--language_model", str(tmp_path / "none")])
+        main(["compact", "tokens", *options, "--language_model", str(tmp_path / "none")])
     assert "none: no such directory" in capsys.readouterr().err
 
 
@@ -220,10 +211,10 @@ def test_a_model_to_train_further_has_to_fit_its_language_model(tmp_path, capsys
     options = ["--model", str(tmp_path / "model"), "--pieces", str(tmp_path / "pieces.json")]
     options += ["--weights", str(tmp_path / "start.pth"), "--merges", "7"]
     with pytest.raises(SystemExit):
-        speech_llm_start.main([*options, "--language_model", str(tmp_path / "lm")])
+        main(["compact", "start", *options, "--language_model", str(tmp_path / "lm")])
     assert "model: lora.model.layers.1.self_attn.q_proj.lora_A.weight" in capsys.readouterr().err
     assert not (tmp_path / "start.pth").exists()
-    speech_llm_start.main([*options, "--language_model", str(tmp_path / "other")])
+    main(["compact", "start", *options, "--language_model", str(tmp_path / "other")])
     pieces = Pieces.load(tmp_path / "pieces.json")
     assert (pieces.token_ids, pieces.merges) == ((5, 6), 7)
     state = torch.load(tmp_path / "start.pth", weights_only=True)
@@ -235,7 +226,8 @@ class Ear:
     """Right from the transcript, wrong from what is heard and from nothing, right from audio longer
     than 0.7 s."""
 
-    chunk_samples = 480000
+    sampling_rate, chunk_samples = 16000, 480000
+    answer_lead = " "
 
     def hear(self, wave, rate):
         return len(wave) > 0.7 * rate, "the red cat wins"
@@ -258,11 +250,11 @@ def test_report_counts_what_is_right(windows):
     row = {"question": "Who wins?", "choices": ["Red", "Green"], "answer": 0}
     (windows / "questions").write_text("".join(f"{n} {json.dumps(row)}\n" for n in "uv"))
     write_table(windows / "text", {"u": "The red cat wins!", "v": "The red team wins."})
-    found = speech_llm_report.evaluate(Ear(), windows, most=10)
+    found = report.evaluate(Ear(), windows, most=10)
     assert found["windows"] == 2
     assert found["wer"]["value"] == pytest.approx(1 / 8)
-    values = [found[source]["value"] for source in speech_llm_report.SOURCES]
+    values = [found[source]["value"] for source in report.SOURCES]
     assert values == [0.5, 1.0, 0.0, 0.0]
-    text = speech_llm_report.table(found, "T")
+    text = report.table(found, "T")
     assert "| right answers (of four), audio | 50.0% (0.0% to 100.0%) |" in text
-    assert speech_llm_report.evaluate(Ear(), windows, most=1)["windows"] == 1
+    assert report.evaluate(Ear(), windows, most=1)["windows"] == 1

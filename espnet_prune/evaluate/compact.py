@@ -1,0 +1,97 @@
+"""What a compact speech LLM hears and answers on held-out windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from espnet_prune.data.audio import load_speech
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.normalize import normalize_text
+from espnet_prune.data.sir.questions import read_questions
+from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate.metrics.accuracy import accuracy
+from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
+from espnet_prune.evaluate.report import metric
+from espnet_prune.files.writing import write_json, write_text
+from espnet_prune.speech_llm import SpeechLLM
+
+#: what stands in the place of audio -> its row in the table
+SOURCES = {
+    "audio": "right answers (of four), audio",
+    "transcript": "the same, transcript instead of audio",
+    "heard": "the same, words of those CTC paths instead of audio",
+    "nothing": "the same, nothing",
+}
+
+
+def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
+    """Estimates with their 95% intervals: `wer`, and accuracy for each of `SOURCES`.
+
+    Args:
+        data_dir: with wav.scp, text and questions.
+        most: only so many windows.
+    """
+    scp, texts = read_table(data_dir / "wav.scp"), read_table(data_dir / "text")
+    questions = read_questions(data_dir / "questions")
+    names = sorted(questions)[:most]
+    heard, right = [], {source: [] for source in SOURCES}
+    for name in tqdm(names, "ask", mininterval=2):
+        samples = load_speech(scp[name], llm.sampling_rate, name=name)
+        audio, words = llm.hear(samples[: llm.chunk_samples], llm.sampling_rate)
+        heard.append(words)
+        asked = questions[name]
+        given = {
+            "audio": audio,
+            "transcript": llm.embed_text(llm.answer_lead + texts[name]),
+            "heard": llm.embed_text(llm.answer_lead + words) if words else llm.empty_audio(),
+            "nothing": llm.empty_audio(),
+        }
+        for source, tokens in given.items():
+            prompts = llm.prompts([tokens], [asked.question])
+            (scores,) = llm.score_choices(prompts, [asked.choices])
+            right[source].append(int(scores.argmax()) == asked.answer)
+    counts = count_errors(
+        [normalize_text(texts[name]) for name in names], [normalize_text(t) for t in heard]
+    )
+    wer = error_rate(counts)
+    found = {"windows": len(names), "wer": metric(wer.rate, wer)}
+    for source, of in right.items():
+        share = accuracy([np.array(of)])
+        found[source] = metric(share.value, share)
+    return found
+
+
+def table(found: dict, title: str) -> str:
+    """The estimates as a Markdown table."""
+    rows = {"word error rate of the adapter's CTC": found["wer"]}
+    rows |= {row: found[source] for source, row in SOURCES.items()}
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            f"{found['windows']} held-out windows; 95% bootstrap intervals.",
+            "",
+            "| | |",
+            "|---|---|",
+            *(
+                f"| {row} | {{value:.1%}} ({{low:.1%}} to {{high:.1%}}) |".format(**entry)
+                for row, entry in rows.items()
+            ),
+            "",
+        ]
+    )
+
+
+def write_report(llm: SpeechLLM, data_dir: Path, most: int, output: Path) -> str:
+    """Write what `evaluate` finds: a table in Markdown, and JSON beside it.
+
+    Returns: the table.
+    """
+    found = evaluate(llm, data_dir, most)
+    text = table(found, f"Compact speech LLM on {data_dir.name}")
+    write_json(output.with_suffix(".json"), found)
+    write_text(output, text + "\n" + environment_report())
+    return text

@@ -1,0 +1,194 @@
+"""What both steps of the training read: frames of the frozen encoder, made once.
+
+Windows of synthetic speech (`windows`) go through the encoder; LoRA reads them in recordings of
+several windows each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from espnet_prune.data.audio import load_speech
+from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.data.sir.questions import read_questions
+from espnet_prune.files.writing import write_file, write_text
+from espnet_prune.speech_llm.compact.encoding import encode_together
+from espnet_prune.speech_llm.compact.model import (
+    SEPARATOR,
+    TRANSCRIBE,
+    Compact,
+    ask,
+    computing_dtype,
+)
+from espnet_prune.speech_llm.compact.windows import WORDS
+from espnet_prune.structured import SpeechEncoder, load_encoder
+
+#: windows that are read at once and share inputs of the encoder
+BATCH = 16
+
+
+def write_features(
+    encoder_dir: Path,
+    data_dir: Path,
+    output_dir: Path,
+    seconds: float = 50.0,
+    seed: int = 0,
+    dtype: str = "auto",
+    device: str = "cpu",
+) -> str:
+    """Give the windows of a data directory to a frozen encoder, and write what training reads.
+
+    Into the output directory go feats/ID.npy, (T, D) in float16 at 25 Hz; ctc/ with feats.scp,
+    feats_shape and words; lora/ as `write_recordings` has it.
+
+    Args:
+        data_dir: with wav.scp, text, words and questions.
+        seconds: of the longest recording for LoRA.
+        seed: of the recordings' lengths.
+        dtype: that the encoder computes in, one of `DTYPES`.
+    Returns: what was written, in words.
+    Raises:
+        FileNotFoundError, ValueError: what encoder, audio and tables say; no frame fits `seconds`.
+    """
+    most = int(seconds * Compact.frame_tokens)
+    if most < 1:
+        raise ValueError(f"--seconds is {seconds:g}, too short for a frame")
+    encoder = load_encoder(encoder_dir).eval().to(device)
+    scp, folder = read_table(data_dir / "wav.scp"), output_dir / "feats"
+    encode_all(encoder, scp, folder, computing_dtype(dtype, encoder.device))
+    feats = {name: folder / f"{name}.npy" for name in scp}
+    shapes = {n: np.load(f, mmap_mode="r", allow_pickle=False).shape for n, f in feats.items()}
+    written = {name: ",".join(map(str, shape)) for name, shape in shapes.items()}
+    # Words that stand for no sound are no target
+    words = {name: text for name, text in read_table(data_dir / "words").items() if text}
+    for table, values in (("words", words), ("feats_shape", written), ("feats.scp", feats)):
+        write_table(output_dir / "ctc" / table, {name: values[name] for name in words})
+    sizes = {name: shape[0] for name, shape in shapes.items()}
+    rows, texts = write_recordings(data_dir, feats, sizes, output_dir / "lora", most, seed)
+    hours = sum(sizes.values()) / Compact.frame_tokens / 3600
+    return f"{len(scp)} windows, {hours:.2f} h; for LoRA {rows} recordings, {texts} texts"
+
+
+def fingerprint(encoder: SpeechEncoder) -> str:
+    """A digest of an encoder's structure and weights."""
+    digest = hashlib.blake2b(encoder.config.to_json_string().encode(), digest_size=16)
+    for name, value in encoder.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def encode_all(
+    encoder: SpeechEncoder, scp: dict[str, str], target: Path, dtype: torch.dtype
+) -> None:
+    """Write target/ID.npy of every recording, unless it is there and not older than the audio.
+
+    Args:
+        dtype: in bfloat16 features differ by 1% of their size, where training adds 10% of noise.
+    Raises:
+        ValueError: the directory has features of another encoder.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    record, made_by = target / "encoder", fingerprint(encoder)
+    if record.is_file() and record.read_text().strip() != made_by:
+        raise ValueError(f"{target}: holds features of another encoder: remove it")
+    write_text(record, made_by + "\n")
+    todo = [
+        (target / f"{name}.npy", Path(path))
+        for name, path in scp.items()
+        if not _is_newer(target / f"{name}.npy", Path(path))
+    ]
+    for start in tqdm(range(0, len(todo), BATCH), f"encode {target.parent.name}", mininterval=2):
+        batch = todo[start : start + BATCH]
+        waves = [load_speech(source, encoder.sampling_rate) for _, source in batch]
+        with torch.autocast(encoder.device.type, dtype, enabled=dtype != torch.float32):
+            rows = encode_together(encoder, waves)
+        for (path, _), row in zip(batch, rows, strict=True):
+            write_frames(path, row.float().cpu().numpy().astype(np.float16))
+
+
+def _is_newer(path: Path, source: Path) -> bool:
+    try:
+        return path.stat().st_mtime >= source.stat().st_mtime
+    except FileNotFoundError:
+        return False
+
+
+def write_frames(path: Path, frames: np.ndarray) -> None:
+    """Write (T, D) features, whole or not at all."""
+    write_file(path, lambda to: np.save(to, frames))
+
+
+def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[str]]:
+    """Windows one after the other in recordings of sizes drawn evenly up to `most`.
+
+    Args:
+        sizes: window -> its size.
+    """
+    draw, rows, room = random.Random(f"recordings {seed}"), [], 0
+    for window, size in sizes.items():
+        if size > room:
+            rows.append([])
+            room = max(draw.randint(1, most), size)
+        rows[-1].append(window)
+        room -= size
+    return rows
+
+
+def write_recordings(
+    source: Path,
+    feats: Mapping[str, Path],
+    sizes: Mapping[str, int],
+    target: Path,
+    most: int,
+    seed: int = 0,
+) -> tuple[int, int]:
+    """A data directory for LoRA: windows of passages in recordings of up to `most` frames, each
+    with its transcript and the questions about its facts.
+
+    Writes feats/ID.npy, feats.scp, feats_shape, prompt (what stands between the audio and an
+    answer) and answer. Texts of one recording are separated by `SEPARATOR`. A question that two of
+    its windows have is left out.
+
+    Args:
+        source: with `text` and `questions`.
+        feats: window -> its features (T, D).
+        sizes: window -> its frames T.
+    Returns: recordings and texts written.
+    Raises:
+        ValueError: no window of a passage.
+    """
+    text, path = read_table(source / "text"), source / "questions"
+    questions = read_questions(path) if path.stat().st_size else {}  # of none where none has a fact
+    passages = {window: sizes[window] for window in text if not window.startswith(f"{WORDS}_")}
+    if not passages:
+        raise ValueError(f"{source}: has no window of a passage, only of words")
+    tables: dict[str, dict] = {n: {} for n in ("feats.scp", "feats_shape", "prompt", "answer")}
+    number = 0
+    for group in recordings(passages, most, seed):
+        asked = [questions[w] for w in group if w in questions]
+        times = Counter(q.question for q in asked)
+        pairs = [(ask(q.question), q.choices[q.answer]) for q in asked if times[q.question] == 1]
+        pairs.append((TRANSCRIBE, " ".join(text[w] for w in group)))
+        frames = np.concatenate([np.load(feats[w], allow_pickle=False) for w in group])
+        name = group[0]
+        path = target / "feats" / f"{name}.npy"
+        write_frames(path, frames)
+        tables["feats.scp"][name] = path
+        tables["feats_shape"][name] = ",".join(map(str, frames.shape))
+        prompts, answers = (
+            [" ".join(t.split()) for t in texts] for texts in zip(*pairs, strict=True)
+        )
+        tables["prompt"][name], tables["answer"][name] = map(SEPARATOR.join, (prompts, answers))
+        number += len(pairs)
+    for table, values in tables.items():
+        write_table(target / table, values)
+    return len(tables["prompt"]), number

@@ -1,0 +1,89 @@
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.data.sir.questions import read_questions
+from espnet_prune.speech_llm.compact.features import recordings, write_recordings
+from espnet_prune.speech_llm.compact.model import SEPARATOR
+from espnet_prune.speech_llm.compact.windows import WORDS, speak_windows, window_items
+from test.espnet_prune.speech_llm.compact.test_windows import PASSAGES, Tone
+
+
+def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
+    monkeypatch.setattr("espnet_prune.speech_llm.compact.windows.Voices", Tone)
+    items = window_items(PASSAGES, "train", 0.5, seed=1)
+    asked = [item for item in items if item.question]
+    assert 0 < len(asked) < len(items)
+    data = tmp_path / "train"
+    seconds = speak_windows(items, ["kal@1.0"], tmp_path, data, nj=1)
+    audio = [soundfile.info(path).duration for path in read_table(data / "wav.scp").values()]
+    assert seconds == pytest.approx(sum(audio), abs=0.01)
+    questions = read_questions(data / "questions")
+    assert {n: q.question for n, q in questions.items()} == {i.id: i.question for i in asked}
+
+    feats, draw = {}, np.random.default_rng(0)
+    for number, item in enumerate(items):
+        feats[item.id] = tmp_path / f"{item.id}.npy"
+        np.save(feats[item.id], draw.normal(size=(3 + number, 4)).astype(np.float16))
+    table = read_table(data / "text")
+    write_table(data / "text", {**table, f"{WORDS}_0": "Not one of these."})
+    sizes = {item.id: 3 + number for number, item in enumerate(items)}
+    rows, texts = write_recordings(data, feats, sizes, tmp_path / "lora", most=12, seed=1)
+    tables = {t: read_table(tmp_path / "lora" / t) for t in ("prompt", "answer", "feats.scp")}
+    groups = recordings(sizes, 12, 1)
+    assert 1 < len(groups) < len(items)
+    assert rows == len(groups) and [g[0] for g in groups] == list(tables["prompt"])
+    assert texts == rows + len(asked)
+    by_id = {item.id: item for item in items}
+    for group in groups:
+        facts = [by_id[name] for name in group if by_id[name].question]
+        prompts = [f"Question: {item.question} Answer:" for item in facts]
+        answers = [item.choices[item.answer] for item in facts]
+        transcript = " ".join(by_id[name].transcript for name in group)
+        assert tables["prompt"][group[0]].split(SEPARATOR) == [*prompts, "Transcript:"]
+        assert tables["answer"][group[0]].split(SEPARATOR) == [*answers, transcript]
+        frames = np.load(tables["feats.scp"][group[0]])
+        np.testing.assert_array_equal(frames, np.concatenate([np.load(feats[n]) for n in group]))
+        shapes = read_table(tmp_path / "lora" / "feats_shape")
+        assert shapes[group[0]] == f"{len(frames)},4"
+
+
+def test_a_question_that_two_windows_have_is_left_out(tmp_path):
+    np.save(tmp_path / "f.npy", np.zeros((2, 4), np.float16))
+    (tmp_path / "text").write_text("a One\ttwo.\nb Three.\nc Four.\nwords_0 no\n")
+    rows = {"a": ("Who?", "X"), "b": ("Who?", "Y"), "c": ("Where?", "Z")}
+    with (tmp_path / "questions").open("w") as file:
+        for name, (question, answer) in rows.items():
+            row = {"question": question, "choices": [answer, "none"], "answer": 0}
+            file.write(f"{name} {json.dumps(row)}\n")
+    feats = dict.fromkeys("abc", tmp_path / "f.npy")
+    seed = next(s for s in range(99) if len(recordings(dict.fromkeys("abc", 2), 6, s)) == 1)
+    sizes = dict.fromkeys("abc", 2)
+    assert write_recordings(tmp_path, feats, sizes, tmp_path / "lora", 6, seed) == (1, 2)
+    answer = read_table(tmp_path / "lora" / "answer")["a"]
+    assert answer == SEPARATOR.join(["Z", "One two. Three. Four."])  # a tab would part it
+    (tmp_path / "text").write_text("words_0 no\n")
+    with pytest.raises(ValueError, match="has no window of a passage"):
+        write_recordings(tmp_path, feats, sizes, tmp_path / "lora", 6)
+
+
+@given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 30), st.integers(0, 3))
+def test_recordings_have_all_windows_in_order(sizes, most, seed):
+    windows = {f"w{n}": size for n, size in enumerate(sizes)}
+    rows = recordings(windows, most, seed)
+    assert [window for row in rows for window in row] == list(windows)
+    for row in rows:
+        assert len(row) == 1 or sum(windows[w] for w in row) <= most
+
+
+def test_lengths_of_recordings_are_drawn_evenly():
+    sizes = {f"w{n}": 1 for n in range(20_000)}
+    lengths = [len(row) for row in recordings(sizes, 10)]
+    shares = [lengths.count(n) / len(lengths) for n in range(1, 11)]
+    assert max(shares) < 0.12 and min(shares) > 0.08
+    assert recordings(sizes, 10, seed=1) != recordings(sizes, 10)

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from espnet_prune.files.reading import read_lines
 from espnet_prune.files.writing import write_text
 
 LETTERS = "ABCDEFGH"
@@ -120,11 +121,8 @@ def read_items(path: str | Path, keys: bool = True) -> list[SirItem]:
         FileNotFoundError: no such file.
         ValueError: a line that is no item, with what is wrong; an id that is there twice.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     items: dict[str, SirItem] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
         with located(f"{path}: line {number}"):

@@ -14,6 +14,7 @@ from espnet_prune.data.audio import SAMPLING_RATE, write_speech
 from espnet_prune.data.data_dir import write_table
 from espnet_prune.data.parallel import parallel_map
 from espnet_prune.data.sir.items import SirItem, write_questions
+from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_text
 
 #: silence between two sentences of one speaker, and of two speakers, in seconds
@@ -122,7 +123,7 @@ class _Worker:
         digest = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
         audio, record = self.wav / f"{item.id}.flac", self.wav / f"{item.id}.json"
         if audio.is_file() and record.is_file():
-            row = json.loads(record.read_text())
+            row = read_record(record)
             if row.pop("made_of") == digest:
                 return row
         samples, spans = speak_item(item, self.speak, self.voices)

@@ -159,7 +159,9 @@ def test_a_second_run_keeps_what_is_good_and_redoes_the_rest(source, tmp_path):
 
 def test_faults_of_the_directory_come_first(source, tmp_path):
     (source / "text").write_text("s-a x\ns-b y\ns-c z\ns-x nobody\n")
-    with pytest.raises(ValueError, match="text: s-x: no such utterance in wav.scp; run fix"):
+    with pytest.raises(
+        ValueError, match="text: s-x: no such utterance in wav.scp; run espnet-prune data fix"
+    ):
         format_wav(source, tmp_path / "out")
     with pytest.raises(ValueError, match="--audio_format mp3: one of flac, wav"):
         format_wav(source, tmp_path / "out", audio_format="mp3")

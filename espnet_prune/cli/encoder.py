@@ -17,34 +17,18 @@ def slim(parser: ArgumentParser):
 
     Of a model with gates, the units that its hard masks drop are physically removed. A model
     without gates (second phase) is written as it is. The directory holds config.json,
-    model.safetensors, kept.png (what is left of every layer) and summary.json.
+    model.safetensors, kept.png (what is left of every layer) and summary.json. With --all_targets
+    true, each of pruning_conf.targets gets a directory OUTPUT_DIR_<target> from the weights that
+    training kept for it. With --calibrate false, units with log_alpha >= 0 stay; else the gates'
+    threshold is moved to where the exact sparsity is nearest to the target.
     """
-    parser.add_argument("--train_dir", type=Path, required=True, help="training directory")
-    parser.add_argument(
-        "--model_file",
-        help="weights in it (default: latest.pth, or those that training kept for --target)",
-    )
-    parser.add_argument(
-        "--target",
-        type=float,
-        help="share of the cost to remove, e.g. one of pruning_conf.targets (default: the last "
-        "target)",
-    )
+    add = parser.add_argument
+    add("--train_dir", type=Path, required=True, help="training directory")
+    add("--model_file", help="weights in it (default: latest.pth, or those kept for --target)")
+    add("--target", type=float, help="share of the cost to remove (default: the last target)")
     _add_output_dir(parser)
-    parser.add_argument(
-        "--all_targets",
-        type=true_or_false,
-        default=False,
-        help="true also writes each of pruning_conf.targets, with the weights kept for it, to "
-        "OUTPUT_DIR_<target>",
-    )
-    parser.add_argument(
-        "--calibrate",
-        type=true_or_false,
-        default=True,
-        help="true moves the gates' threshold to where the exact sparsity is nearest to the "
-        "target; false keeps the units with log_alpha >= 0 (default: true)",
-    )
+    add("--all_targets", type=true_or_false, default=False, help="write all targets")
+    add("--calibrate", type=true_or_false, default=True, help="come near the target")
 
     def run(args):
         if args.target is not None and not 0.0 <= args.target < 1.0:
@@ -92,10 +76,11 @@ def random(parser: ArgumentParser):
     --pruning_conf count, with target, cost, latency_table, protected and round_to. E.g.
     -- --config conf/prune.yaml --pruning_conf target=0.7
     """
-    parser.add_argument("--teacher", required=True, help="directory or hub name of the dense model")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice (default: 0)")
+    add = parser.add_argument
+    add("--teacher", required=True, help="directory or hub name of the dense model")
+    add("--seed", type=int, default=0, help="seed of the choice (default: 0)")
     _add_output_dir(parser)
-    parser.add_argument("training", nargs="*", metavar="-- OPTION", help="options of the training")
+    add("training", nargs="*", metavar="-- OPTION", help="options of the training")
 
     def run(args):
         from espnet_prune.evaluate.pruning import write_pruned
@@ -122,8 +107,9 @@ def scratch(parser: ArgumentParser):
     model as its family initialises it, and cut to the sizes. What is not trained (Whisper's
     sinusoidal positions) is kept.
     """
-    parser.add_argument("--like", required=True, help="directory of the pruned encoder")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    add = parser.add_argument
+    add("--like", required=True, help="directory of the pruned encoder")
+    add("--seed", type=int, default=0, help="seed of the weights (default: 0)")
     _add_output_dir(parser)
 
     def run(args):
@@ -148,10 +134,11 @@ def export(parser: ArgumentParser):
     `speech` (B, T), 16 kHz waveforms of one length, and gives `last_hidden_state` (B, T', D), or
     `hidden_0` to `hidden_L` with --all_layers. Whisper's window is as long as the speech.
     """
-    parser.add_argument("--model", required=True, help="directory or hub name of an encoder")
-    parser.add_argument("--to", choices=("onnx",), default="onnx", help="format (default: onnx)")
-    parser.add_argument("--output", type=Path, required=True, help="file to write, *.onnx")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", required=True, help="directory or hub name of an encoder")
+    add("--to", choices=("onnx",), default="onnx", help="format (default: onnx)")
+    add("--output", type=Path, required=True, help="file to write, *.onnx")
+    add(
         "--all_layers",
         type=true_or_false,
         default=False,
@@ -210,10 +197,11 @@ def profile(parser: ArgumentParser):
     by which pruning goes, and counted by torch while the model runs. Ratios are against the first
     model.
     """
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="directories or hub names")
+    add = parser.add_argument
+    add("models", nargs="+", metavar="MODEL", help="directories or hub names")
     _add_timing(parser, seconds=10.0, repeats=20)
-    parser.add_argument("--depth", type=int, default=0, help="table of modules down to this depth")
-    parser.add_argument("--output", type=Path, help="JSON file for all numbers, every module's too")
+    add("--depth", type=int, default=0, help="table of modules down to this depth")
+    add("--output", type=Path, help="JSON file for all numbers, every module's too")
 
     def run(args):
         _check_above_zero(args)
@@ -248,10 +236,9 @@ def latency(parser: ArgumentParser):
     jobs on the machine spoil it. Use the file in `pruning_conf: {cost: latency, latency_table:
     FILE}`.
     """
-    parser.add_argument(
-        "--model", required=True, help="directory, hub name or file like config.json; no weights"
-    )
-    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    add = parser.add_argument
+    add("--model", required=True, help="directory, hub name or file like config.json; no weights")
+    add("--output", type=Path, required=True, help="JSON file to write")
     _add_timing(parser, seconds=None, repeats=5)
 
     def run(args):
@@ -307,7 +294,8 @@ def compare(parser: ArgumentParser):
     The table has the means of the last updates, e.g. to compare training with and without the
     straight-through estimator.
     """
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--run",
         nargs=2,
         action="append",
@@ -315,8 +303,8 @@ def compare(parser: ArgumentParser):
         metavar=("NAME", "DIR"),
         help="name in the plot and training directory of a run with gates",
     )
-    parser.add_argument("--last", type=int, default=25, help="updates in the means (default: 25)")
-    parser.add_argument("--output", type=Path, required=True, help="PNG file to write")
+    add("--last", type=int, default=25, help="updates in the means (default: 25)")
+    add("--output", type=Path, required=True, help="PNG file to write")
 
     def run(args):
         from espnet_prune.evaluate.pruning import compare
@@ -333,9 +321,10 @@ def results(parser: ArgumentParser):
     Speed is measured here and now: dense and pruned model take turns on the same audio, and the
     medians of one run are compared.
     """
-    parser.add_argument("--dense", required=True, help="directory or hub name of the dense model")
-    parser.add_argument("--exp", type=Path, required=True, help="experiment; its pruned/ is read")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--dense", required=True, help="directory or hub name of the dense model")
+    add("--exp", type=Path, required=True, help="experiment; its pruned/ is read")
+    add(
         "--score",
         nargs=2,
         action="append",
@@ -343,9 +332,9 @@ def results(parser: ArgumentParser):
         metavar=("LABEL", "JSON"),
         help="scores.json of `espnet-prune score text` with --hyp pruned --hyp2 dense",
     )
-    parser.add_argument("--command", default="", help="command that made the experiment")
-    parser.add_argument("--seconds", type=float, default=30.0, help="length of the timed audio")
-    parser.add_argument("--repeats", type=int, default=7, help="timed runs of each model")
+    add("--command", default="", help="command that made the experiment")
+    add("--seconds", type=float, default=30.0, help="length of the timed audio")
+    add("--repeats", type=int, default=7, help="timed runs of each model")
 
     def run(args):
         from espnet_prune.evaluate.pruning import write_results
@@ -363,15 +352,16 @@ def table(parser: ArgumentParser):
     the table in FILE.md, FILE.png has loss and WER against parameters; experiments that differ only
     in the number at the end of their names, such as ours_0.5 and ours_0.7, are a line.
     """
-    parser.add_argument("experiments", nargs="+", type=Path, help="experiment directories")
-    parser.add_argument(
+    add = parser.add_argument
+    add("experiments", nargs="+", type=Path, help="experiment directories")
+    add(
         "--score",
         action="append",
         default=[],
         metavar="FILE",
         help="a scores.json inside every experiment, e.g. whisper/test_en/scores.json",
     )
-    parser.add_argument("--output", type=Path, help="file to write the table to, with the plot")
+    add("--output", type=Path, help="file to write the table to, with the plot")
 
     def run(args):
         from espnet_prune.evaluate.pruning import experiment_rows, grouped, plot_experiments
@@ -414,12 +404,11 @@ def removed_share(parser: ArgumentParser):
 
 def spread_updates(parser: ArgumentParser):
     """Write a training config whose updates hear the same audio on several GPUs."""
-    parser.add_argument("source", help="config for one GPU")
-    parser.add_argument("target", help="file to write")
-    parser.add_argument("--gpus", type=int, default=1, help="GPUs on all nodes (default: 1)")
-    parser.add_argument(
-        "--accum_grad", type=int, help="forward passes of an update (default: divided among GPUs)"
-    )
+    add = parser.add_argument
+    add("source", help="config for one GPU")
+    add("target", help="file to write")
+    add("--gpus", type=int, default=1, help="GPUs on all nodes (default: 1)")
+    add("--accum_grad", type=int, help="forward passes of an update (default: divided among GPUs)")
 
     def run(args):
         from espnet_prune.plugin.training_config import write_spread
@@ -434,14 +423,11 @@ def _add_output_dir(parser: ArgumentParser) -> None:
 
 
 def _add_timing(parser: ArgumentParser, seconds: float | None, repeats: int) -> None:
+    add = parser.add_argument
     default = "30 for Whisper, 10 for other models" if seconds is None else f"{seconds:g}"
-    parser.add_argument(
-        "--seconds", type=float, default=seconds, help=f"length of an utterance ({default})"
-    )
-    parser.add_argument("--batch", type=int, default=1, help="utterances at a time (default: 1)")
-    parser.add_argument(
-        "--repeats", type=int, default=repeats, help=f"timed passes of each model ({repeats})"
-    )
+    add("--seconds", type=float, default=seconds, help=f"length of an utterance ({default})")
+    add("--batch", type=int, default=1, help="utterances at a time (default: 1)")
+    add("--repeats", type=int, default=repeats, help=f"timed passes of each model ({repeats})")
     add_machine(parser)
 
 

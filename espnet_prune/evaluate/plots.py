@@ -33,10 +33,15 @@ def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     if "lambda1" in rows[-1]:
         sparsities = ["sparsity_target", "sparsity_expected", "sparsity_exact"]
         panels += [("sparsity", sparsities), ("multipliers", ["lambda1", "lambda2"])]
+    _plot_updates([(title, {k: (rows, k) for k in names}) for title, names in panels], path)
+
+
+def _plot_updates(panels: Sequence[tuple[str, Mapping[str, tuple]]], path: Path) -> None:
+    """A panel for each title, with a line over updates for each label: (rows, key)."""
     figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False)
-    for axis, (title, names) in zip(axes[0], panels, strict=True):
-        for name in names:
-            axis.plot([r["update"] for r in rows], [r.get(name) for r in rows], label=name, lw=1)
+    for axis, (title, lines) in zip(axes[0], panels, strict=True):
+        for label, (rows, key) in lines.items():
+            axis.plot([r["update"] for r in rows], [r.get(key) for r in rows], label=label, lw=1)
         axis.set(xlabel="updates", title=title)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
@@ -77,14 +82,8 @@ def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) 
         runs: name -> rows of `updates.jsonl`.
     """
     panels = {"sparsity_exact": "exact sparsity", "distill": "distillation loss"}
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False)
-    for axis, (key, title) in zip(axes[0], panels.items(), strict=True):
-        for name, rows in runs.items():
-            axis.plot([r["update"] for r in rows], [r[key] for r in rows], label=name, lw=1)
-        axis.set(xlabel="updates", title=title)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-    save_figure(figure, path)
+    lines = [(title, {name: (runs[name], key) for name in runs}) for key, title in panels.items()]
+    _plot_updates(lines, path)
 
 
 def plot_sizes(

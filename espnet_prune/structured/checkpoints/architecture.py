@@ -1,14 +1,34 @@
-"""A `transformers` configuration from the shapes of tensors and what shapes do not tell."""
+"""What every format turns a file into, and a configuration from the shapes of tensors."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 POS_CONV = "encoder.pos_conv_embed.conv"
+
+
+@dataclass
+class Contents:
+    """A checkpoint in the terms of this project.
+
+    Attributes:
+        family: key of `espnet_prune.structured.families.FAMILIES`.
+        base: `transformers` configuration of the base architecture.
+        state: tensors under `transformers`' names, with the shapes that are left.
+        do_normalize: the model takes waveforms of zero mean and unit variance.
+        masks: site -> (units,) of 0 and 1, what is left; sites that are absent are whole.
+    """
+
+    family: str
+    base: dict
+    state: dict[str, Tensor]
+    do_normalize: bool
+    masks: dict[str, Tensor] = field(default_factory=dict)
 
 
 def sizes(state: Mapping[str, Tensor], source: str) -> dict:

@@ -16,8 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from espnet_prune.structured.checkpoints.architecture import is_wavlm, need, option, sizes
-from espnet_prune.structured.checkpoints.contents import Contents
+from espnet_prune.structured.checkpoints.architecture import Contents, is_wavlm, need, option, sizes
 from espnet_prune.structured.checkpoints.keys import TORCHAUDIO, rename
 from espnet_prune.structured.checkpoints.torchaudio import WAVLM_MAX_DISTANCE, common
 

@@ -14,8 +14,7 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from espnet_prune.structured.checkpoints.architecture import is_wavlm, option, sizes
-from espnet_prune.structured.checkpoints.contents import Contents
+from espnet_prune.structured.checkpoints.architecture import Contents, is_wavlm, option, sizes
 from espnet_prune.structured.checkpoints.keys import FAIRSEQ, rename, strip
 
 

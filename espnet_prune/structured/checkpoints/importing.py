@@ -8,7 +8,7 @@ import torch
 
 from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.checkpoints import dphubert, fairseq, torchaudio
-from espnet_prune.structured.checkpoints.contents import Contents
+from espnet_prune.structured.checkpoints.architecture import Contents
 from espnet_prune.structured.checkpoints.reading import read_file
 from espnet_prune.structured.encoder import format_units
 from espnet_prune.structured.families import FAMILIES

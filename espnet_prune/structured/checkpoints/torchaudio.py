@@ -14,8 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from espnet_prune.structured.checkpoints.architecture import is_wavlm, option, sizes
-from espnet_prune.structured.checkpoints.contents import Contents
+from espnet_prune.structured.checkpoints.architecture import Contents, is_wavlm, option, sizes
 from espnet_prune.structured.checkpoints.keys import TORCHAUDIO, rename, strip
 
 # Width of the bundles' models -> heads, and the CNN that all of them have.

@@ -21,7 +21,7 @@ from espnet_prune.data.audio import check_speech, one_channel, read_speech
 from espnet_prune.data.packing import plan_windows
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.structured import SpeechEncoder, load_encoder
-from espnet_prune.structured.directory import check_directory, size_line, sizes, write_encoder
+from espnet_prune.structured.directory import check_directory
 from espnet_prune.structured.pruning import prune_encoder
 
 #: seconds: shortest utterance, silence between two in a window, room of the smallest window
@@ -57,7 +57,8 @@ def prune(
             if there are), or a list of these and of (T,) float arrays or tensors at 16 kHz. Files
             are resampled and mixed down. Of more audio than is used a random part is read.
         target: share of the cost to remove, in [0, 1).
-        output_dir: encoder directory to write; none is written when absent.
+        output_dir: encoder directory to write, with a plot of what is kept of each layer; none is
+            written when absent.
         cost: what `target` is a share of: "parameters" or "macs" (multiply-accumulate operations).
         updates: optimiser updates with gates.
         distill_updates: optimiser updates after slimming.
@@ -92,10 +93,10 @@ def prune(
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     small, summary = prune_encoder(encoder, waveforms, target, cost, updates, distill_updates, seed)
     small.cpu()
-    summary.update(sizes(small, cost))
-    logging.info(f"the pruned encoder has {size_line(summary)}")
     if output_dir is not None:
-        write_encoder(small, output_dir, summary)
+        from espnet_prune.evaluate.pruning import write_pruned  # which sets matplotlib up
+
+        write_pruned(small, summary, Path(output_dir))
     return small
 
 

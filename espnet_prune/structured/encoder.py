@@ -8,8 +8,10 @@ holds `model.safetensors` and `config.json` (base architecture plus what is kept
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -62,7 +64,7 @@ class SpeechEncoderConfig(PretrainedConfig):
         base: dict | None = None,
         kept: dict[str, str] | None = None,
         do_normalize: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ):
         self.family = family
         self.base = base or {}
@@ -80,12 +82,14 @@ class SpeechEncoderOutput(ModelOutput):
     lengths: Tensor | None = None
 
     def features(self) -> tuple[list[Tensor], Tensor]:
-        """What a probe sees: the inputs of all layers and the output of the model, as SUPERB has it.
+        """What a probe sees, as in SUPERB: the inputs of all layers and the model's output.
 
         Of pre-norm models the last one has been through the final norm.
 
         Returns: states (B, T', D) with T' the longest of the frames (B,), which come second.
         """
+        assert self.last_hidden_state is not None and self.lengths is not None
+        assert self.hidden_states is not None
         frames = self.lengths.clamp(max=self.last_hidden_state.shape[1])
         states = [*self.hidden_states[:-1], self.last_hidden_state]
         return [state[:, : int(frames.max())] for state in states], frames
@@ -120,7 +124,7 @@ class SpeechEncoder(PreTrainedModel):
         self._restructure()
         self.post_init()
 
-    def _init_weights(self, module):
+    def _init_weights(self, module: torch.nn.Module) -> None:
         """Backbones initialise themselves."""
 
     @property
@@ -177,7 +181,8 @@ class SpeechEncoder(PreTrainedModel):
                 setattr(self.backbone.get_submodule(path), leaf, removal.replacement())
         for binding in plan.declaration.bindings:
             kept = {role: plan.kept[site] for role, site in binding.sites.items()}
-            self.backbone.get_submodule(binding.module).restructure(**kept)
+            bound: Any = self.backbone.get_submodule(binding.module)
+            bound.restructure(**kept)
 
     def forward(
         self,
@@ -252,7 +257,7 @@ class SpeechEncoder(PreTrainedModel):
                 module.p = p
 
     @classmethod
-    def from_pretrained(cls, name_or_path, *args, **kwargs):
+    def from_pretrained(cls, name_or_path: str | Path, *args: Any, **kwargs: Any) -> SpeechEncoder:
         """As in `transformers`, but a tensor that is missing, unknown or misshapen is an error."""
         kwargs.pop("output_loading_info", None)
         try:
@@ -283,6 +288,15 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     Raises:
         FileNotFoundError: no such directory and no such name on the hub.
         ValueError: not a model of a known family, or weights that do not fit.
+
+    >>> from tempfile import mkdtemp
+    >>> from transformers import HubertConfig, HubertModel
+    >>> folder = mkdtemp()  # or a hub name such as facebook/hubert-base-ls960
+    >>> sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    >>> HubertModel(HubertConfig(num_hidden_layers=2, **sizes)).save_pretrained(folder)
+    >>> encoder = load_encoder(folder)
+    >>> [tuple(state.shape) for state in encoder(torch.randn(1, 16000)).hidden_states]
+    [(1, 49, 16), (1, 49, 16), (1, 49, 16)]
     """
     name = str(name_or_path)
     config = _read_config(name)
@@ -372,7 +386,8 @@ def _read_state(name: str) -> dict[str, Tensor]:
             raise ValueError(f"{name}: model.safetensors is damaged: {error}") from None
     if index:
         shards = set(json.loads(Path(index).read_text())["weight_map"].values())
-        return {k: v for shard in sorted(shards) for k, v in load_file(_find(name, shard)).items()}
+        files = [str(_find(name, shard)) for shard in sorted(shards)]
+        return {key: value for file in files for key, value in load_file(file).items()}
     old = _find(name, "pytorch_model.bin")
     if old:
         return torch.load(old, map_location="cpu", weights_only=True)
@@ -392,7 +407,7 @@ def _family(name: str | None, where: str = "config") -> Family:
     return FAMILIES[name]
 
 
-def _check_keys(name, missing, unexpected) -> None:
+def _check_keys(name: str | Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
     for what, keys in (("lacks", missing), ("has unknown", unexpected)):
         if keys:
             keys = sorted(keys)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,15 @@ class GatedEncoder(nn.Module):
         round_to: hard masks keep multiples of so many CNN and positional channels, dimensions of
             each head and feed-forward dimensions; 1 keeps as many as the gates say.
         seed: of the tiny noise that breaks ties between equal gates.
+
+    >>> from espnet_prune.structured import SpeechEncoderConfig, slim
+    >>> base = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2}
+    >>> encoder = SpeechEncoder(SpeechEncoderConfig("whisper", {**base, "encoder_ffn_dim": 64}))
+    >>> gated = GatedEncoder(encoder)  # train its parameters with `espnet_prune.structured.distill`
+    >>> masks = gated.hard_masks(sparsity=0.25)
+    >>> round(gated.exact_sparsity(masks), 2)
+    0.25
+    >>> small = slim(encoder, masks)
     """
 
     def __init__(
@@ -58,7 +68,7 @@ class GatedEncoder(nn.Module):
         )
         self.dense_cost = float(self.plan.cost(cost))
 
-    def _per_site(self, read) -> dict[str, Tensor]:
+    def _per_site(self, read: Callable[[Any], Tensor]) -> dict[str, Tensor]:
         return {name.replace("/", "."): read(gate) for name, gate in self.gates.items()}
 
     def log_alphas(self) -> dict[str, Tensor]:
@@ -105,7 +115,7 @@ class GatedEncoder(nn.Module):
     def _scaled(self, units: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Parameters times gates, and gates of the modules that apply them themselves."""
         whole = self.plan.effective(units)
-        parameters = dict(self.encoder.backbone.named_parameters())
+        parameters: dict[str, Tensor] = dict(self.encoder.backbone.named_parameters())
         modules: dict[str, Tensor] = {}
         for name, site in self.plan.sites.items():
             for scale in site.scales:
@@ -158,7 +168,9 @@ class GatedEncoder(nn.Module):
         ]
         return min(options, key=lambda masks: abs(self.exact_sparsity(masks) - sparsity))
 
-    def _around(self, alphas: Mapping[str, Tensor], moved: list[str], sparsity: float):
+    def _around(
+        self, alphas: Mapping[str, Tensor], moved: list[str], sparsity: float
+    ) -> list[dict[str, Tensor]]:
         """The masks just below and just above the wanted sparsity, moving one threshold."""
         if not moved:
             return []
@@ -173,7 +185,9 @@ class GatedEncoder(nn.Module):
                 high = middle
         return [self._threshold(alphas, t, moved) for t in candidates[max(0, low - 1) : low + 1]]
 
-    def _threshold(self, alphas: Mapping[str, Tensor], threshold, moved) -> dict[str, Tensor]:
+    def _threshold(
+        self, alphas: Mapping[str, Tensor], threshold: float | Tensor, moved: Iterable[str]
+    ) -> dict[str, Tensor]:
         """Masks by `threshold` at the sites `moved` and by 0 at the others."""
         masks = {}
         for name, alpha in alphas.items():

@@ -25,7 +25,6 @@ from tqdm import tqdm
 
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.encoder import SpeechEncoder
-from espnet_prune.structured.gated import GatedEncoder
 from espnet_prune.structured.slim import slim
 
 #: of the optimiser: learning rate with gates and without, weight decay, largest norm of a gradient
@@ -98,23 +97,24 @@ def slimmed(
         target: the model's own when absent.
         calibrate: move the gates' threshold to where the exact sparsity is nearest to the target.
     """
-    gated, pruning = model.student, model.pruning
-    assert isinstance(gated, GatedEncoder) and pruning is not None
+    gated, pruning = model.gated, model.pruning
+    assert pruning is not None
     target = pruning.target if target is None else target
     natural = gated.hard_masks()
     masks = gated.hard_masks(target) if calibrate else natural
+    exact = gated.exact_sparsity(masks)
     summary = {
         "target": target,
         "cost": pruning.cost,
         "round_to": pruning.round_to,
         "expected": gated.expected_sparsity().item(),
         "exact_at_threshold_zero": gated.exact_sparsity(natural),
-        "exact": gated.exact_sparsity(masks),
+        "exact": exact,
         "updates": int(model.updates),
     }
-    if abs(summary["exact"] - target) > 0.01:
+    if abs(exact - target) > 0.01:
         logging.warning(
-            f"warning: the exact sparsity is {summary['exact']:.2%}, the target {target:.2%}: "
+            f"warning: the exact sparsity is {exact:.2%}, the target {target:.2%}: "
             "train longer, or protect fewer sites"
         )
     return slim(gated.encoder, masks), summary

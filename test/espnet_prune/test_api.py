@@ -47,6 +47,7 @@ def test_prunes_to_the_target_and_writes_an_encoder(model, folder, tmp_path_fact
     )
     assert sorted(file.name for file in out.iterdir()) == [
         "config.json",
+        "kept.png",
         "model.safetensors",
         "summary.json",
     ]

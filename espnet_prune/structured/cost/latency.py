@@ -69,7 +69,7 @@ class Grid:
     axes: tuple[tuple[float, ...], ...]
     seconds: Tensor
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.seconds.shape != tuple(map(len, self.axes)):
             raise ValueError("as many times as sizes are needed")
         if any(b <= a for axis in self.axes for a, b in pairwise(axis)):

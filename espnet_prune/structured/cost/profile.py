@@ -78,7 +78,7 @@ def latency_rows(found: LatencyTable) -> list[list[str]]:
     for kind, grid in found.grids.items():
         whole = tuple(len(axis) - 1 for axis in grid.axes)
         half = tuple(
-            min(range(len(axis)), key=lambda n, axis=axis: abs(axis[n] - axis[-1] / 2))
+            min(range(len(axis)), key=[abs(size - axis[-1] / 2) for size in axis].__getitem__)
             for axis in grid.axes
         )
         row = [kind]

@@ -51,7 +51,7 @@ class PruningConf:
     round_to: int = 1
     targets: list[float] = field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if isinstance(self.protected, str):
             self.protected = [self.protected]
         if isinstance(self.targets, int | float):
@@ -99,7 +99,7 @@ class PruningConf:
 
     def load_cost(self) -> Cost:
         """What `GatedEncoder` takes: the table of latencies is read from its file."""
-        return LatencyTable.load(self.latency_table) if self.cost == "latency" else self.cost
+        return LatencyTable.load(str(self.latency_table)) if self.cost == "latency" else self.cost
 
 
 class DistillModel(nn.Module):
@@ -178,9 +178,8 @@ class DistillModel(nn.Module):
         )
         self.activation_checkpointing = activation_checkpointing
         self.pruning = pruning
-        if pruning is None:
-            self.student = student
-        else:
+        self.student: SpeechEncoder | GatedEncoder = student
+        if pruning is not None:
             self.student = GatedEncoder(
                 student,
                 protected=pruning.protected,
@@ -192,6 +191,7 @@ class DistillModel(nn.Module):
             )
             self.lagrangian = Lagrangian()
         #: optimiser updates made, in the checkpoint; whoever steps the optimiser counts them
+        self.updates: Tensor
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         #: scalars of every forward pass in training since the trainer last took them
         self.history: list[dict[str, float]] = []
@@ -208,12 +208,20 @@ class DistillModel(nn.Module):
     @property
     def target(self) -> float:
         """The sparsity that is asked for at this update."""
+        assert self.pruning is not None
         return ramped_target(self.pruning.target, int(self.updates), self.pruning.ramp_updates)
 
     @property
     def encoder(self) -> SpeechEncoder:
         """The student without its gates."""
-        return self.student if self.pruning is None else self.student.encoder
+        student = self.student
+        return student.encoder if isinstance(student, GatedEncoder) else student
+
+    @property
+    def gated(self) -> GatedEncoder:
+        """The student with its gates, where there is pruning."""
+        assert isinstance(self.student, GatedEncoder)
+        return self.student
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for an optimiser: the weights, the gates, and the multipliers, which ascend."""
@@ -222,7 +230,7 @@ class DistillModel(nn.Module):
         ]
         if self.pruning is not None:
             conf = self.pruning
-            gates, multipliers = self.student.gates, self.lagrangian
+            gates, multipliers = self.gated.gates, self.lagrangian
             groups += [
                 {"params": list(gates.parameters()), "lr": conf.gate_lr, "weight_decay": 0.0},
                 {
@@ -235,7 +243,7 @@ class DistillModel(nn.Module):
         return groups
 
     def forward(
-        self, speech: Tensor, speech_lengths: Tensor, **kwargs
+        self, speech: Tensor, speech_lengths: Tensor, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss, statistics and weight (number of frames that count) of a batch.
 
@@ -254,14 +262,14 @@ class DistillModel(nn.Module):
             with self._checkpointed():
                 self.student(inputs, watch=losses)
         else:  # what slimming to the target of this moment would give
-            masks = self._once("masks", lambda: self.student.hard_masks(self.target))
-            self.student.masked_forward(masks, inputs, watch=losses)
+            masks = self._once("masks", lambda: self.gated.hard_masks(self.target))
+            self.gated.masked_forward(masks, inputs, watch=losses)
         distill, stats = losses.total, dict(losses.parts)
         loss = distill
         if self.pruning is not None:
             loss = distill + self._sparsity_terms(stats)
         stats = {"distill": distill.detach(), **stats, "loss": loss.detach()}
-        row = {"update": int(self.updates)}
+        row: dict[str, float] = {"update": int(self.updates)}
         row.update((name, float(value)) for name, value in stats.items())
         weight = frames.sum().float()  # so that processes average as one would
         if self.training:
@@ -279,19 +287,19 @@ class DistillModel(nn.Module):
             inputs = self.teacher.prepare(speech, speech_lengths, self.full_window)
         return self._teacher(inputs, self.layers)
 
-    def _checkpointed(self):
+    def _checkpointed(self) -> contextlib.AbstractContextManager:
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):
             return contextlib.nullcontext()
         family, backbone = self.encoder.family_of, self.encoder.backbone
         return checkpointed([*family.cnn_layers(backbone), *family.layers(backbone)])
 
     def _exact_sparsity(self) -> float:
-        return self.student.exact_sparsity(self.student.hard_masks())
+        return self.gated.exact_sparsity(self.gated.hard_masks())
 
     def _once(self, name: str, compute: Callable[[], Any]) -> Any:
         """`compute()`, again only when the gates have changed since: an update has many forward
         passes, a validation only one state of the gates, and counting takes up to a second."""
-        versions = (alpha._version for alpha in self.student.log_alphas().values())
+        versions = (alpha._version for alpha in self.gated.log_alphas().values())
         state = (int(self.updates), *versions)
         if self._derived[0] != state:
             self._derived = (state, {})
@@ -302,7 +310,7 @@ class DistillModel(nn.Module):
 
     def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
         target = self.target
-        expected = self.student.expected_sparsity()
+        expected = self.gated.expected_sparsity()
         penalty = self.lagrangian(expected, target)
         stats.update(
             sparsity_target=torch.tensor(target),

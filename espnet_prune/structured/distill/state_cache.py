@@ -77,7 +77,7 @@ class StateCache:
         device = wave.device.type
         if self.dtype is None and torch.is_autocast_enabled(device):
             digest.update(str(torch.get_autocast_dtype(device)).encode())
-        digest.update(wave.cpu().contiguous().numpy())
+        digest.update(wave.cpu().contiguous().numpy().tobytes())
         path = self.directory / digest.hexdigest()[:2] / f"{digest.hexdigest()}.safetensors"
         if path.is_file():
             with safe_open(path, framework="pt", device=str(wave.device)) as file:

@@ -11,6 +11,7 @@ that are timed one by one. All sizes are those of the base
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 
@@ -156,7 +157,7 @@ class Declaration:
     removals: list[Removal] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
 
-    def site(self, name: str, kind: str, size: int, **kwargs) -> str:
+    def site(self, name: str, kind: str, size: int, **kwargs: Any) -> str:
         """Declare a site; parents first. Returns its name."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of site '{kind}', choose from {', '.join(KINDS)}")

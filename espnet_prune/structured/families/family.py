@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -40,6 +40,9 @@ class HiddenStates(NamedTuple):
     lengths: Tensor
 
 
+#: A model that `Family.build` has made; only its family knows what attributes it has.
+Backbone = Any
+
 #: Takes the number of a hidden state, 0 for the input of the first layer, and the state.
 Watch = Callable[[int, Tensor], None]
 
@@ -48,11 +51,11 @@ Watch = Callable[[int, Tensor], None]
 def watched(layers: Sequence[nn.Module], watch: Watch) -> Iterator[None]:
     """While active, the input of the first of `layers` and the output of each go to `watch`."""
 
-    def before(module, args):
+    def before(module: nn.Module, args: tuple) -> None:
         watch(0, args[0])
 
-    def after(number):
-        def hook(module, args, output):
+    def after(number: int) -> Callable:
+        def hook(module: nn.Module, args: tuple, output: Any) -> None:
             watch(number, output[0] if isinstance(output, tuple) else output)
 
         return hook
@@ -82,7 +85,7 @@ class Family:
     sampling_rate = 16000
     has_window = False
 
-    def __init__(self, name: str, config_class: type, model_class: type, prefix: str):
+    def __init__(self, name: str, config_class: Any, model_class: Any, prefix: str):
         self.name = name
         self.config_class = config_class
         self.model_class = model_class
@@ -92,7 +95,7 @@ class Family:
         """The part of a checkpoint's configuration that the encoder is built from."""
         raise NotImplementedError
 
-    def build(self, config: dict) -> nn.Module:
+    def build(self, config: dict) -> Backbone:
         """The dense model with this package's layers in place, weights as initialised."""
         raise NotImplementedError
 
@@ -109,7 +112,7 @@ class Family:
 
     def prepare(
         self,
-        model: nn.Module,
+        model: Backbone,
         speech: Tensor,
         lengths: Tensor | None,
         full_window: bool,
@@ -126,7 +129,7 @@ class Family:
         raise NotImplementedError
 
     def forward(
-        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+        self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
     ) -> HiddenStates:
         """Hidden states of what `prepare` returned.
 
@@ -135,15 +138,15 @@ class Family:
         """
         raise NotImplementedError
 
-    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+    def layers(self, model: Backbone) -> Sequence[nn.Module]:
         """The Transformer layers."""
         raise NotImplementedError
 
-    def cnn_layers(self, model: nn.Module) -> Sequence[nn.Module]:
+    def cnn_layers(self, model: Backbone) -> Sequence[nn.Module]:
         """The layers of the CNN in front, where they are modules of their own."""
         return ()
 
-    def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
+    def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         """(B,) number of frames of utterances of `lengths` samples."""
         raise NotImplementedError
 

@@ -8,6 +8,7 @@ LayerNorm in every CNN layer and normalises before.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,14 @@ from transformers import (
 )
 
 from espnet_prune.structured.families.declaration import Axis, Binding, Declaration, Scale
-from espnet_prune.structured.families.family import Family, HiddenStates, ModelInput, Watch, watched
+from espnet_prune.structured.families.family import (
+    Backbone,
+    Family,
+    HiddenStates,
+    ModelInput,
+    Watch,
+    watched,
+)
 from espnet_prune.structured.families.layers import (
     ChannelNorm,
     Nothing,
@@ -52,7 +60,7 @@ class Wav2Vec2Family(Family):
         off = ("mask_time_prob", "mask_feature_prob", "layerdrop")
         return {**config, **dict.fromkeys(off, 0.0), "apply_spec_augment": False}
 
-    def build(self, config: dict) -> nn.Module:
+    def build(self, config: dict) -> Backbone:
         model = self.model_class(self.config_class(**config))
         encoder = model.encoder
         encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
@@ -86,7 +94,7 @@ class Wav2Vec2Family(Family):
         cfg = self.config_class(**config)
         d = Declaration()
         rate = float(self.sampling_rate)
-        previous = None
+        previous = ""  # the site of the CNN layer before
         last = len(cfg.conv_dim) - 1
         for i, (dim, stride) in enumerate(zip(cfg.conv_dim, cfg.conv_stride, strict=True)):
             rate /= stride
@@ -103,10 +111,10 @@ class Wav2Vec2Family(Family):
             if i == last and getattr(cfg, "feat_proj_layer_norm", True):
                 scales.append(Scale("feature_projection.layer_norm", None))
             site = d.site(f"{name}.cnn", "cnn", dim, scales=tuple(scales), at_least=1)
-            d.linear(f"{name}.conv", rate, rows=site, columns=previous, has_bias=cfg.conv_bias)
+            d.linear(f"{name}.conv", rate, site, previous or None, has_bias=cfg.conv_bias)
             if own_norm or i == 0:
                 d.norm(f"{name}.layer_norm", site)
-            channels = (Axis(site),) if previous is None else (Axis(previous), Axis(site))
+            channels = (Axis(previous), Axis(site)) if previous else (Axis(site),)
             d.block(f"cnn.{i}", (name, name), *channels)
             previous = site
         if getattr(cfg, "feat_proj_layer_norm", True):
@@ -149,7 +157,7 @@ class Wav2Vec2Family(Family):
             )
         return d
 
-    def gate_macs(self, cfg) -> float:
+    def gate_macs(self, cfg: Any) -> float:
         """Multiply-accumulates per frame and head beside the projections and the products."""
         return 0.0
 
@@ -158,7 +166,7 @@ class Wav2Vec2Family(Family):
 
     def prepare(
         self,
-        model: nn.Module,
+        model: Backbone,
         speech: Tensor,
         lengths: Tensor | None,
         full_window: bool,
@@ -179,7 +187,7 @@ class Wav2Vec2Family(Family):
         return ModelInput(speech, mask, self.frames(model, lengths))
 
     def forward(
-        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+        self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
     ) -> HiddenStates:
         speech, mask, frames = inputs
         if watch is None:
@@ -189,13 +197,13 @@ class Wav2Vec2Family(Family):
             out = model(speech, attention_mask=mask, output_hidden_states=False)
         return HiddenStates([], out.last_hidden_state, frames)
 
-    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+    def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.encoder.layers
 
-    def cnn_layers(self, model: nn.Module) -> Sequence[nn.Module]:
+    def cnn_layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.feature_extractor.conv_layers
 
-    def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
+    def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         return model._get_feat_extract_output_lengths(lengths)
 
     def minimum_samples(self, config: dict) -> int:
@@ -222,7 +230,7 @@ class WavLMFamily(Wav2Vec2Family):
 
     attention_class = PrunableRelativeAttention
 
-    def gate_macs(self, cfg) -> float:
+    def gate_macs(self, cfg: Any) -> float:
         # gru_rel_pos_linear, whose eight rows are summed in fours first
         return 2.0 * cfg.hidden_size / cfg.num_attention_heads
 

@@ -12,7 +12,13 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from espnet_prune.structured.families.declaration import Axis, Declaration, Scale
-from espnet_prune.structured.families.family import Family, HiddenStates, ModelInput, Watch
+from espnet_prune.structured.families.family import (
+    Backbone,
+    Family,
+    HiddenStates,
+    ModelInput,
+    Watch,
+)
 from espnet_prune.structured.families.layers import Nothing, PrunableAttention
 
 HOP = 160
@@ -72,7 +78,7 @@ class WhisperFamily(Family):
         )
         return {name: config[name] for name in names if name in config}
 
-    def build(self, config: dict) -> nn.Module:
+    def build(self, config: dict) -> Backbone:
         model = WhisperEncoder(self.config_class(**config))
         for layer in model.layers:
             layer.self_attn = PrunableAttention(layer.self_attn)
@@ -130,7 +136,7 @@ class WhisperFamily(Family):
 
     def prepare(
         self,
-        model: nn.Module,
+        model: Backbone,
         speech: Tensor,
         lengths: Tensor | None,
         full_window: bool,
@@ -138,7 +144,7 @@ class WhisperFamily(Family):
     ) -> ModelInput:
         filters = model.mel_filters.to(speech.device)
         same = lengths is None
-        if same:
+        if lengths is None:
             lengths = torch.full((speech.shape[0],), speech.shape[1], device=speech.device)
         frames = self.frames(model, lengths)
         if full_window:
@@ -154,7 +160,7 @@ class WhisperFamily(Family):
         return ModelInput(features, inside, frames)
 
     def forward(
-        self, model: nn.Module, inputs: ModelInput, watch: Watch | None = None
+        self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
     ) -> HiddenStates:
         features, inside, frames = inputs
         features = features.to(model.conv1.weight.dtype)
@@ -179,10 +185,10 @@ class WhisperFamily(Family):
         watch(len(model.layers), x)
         return HiddenStates(states, x, frames)
 
-    def layers(self, model: nn.Module) -> Sequence[nn.Module]:
+    def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.layers
 
-    def frames(self, model: nn.Module, lengths: Tensor) -> Tensor:
+    def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         return (lengths + STRIDE - 1) // STRIDE
 
     def minimum_samples(self, config: dict) -> int:

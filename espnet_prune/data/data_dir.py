@@ -27,6 +27,8 @@ from espnet_prune.files.writing import write_text
 Table = dict[str, str]
 
 # Commands that only read one file soundfile can read itself; all others are refused.
+#: what mends a data directory
+FIX = "run espnet-prune data fix"
 _READ_COMMAND = re.compile(
     r"(?:cat|flac(?:\s+-[cds]+|\s+--(?:decode|stdout|silent))+)\s+(?!-)(\S+)\s*\|"
 )
@@ -204,7 +206,7 @@ def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = T
         for name, advice in (
             ("wav.scp", "write one line 'utterance path' per recording"),
             ("utt2spk", "write one line 'utterance speaker' per utterance"),
-            ("spk2utt", "run espnet-prune data fix, which makes it from utt2spk"),
+            ("spk2utt", f"{FIX}, which makes it from utt2spk"),
             ("text", "add it, or say --no_text true for speech without transcripts"),
         )
         if not (folder / name).is_file() and (need_text or name != "text")
@@ -229,14 +231,14 @@ def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = T
         if name == "wav.scp" and check_audio:
             faults = _audio_faults(table)
         errors += [
-            f"{folder / name}: {key}: {fault}; mend it, or run espnet-prune data fix to drop it"
+            f"{folder / name}: {key}: {fault}; mend it, or {FIX} to drop it"
             for key, fault in faults.items()
         ]
     errors += _agreement_errors(folder, tables)
     if spk2utt is not None and "utt2spk" in tables:
         wanted = speaker_utterances(tables["utt2spk"])
         errors += [
-            f"{folder / 'spk2utt'}: {speaker}: does not agree with utt2spk; run espnet-prune data fix"
+            f"{folder / 'spk2utt'}: {speaker}: does not agree with utt2spk; {FIX}"
             for speaker in sorted(wanted.keys() | spk2utt.keys())
             if wanted.get(speaker, "").split() != spk2utt.get(speaker, "").split()
         ]
@@ -248,15 +250,11 @@ def _order_errors(path: Path, keys: list[str]) -> list[str]:
     seen: set[str] = set()
     for key in keys:
         if key in seen:
-            errors.append(
-                f"{path}: {key}: is there twice; run espnet-prune data fix, or keep one of the lines"
-            )
+            errors.append(f"{path}: {key}: is there twice; {FIX}, or keep one of the lines")
         seen.add(key)
     for before, after in zip(keys, keys[1:], strict=False):
         if after < before:
-            errors.append(
-                f"{path}: {after}: not sorted, comes after {before}; run espnet-prune data fix"
-            )
+            errors.append(f"{path}: {after}: not sorted, comes after {before}; {FIX}")
             break
     return errors
 
@@ -270,12 +268,12 @@ def _agreement_errors(folder: Path, tables: Mapping[str, Table]) -> list[str]:
         if name in ("wav.scp", "segments"):
             continue
         errors += [
-            f"{folder / name}: {key}: no such utterance in {base}; run espnet-prune data fix to drop it"
+            f"{folder / name}: {key}: no such utterance in {base}; {FIX} to drop it"
             for key in sorted(table.keys() - tables[base].keys())
         ]
         errors += [
             f"{folder / name}: {key}: is in {base} but has no line here; "
-            "add it, or run espnet-prune data fix to drop the utterance"
+            f"add it, or {FIX} to drop the utterance"
             for key in sorted(tables[base].keys() - table.keys())
         ]
     return errors

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import matplotlib
 
-matplotlib.use("Agg")
+# Files need no display; whoever draws with matplotlib already, as in a notebook, keeps the backend.
+if "matplotlib.pyplot" not in sys.modules and "MPLBACKEND" not in os.environ:
+    matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from espnet_prune.cli.options import true_or_false
 from espnet_prune.cli.sweeps import superb_sweep
+from espnet_prune.files.reading import read_config
 
 
 def labels(parser: ArgumentParser):
@@ -34,8 +35,9 @@ def cacheable(parser: ArgumentParser):
     def run(args):
         from espnet_prune.evaluate.superb.checks import check_cacheable
 
+        config = read_config(args.config)
         try:
-            check_cacheable(_read_config(args.config))
+            check_cacheable(config)
         except ValueError as error:
             raise ValueError(f"{args.config}: {error}") from None
 
@@ -55,7 +57,7 @@ def lengths(parser: ArgumentParser):
     def run(args):
         from espnet_prune.evaluate.superb.checks import announce_cache, check_lengths
 
-        config = _read_config(args.config) if args.config else {}
+        config = read_config(args.config) if args.config else {}
         check_lengths(args.upstream, config, args.train, args.others)
         print(f"{args.upstream} takes all utterances")
         if args.cache:
@@ -172,12 +174,6 @@ def table(parser: ArgumentParser):
         print(write_table(rows, args.tasks, args.output_dir, args.command, args.note))
 
     return run
-
-
-def _read_config(path: Path) -> dict:
-    import yaml
-
-    return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
 
 
 VERBS = {

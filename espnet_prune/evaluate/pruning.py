@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ import torch
 from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.plots import plot_compare, plot_gates, plot_kept, plot_sizes
 from espnet_prune.evaluate.report import table
+from espnet_prune.files.reading import read_record, read_rows
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.structured import Cost, SpeechEncoder, load_encoder, outline
 from espnet_prune.structured.cost.measure import time_encoders
@@ -44,9 +44,7 @@ def write_pruned(
 
 def read_history(path: Path) -> list[dict[str, float]]:
     """Rows of `HISTORY` or `VALIDATION`, [] where there is no such file."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return read_rows(path) if path.is_file() else []
 
 
 def compare(directories: Sequence[tuple[str, str]], last: int, plot: Path) -> list[list[str]]:
@@ -117,9 +115,7 @@ def score_rows(scores: list[tuple[str, Path]]) -> list[list[str]]:
 
     rows = [["task and test set", "rate", "dense", "pruned", "pruned minus dense, paired"]]
     for label, path in scores:
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: missing; run the scoring stage first")
-        found = json.loads(path.read_text())
+        found = read_record(path, hint="run the scoring stage first")
         pruned, dense = found["systems"]["hyp"], found["systems"]["hyp2"]
         for unit in ("wer", "cer"):
             rows.append(
@@ -166,7 +162,7 @@ def write_results(
     found: dict[str, dict] = {"size": numbers}
     slimmed = exp / "slim" / SUMMARY
     if slimmed.is_file():
-        found["slim"] = json.loads(slimmed.read_text())
+        found["slim"] = read_record(slimmed)
         target, exact, cost = (found["slim"][key] for key in ("target", "exact", "cost"))
         cost = {"macs": "MACs", "latency": "latency by the table"}.get(cost, cost)
         parts += [f"Sparsity asked for: {target:.2%} of the {cost}, exact: {exact:.2%}.", ""]
@@ -191,17 +187,15 @@ def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
         scores: names of `scores.json` files in it, relative.
     """
     pruned, valid = exp / "pruned" / SUMMARY, exp / "distill" / VALIDATION
-    for file in (pruned, valid, *(exp / score for score in scores)):
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: missing; run the experiment to its end first")
-    summary = json.loads(pruned.read_text())
+    hint = "run the experiment to its end first"
+    summary = read_record(pruned, hint=hint)
     row = {
         _SIZE: summary["parameters"] / 1e6,
         "G MACs/s": summary["macs_per_second"] / 1e9,
-        _LOSS: read_history(valid)[-1]["distill"],
+        _LOSS: read_rows(valid, hint)[-1]["distill"],
     }
     for score in scores:
-        found = json.loads((exp / score).read_text())["systems"]["hyp"]
+        found = read_record(exp / score, hint=hint)["systems"]["hyp"]
         name = Path(score).parent.name
         row[f"WER % {name}"] = 100 * found["wer"]["rate"]
         row[f"CER % {name}"] = 100 * found["cer"]["rate"]

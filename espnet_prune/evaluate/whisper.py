@@ -138,9 +138,7 @@ def load_models(
         ValueError: the teacher is no Whisper, or the encoder does not fit its decoder.
     """
     file = teacher_dir / "config.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; give a transformers directory of Whisper")
-    kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    kind = read_record(file, hint="give a transformers directory of Whisper").get("model_type")
     if kind != "whisper":
         raise ValueError(f"{file}: the model type is '{kind}'; only Whisper has a decoder")
     transformers_logging.disable_progress_bar()

@@ -39,28 +39,32 @@ def read_lines(path: str | Path, hint: str = "") -> list[str]:
     return lines
 
 
-def read_rows(path: str | Path) -> list[dict]:
+def read_rows(path: str | Path, hint: str = "") -> list[dict]:
     """The JSON objects of a file that has one a line.
 
+    Args:
+        hint: as for `read_text`.
     Raises:
         FileNotFoundError: no such file.
         ValueError: a line is not a JSON object.
     """
     return [
-        _object(f"{path}: line {number}", line) for number, line in enumerate(read_lines(path), 1)
+        _object(f"{path}: line {number}", line)
+        for number, line in enumerate(read_lines(path, hint), 1)
     ]
 
 
-def read_record(path: str | Path, keys: Iterable[str] = ()) -> dict:
+def read_record(path: str | Path, keys: Iterable[str] = (), hint: str = "") -> dict:
     """A JSON object that another step has written.
 
     Args:
         keys: what it has to have.
+        hint: as for `read_text`.
     Raises:
         FileNotFoundError: no such file.
         ValueError: no JSON object, or one without a key.
     """
-    found = _object(str(path), read_text(path))
+    found = _object(str(path), read_text(path, hint))
     for key in keys:
         if key not in found:
             raise ValueError(f"{path}: has no '{key}'; make it again")
@@ -72,7 +76,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not YAML, or not `name: value` lines.
+        ValueError: not YAML, or no mapping of names to values.
     """
     import yaml
 
@@ -81,7 +85,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict | None):
-        raise ValueError(f"{path}: not 'name: value' lines")
+        raise ValueError(f"{path}: not a YAML mapping")
     return found or {}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -15,6 +14,8 @@ from functools import partial
 from pathlib import Path
 
 from espnet_prune.files.freshness import claim
+from espnet_prune.files.reading import read_record, read_text
+from espnet_prune.files.writing import write_text
 
 #: Methods of `prune_sweep`, and what they add to the options of the recipe.
 METHODS: Mapping[str, Sequence[str]] = {
@@ -232,7 +233,7 @@ class SuperbSweep:
         path = self._rates(task)
         if not self.learning_rates or not path.is_file():
             return None
-        return json.loads(path.read_text(encoding="utf-8"))["chosen"]
+        return read_record(path, ["chosen"])["chosen"]
 
     def _recipe(self, name: str, task: str, *options: object) -> None:
         log = self.expdir / "log" / f"{name}.log"
@@ -268,12 +269,12 @@ class SuperbSweep:
                 results = place / f"results_seed{seed}" / task
                 note, made = results / ".rate", str("config" if rate is None else rate)
                 if (results / "run.json").is_file() and note.is_file():
-                    if note.read_text(encoding="utf-8").strip() == made:
+                    if read_text(note).strip() == made:
                         continue
                 note.unlink(missing_ok=True)
                 options = ["--stage", 3, "--probe_tag", f"seed{seed}{tag}", "--probe_args", args]
                 self._probe(f"{name}_{task}_seed{seed}", task, name, seed, *options)
-                note.write_text(made + "\n", encoding="utf-8")
+                write_text(note, made + "\n")
         shutil.rmtree(place / "feature_cache", ignore_errors=True)
         for checkpoint in place.rglob("checkpoint.pth"):
             checkpoint.unlink()

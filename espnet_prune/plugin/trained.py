@@ -7,8 +7,8 @@ import pickle
 from pathlib import Path
 
 import torch
-import yaml
 
+from espnet_prune.files.reading import read_config
 from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
 from espnet_prune.plugin.trainer import TARGET
 from espnet_prune.structured.distill import DistillModel, PruningConf
@@ -26,7 +26,7 @@ def load_trained(train_dir: Path, model_file: str) -> DistillModel:
     for path in (config, weights):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: missing; has the training stage been run to its end?")
-    args = argparse.Namespace(**yaml.safe_load(config.read_text()))
+    args = argparse.Namespace(**read_config(config))
     model = SSLPruneTask.build_model(args)
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
@@ -44,7 +44,7 @@ def weights_for(train_dir: Path, target: float | None) -> str:
     config = train_dir / "config.yaml"
     if target is None or not config.is_file():
         return LATEST
-    pruning = yaml.safe_load(config.read_text()).get("pruning_conf") or {}
+    pruning = read_config(config).get("pruning_conf") or {}
     return TARGET.format(target) if target in (pruning.get("targets") or []) else LATEST
 
 

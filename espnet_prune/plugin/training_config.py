@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet_prune.files.reading import read_record
+from espnet_prune.files.reading import read_config, read_record
 from espnet_prune.files.writing import write_text
 
 FAMILIES = ("wavlm", "hubert", "wav2vec2")
@@ -101,15 +101,7 @@ def write_spread(
         FileNotFoundError: no such config.
         ValueError: it is not a YAML mapping, or as `spread_updates`.
     """
-    source = Path(source)
-    if not source.is_file():
-        raise FileNotFoundError(f"{source}: no such config")
-    try:
-        config = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{source}: not YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(config, dict):
-        raise ValueError(f"{source}: not a YAML mapping")
+    config = read_config(source)
     try:
         config = spread_updates(config, gpus, accum_grad)
     except ValueError as error:

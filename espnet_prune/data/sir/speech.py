@@ -13,7 +13,8 @@ import numpy as np
 from espnet_prune.data.audio import SAMPLING_RATE, write_speech
 from espnet_prune.data.data_dir import write_table
 from espnet_prune.data.parallel import parallel_map
-from espnet_prune.data.sir.items import SirItem, write_questions
+from espnet_prune.data.sir.items import SirItem
+from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_text
 

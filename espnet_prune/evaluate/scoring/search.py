@@ -14,6 +14,7 @@ from espnet_prune.evaluate.metrics.term_weighted_value import (
     maximum_term_weighted_value,
 )
 from espnet_prune.evaluate.report import metric
+from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -84,20 +85,17 @@ def read_trials(ref: Path, scores: Path) -> tuple[np.ndarray, np.ndarray]:
     """
     holding = {query: set(value.split()) for query, value in read_table(ref).items()}
     found: dict[str, dict[str, float]] = {query: {} for query in holding}
-    if not scores.is_file():
-        raise FileNotFoundError(f"{scores}: no such file")
-    with scores.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, 1):
-            try:
-                query, document, score = line.split()
-                value = float(score)
-            except ValueError:
-                raise ValueError(f"{scores}: line {number}: not 'query document score'") from None
-            if query not in found:
-                raise ValueError(f"{scores}: line {number}: query {query} is not in {ref}")
-            if document in found[query]:
-                raise ValueError(f"{scores}: line {number}: {query} {document} is there twice")
-            found[query][document] = value
+    for number, line in enumerate(read_lines(scores), 1):
+        try:
+            query, document, score = line.split()
+            value = float(score)
+        except ValueError:
+            raise ValueError(f"{scores}: line {number}: not 'query document score'") from None
+        if query not in found:
+            raise ValueError(f"{scores}: line {number}: query {query} is not in {ref}")
+        if document in found[query]:
+            raise ValueError(f"{scores}: line {number}: {query} {document} is there twice")
+        found[query][document] = value
     documents = sorted(set().union(*found.values(), *holding.values()))
     for query, row in found.items():
         absent = [document for document in documents if document not in row]

@@ -9,9 +9,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
-from espnet_prune.files.reading import read_record
+from espnet_prune.files.reading import read_config, read_record
 from espnet_prune.files.writing import write_file, write_json
 
 logger = logging.getLogger(__name__)
@@ -77,7 +75,7 @@ def choose(train_dirs: Sequence[str | Path], criterion: str, link: str | Path) -
         raise ValueError(f"--criterion {criterion}: give one such as acc.max or loss.min")
     rows, failures = [], []
     for train_dir in map(Path, train_dirs):
-        config = yaml.safe_load((train_dir / "config.yaml").read_text(encoding="utf-8"))
+        config = read_config(train_dir / "config.yaml")
         row = {"train_dir": train_dir.name, "lr": config["optim_conf"].get("lr")}
         try:
             row["epoch"], row[f"valid.{statistic}"] = best_value(train_dir, statistic, mode)

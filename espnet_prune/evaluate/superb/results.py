@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-
 from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.report import SCORES, percent, read_metrics, table
 from espnet_prune.evaluate.superb.learning_rate import RATES_FILE
 from espnet_prune.evaluate.superb.score import TASKS
 from espnet_prune.evaluate.superb.score_report import report_score
-from espnet_prune.files.reading import read_record
+from espnet_prune.files.reading import read_config, read_lines, read_record
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.structured import load_encoder
 
@@ -74,9 +72,7 @@ def trainings_of(folder: Path) -> list[Path]:
         FileNotFoundError: it is not known which they are.
     """
     path = folder / TESTED
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; run the scoring again")
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path, "run the scoring again")
     return [Path(line) for line in lines if (Path(line) / "config.yaml").is_file()]
 
 
@@ -84,7 +80,7 @@ def rates_of(trainings: list[Path]) -> tuple[list[float], list[dict]]:
     """The learning rate of each training, and the sweeps in which they were chosen."""
     rates, sweeps = [], []
     for training in trainings:
-        config = yaml.safe_load((training / "config.yaml").read_text(encoding="utf-8"))
+        config = read_config(training / "config.yaml")
         if "lr" in config["optim_conf"]:
             rates.append(float(config["optim_conf"]["lr"]))
         file = training.with_name(RATES_FILE)

@@ -60,7 +60,7 @@ def test_results(experiment, tmp_path, capsys):
 
 
 def test_missing_scores(tmp_path):
-    with pytest.raises(FileNotFoundError, match="scores.json: missing; run the scoring stage"):
+    with pytest.raises(FileNotFoundError, match="scores.json: no such file; run the scoring stage"):
         score_rows([("own", tmp_path / "scores.json")])
 
 
@@ -75,7 +75,7 @@ def test_table_puts_seeds_together(experiment, tmp_path, capsys):
     assert (tmp_path / "T.md").read_text() == printed
     with pytest.raises(SystemExit):
         main(["encoder", "table", str(tmp_path)])
-    assert "missing; run the experiment to its end first" in capsys.readouterr().err
+    assert "no such file; run the experiment to its end first" in capsys.readouterr().err
 
 
 def test_a_line_for_each_method(experiment, tmp_path, monkeypatch):

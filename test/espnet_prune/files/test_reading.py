@@ -40,5 +40,5 @@ def test_config(tmp_path):
     with pytest.raises(ValueError, match="a.yaml: not YAML: "):
         read_config(path)
     path.write_text("- a\n")
-    with pytest.raises(ValueError, match="a.yaml: not 'name: value' lines"):
+    with pytest.raises(ValueError, match="a.yaml: not a YAML mapping"):
         read_config(path)

@@ -106,4 +106,4 @@ def test_written_config(tmp_path, capsys):
     source.write_text("a: [")
     assert "not YAML" in error()
     source.unlink()
-    assert error() == f"error: {source}: no such config\n"
+    assert error() == f"error: {source}: no such file\n"

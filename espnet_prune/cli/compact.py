@@ -9,29 +9,19 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
+from espnet_prune.cli.options import calls
+
 
 def text(parser: ArgumentParser):
     """Have a language model write passages to speak, a JSON list of sentences a line."""
+    _language_model(parser)
     add = parser.add_argument
-    add("--language_model", type=Path, required=True, help="directory of a chat model")
     add("--hours", type=float, default=9.0, help="hours of speech to train on")
     add("--held_out", type=int, default=60, help="further passages, to validate and test on")
     add("--output", type=Path, required=True, help="file to write; a stopped run is continued")
     _seed(parser, "subjects and words")
     _ngpu(parser)
-
-    def run(args):
-        import json
-
-        from espnet_prune.speech_llm.compact.passages import write_hours
-
-        device = "cuda" if args.ngpu else "cpu"
-        found = write_hours(
-            args.language_model, args.hours, args.held_out, args.output, args.seed, device
-        )
-        print(json.dumps(found))
-
-    return run
+    return calls("speech_llm.compact.passages.write_hours")
 
 
 def words(parser: ArgumentParser):
@@ -40,32 +30,16 @@ def words(parser: ArgumentParser):
     These are lists of the commonest words, and texts of a dictionary chosen so that together they
     have these words often and many others.
     """
-    add = parser.add_argument
-    add("--language_model", type=Path, required=True, help="directory of the language model")
+    _language_model(parser)
     _tools(parser, "word list and texts")
+    add = parser.add_argument
     add("--most", type=int, default=12000, help="number of common words: tokens of the model")
     add("--times", type=int, default=10, help="times that each is in a list; 0: no lists")
     add("--text_times", type=int, default=8, help="times that texts should have it; 0: no texts")
     add("--other_times", type=int, default=1, help="times that texts should have any other word")
     add("--output", type=Path, required=True, help="file to write")
     _seed(parser, "the order")
-
-    def run(args):
-        from espnet_prune.speech_llm.compact.words import write_lists
-
-        found = write_lists(
-            args.language_model,
-            args.tools_dir,
-            args.output,
-            args.most,
-            args.times,
-            args.text_times,
-            args.other_times,
-            args.seed,
-        )
-        print(f"{args.output}: {found}")
-
-    return run
+    return calls("speech_llm.compact.words.write_lists")
 
 
 def speech(parser: ArgumentParser):
@@ -81,29 +55,11 @@ def speech(parser: ArgumentParser):
     _tools(parser, "packages of voices")
     add("--held_out", type=int, default=60, help="first passages, half for valid, half for test")
     add("--fact_share", type=float, default=0.5, help="share of windows with a question")
-    add("--voices", help="training voices, with blanks between")
-    add("--test_voices", help="voices of test, with blanks between")
+    add("--voices", type=str.split, help="training voices, with blanks between")
+    add("--test_voices", type=str.split, help="voices of test, with blanks between")
     _seed(parser, "facts and their places")
     add("--nj", type=int, default=1, help="number of worker processes")
-
-    def run(args):
-        from espnet_prune.speech_llm.compact import windows
-
-        for line in windows.speak_parts(
-            args.passages,
-            args.word_lists,
-            args.output_dir,
-            args.tools_dir,
-            args.voices.split() if args.voices else windows.TRAINING_VOICES,
-            args.test_voices.split() if args.test_voices else windows.EVALUATION_VOICES,
-            args.held_out,
-            args.fact_share,
-            args.seed,
-            args.nj,
-        ):
-            print(line)
-
-    return run
+    return calls("speech_llm.compact.windows.speak_parts")
 
 
 def tokens(parser: ArgumentParser):
@@ -113,21 +69,12 @@ def tokens(parser: ArgumentParser):
     most words are tokens of their own, which have to be heard dozens of times each; see
     `espnet_prune.speech_llm.compact.pieces`.
     """
+    _language_model(parser)
     add = parser.add_argument
-    add("--language_model", type=Path, required=True, help="directory of the language model")
     add("--words", type=Path, required=True, help="table with the words of the training windows")
     add("--merges", type=int, default=0, help="merges of the byte-pair table to use (0: all)")
     add("--output", type=Path, required=True, help="JSON file to write")
-
-    def run(args):
-        from espnet_prune.data.data_dir import read_table
-        from espnet_prune.speech_llm.compact.pieces import write_pieces
-
-        texts = list(read_table(args.words).values())
-        found = write_pieces(args.language_model, texts, args.merges, args.output)
-        print(f"{args.output}: {found}")
-
-    return run
+    return calls("speech_llm.compact.pieces.write_pieces")
 
 
 def start(parser: ArgumentParser):
@@ -136,22 +83,13 @@ def start(parser: ArgumentParser):
     Writes what `compact tokens` and the training of the adapter make otherwise: the tokens that the
     adapter tells apart, and the weights that the training of LoRA begins with.
     """
+    _language_model(parser)
     add = parser.add_argument
     add("--model", type=Path, required=True, help="directory of the compact speech LLM")
-    add("--language_model", type=Path, required=True, help="directory of its language model")
     add("--merges", type=int, default=0, help="--merges of `compact tokens` when it was trained")
     add("--pieces", type=Path, required=True, help="JSON file to write")
     add("--weights", type=Path, required=True, help="file to write, for --init_param")
-
-    def run(args):
-        from espnet_prune.speech_llm.compact.start import write_start
-
-        number = write_start(
-            args.model, args.language_model, args.merges, args.pieces, args.weights
-        )
-        print(f"{args.weights}: {number / 1e6:.1f} million weights")
-
-    return run
+    return calls("speech_llm.compact.pieces.write_start")
 
 
 def features(parser: ArgumentParser):
@@ -174,22 +112,7 @@ def features(parser: ArgumentParser):
         help="type that the encoder computes in; auto: bfloat16 where that is fast",
     )
     _ngpu(parser)
-
-    def run(args):
-        from espnet_prune.speech_llm.compact.features import write_features
-
-        found = write_features(
-            args.encoder,
-            args.data_dir,
-            args.output_dir,
-            args.seconds,
-            args.seed,
-            args.dtype,
-            "cuda" if args.ngpu else "cpu",
-        )
-        print(f"{args.output_dir}: {found}")
-
-    return run
+    return calls("speech_llm.compact.features.write_features")
 
 
 def export(parser: ArgumentParser):
@@ -208,13 +131,7 @@ def export(parser: ArgumentParser):
         default="trained",
         help="none: the language model as it was, to see what LoRA brings",
     )
-
-    def run(args):
-        from espnet_prune.plugin.tasks.speech_llm import export
-
-        print(export(args.train_dir, args.model_file, args.output_dir, args.lora == "trained"))
-
-    return run
+    return calls("plugin.tasks.speech_llm.export")
 
 
 def report(parser: ArgumentParser):
@@ -232,17 +149,13 @@ def report(parser: ArgumentParser):
     add("--language_model", type=Path, help="directory, instead of the model's own")
     add("--device", default="cpu", help="cpu or cuda")
     add("--output", type=Path, required=True, help="Markdown file to write; .json beside it")
+    return calls("evaluate.compact.write_report")
 
-    def run(args):
-        from espnet_prune.evaluate.compact import write_report
-        from espnet_prune.speech_llm import Compact
 
-        if args.most < 1:
-            raise ValueError(f"--most is {args.most}, but has to be positive")
-        llm = Compact.from_pretrained(args.model, args.device, args.encoder, args.language_model)
-        print(write_report(llm, args.data_dir, args.most, args.output))
-
-    return run
+def _language_model(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--language_model", type=Path, required=True, help="directory of the language model"
+    )
 
 
 def _seed(parser: ArgumentParser, what: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -52,6 +54,21 @@ def paths_by_name(option: str, pairs: list[list[str]]) -> dict[str, Path]:
     if len(named) != len(pairs):
         raise ValueError(f"{option}: a name is there twice")
     return named
+
+
+def calls(function: str) -> Callable[[argparse.Namespace], None]:
+    """What runs a verb: `function`, "module.name" in the package, called with the options by name.
+
+    The line that it returns is printed, or each of several as soon as it comes.
+    """
+
+    def run(args: argparse.Namespace) -> None:
+        module, _, name = function.rpartition(".")
+        found = getattr(importlib.import_module(f"espnet_prune.{module}"), name)(**vars(args))
+        for line in [found] if isinstance(found, str) else found:
+            print(line, flush=True)
+
+    return run
 
 
 class KeyValues(argparse.Action):

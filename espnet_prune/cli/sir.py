@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from espnet_prune.cli.options import KeyValues, fill_from_config
+from espnet_prune.cli.options import KeyValues, calls, fill_from_config
 
 
 def data(parser: ArgumentParser):
@@ -21,6 +21,7 @@ def data(parser: ArgumentParser):
     add("--output_dir", type=Path, required=True, help="data directory to write")
     add(
         "--voices",
+        type=str.split,
         help="voices of Flite and eSpeak NG, with blanks between (default: those that the compact "
         "speech LLM is not trained on)",
     )
@@ -30,24 +31,7 @@ def data(parser: ArgumentParser):
     add("--first", type=int, metavar="N", help="take N items only, spread over the files")
     add("--nj", type=int, default=1, help="number of worker processes")
 
-    def run(args):
-        from espnet_prune.data.sir.directory import make_data_dir
-        from espnet_prune.speech_llm.compact.windows import EVALUATION_VOICES
-
-        voices = args.voices.split() if args.voices else EVALUATION_VOICES
-        made = make_data_dir(
-            args.items,
-            args.output_dir,
-            voices=voices,
-            work=args.work,
-            audio_dir=args.audio_dir,
-            part_of=args.part_of,
-            first=args.first,
-            nj=args.nj,
-        )
-        print(f"{args.output_dir}: {made}")
-
-    return run
+    return calls("data.sir.directory.make_data_dir")
 
 
 def score(parser: ArgumentParser):
@@ -68,15 +52,7 @@ def score(parser: ArgumentParser):
     add("--command", default="", help="command that made the answers, shown in RESULTS.md")
     add("--wer", type=Path, help="scores.json of `score text`: Whisper's WER on the speech")
 
-    def run(args):
-        from espnet_prune.evaluate.sir.report import write_report
-
-        text = write_report(
-            args.data_dir, args.answers, args.output_dir, args.title, args.command, args.wer
-        )
-        print(text)
-
-    return run
+    return calls("evaluate.sir.report.write_report")
 
 
 def tsne(parser: ArgumentParser):

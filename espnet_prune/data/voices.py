@@ -23,6 +23,22 @@ from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
 #: name -> Flite's own name; a woman (slt) and three men, clearest to Whisper first
 FLITE = {"slt": "slt", "awb": "awb", "rms": "rms", "kal": "kal16"}
+#: voices to train a speech LLM on, and those that only evaluations may use
+TRAINING_VOICES = (
+    "kal",
+    "rms",
+    "en-us",
+    "en",
+    "en-us+m3",
+    "en+f2",
+    "en-us+f4",
+    "en-gb-scotland",
+    "en+m7",
+    "en-us+f1",
+    "en-us+m5",
+    "en-gb-scotland+f3",
+)
+EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 #: ALSA's library, as Debian has named it since 2025, and before
 SOUND_PACKAGES = ("libasound2t64", "libasound2")
 

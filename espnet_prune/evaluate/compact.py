@@ -16,7 +16,7 @@ from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
 from espnet_prune.evaluate.report import metric
 from espnet_prune.files.writing import write_json, write_text
-from espnet_prune.speech_llm import SpeechLLM
+from espnet_prune.speech_llm import Compact, SpeechLLM
 
 #: what stands in the place of audio -> its row in the table
 SOURCES = {
@@ -85,11 +85,24 @@ def table(found: dict, title: str) -> str:
     )
 
 
-def write_report(llm: SpeechLLM, data_dir: Path, most: int, output: Path) -> str:
+def write_report(
+    model: Path | None,
+    data_dir: Path,
+    most: int,
+    encoder: Path | None,
+    language_model: Path | None,
+    device: str,
+    output: Path,
+) -> str:
     """Write what `evaluate` finds: a table in Markdown, and JSON beside it.
 
+    Args:
+        model, encoder, language_model, device: as for `Compact.from_pretrained`.
     Returns: the table.
     """
+    if most < 1:
+        raise ValueError(f"--most is {most}, but has to be positive")
+    llm = Compact.from_pretrained(model, device, encoder, language_model)
     found = evaluate(llm, data_dir, most)
     text = table(found, f"Compact speech LLM on {data_dir.name}")
     write_json(output.with_suffix(".json"), found)

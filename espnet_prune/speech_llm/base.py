@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -98,7 +98,7 @@ class SpeechLLM(ABC):
     #: what stands between the prompt and an answer, as text
     answer_lead = ""
 
-    def __init__(self, lm, tokenizer, chunk_samples: int = CHUNK_SAMPLES):
+    def __init__(self, lm: Any, tokenizer: Any, chunk_samples: int = CHUNK_SAMPLES):
         self.lm = lm
         self.tokenizer = tokenizer
         self.chunk_samples = chunk_samples
@@ -167,7 +167,8 @@ class SpeechLLM(ABC):
                 "the language model's first layer is quantised, but pruning reads its weights: "
                 "leave q_proj and k_proj of layer 0 in floating point"
             )
-        return FirstLayer(*(w.detach() for w in weights), decoder.config.num_attention_heads)
+        query, key = (w.detach() for w in weights)
+        return FirstLayer(query, key, decoder.config.num_attention_heads)
 
     @torch.no_grad()
     def select(
@@ -192,7 +193,8 @@ class SpeechLLM(ABC):
         rows = [b for b, tokens in enumerate(audio) if len(tokens)]
         if not rows:
             return kept
-        strategy, options = STRATEGIES[pruner.strategy], {}
+        strategy = STRATEGIES[pruner.strategy]
+        options: dict[str, Any] = {}
         if strategy.needs_query:
             texts = [self.embed_text(queries[b]) for b in rows]
             options["query"] = pad_sequence(texts, batch_first=True)
@@ -203,7 +205,7 @@ class SpeechLLM(ABC):
             pad_sequence([audio[b] for b in rows], batch_first=True),
             [len(audio[b]) for b in rows],
             # by row number in the whole batch where there are no names
-            keys=[b if keys is None else keys[b] for b in rows],
+            keys=rows if keys is None else [keys[b] for b in rows],
             **options,
         )
         for b, indices in zip(rows, chosen, strict=True):
@@ -257,7 +259,7 @@ class SpeechLLM(ABC):
         return left_pad(rows, places, positions, list(kept))
 
     @torch.no_grad()
-    def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options) -> list[str]:
+    def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options: Any) -> list[str]:
         """Answer, greedily unless `options` (those of `transformers`' `generate`) say otherwise.
 
         Returns: B texts, without special tokens.
@@ -279,11 +281,11 @@ class SpeechLLM(ABC):
                 beginning of a recording costs next to nothing after the whole. Results differ by
                 rounding.
         """
-        start = 0
+        start, cache = 0, DynamicCache()
         if begun is not None:
             # the last column's state is needed, so that it is computed in any case
             start = min(prompts.shared(begun.prompts), prompts.position_ids.shape[1] - 1)
-        cache = begun.beginning(start) if start else DynamicCache()
+            cache = begun.beginning(start) if start else cache
         out = self.lm.base_model(
             inputs_embeds=prompts.inputs_embeds[:, start:],
             attention_mask=prompts.attention_mask,
@@ -320,7 +322,7 @@ class SpeechLLM(ABC):
         most = max(map(len, ids))
         # Flash attention knows no mask that keeps choices apart
         at_once = 1 if "flash" in self._attention else most
-        scores = [[] for _ in ids]
+        scores: list[list[Tensor]] = [[] for _ in ids]
         for start in range(0, most, at_once):
             found = self._continue(read, [row[start : start + at_once] for row in ids])
             scores = [row + more for row, more in zip(scores, found, strict=True)]
@@ -347,9 +349,9 @@ class SpeechLLM(ABC):
                 for c, tokens in enumerate(row):
                     span = slice(ends, ends := ends + len(tokens) - 1)
                     part[b, span], step[b, span] = c, torch.arange(len(tokens) - 1)
-            tokens = torch.tensor([row + [0] * (width - len(row)) for row in inputs], device=device)
+            padded = torch.tensor([row + [0] * (width - len(row)) for row in inputs], device=device)
             out = self.lm.base_model(
-                inputs_embeds=self._embedding(tokens),
+                inputs_embeds=self._embedding(padded),
                 attention_mask=self._apart(prompts.attention_mask, part.to(device)),
                 position_ids=prompts.position_ids[:, -1:] + 1 + step.to(device),
                 past_key_values=read.cache,
@@ -358,7 +360,7 @@ class SpeechLLM(ABC):
             read.cache.crop(-width)
             hidden = torch.cat([hidden, out.last_hidden_state], 1)
         likely = head(hidden).float().log_softmax(-1)
-        scores = []
+        scores: list[list[Tensor]] = []
         for row, of_row in zip(ids, likely, strict=True):
             scores.append([])
             ends = 1
@@ -389,7 +391,7 @@ class SpeechLLM(ABC):
         """How attention is computed: sdpa, eager, flash_attention_2, …"""
         return getattr(self.lm.get_decoder().config, "_attn_implementation", None) or ""
 
-    def check_positions(self, positions: str):
+    def check_positions(self, positions: str) -> None:
         """Raises ValueError where positions are unknown or would be silently misread."""
         if positions not in POSITIONS:
             raise ValueError(f"positions is '{positions}', choose from {', '.join(POSITIONS)}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from transformers import AutoModel
 
@@ -30,7 +32,7 @@ class Diva(SpeechLLM):
     window = 448
     in_time = False
 
-    def __init__(self, model):
+    def __init__(self, model: Any):
         extractor = model.processor.feature_extractor
         super().__init__(model.llm_decoder, model.tokenizer, extractor.n_samples)
         self.model = model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,7 +25,7 @@ class Qwen2Audio(SpeechLLM):
         processor: its `Qwen2AudioProcessor`.
     """
 
-    def __init__(self, model: Qwen2AudioForConditionalGeneration, processor):
+    def __init__(self, model: Qwen2AudioForConditionalGeneration, processor: Any):
         super().__init__(model, processor.tokenizer, processor.feature_extractor.n_samples)
         self.processor = processor
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from espnet_prune.tokens import STRATEGIES, TokenPruner
 
 def prune_tokens(
     model: Qwen2AudioForConditionalGeneration,
-    processor,
+    processor: Any,
     pruner: TokenPruner,
     query: str | Sequence[str] | None = None,
     positions: str = "contiguous",
@@ -60,7 +61,14 @@ class PrunedGenerate:
     `kept` has the indices of the audio tokens that stayed in the last call, a tensor for each item.
     """
 
-    def __init__(self, model, processor, pruner, query, positions):
+    def __init__(
+        self,
+        model: Qwen2AudioForConditionalGeneration,
+        processor: Any,
+        pruner: TokenPruner,
+        query: str | Sequence[str] | None,
+        positions: str,
+    ):
         self.llm = Qwen2Audio(model, processor)
         self.llm.check_positions(positions)
         self.model = model
@@ -72,21 +80,23 @@ class PrunedGenerate:
         self._generate = model.generate
         model.generate = self
 
-    def unwrap(self):
+    def unwrap(self) -> None:
         """Give the model back as it was."""
         if vars(self.model).get("generate") is self:
             del self.model.generate
             if self._before is not None:
                 self.model.generate = self._before
 
-    def __enter__(self):
+    def __enter__(self) -> Qwen2AudioForConditionalGeneration:
         return self.model
 
-    def __exit__(self, *exception):
+    def __exit__(self, *exception: object) -> None:
         self.unwrap()
 
     @torch.no_grad()
-    def __call__(self, inputs: Tensor | None = None, generation_config=None, **options):
+    def __call__(
+        self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any
+    ) -> Any:
         """As `generate` of the model; inputs without `input_features` go there unchanged.
 
         `max_length` and `min_length`, given as keywords, count the whole prompt.
@@ -107,10 +117,10 @@ class PrunedGenerate:
             raise ValueError("a pruned prompt cannot continue a cache: give the whole prompt")
         options.pop("position_ids", None)
         mask = torch.ones_like(ids) if mask is None else mask
-        embeds, is_audio, keys = self._merge(ids, features, feature_mask)
+        embeds, where, keys = self._merge(ids, features, feature_mask)
 
         real = [m.bool() for m in mask]
-        is_audio = [a[r] for a, r in zip(is_audio, real, strict=True)]
+        is_audio = [a[r] for a, r in zip(where, real, strict=True)]
         text = [i[r] for i, r in zip(ids, real, strict=True)]
         rows = [e[r] for e, r in zip(embeds, real, strict=True)]
         self.kept = self.llm.select(

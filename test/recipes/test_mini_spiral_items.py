@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from espnet_prune.data.sir.directory import read_all_items, spread
-from espnet_prune.data.sir.items import shuffled
+from espnet_prune.data.sir.questions import shuffled
 from espnet_prune.data.sir.speech import cast
-from espnet_prune.speech_llm.compact.windows import EVALUATION_VOICES
+from espnet_prune.data.voices import EVALUATION_VOICES
 from test.recipes.running import EGS2
 
 RECIPE = EGS2 / "mini_spiral" / "sir1"

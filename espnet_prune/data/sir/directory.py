@@ -11,9 +11,10 @@ from pathlib import Path
 from espnet_prune.data.audio import check_whole
 from espnet_prune.data.data_dir import read_table, write_dir, write_table
 from espnet_prune.data.formatting import format_wav
-from espnet_prune.data.sir.items import SirItem, read_items, write_questions
+from espnet_prune.data.sir.items import SirItem, read_items
+from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.data.sir.speech import write_data_dir
-from espnet_prune.data.voices import Voices
+from espnet_prune.data.voices import EVALUATION_VOICES, Voices
 
 #: tables with a line for each recording
 TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples", "questions", "sentences")
@@ -22,20 +23,20 @@ SEGMENT_SECONDS = 28.0
 
 
 def make_data_dir(
-    paths: Sequence[str | Path],
-    directory: Path,
-    *,
-    voices: Sequence[str],
-    work: str | Path,
-    audio_dir: str | Path | None = None,
-    part_of: str | Path | None = None,
-    first: int | None = None,
-    nj: int = 1,
+    items: Sequence[Path],
+    output_dir: Path,
+    voices: Sequence[str] | None,
+    work: Path,
+    audio_dir: Path | None,
+    part_of: Path | None,
+    first: int | None,
+    nj: int,
 ) -> str:
     """The data directory of the items of some files: spoken, recorded, or a part of another one.
 
     Args:
-        voices: of Flite and eSpeak NG, for items that are spoken.
+        items: files of items.
+        voices: of Flite and eSpeak NG, for items that are spoken; `EVALUATION_VOICES` when absent.
         work: folder in which Flite is unpacked.
         audio_dir: recordings of the items, see `write_recorded_dir`.
         part_of: data directory that has all of the items, see `write_part`.
@@ -44,23 +45,24 @@ def make_data_dir(
     Raises:
         FileNotFoundError, ValueError: what files, recordings and voices say.
     """
-    items = read_all_items(paths, keys=audio_dir is None and part_of is None)
+    found = read_all_items(items, keys=audio_dir is None and part_of is None)
     if first is not None:
         if first < 1:
             raise ValueError(f"--first is {first}; give 1 or more")
-        items = spread(items, first)
+        found = spread(found, first)
+    made = f"{output_dir}: {len(found)} items"
     if part_of is not None:
-        write_part(part_of, directory, [item.id for item in items])
-        return f"{len(items)} items of {part_of}"
+        write_part(part_of, output_dir, [item.id for item in found])
+        return f"{made} of {part_of}"
     if audio_dir is not None:
-        write_recorded_dir(items, audio_dir, directory, nj)
-        return f"{len(items)} items"
-    speak = Voices(work)
+        write_recorded_dir(found, audio_dir, output_dir, nj)
+        return made
+    speak, voices = Voices(work), voices or EVALUATION_VOICES
     for voice in voices:  # fetches what is needed once, before there are workers
         speak("Good morning.", voice)
-    seconds = write_data_dir(items, speak, voices, directory, nj)
-    number = write_segments(directory, items, segments_dir(directory))
-    return f"{len(items)} items, {seconds / 60:.1f} minutes, {number} segments to check"
+    seconds = write_data_dir(found, speak, voices, output_dir, nj)
+    number = write_segments(output_dir, found, segments_dir(output_dir))
+    return f"{made}, {seconds / 60:.1f} minutes, {number} segments to check"
 
 
 def read_all_items(paths: Sequence[str | Path], keys: bool = True) -> list[SirItem]:

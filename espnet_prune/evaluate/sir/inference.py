@@ -21,8 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.sir.directory import data_mark
-from espnet_prune.data.sir.items import LETTERS, shuffled
-from espnet_prune.data.sir.questions import Question
+from espnet_prune.data.sir.questions import LETTERS, Question, shuffled
 from espnet_prune.evaluate.measuring import check_device
 from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile

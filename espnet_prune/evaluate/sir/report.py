@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data.sir.directory import data_mark
-from espnet_prune.data.sir.items import LETTERS
-from espnet_prune.data.sir.questions import Question, read_questions
+from espnet_prune.data.sir.questions import LETTERS, Question, read_questions
 from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
@@ -275,18 +274,13 @@ def word_error_rate(path: Path) -> str:
 
 
 def write_report(
-    data_dir: Path,
-    answers_dir: Path,
-    output_dir: Path,
-    title: str,
-    command: str = "",
-    wer: Path | None = None,
+    data_dir: Path, answers: Path, output_dir: Path, title: str, command: str, wer: Path | None
 ) -> str:
     """Write RESULTS.md, scores.json and images/ in `output_dir`.
 
     Args:
         data_dir: of the questions.
-        answers_dir: with answers.*.jsonl to all of them.
+        answers: directory with answers.*.jsonl to all of them.
         command: that made the answers.
         wer: scores.json of `score text`: Whisper on the speech.
     Returns: the text of RESULTS.md.
@@ -294,25 +288,25 @@ def write_report(
         FileNotFoundError, ValueError: answers or tables are missing or damaged; the answers are of
             other data, or not to all questions.
     """
-    header, answers = read_answers(answers_dir)
+    header, rows = read_answers(answers)
     everything = read_questions(data_dir / "questions")
-    ids = sorted({answer.id for answer in answers})
+    ids = sorted({answer.id for answer in rows})
     unknown = [name for name in ids if name not in everything]
     if unknown:
-        raise ValueError(f"{answers_dir}: {unknown[0]} is not in {data_dir / 'questions'}")
+        raise ValueError(f"{answers}: {unknown[0]} is not in {data_dir / 'questions'}")
     if header["data_dir"] != data_mark(data_dir):
         raise ValueError(
-            f"{answers_dir}: the answers are to another state of {data_dir}: run inference again, "
+            f"{answers}: the answers are to another state of {data_dir}: run inference again, "
             "into an empty folder"
         )
     if len(ids) < len(everything):
         raise ValueError(
-            f"{answers_dir}: {len(ids)} of {len(everything)} items are answered, "
+            f"{answers}: {len(ids)} of {len(everything)} items are answered, "
             f"{min(everything.keys() - set(ids))} is not: inference has not ended, run it again"
         )
     sentences = data_dir / "sentences"
     spans = read_evidence(sentences) if sentences.is_file() else {}
-    found = results(answers, spans, header)
+    found = results(rows, spans, header)
     titles, options = titles_of(header), header["token_pruner_conf"]
     minutes = sum(answer.seconds for answer in next(iter(found.values())).answers) / 60
     bounds_table, numbers = bounds(found, [everything[name] for name in ids], titles)

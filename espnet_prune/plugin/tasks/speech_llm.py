@@ -205,12 +205,12 @@ def compact_config(
     )
 
 
-def export(train_dir: Path, model_file: str, output_dir: Path, with_trained_lora: bool) -> str:
+def export(train_dir: Path, model_file: str, output_dir: Path, lora: str) -> str:
     """Turn the training directory of `SpeechLlmLoraTask` into that of a compact speech LLM.
 
     Args:
         model_file: weights in `train_dir`.
-        with_trained_lora: False for the language model as it was.
+        lora: `trained`, or `none` for the language model as it was.
     Returns: what was written, in words.
     Raises:
         FileNotFoundError, ValueError: a file is missing, damaged, or does not fit.
@@ -227,10 +227,10 @@ def export(train_dir: Path, model_file: str, output_dir: Path, with_trained_lora
         raise ValueError(f"{weights}: damaged, or does not fit {config}: {error}") from None
     names = origin(trained.encoder), origin(trained.language_model)
     compact = compact_config(trained, model.adapter, *names)
-    lora = model.lora_weights()
-    if not with_trained_lora:  # B A = 0
-        lora = {n: torch.zeros_like(w) if ".lora_B." in n else w for n, w in lora.items()}
-    size = save_compact(output_dir, compact, model.adapter, lora)
+    tensors = model.lora_weights()
+    if lora == "none":  # B A = 0
+        tensors = {n: torch.zeros_like(w) if ".lora_B." in n else w for n, w in tensors.items()}
+    size = save_compact(output_dir, compact, model.adapter, tensors)
     made = f"{output_dir}: {size / 1e6:.1f} MB, on {names[0]} and {names[1]}"
     if size > MOST_BYTES:
         made += f"\nwarning: more than {MOST_BYTES / 1e6:g} MB: fewer token ids make it smaller"

@@ -36,13 +36,13 @@ BATCH = 16
 
 
 def write_features(
-    encoder_dir: Path,
+    encoder: Path,
     data_dir: Path,
     output_dir: Path,
-    seconds: float = 50.0,
-    seed: int = 0,
-    dtype: str = "auto",
-    device: str = "cpu",
+    seconds: float,
+    seed: int,
+    dtype: str,
+    ngpu: int,
 ) -> str:
     """Give the windows of a data directory to a frozen encoder, and write what training reads.
 
@@ -50,6 +50,7 @@ def write_features(
     feats_shape and words; lora/ as `write_recordings` has it.
 
     Args:
+        encoder: directory.
         data_dir: with wav.scp, text, words and questions.
         seconds: of the longest recording for LoRA.
         seed: of the recordings' lengths.
@@ -61,9 +62,9 @@ def write_features(
     most = int(seconds * Compact.frame_tokens)
     if most < 1:
         raise ValueError(f"--seconds is {seconds:g}, too short for a frame")
-    encoder = load_encoder(encoder_dir).eval().to(device)
+    loaded = load_encoder(encoder).eval().to("cuda" if ngpu else "cpu")
     scp, folder = read_table(data_dir / "wav.scp"), output_dir / "feats"
-    encode_all(encoder, scp, folder, computing_dtype(dtype, encoder.device))
+    encode_all(loaded, scp, folder, computing_dtype(dtype, loaded.device))
     feats = {name: folder / f"{name}.npy" for name in scp}
     shapes = {n: np.load(f, mmap_mode="r", allow_pickle=False).shape for n, f in feats.items()}
     written = {name: ",".join(map(str, shape)) for name, shape in shapes.items()}
@@ -74,7 +75,10 @@ def write_features(
     sizes = {name: shape[0] for name, shape in shapes.items()}
     rows, texts = write_recordings(data_dir, feats, sizes, output_dir / "lora", most, seed)
     hours = sum(sizes.values()) / Compact.frame_tokens / 3600
-    return f"{len(scp)} windows, {hours:.2f} h; for LoRA {rows} recordings, {texts} texts"
+    return (
+        f"{output_dir}: {len(scp)} windows, {hours:.2f} h; "
+        f"for LoRA {rows} recordings, {texts} texts"
+    )
 
 
 def fingerprint(encoder: SpeechEncoder) -> str:

@@ -138,21 +138,22 @@ def write_passages(
 
 
 def write_hours(
-    language_model: Path, hours: float, held_out: int, path: Path, seed: int, device: str
-) -> dict[str, int]:
+    language_model: Path, hours: float, held_out: int, output: Path, seed: int, ngpu: int
+) -> str:
     """Have the chat model of a directory write passages for so many hours of speech.
 
     Args:
         held_out: passages more, to validate and test on.
-    Returns: how many passages, good ones and words there are.
+    Returns: JSON of how many passages, good ones and words there are.
     Raises:
         ValueError: a number out of its range.
     """
     if hours <= 0 or held_out < 2:
         raise ValueError("--hours has to be positive, and --held_out 2 or more")
     lm, tokenizer = load_language_model(language_model)
-    lm.to(device, torch.bfloat16)  # three times faster, on CPUs, too
+    lm.to("cuda" if ngpu else "cpu", torch.bfloat16)  # three times faster, on CPUs, too
     number = held_out + math.ceil(hours * 3600 / SECONDS_A_PASSAGE)
-    passages = write_passages(lm, tokenizer, number, path, seed)
+    passages = write_passages(lm, tokenizer, number, output, seed)
     words = sum(len(sentence.split()) for passage in passages for sentence in passage)
-    return {"passages": len(passages), "good": sum(map(bool, passages)), "words": words}
+    good = sum(map(bool, passages))
+    return json.dumps({"passages": len(passages), "good": good, "words": words})

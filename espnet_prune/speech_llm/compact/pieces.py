@@ -8,16 +8,21 @@ word can be spelled. They are the language model's own, so that it has embedding
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
 
+from espnet_prune.data.data_dir import read_table
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.writing import write_bytes, write_text
+from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
+from espnet_prune.speech_llm.compact.model import read_compact
 
 
 @dataclass(frozen=True)
@@ -97,19 +102,47 @@ def find_pieces(tokenizer, merges: int, texts: Iterable[str]) -> tuple[Pieces, C
     return Pieces(merges, tuple(sorted(counts))), counts
 
 
-def write_pieces(language_model: Path, texts: Sequence[str], merges: int, output: Path) -> str:
-    """Write the pieces of a training text as JSON.
+def write_pieces(language_model: Path, words: Path, merges: int, output: Path) -> str:
+    """Write the pieces of a training text, the table `words`, as JSON.
 
     Returns: how many there are and how often they occur, in words.
     Raises:
-        FileNotFoundError, ValueError: no such language model; as `piece_tokenizer`.
+        FileNotFoundError, ValueError: no such table or language model; as `piece_tokenizer`.
     """
+    texts = list(read_table(words).values())
     pieces, counts = find_pieces(load_tokenizer(language_model), merges, texts)
     write_text(output, pieces.to_json())
     if not counts:
-        return "no words"
-    words = max(sum(len(text.split()) for text in texts), 1)
+        return f"{output}: no words"
+    number = max(sum(len(text.split()) for text in texts), 1)
     return (
-        f"{len(pieces.token_ids)} tokens, {counts.total() / words:.2f} of them a word; half of "
-        f"them occur {sorted(counts.values())[len(counts) // 2]} times or more"
+        f"{output}: {len(pieces.token_ids)} tokens, {counts.total() / number:.2f} of them a word; "
+        f"half of them occur {sorted(counts.values())[len(counts) // 2]} times or more"
     )
+
+
+def write_start(model: Path, language_model: Path, merges: int, pieces: Path, weights: Path) -> str:
+    """Write what training LoRA further begins with, from a compact speech LLM that is there.
+
+    Args:
+        model: its directory.
+        language_model: directory of its language model.
+        merges: that its pieces were made with.
+        pieces: JSON file to write, the tokens that the adapter tells apart.
+        weights: file to write, for `init_param` of `SpeechLlmLoraTask`.
+    Returns: the number of weights, in words.
+    Raises:
+        FileNotFoundError, ValueError: the model is missing, damaged, or another language model's.
+    """
+    config, found = read_compact(model)
+    state = {name: t.float() for name, t in found.items() if name.startswith("adapter.")}
+    lora = lora_parameters(with_lora(load_language_model(language_model)[0], config))
+    for number, name in enumerate(lora):  # as SpeechLoraModel holds them
+        if f"lora.{name}" not in found:
+            raise ValueError(f"{model}: lora.{name} is missing; is {language_model} the model's?")
+        state[f"lora.{number}"] = found[f"lora.{name}"].float()
+    write_text(pieces, Pieces(merges, config.token_ids).to_json())
+    data = io.BytesIO()  # not to the file itself: torch.save writes its name into it
+    torch.save(state, data)
+    write_bytes(weights, data.getvalue())
+    return f"{weights}: {sum(t.numel() for t in state.values()) / 1e6:.1f} million weights"

@@ -16,28 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data.data_dir import read_table, write_table
-from espnet_prune.data.sir.items import SirItem, write_questions
+from espnet_prune.data.sir.items import SirItem
+from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.data.sir.speech import write_data_dir
-from espnet_prune.data.voices import Voices
+from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES, Voices
 from espnet_prune.speech_llm.compact.facts import hide, invent
 from espnet_prune.speech_llm.compact.passages import read_passages
 
-#: Voices to train on, and those that only evaluations may use.
-TRAINING_VOICES = (
-    "kal",
-    "rms",
-    "en-us",
-    "en",
-    "en-us+m3",
-    "en+f2",
-    "en-us+f4",
-    "en-gb-scotland",
-    "en+m7",
-    "en-us+f1",
-    "en-us+m5",
-    "en-gb-scotland+f3",
-)
-EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 #: of the training voices
 SPEEDS = (0.9, 1.0, 1.15)
 #: of the sentences of a window, before a fact comes to them: 10 to 17 s with pauses and a fact
@@ -98,7 +83,7 @@ def window_items(
         else:
             place, asked = 0, ("", (), 0)
         spoken = tuple(("speaker", sentence) for sentence in sentences)
-        items.append(SirItem(name, "window", spoken, (place, place + 1), *asked))
+        items.append(SirItem(name, *asked, "window", spoken, (place, place + 1)))
     return items
 
 
@@ -162,26 +147,27 @@ def speak_parts(
     passages: Path,
     word_lists: Path | None,
     output_dir: Path,
-    tools: Path,
-    voices: Sequence[str] = TRAINING_VOICES,
-    test_voices: Sequence[str] = EVALUATION_VOICES,
-    held_out: int = 60,
-    fact_share: float = 0.5,
-    seed: int = 0,
-    nj: int = 1,
+    tools_dir: Path,
+    held_out: int,
+    fact_share: float,
+    voices: Sequence[str] | None,
+    test_voices: Sequence[str] | None,
+    seed: int,
+    nj: int,
 ) -> Iterator[str]:
     """Speak passages into the data directories train, valid and test.
 
     Args:
         passages, word_lists: files of `read_passages`; of the second train gets all, without facts.
-        voices: of train and valid, each at all `SPEEDS`.
-        test_voices: of test, which training never hears.
         held_out: first passages, half for valid, half for test.
         fact_share: windows of train and valid with a question; all of test have one.
+        voices: of train and valid, each at all `SPEEDS`; `TRAINING_VOICES` when absent.
+        test_voices: of test, which training never hears; `EVALUATION_VOICES` when absent.
     Yields: after each part what is in it, in words.
     Raises:
         FileNotFoundError, ValueError: what files and voices say; a part without passages.
     """
+    voices, test_voices = voices or TRAINING_VOICES, test_voices or EVALUATION_VOICES
     both = set(voices) & set(test_voices)
     if both:
         raise ValueError(f"--voices and --test_voices both have {sorted(both)[0]}")
@@ -196,7 +182,7 @@ def speak_parts(
         if not items:
             raise ValueError(f"{passages}: has no passages for {name}, --held_out counted")
         speakers = test_voices if is_test else fast_and_slow
-        seconds = speak_windows(items, speakers, tools, output_dir / name, nj)
+        seconds = speak_windows(items, speakers, tools_dir, output_dir / name, nj)
         facts = sum(bool(item.question) for item in items)
         yield f"{name}: {len(items)} windows, {seconds / 3600:.2f} h, {facts} with a question"
     train, *others = (output_dir / name for name in PARTS)

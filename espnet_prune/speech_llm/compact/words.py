@@ -35,19 +35,19 @@ SHARES = (0.6, 0.4, 0.3, 0.25)
 
 def write_lists(
     language_model: Path,
-    tools: Path,
+    tools_dir: Path,
+    most: int,
+    times: int,
+    text_times: int,
+    other_times: int,
     output: Path,
-    most: int = 12000,
-    times: int = 10,
-    text_times: int = 8,
-    other_times: int = 1,
-    seed: int = 0,
+    seed: int,
 ) -> str:
     """Write passages of word lists and dictionary texts, a JSON list of sentences a line.
 
     Args:
         language_model: directory; its tokens say which words are common.
-        tools: where word list and texts are unpacked.
+        tools_dir: where word list and texts are unpacked.
         most: common words.
         times: how often lists have each of them; 0 for no lists.
         text_times, other_times: how often texts should have common words (0 for no texts), and all
@@ -61,16 +61,16 @@ def write_lists(
     tokenizer = load_tokenizer(language_model)
     common, texts = [], []
     if times or text_times:
-        english = dictionary(tools)
+        english = dictionary(tools_dir)
         common = whole_words(tokenizer, english)[:most]
     lists = list(word_lists(common, times, seed))
     if text_times:
         wanted = {word.lower(): other_times for word in english}
         wanted.update({word.lower(): text_times for word in common})
-        texts = covering(dictionary_texts(tools), lambda word: wanted.get(word, 0), seed)
+        texts = covering(dictionary_texts(tools_dir), lambda word: wanted.get(word, 0), seed)
     write_text(output, "".join(f"{json.dumps(row)}\n" for row in [*lists, *passages(texts)]))
     return (
-        f"lists of {len(common)} common words, {times} times; "
+        f"{output}: lists of {len(common)} common words, {times} times; "
         f"{len(texts)} texts, {sum(len(text.split()) for text in texts)} words"
     )
 

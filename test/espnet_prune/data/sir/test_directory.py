@@ -19,7 +19,7 @@ from test.espnet_prune.data.sir.test_items import row, write
 
 def item(name):
     sentences = (("s", "One two."), ("t", "Three."), ("s", "Four."))
-    return SirItem(name, "meeting", sentences, (1, 2), "What?", ("x", "y"), 0)
+    return SirItem(name, "What?", ("x", "y"), 0, "meeting", sentences, (1, 2))
 
 
 def test_segments_of_whole_sentences():

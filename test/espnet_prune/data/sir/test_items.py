@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from espnet_prune.data.sir.items import read_items, shuffled, write_questions
+from espnet_prune.data.sir.items import read_items
+from espnet_prune.data.sir.questions import shuffled, write_questions
 
 SHARED = Path(__file__).resolve().parents[5] / "shared" / "data" / "spiral_dev.jsonl"
 
@@ -91,7 +92,10 @@ def test_ways_to_name_the_right_choice(tmp_path, correct, answer):
         ([row(), row()], "line 2: id 'conversation_1' is there twice"),
         ([row(metadata={"id": "a b"})], "id 'a b' cannot be a file's name"),
         ([asked(question=" ")], "conversation_1: the question has no text"),
-        ([asked(question=None)], "line 1: the question is None, but has to be text"),
+        (
+            [asked(question=None)],
+            "line 1: conversation_1: the question is None, but has to be text",
+        ),
         ([asked(choices=["May", None])], "a choice is None, but has to be text"),
         ([asked(choices={"A": "May", "B": "June"})], "but has to be a list"),
         ([asked(correct_answer=None)], "the answer is None"),
@@ -116,7 +120,7 @@ def test_rows_that_are_no_items(tmp_path, rows, message):
 def test_a_row_without_choices(tmp_path):
     changed = row()
     del changed["test_question"]["choices"]
-    with pytest.raises(ValueError, match="line 1: key 'choices' is missing"):
+    with pytest.raises(ValueError, match="line 1: conversation_1: key 'choices' is missing"):
         read_items(write(tmp_path, changed))
 
 

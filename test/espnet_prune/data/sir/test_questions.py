@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from espnet_prune.data.sir.items import SirItem, write_questions
-from espnet_prune.data.sir.questions import Question, read_questions
+from espnet_prune.data.sir.items import SirItem
+from espnet_prune.data.sir.questions import Question, read_questions, write_questions
 
 GOOD = {"question": "When?", "choices": ["May", "June"], "answer": 1}
 
@@ -15,7 +15,7 @@ def write(tmp_path, *values):
 
 
 def test_what_was_written_is_read(tmp_path):
-    item = SirItem("x_1", "lecture", (("s", "A."),), (0, 1), "Wie „spät“?", ("eins", "zwei"), 1)
+    item = SirItem("x_1", "Wie „spät“?", ("eins", "zwei"), 1, "lecture", (("s", "A."),), (0, 1))
     write_questions(tmp_path / "questions", [item])
     assert read_questions(tmp_path / "questions") == {
         "x_1": Question("x_1", "Wie „spät“?", ("eins", "zwei"), 1)

@@ -6,7 +6,7 @@ import soundfile
 import torch
 
 from espnet_prune.data.data_dir import read_table, write_table
-from espnet_prune.data.sir.items import shuffled
+from espnet_prune.data.sir.questions import shuffled
 from espnet_prune.evaluate.sir.conditions import HEARD, NOTHING, TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.inference import Answerer
 from espnet_prune.evaluate.sir.recordings import read_recordings

@@ -1,9 +1,8 @@
 import numpy as np
 
 from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES
 from espnet_prune.speech_llm.compact.windows import (
-    EVALUATION_VOICES,
-    TRAINING_VOICES,
     WINDOW_SECONDS,
     TimedVoices,
     cut,

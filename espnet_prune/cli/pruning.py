@@ -29,7 +29,7 @@ def prune(parser: ArgumentParser):
     )
     parser.add_argument("--updates", type=int, default=150, help="updates with gates")
     parser.add_argument("--distill_updates", type=int, default=450, help="updates after slimming")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of gates and order of audio")
     parser.add_argument("--device", help="cpu or cuda (default: cuda where there is a GPU)")
 
     def run(args):

@@ -102,7 +102,7 @@ class TokenPruner:
         query: Tensor | None = None,
         query_lengths: Tensor | Sequence[int] | None = None,
         first_layer: FirstLayer | None = None,
-        keys: Sequence[str] | None = None,
+        keys: Sequence[str | int] | None = None,
     ) -> list[Tensor]:
         """The kept tokens of every recording.
 

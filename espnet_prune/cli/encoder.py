@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -34,8 +35,6 @@ def slim(parser: ArgumentParser):
         if args.target is not None and not 0.0 <= args.target < 1.0:
             raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
 
-        import logging
-
         from espnet_prune.evaluate.pruning import write_pruned
         from espnet_prune.plugin.trained import load_trained, weights_for
         from espnet_prune.plugin.trainer import TARGET
@@ -53,9 +52,10 @@ def slim(parser: ArgumentParser):
         for target in model.pruning.targets if args.all_targets else ():
             weights = args.train_dir / TARGET.format(target)
             if not weights.is_file():
-                logging.warning(
+                print(
                     f"warning: {weights}: missing: the expected sparsity never came to {target:g} "
-                    "of pruning_conf.targets, so it gets no encoder; train longer"
+                    "of pruning_conf.targets, so it gets no encoder; train longer",
+                    file=sys.stderr,
                 )
                 continue
             model = load_trained(args.train_dir, weights.name)

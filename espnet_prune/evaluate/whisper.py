@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 from transformers import AutoTokenizer, WhisperForConditionalGeneration
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as transformers_logging
 
 from espnet_prune.data.audio import load_speech
@@ -33,25 +33,11 @@ PARTIAL = ".text.partial"
 RECORD = "decode.json"
 
 
-def prompt_ids(config) -> list[int]:
-    """The tokens that ask for an English transcript without timestamps.
-
-    Args:
-        config: the teacher's ``GenerationConfig``.
-    """
-    ids = [config.decoder_start_token_id]
-    if getattr(config, "is_multilingual", False):
-        ids += [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
-    return [*ids, config.no_timestamps_token_id]
-
-
 @torch.inference_mode()
 def greedy_decode(
     model: WhisperForConditionalGeneration, states: Tensor, max_new_tokens: int
 ) -> list[list[int]]:
-    """The most probable token at each step, with cached keys and values.
-
-    The same tokens as ``model.generate`` gives, without its bookkeeping per step.
+    """The most probable token at each step, of an English transcript without timestamps.
 
     Args:
         model: whose decoder and generation config are used.
@@ -62,27 +48,17 @@ def greedy_decode(
         B lists of token ids, without prompt and end token.
     """
     config = model.generation_config
-    suppressed = torch.zeros(model.config.vocab_size, device=states.device)
-    suppressed[config.suppress_tokens or []] = -torch.inf
-    at_begin = suppressed.clone()
-    at_begin[config.begin_suppress_tokens or []] = -torch.inf
+    many = getattr(config, "is_multilingual", False)
+    rows = model.generate(
+        encoder_outputs=BaseModelOutput(states),
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        return_timestamps=False,
+        **({"language": "en", "task": "transcribe"} if many else {}),
+    ).tolist()
     end = config.eos_token_id
     end = end[0] if isinstance(end, list) else end
-
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    tokens = torch.tensor([prompt_ids(config)] * len(states), device=states.device)
-    done = torch.zeros(len(states), dtype=torch.bool, device=states.device)
-    steps = []
-    while len(steps) < max_new_tokens and not done.all():
-        hidden = model.model.decoder(
-            input_ids=tokens, encoder_hidden_states=states, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]
-        logits = model.proj_out(hidden) + (suppressed if steps else at_begin)
-        tokens = logits.argmax(-1)[:, None]
-        done |= tokens[:, 0] == end
-        steps.append(tokens)
-    # A row that ended early went on with the others; what follows its end means nothing.
-    rows = torch.cat(steps, dim=1).tolist()
     return [row[: row.index(end)] if end in row else row for row in rows]
 
 
@@ -142,6 +118,7 @@ def load_models(
     if kind != "whisper":
         raise ValueError(f"{file}: the model type is '{kind}'; only Whisper has a decoder")
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # each call of `generate` explains itself
     front = load_encoder(encoder or teacher_dir).eval()
     model = WhisperForConditionalGeneration.from_pretrained(teacher_dir, dtype=torch.float32)
     if front.family != "whisper" or front.hidden_size != model.config.d_model:

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from espnet_prune.bin.whisper_inference import main
 from espnet_prune.evaluate import whisper
-from espnet_prune.evaluate.whisper import greedy_decode, prompt_ids
+from espnet_prune.evaluate.whisper import greedy_decode
 from espnet_prune.structured import load_encoder
 
 END, START, NO_TIMESTAMPS = 256, 257, 258
@@ -119,29 +119,39 @@ def reference(teacher_dir, data_dir):
     return "\n".join(lines) + "\n"
 
 
-def test_greedy_decode_equals_generate(teacher_dir):
+def step_by_step(model, states, prompt, steps):
+    """Greedy decoding of one utterance, every step from the start."""
+    config, tokens = model.generation_config, list(prompt)
+    for step in range(steps):
+        with torch.no_grad():
+            logits = model(
+                encoder_outputs=BaseModelOutput(states[None]),
+                decoder_input_ids=torch.tensor([tokens]),
+            ).logits[0, -1]
+        logits[config.suppress_tokens] = -torch.inf
+        if step == 0:
+            logits[config.begin_suppress_tokens] = -torch.inf
+        tokens.append(int(logits.argmax()))
+        if tokens[-1] == END:
+            break
+    return [token for token in tokens[len(prompt) :] if token != END]
+
+
+@pytest.mark.parametrize("multilingual", [False, True])
+def test_greedy_decoding_step_by_step(teacher_dir, multilingual):
     model = WhisperForConditionalGeneration.from_pretrained(teacher_dir).eval()
+    prompt = [START, NO_TIMESTAMPS]
+    if multilingual:
+        config = model.generation_config
+        config.is_multilingual = True
+        config.lang_to_id, config.task_to_id = {"<|en|>": 2}, {"transcribe": 5}
+        prompt = [START, 2, 5, NO_TIMESTAMPS]
     torch.manual_seed(0)
     states = 3 * torch.randn(12, 50, 16)
     found = greedy_decode(model, states, 20)
-    ids = model.generate(encoder_outputs=BaseModelOutput(states), max_new_tokens=20)
-    rows = [[token for token in row if token != END] for row in ids.tolist()]
-    assert found == rows
+    assert found == [step_by_step(model, each, prompt, 20) for each in states]
     lengths = {len(row) for row in found}
     assert len(lengths) > 1 and max(lengths) <= 20, "the case is too plain to show anything"
-
-
-def test_prompts():
-    english = GenerationConfig(decoder_start_token_id=50257, no_timestamps_token_id=50362)
-    assert prompt_ids(english) == [50257, 50362]
-    many = GenerationConfig(
-        decoder_start_token_id=1,
-        no_timestamps_token_id=9,
-        is_multilingual=True,
-        lang_to_id={"<|en|>": 2},
-        task_to_id={"transcribe": 5},
-    )
-    assert prompt_ids(many) == [1, 2, 5, 9]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 16])

@@ -99,11 +99,13 @@ class AudioAdapter(nn.Module):
             for _ in range(blocks if heads else 0)
         )
         slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / max(heads, 1))
+        self.slopes: Tensor
         self.register_buffer("slopes", slopes, persistent=False)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(width)
         self.output = nn.Linear(width, len(token_ids) + 1)
         self.blank = nn.Parameter(torch.randn(outputs) * 0.05)
+        self.token_ids: Tensor
         self.register_buffer("token_ids", torch.tensor(list(token_ids)), persistent=False)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:

@@ -61,14 +61,14 @@ def write_features(
     """
     most = int(seconds * Compact.frame_tokens)
     if most < 1:
-        raise ValueError(f"--seconds is {seconds:g}, too short for a frame")
+        raise ValueError(f"--seconds is {seconds:g}, shorter than a frame; give more")
     loaded = load_encoder(encoder).eval().to("cuda" if ngpu else "cpu")
     scp, folder = read_table(data_dir / "wav.scp"), output_dir / "feats"
     encode_all(loaded, scp, folder, computing_dtype(dtype, loaded.device))
     feats = {name: folder / f"{name}.npy" for name in scp}
     shapes = {n: np.load(f, mmap_mode="r", allow_pickle=False).shape for n, f in feats.items()}
     written = {name: ",".join(map(str, shape)) for name, shape in shapes.items()}
-    # Words that stand for no sound are no target
+    # A window without words is nothing to learn for CTC
     words = {name: text for name, text in read_table(data_dir / "words").items() if text}
     for table, values in (("words", words), ("feats_shape", written), ("feats.scp", feats)):
         write_table(output_dir / "ctc" / table, {name: values[name] for name in words})
@@ -137,7 +137,8 @@ def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[
     Args:
         sizes: window -> its size.
     """
-    draw, rows, room = random.Random(f"recordings {seed}"), [], 0
+    draw, room = random.Random(f"recordings {seed}"), 0
+    rows: list[list[str]] = []
     for window, size in sizes.items():
         if size > room:
             rows.append([])

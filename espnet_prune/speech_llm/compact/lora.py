@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def with_lora(lm, config: CompactConfig):
+def with_lora(lm: Any, config: CompactConfig) -> Any:
     """The language model, frozen, with LoRA (arXiv 2106.09685) in all attention projections.
 
     Returns: a `peft` model around `lm`, which is changed in place.
@@ -31,7 +31,7 @@ def with_lora(lm, config: CompactConfig):
     return peft.get_peft_model(lm, lora)
 
 
-def lora_parameters(model) -> dict[str, nn.Parameter]:
+def lora_parameters(model: Any) -> dict[str, nn.Parameter]:
     """The LoRA weights of a `peft` model, by names of the language model's own modules."""
     return {
         name.removeprefix("base_model.model.").replace(".default.", "."): parameter
@@ -40,7 +40,7 @@ def lora_parameters(model) -> dict[str, nn.Parameter]:
     }
 
 
-def load_language_model(directory: str | Path):
+def load_language_model(directory: str | Path) -> tuple[Any, Any]:
     """A causal language model in float32 and evaluation mode, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -19,6 +19,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class Compact(SpeechLLM):
     answer_lead = " "
     recognises = True
 
-    def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm, tokenizer):
+    def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm: Any, tokenizer: Any):
         super().__init__(lm, tokenizer, longest_chunk(encoder))
         self.encoder = encoder
         self.adapter = adapter
@@ -117,17 +118,16 @@ class Compact(SpeechLLM):
 
         Args:
             model: the directory; that of the recipe when absent, see `recipe_model`.
-            encoder, language_model: instead of those that `compact.json` names. Names that are no
-                directories are fetched once (`espnet_prune.hub.pretrained`) and kept in the
-                user's cache folder.
+            encoder, language_model: instead of those that `compact.json` names. A name that is not
+                a directory is fetched once (`espnet_prune.hub.pretrained`) and kept in the user's
+                cache folder.
             dtype: of the language model, `float32`, `bfloat16`, or `auto` for bfloat16 where the
                 device multiplies faster in it; encoder and adapter compute in float32.
         Raises:
             FileNotFoundError: a file or a frozen part cannot be found.
             ValueError: files that are damaged or do not fit each other.
         """
-        if dtype not in DTYPES:
-            raise ValueError(f"dtype is '{dtype}', choose from {', '.join(DTYPES)}")
+        computes_in = computing_dtype(dtype, device)
         model = recipe_model() if model is None else Path(model)
         config, weights = read_compact(model)
         frozen = load_encoder(_find(encoder or config.encoder, load_encoder))
@@ -150,9 +150,10 @@ class Compact(SpeechLLM):
         with torch.no_grad():
             for name, value in wanted.items():
                 value.copy_(weights[name])
-        lm = lm.merge_and_unload().to(computing_dtype(dtype, device))
-        parts = (part.to(device).eval().requires_grad_(False) for part in (frozen, adapter, lm))
-        return cls(*parts, tokenizer)
+        lm = lm.merge_and_unload().to(computes_in)
+        for part in (frozen, adapter, lm):
+            part.to(device).eval().requires_grad_(False)
+        return cls(frozen, adapter, lm, tokenizer)
 
     @torch.no_grad()
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
@@ -232,7 +233,13 @@ def recipe_model() -> Path:
 
 
 def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:
-    """The type of one of `DTYPES`: for `auto` bfloat16 where the device multiplies faster in it."""
+    """The type of one of `DTYPES`: for `auto` bfloat16 where the device multiplies faster in it.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in DTYPES:
+        raise ValueError(f"dtype is '{name}', choose from {', '.join(DTYPES)}")
     if name != "auto":
         return getattr(torch, name)
     if str(device).startswith("cuda"):
@@ -247,7 +254,7 @@ def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:
 
 
 def _find(name: str | Path, validate: Callable[[Path], object]) -> Path:
-    """The directory of a frozen part, fetched into the user's cache where `name` is none."""
+    """The directory of a frozen part, fetched into the user's cache if `name` is a hub name."""
     if Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "espnet_prune"

@@ -1,8 +1,7 @@
-"""Text to speak, written by a small language model: as much as is wanted, and nobody's own.
+"""Text to speak, written by a small language model: any amount, free of others' rights.
 
-For training a speech language model: passages of all kinds in plain words, none of which comes from
-a test set. A passage is drawn by its number and a seed, so that a stopped run goes on where it was
-and gives the same.
+The passages train a speech language model; none of them comes from a test set. A passage is drawn
+by its number and a seed, so that a stopped run continues and gives the same text.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import random
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -24,7 +24,7 @@ from espnet_prune.files.reading import read_lines
 from espnet_prune.speech_llm.compact.lora import load_language_model
 
 PLAIN = "Use plain words and short sentences. No lists, no titles, no stage directions, no digits."
-#: speech of an average passage of SmolLM2-135M-Instruct, those that are no use counted
+#: seconds of speech of an average passage of SmolLM2-135M-Instruct, empty ones included
 SECONDS_A_PASSAGE = 30.0
 _SPEAKER = re.compile(r"^[\W_]*[A-Z][\w .'-]{0,25}:\s*")
 
@@ -45,7 +45,7 @@ def prompt(number: int, seed: int) -> str:
 
 
 def read_passages(path: Path) -> list[list[str]]:
-    """Lists of sentences from a file with a JSON list a line, [] for a passage that is no use.
+    """Lists of sentences from a file with a JSON list a line; empty lists are unusable passages.
 
     Raises:
         FileNotFoundError, ValueError: no such file; a line is not a list of sentences.
@@ -65,8 +65,8 @@ def read_passages(path: Path) -> list[list[str]]:
 def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
     """The sentences of a text that a voice can read and that have `least` to `most` words.
 
-    Names of speakers before a colon and markup are cut off; what has digits that are unclear when
-    spoken, or letters outside ASCII, is left out.
+    Names of speakers before a colon and markup are cut off; sentences with digits that are unclear
+    when spoken, or with letters outside ASCII, are left out.
     """
     found = []
     for line in text.replace("*", "").replace("_", " ").splitlines():
@@ -85,7 +85,13 @@ def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
 
 @torch.inference_mode()
 def write_passages(
-    model, tokenizer, passages: int, path: Path, seed: int = 0, batch: int = 64, tokens: int = 200
+    model: Any,
+    tokenizer: Any,
+    passages: int,
+    path: Path,
+    seed: int = 0,
+    batch: int = 64,
+    tokens: int = 200,
 ) -> list[list[str]]:
     """Have a chat model write passages, a JSON list of sentences a line.
 

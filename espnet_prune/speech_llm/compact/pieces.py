@@ -1,4 +1,4 @@
-"""What an adapter spells words with: tokens of the language model that stand for many words.
+"""Pieces: the tokens of the language model that the adapter spells words with.
 
 A byte-pair tokenizer has a token for every common word, and an adapter learns such a token from
 that word alone: it has to hear the word dozens of times, and never writes one that it has not
@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -29,7 +30,7 @@ from espnet_prune.speech_llm.compact.model import read_compact
 class Pieces:
     """
     Attributes:
-        merges: how many of the table are used; 0 for all, or where there is no such table.
+        merges: how many of the table are used; 0 for all, or without such a table.
         token_ids: of the tokens that occur in the training text, ascending.
     """
 
@@ -55,7 +56,7 @@ class Pieces:
             ) from None
 
 
-def load_tokenizer(language_model: str | Path):
+def load_tokenizer(language_model: str | Path) -> Any:
     """The tokenizer in a directory of a language model.
 
     Raises:
@@ -68,7 +69,7 @@ def load_tokenizer(language_model: str | Path):
     return AutoTokenizer.from_pretrained(language_model)
 
 
-def piece_tokenizer(tokenizer, merges: int) -> Tokenizer:
+def piece_tokenizer(tokenizer: Any, merges: int) -> Tokenizer:
     """A fast tokenizer of `transformers` with the first `merges` of its byte-pair table only.
 
     Args:
@@ -93,7 +94,7 @@ def spell(pieces: Tokenizer, text: str) -> list[int]:
     return pieces.encode(f" {text}", add_special_tokens=False).ids
 
 
-def find_pieces(tokenizer, merges: int, texts: Iterable[str]) -> tuple[Pieces, Counter[int]]:
+def find_pieces(tokenizer: Any, merges: int, texts: Iterable[str]) -> tuple[Pieces, Counter[int]]:
     """The pieces of a training text, and how often each occurs."""
     cut = piece_tokenizer(tokenizer, merges)
     counts: Counter[int] = Counter()
@@ -122,7 +123,7 @@ def write_pieces(language_model: Path, words: Path, merges: int, output: Path) -
 
 
 def write_start(model: Path, language_model: Path, merges: int, pieces: Path, weights: Path) -> str:
-    """Write what training LoRA further begins with, from a compact speech LLM that is there.
+    """Write what training the LoRA of an existing compact speech LLM further begins with.
 
     Args:
         model: its directory.

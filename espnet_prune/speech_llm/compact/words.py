@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from espnet_prune.files.writing import write_text
 from espnet_prune.hub.debian import fetch_packages
@@ -82,7 +83,7 @@ def dictionary(tools: str | Path) -> set[str]:
     return {w for w in words if w.isascii() and w.isalpha() and (w.islower() or w.istitle())}
 
 
-def whole_words(tokenizer, english: Iterable[str]) -> list[str]:
+def whole_words(tokenizer: Any, english: Iterable[str]) -> list[str]:
     """Words of three letters and more that are one token after a blank, the commonest first.
 
     Ids of byte-pair tokens grow as their frequency falls.

@@ -19,7 +19,7 @@ from torch.utils.benchmark import Timer
 from tqdm import tqdm
 
 from espnet_prune.cli.errors import run_or_exit
-from espnet_prune.cli.options import add_machine
+from espnet_prune.cli.options import SPEECH_LLMS, add_machine
 from espnet_prune.evaluate.figures import plt, save_figure
 from espnet_prune.evaluate.measuring import use_machine, write_report
 from espnet_prune.evaluate.report import table
@@ -162,7 +162,7 @@ def get_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--speech_llm", default="qwen2_audio", help="qwen2_audio, diva or compact")
+    add("--speech_llm", default="qwen2_audio", help=SPEECH_LLMS)
     add("--minutes", nargs="+", type=float, default=[0.5, 1, 2, 5, 10], help="lengths to measure")
     add(
         "--strategies",

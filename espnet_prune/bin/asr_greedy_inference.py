@@ -1,9 +1,9 @@
 """Transcribes with the CTC of an ESPnet ASR model, greedily and without language model.
 
-Of every frame the most probable token is taken, then repetitions and blanks are left out, which is
-how SUPERB decodes and takes one forward pass (`espnet2.bin.asr_inference` with a beam of 1 searches
-prefixes). Takes the options of that command which it needs and writes the same file,
-OUTPUT_DIR/1best_recog/text (utterance and hypothesis a line).
+SUPERB decodes in this way: it takes the most probable token of every frame, then leaves out
+repetitions and blanks. (`espnet2.bin.asr_inference` with a beam of 1 searches prefixes.) The
+options are those of that command, and so is the file that is written, OUTPUT_DIR/1best_recog/text,
+with utterance and hypothesis in a line.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def get_parser() -> argparse.ArgumentParser:
         "--data_path_and_name_and_type",
         required=True,
         metavar="FILE,speech,sound",
-        help="the audio: FILE has 'utterance path' lines",
+        help="'utterance path' lines of audio at 16 kHz",
     )
     parser.add_argument(
-        "--key_file", help="its first words are the utterances wanted; default: all"
+        "--key_file", help="take only the utterances in its first column (default: all)"
     )
     parser.add_argument("--asr_train_config", required=True, help="config.yaml of the training")
-    parser.add_argument("--asr_model_file", required=True, help="weights")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--asr_model_file", required=True, help="weights, a .pth of the training")
+    parser.add_argument("--output_dir", type=Path, required=True, help="gets 1best_recog/text")
     parser.add_argument("--ngpu", type=int, default=0, help="0 (CPU) or 1")
     return parser
 

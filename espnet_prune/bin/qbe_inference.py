@@ -36,7 +36,8 @@ def get_parser() -> argparse.ArgumentParser:
         "--output_dir",
         type=Path,
         required=True,
-        help="gets NAME/layerN.txt, 'query document score' lines, N = 0 for the first input",
+        help="directory for NAME/layerN.txt, 'query document score' lines; layer 0 is the input of "
+        "the first layer",
     )
     parser.add_argument("--ngpu", type=int, default=0, help="0 (CPU) or 1")
     return parser

@@ -1,7 +1,7 @@
 """Transcribes a data directory by Whisper's own decoder behind a dense or pruned encoder.
 
-Greedy, over Whisper's full window of 30 s, with the prompt and the suppressed tokens of the
-teacher's generation_config.json. Writes OUTPUT_DIR/text (utterance and hypothesis a line). A run
+Decoding is greedy, over Whisper's full window of 30 s, with the prompt and the suppressed tokens of
+the teacher's generation_config.json. OUTPUT_DIR/text has utterance and hypothesis in a line. A run
 that was stopped goes on after the last finished batch.
 """
 
@@ -31,10 +31,12 @@ def get_parser() -> argparse.ArgumentParser:
         "--encoder", help="dense or pruned encoder directory (default: the teacher's own encoder)"
     )
     parser.add_argument(
-        "--data_dir", type=Path, required=True, help="has wav.scp with formatted 16 kHz audio"
+        "--data_dir", type=Path, required=True, help="data directory with formatted 16 kHz audio"
     )
-    parser.add_argument("--output_dir", type=Path, required=True, help="for text and decode.json")
-    parser.add_argument("--batch_size", type=int, default=16, help="utterances at a time")
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="directory for text and decode.json"
+    )
+    parser.add_argument("--batch_size", type=int, default=16, help="utterances in a batch")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""What the inference commands share that write an array for each utterance.
+"""Shared code of the inference commands that write an array for each utterance.
 
 They take the options of ESPnet's inference commands, so that a recipe calls them alike.
 """
@@ -33,10 +33,18 @@ def get_parser(description: str) -> argparse.ArgumentParser:
         required=True,
         help="FILE,speech,sound: 'utterance path' lines of audio at 16 kHz",
     )
-    parser.add_argument("--key_file", type=Path, help="its utterances only (the first column)")
-    parser.add_argument("--output_dir", type=Path, required=True, help="for arrays and their table")
-    parser.add_argument("--train_config", type=Path, required=True, help="config.yaml of training")
-    parser.add_argument("--model_file", type=Path, required=True, help="weights, a .pth of it")
+    parser.add_argument(
+        "--key_file", type=Path, help="take only the utterances in its first column"
+    )
+    parser.add_argument(
+        "--output_dir", type=Path, required=True, help="directory for arrays and their table"
+    )
+    parser.add_argument(
+        "--train_config", type=Path, required=True, help="config.yaml of the training"
+    )
+    parser.add_argument(
+        "--model_file", type=Path, required=True, help="weights, a .pth of the training"
+    )
     parser.add_argument("--ngpu", type=int, default=0, help="0 (CPU) or 1")
     return parser
 

@@ -19,7 +19,7 @@ RANDOM_CROPS = ("speaker_crops", "spk")  # preprocessors that cut them
 def check_lengths(
     upstream: str | Path, config: dict, train: Sequence[str | Path], others: Sequence[str | Path]
 ) -> None:
-    """Whether an encoder takes every utterance.
+    """Check that an encoder takes every utterance.
 
     Args:
         upstream: directory or hub name of the encoder.
@@ -47,7 +47,7 @@ def check_lengths(
             long = []
         for names, what, limit in (
             (short, "shorter than the receptive field of", least),
-            (long, "longer than what can be heard at once by", most),
+            (long, "longer than the window of", most),
         ):
             if names:
                 raise ValueError(
@@ -58,14 +58,13 @@ def check_lengths(
 
 
 def check_cacheable(config: dict) -> None:
-    """Whether a training hears the same waveforms in each epoch, as a cache of features needs.
+    """Check that a training hears the same waveforms in each epoch, as a feature cache needs.
 
     Args:
         config: of the probe's training.
 
     Raises:
-        ValueError: it cuts another random crop each time, so that the cache would grow with every
-            batch and nothing in it would be found again.
+        ValueError: it cuts another random crop each time, so that the cache would only grow.
     """
     crop = (config.get("frontend_conf") or {}).get("crop_seconds")
     preprocessor = config.get("preprocessor")
@@ -76,15 +75,15 @@ def check_cacheable(config: dict) -> None:
         what = f"preprocessor: {preprocessor}"
     if what:
         raise ValueError(
-            f"--feature_cache true: not with '{what}', which cuts another random crop in each "
-            "epoch: none would be found in the cache again; say --feature_cache false"
+            f"--feature_cache true does not go with '{what}', which cuts another random crop in "
+            "each epoch, so that the cache would never be read; give --feature_cache false"
         )
 
 
 def announce_cache(
     upstream: str | Path, directory: str | Path, folders: Sequence[str | Path], device: str = "cpu"
 ) -> str:
-    """How much disk the features of data directories need and whether they save time, for the user.
+    """Tell the user how much disk the features of data directories need, and if they save time.
 
     Args:
         upstream: directory or hub name of the encoder.
@@ -93,7 +92,7 @@ def announce_cache(
         device: of the encoder.
 
     Raises:
-        ValueError: so much is not free.
+        ValueError: the disk has less space free.
     """
     from espnet_prune.structured import load_encoder
     from espnet_prune.structured.distill.state_cache import bytes_of
@@ -112,16 +111,16 @@ def announce_cache(
         f"{free / 1e9:.2f} GB are free"
     )
     if need > free:
-        raise ValueError(f"{text}; say --feature_cache false")
+        raise ValueError(f"{text}; give --feature_cache false")
     seconds = statistics.median(samples) / SAMPLING_RATE
     return f"{text}\n{cache_speed(upstream, directory, seconds, device)}"
 
 
 def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, device: str) -> str:
-    """Whether reading hidden states takes less time than asking the encoder, for the user to read.
+    """Tell the user if hidden states are read faster than the encoder computes them.
 
-    Measured here and now with an utterance alone, as the cache does both. The file is read from
-    disk, not from what the system keeps of it in memory, where that can be told to forget.
+    It measures here and now, with one utterance alone, as the cache does both. The file is read
+    from disk, not from the system's memory, where the system can be told to forget.
 
     Args:
         upstream: directory or hub name of the encoder.
@@ -154,10 +153,10 @@ def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, dev
             cache.one(wave, layers)[0].cpu()
             read.append(time.perf_counter() - begin)
     asked, read = (1000 * statistics.median(times[1:]) for times in (asked, read))
-    verdict = "faster" if read < asked else "no faster: leave --feature_cache true out"
+    verdict = "faster" if read < asked else "no faster; leave --feature_cache true out"
     return (
         f"{directory}: an utterance of {seconds:.1f} s takes the encoder {asked:.1f} ms, and "
-        f"{read:.1f} ms to be read: from the second epoch on that is {verdict}"
+        f"{read:.1f} ms to be read: from the second epoch on, reading is {verdict}"
     )
 
 

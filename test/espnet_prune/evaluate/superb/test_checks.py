@@ -52,7 +52,7 @@ def test_random_crops_are_not_cached(tmp_path, capsys):
         with pytest.raises(SystemExit) if wrong else contextlib.nullcontext():
             main(["superb", "cacheable", "--config", str(path)])
         shown = capsys.readouterr().err
-        assert f"{path}: --feature_cache true: not with '{wrong}'" in shown if wrong else not shown
+        assert f"{path}: --feature_cache true does not go with '{wrong}'" in shown if wrong else not shown
 
 
 @pytest.mark.parametrize(("slow", "verdict"), [("ask", "is faster"), ("disk", "is no faster")])
@@ -97,4 +97,4 @@ def test_the_cache_is_announced(tmp_path, monkeypatch, capsys):
     assert "the hidden states of 3 utterances need 0.00 GB" in shown.out
     assert "there: an utterance of 1.0 s takes the encoder " in shown.out
     assert not list((tmp_path / "not/there").iterdir())
-    assert "say --feature_cache false" in shown.err
+    assert "give --feature_cache false" in shown.err

@@ -25,10 +25,10 @@ def text(parser: ArgumentParser):
 
 
 def words(parser: ArgumentParser):
-    """Write what few written passages contain, to be spoken as well, a passage a line in JSON.
+    """Write word lists and dictionary texts to speak, a JSON list of sentences a line.
 
-    These are lists of the commonest words, and texts of a dictionary chosen so that together they
-    have these words often and many others.
+    A written text has few words often. The lists have the commonest words, and the texts are chosen
+    so that together they have these words often and many others.
     """
     _language_model(parser)
     _tools(parser, "word list and texts")
@@ -63,10 +63,10 @@ def speech(parser: ArgumentParser):
 
 
 def tokens(parser: ArgumentParser):
-    """Find the tokens that the adapter spells a training text with: few, and each in many words.
+    """Find the few tokens that spell all words of a training text: the classes of the adapter.
 
-    They are the classes of the adapter. With all merges of the language model's byte-pair table
-    most words are tokens of their own, which have to be heard dozens of times each; see
+    With all merges of the language model's byte-pair table most words are tokens of their own, and
+    the adapter has to hear each of them dozens of times; see
     `espnet_prune.speech_llm.compact.pieces`.
     """
     _language_model(parser)
@@ -78,7 +78,7 @@ def tokens(parser: ArgumentParser):
 
 
 def start(parser: ArgumentParser):
-    """Take a compact speech LLM that is there, to train its LoRA further.
+    """Begin training the LoRA of an existing compact speech LLM further.
 
     Writes what `compact tokens` and the training of the adapter make otherwise: the tokens that the
     adapter tells apart, and the weights that the training of LoRA begins with.
@@ -93,11 +93,11 @@ def start(parser: ArgumentParser):
 
 
 def features(parser: ArgumentParser):
-    """Give the windows of a data directory to a frozen encoder, and write what training reads.
+    """Encode the windows of a data directory with a frozen encoder, for training to read.
 
     Into the output directory go feats/ID.npy, (T, D) in float16 at 25 Hz; ctc/ with feats.scp,
     feats_shape and words; lora/ with recordings of some windows each, feats.scp, feats_shape,
-    prompt and answer. Windows that an earlier run has done with the same encoder are kept.
+    prompt and answer. Features of an earlier run with the same encoder are kept.
     """
     add = parser.add_argument
     add("--encoder", type=Path, required=True, help="directory of a dense or pruned encoder")
@@ -105,12 +105,7 @@ def features(parser: ArgumentParser):
     add("--output_dir", type=Path, required=True, help="directory to write")
     add("--seconds", type=float, default=50.0, help="longest recording for LoRA, in seconds")
     _seed(parser, "the recordings' lengths")
-    add(
-        "--dtype",
-        choices=("float32", "bfloat16", "auto"),
-        default="auto",
-        help="type that the encoder computes in; auto: bfloat16 where that is fast",
-    )
+    add("--dtype", default="auto", help="float32, bfloat16, or auto: bfloat16 where that is fast")
     _ngpu(parser)
     return calls("speech_llm.compact.features.write_features")
 
@@ -135,10 +130,10 @@ def export(parser: ArgumentParser):
 
 
 def report(parser: ArgumentParser):
-    """Ask a compact speech LLM about held-out windows: what its adapter hears, what it answers.
+    """Measure a compact speech LLM on held-out windows: WER of its adapter, and right answers.
 
-    Word error rate of the adapter's best CTC paths, and the share of questions whose right choice
-    is the likeliest: from the audio, instead from the transcript (upper bound) or the words of
+    The WER is that of the adapter's best CTC paths. A question is answered rightly when the right
+    choice is the likeliest: from the audio, from the transcript (upper bound), from the words of
     those paths, and from nothing.
     """
     add = parser.add_argument

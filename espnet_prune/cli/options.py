@@ -7,6 +7,9 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 
+#: keys of `espnet_prune.speech_llm.SPEECH_LLMS`, which takes seconds to import
+SPEECH_LLMS = "qwen2_audio, diva or compact"
+
 
 def true_or_false(value: str) -> bool:
     """A bool as recipes write it."""

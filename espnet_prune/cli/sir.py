@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from espnet_prune.cli.options import KeyValues, calls, fill_from_config
+from espnet_prune.cli.options import SPEECH_LLMS, KeyValues, calls, fill_from_config
 
 
 def data(parser: ArgumentParser):
@@ -41,7 +41,7 @@ def score(parser: ArgumentParser):
     letter, no audio, and the transcript instead of the audio. The likeliest choice is taken. Where
     there are answers without audio, a second table takes the choice whose likelihood the audio
     raises most (pointwise mutual information, PMI). Where the data directory knows the times of the
-    key sentences (its file `sentences`), evidence recall is given, too. Writes RESULTS.md,
+    key sentences (its file `sentences`), evidence recall is given as well. Writes RESULTS.md,
     scores.json and images/ in OUTPUT_DIR, and shows the figure that `sir tsne` has left there.
     """
     add = parser.add_argument
@@ -59,7 +59,7 @@ def tsne(parser: ArgumentParser):
     """Draw the tokens of a recording in a plane: kept audio tokens, dropped ones, the question's.
 
     t-SNE as in Figure 2 of SpeechPrune (arXiv 2412.12009). The options are those of sir_inference,
-    so that its config serves here, too. The pruner is that of --token_pruner and
+    so that its config can be used here. The pruner is that of --token_pruner and
     --token_pruner_conf; options about answers are not read.
     """
     add_inference(parser)
@@ -79,13 +79,13 @@ def add_inference(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", type=Path, help="YAML file with these options; the command line goes first")
     add("--data_dir", type=Path, help="data directory with questions")
-    add("--speech_llm", help="qwen2_audio, diva or compact")
+    add("--speech_llm", help=SPEECH_LLMS)
     add(
         "--speech_llm_conf",
         action=KeyValues,
         help="an argument of the speech LLM's from_pretrained, e.g. model=DIR",
     )
-    add("--token_pruner", help="strategy where there are no --strategies (default: none)")
+    add("--token_pruner", help="the only strategy, without --strategies (default: none)")
     add("--token_pruner_conf", action=KeyValues, help="an argument of TokenPruner, e.g. rate=0.2")
     add("--strategies", help="strategies of the grid, e.g. 'speechprune rap'")
     add("--rates", help="pruning rates of the grid, in [0, 1), e.g. '0.2 0.8'")

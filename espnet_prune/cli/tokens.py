@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from espnet_prune.cli.options import add_machine
+from espnet_prune.cli.options import SPEECH_LLMS, add_machine
 
 
 def profile(parser: ArgumentParser):
@@ -16,7 +16,7 @@ def profile(parser: ArgumentParser):
     the first ones; FLOPs, speed and the pruner's share are those of the whole model in any case.
     """
     add = parser.add_argument
-    add("--speech_llm", default="qwen2_audio", help="qwen2_audio, diva or compact")
+    add("--speech_llm", default="qwen2_audio", help=SPEECH_LLMS)
     add(
         "--model",
         metavar="DIR_OR_NAME",

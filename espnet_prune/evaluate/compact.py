@@ -1,4 +1,4 @@
-"""What a compact speech LLM hears and answers on held-out windows."""
+"""A compact speech LLM on held-out windows: WER of its adapter, and right answers."""
 
 from __future__ import annotations
 

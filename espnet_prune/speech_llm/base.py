@@ -31,6 +31,7 @@ from espnet_prune.speech_llm.prompts import (
     staying,
 )
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
+from espnet_prune.tokens.pruner import FRAME_TOKENS, WINDOW
 
 #: Chunks that go through the audio encoder together, so that its memory does not grow with length.
 CHUNKS_AT_ONCE = 4
@@ -89,11 +90,11 @@ class SpeechLLM(ABC):
     #: samples a second
     sampling_rate = SAMPLING_RATE
     #: audio tokens a second and in a full chunk: `frame_tokens` and `window` of a `TokenPruner`
-    frame_tokens = 25
-    window = 750
+    frame_tokens = FRAME_TOKENS
+    window = WINDOW
     #: whether an audio token stands for a stretch of time, `frame_tokens` of them for a second
     in_time = True
-    #: whether it has words of its own for what it hears, see `hear`
+    #: whether it has a recogniser, whose words `hear` returns
     recognises = False
     #: what stands between the prompt and an answer, as text
     answer_lead = ""
@@ -204,7 +205,7 @@ class SpeechLLM(ABC):
         chosen = pruner.fitted(self.window, self.frame_tokens)(
             pad_sequence([audio[b] for b in rows], batch_first=True),
             [len(audio[b]) for b in rows],
-            # by row number in the whole batch where there are no names
+            # without names: row numbers of the whole batch
             keys=rows if keys is None else [keys[b] for b in rows],
             **options,
         )
@@ -373,7 +374,7 @@ class SpeechLLM(ABC):
         """Attention mask of sequences that stand one behind the other after a prompt.
 
         Args:
-            mask: (B, N) of the prompts, 1 for what is no padding.
+            mask: (B, N) of the prompts, 1 for real columns.
             part: (B, W) number of the sequence of each token behind them.
         Returns: (B, N + W) as `mask` if there is one sequence, else (B, 1, W, N + W), to be added.
         """

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 #: tokens whose similarity is computed at once
-PIECE = 1024
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class FirstLayer:
             )
         if self.key_weight.shape[0] % self.head_size or self.heads % self.kv_heads:
             raise ValueError(
-                f"key_weight has {self.key_weight.shape[0]} rows, which is no number of heads of "
-                f"size {self.head_size} that divides {self.heads}"
+                f"key_weight has {self.key_weight.shape[0]} rows, which is not a number of heads "
+                f"of size {self.head_size} that divides {self.heads}"
             )
 
     @property
@@ -76,9 +76,9 @@ def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Ten
     real = inside(query_lengths, query.shape[1])[..., None]
     unit = F.normalize(query.float(), dim=-1) * real
     direction = (unit.double().sum(1) / query_lengths[:, None]).float()
-    # Not as a matrix product, which rounds a row by where it stands; in pieces and divided by the
+    # Not as a matrix product, which rounds a row by where it stands; in blocks and divided by the
     # norms afterwards, so that no copy of a long recording is made
-    parts = audio.split(PIECE, dim=1)
+    parts = audio.split(BLOCK, dim=1)
     products = torch.cat([(part.float() * direction[:, None]).sum(-1) for part in parts], 1)
     norms = torch.cat([part.float().norm(dim=-1) for part in parts], 1)
     return products / norms.clamp_min(1e-12)

@@ -96,7 +96,7 @@ def segments_dir(directory: Path) -> Path:
 def write_recorded_dir(
     items: Sequence[SirItem], audio_dir: str | Path, directory: Path, nj: int = 1
 ) -> None:
-    """A data directory from recordings that are there: ID.wav or ID.flac of every item.
+    """A data directory from existing recordings: ID.wav or ID.flac of every item.
 
     They are written anew at 16 kHz (`format_wav`). There is no file `sentences`, nor segments:
     the times are not known. Those of items that were spoken there before are removed.

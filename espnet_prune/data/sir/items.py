@@ -40,7 +40,7 @@ class SirItem(Question):
         sentences: (speaker, sentence) in the order in which they are spoken; blanks are the only
             white space in a sentence.
         key: numbers of the sentences that hold the answer, [first, last + 1); None where they are
-            not known and nobody asked for them.
+            not known and not asked for.
     """
 
     kind: str
@@ -61,7 +61,7 @@ def read_items(path: str | Path, keys: bool = True) -> list[SirItem]:
             `key` is None where it has not.
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line that is no item, with what is wrong; an id that is there twice.
+        ValueError: a line that is not an item, with what is wrong; an id twice.
     """
     items: dict[str, SirItem] = {}
     for number, line in enumerate(read_lines(path), 1):

@@ -69,7 +69,7 @@ def read_questions(path: str | Path) -> dict[str, Question]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no questions, or a line that is none, with its id and what is wrong.
+        ValueError: no questions, or a line that is not one, with its id and what is wrong.
     """
     found = {}
     for name, value in read_table(path).items():

@@ -113,7 +113,7 @@ def write_data_dir(
 
 @dataclass(frozen=True)
 class _Worker:
-    """Speaks one item to its file; what it is made of and its times lie beside it."""
+    """Speaks one item into its file; a record beside it has its times and what it is made of."""
 
     speak: Speak
     voices: tuple[str, ...]

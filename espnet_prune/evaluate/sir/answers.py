@@ -107,7 +107,7 @@ def unpack(text: str) -> list[int]:
     for part in text.split(",") if text else []:
         found = _RANGE.fullmatch(part)
         if found is None:
-            raise ValueError(f"'{part}' is no range of indices")
+            raise ValueError(f"'{part}' is not a range of indices")
         indices += range(int(found[1]), int(found[2] or found[1]) + 1)
     return indices
 
@@ -125,7 +125,7 @@ class AnswerFile:
     def __init__(self, path: str | Path, header: dict):
         self.path = Path(path)
         self._header = json.loads(json.dumps(header))
-        #: (id, condition) of all that is there, in files of other jobs, too: a job that is split
+        #: (id, condition) of all answers, also those in files of other jobs: a job that is split
         #: otherwise when it is started again loses nothing
         self.done = set()
         for file in sorted(self.path.parent.glob("answers.*.jsonl")):
@@ -172,7 +172,7 @@ def read_answers(directory: str | Path) -> tuple[dict, list[Answer]]:
 
 
 def _read(path: Path) -> tuple[dict, list[Answer]] | None:
-    """Header and whole lines of a file; None where there is no whole header."""
+    """Header and whole lines of a file; None without a whole header."""
     if not path.is_file():
         return None
     lines = path.read_bytes().rpartition(b"\n")[0].split(b"\n")

@@ -42,7 +42,7 @@ class Condition:
 
 
 #: the whole recording, the paper's "Original" (the first 30 s), the two bounds, and between them
-#: what a perfect reader of the model's own ears would have to go by
+#: the words of the model's own recogniser
 WHOLE = Condition()
 FIRST_30_S = Condition(strategy="crop", rate=0.0)
 TRANSCRIPT = Condition("transcript")

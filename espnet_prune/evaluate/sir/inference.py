@@ -49,7 +49,7 @@ class Settings:
         data_dir: Kaldi-style, with questions.
         speech_llm: key of `SPEECH_LLMS`.
         speech_llm_conf: arguments of its `from_pretrained`.
-        token_pruner, token_pruner_conf: the one condition where there are no strategies.
+        token_pruner, token_pruner_conf: the one condition without strategies.
         strategies, rates: of a grid: lists, or words with blanks between them.
         prompt, seed, positions: see `Answerer`.
         batch_size: recordings at a time.
@@ -88,7 +88,7 @@ class Settings:
         """The conditions that are asked for.
 
         Raises:
-            ValueError: as `conditions.single` and `conditions.grid`; a rate that is no number.
+            ValueError: as `conditions.single` and `conditions.grid`; a rate that is not a number.
         """
         strategies, rates = _words(self.strategies), _words(self.rates)
         if not strategies and not rates:
@@ -170,7 +170,7 @@ def answer_questions(
 ) -> None:
     """Answer the questions of a data directory, or of a part of it, into answers.NAME.jsonl.
 
-    Answers that are there already, in files of other parts, too, are not computed again.
+    Existing answers, also those in files of other parts, are not computed again.
 
     Args:
         key_file: items to answer, one a line; NAME is its name without the ending, else "all".
@@ -192,7 +192,7 @@ def answer_questions(
     ]
     number, every = sum(len(missing) for _, missing in left), len(recordings) * len(wanted)
     if number < every:
-        logger.info("%d of %d answers are there already", every - number, every)
+        logger.info("%d of %d answers exist already", every - number, every)
     if number:
         answerer = Answerer(settings.load(), settings.prompt, settings.seed, settings.positions)
         with tqdm(total=number, unit="answer", mininterval=5) as bar:

@@ -20,8 +20,8 @@ class Recording:
 
     Attributes:
         path: of its audio.
-        samples: how many it has to have; None where nobody says.
-        transcript: None where there is none.
+        samples: how many it has to have; None if not known.
+        transcript: None if not known.
     """
 
     question: Question
@@ -39,15 +39,15 @@ class Recording:
 
 
 def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> list[Recording]:
-    """The recordings of a data directory with wav.scp, questions and, where they are there,
+    """The recordings of a data directory with wav.scp, questions and, optionally,
     utt2num_samples and text.
 
     Args:
         keys: those that are wanted, in this order; all when absent.
     Raises:
         FileNotFoundError: a table or an audio file is missing.
-        ValueError: an item without question, a recording that ends early or is no audio, or a
-            damaged table.
+        ValueError: an item without question, a recording that ends early or is not audio, or
+            a damaged table.
     """
     folder = Path(data_dir)
     scp, questions = read_table(folder / "wav.scp"), read_questions(folder / "questions")
@@ -80,5 +80,5 @@ def written(recording: Recording, kind: str) -> str:
     if kind == "nothing":
         return ""
     if not recording.transcript:
-        raise ValueError(f"{recording.id}: has no line in text, which its transcript is")
+        raise ValueError(f"{recording.id}: has no line in text, so there is no transcript")
     return recording.transcript

@@ -92,7 +92,7 @@ def right_by_pmi(answers: Sequence[Answer], without: Sequence[Answer]) -> np.nda
     """(items,) bool: whether the audio makes the right choice more likely than all others.
 
     Pointwise mutual information, by token (PMI_DC, arXiv 2104.08315): a text that is likely
-    whatever was heard is no answer for that.
+    whatever was heard is not an answer for that.
 
         argmax_c (1 / L_c) [log p(c | audio, question) - log p(c | question)]
 
@@ -175,10 +175,9 @@ def evidence_recall(
 def recalls(
     answers: Sequence[Answer], spans: Mapping[str, Span], frame_tokens: float | None
 ) -> np.ndarray | None:
-    """(items,) evidence recall; None where it means nothing.
-
-    That is so where the input is not speech, where an item has no times, and where audio tokens are
-    no stretches of time (`frame_tokens` is None).
+    """(items,) evidence recall; None where it is not defined:
+    the input is not speech, an item has no times, or audio tokens are not stretches of time
+    (`frame_tokens` is None).
 
     Raises:
         ValueError: a number of audio tokens that is not that of the time: times would be wrong.

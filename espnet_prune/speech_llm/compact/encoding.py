@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from espnet_prune.speech_llm.base import CHUNK_SAMPLES
+from espnet_prune.data.audio import SAMPLING_RATE
+from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM
 from espnet_prune.structured import SpeechEncoder
 
 #: samples of an audio token: two frames of the encoder
-TOKEN_SAMPLES = 640
+TOKEN_SAMPLES = SAMPLING_RATE // SpeechLLM.frame_tokens
 
 
 def longest_chunk(encoder: SpeechEncoder) -> int:

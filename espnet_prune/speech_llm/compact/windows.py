@@ -34,7 +34,7 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class TimedVoices:
-    """`Voices` with a speed in the voice's name, "rms@1.15"; 1.0 when there is none."""
+    """`Voices` with a speed in the voice's name, "rms@1.15"; 1.0 without one."""
 
     voices: Voices
 

@@ -50,7 +50,7 @@ def superb_sweep(parser: ArgumentParser):
 
     Stages: 2 data, 3 learning rates, 4 probes, 5 results. Learning rates are chosen on validation
     data of the first encoder and hold for all. Finished probes are not repeated if they were made
-    with the same encoder and learning rate.
+    with the same encoder and learning rate. TASK in the options of run.sh stands for the task.
     """
     add = parser.add_argument
     pair = {"nargs": "+", "required": True, "type": _pair}
@@ -89,12 +89,13 @@ def _add_runner(parser: ArgumentParser) -> None:
     add("--nj", type=int, default=1, help="runs at a time, each with its share of the processors")
     add("--python", default="python3", help="command that starts Python")
     add("--debug", type=true_or_false, default=False, help="short runs, for testing")
+    add("options", nargs="*", metavar="-- OPTION", help="further options of run.sh")
 
 
 def _runner(args: Namespace):
     from espnet_prune.plugin.sweeps import Runner
 
-    return Runner(args.nj, args.python, args.debug)
+    return Runner(args.nj, args.python, args.debug, args.options)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -41,16 +41,18 @@ class Runner:
         nj: jobs at a time; each has its share of the processors.
         python: command that starts Python, also for the recipes.
         debug: the recipes' option --debug.
+        options: further options of all recipes.
     """
 
     nj: int = 1
     python: str = "python3"
     debug: bool = False
+    options: Sequence[str] = ()
 
     def recipe(self, *options: object) -> list[str]:
         """The command of a recipe with options."""
         shared = ["--debug", str(self.debug).lower(), "--python", self.python]
-        return ["./run.sh", *shared, *map(str, options)]
+        return ["./run.sh", *shared, *map(str, options), *self.options]
 
     def ours(self, *arguments: object) -> list[str]:
         """The command `espnet-prune` with arguments."""
@@ -237,7 +239,8 @@ class SuperbSweep:
 
     def _recipe(self, name: str, task: str, *options: object) -> None:
         log = self.expdir / "log" / f"{name}.log"
-        self.runner.call(self.runner.recipe(*options), log, self.tasks[task])
+        command = [word.replace("TASK", task) for word in self.runner.recipe(*options)]
+        self.runner.call(command, log, self.tasks[task])
 
     def _probe(self, name: str, task: str, encoder: str, seed: int, *options: object) -> None:
         """A task's recipe for an encoder; all tasks share its frames."""

@@ -18,6 +18,7 @@ stop_stage=10000   # Last stage to run.
 debug=false        # Short runs with fewer encoders, seeds and rates, in exp_debug.
 nj=2               # Encoders at a time, each with its share of the cores.
 expdir=exp         # Everything that is computed.
+workdir=           # Folder for data, downloads and audio of all recipes; their own folders when empty.
 fsdd=${FSDD:-}     # Free Spoken Digit Dataset: its directory; db.sh's, or its authors', when empty.
 ssl_prune_exp=../../voice_prompts/ssl_prune1/exp # Where ssl_prune1's encoders are, or go to.
 encoders=          # "NAME=DIR_OR_HUB_NAME ..."; the dense one and those of ssl_prune_exp when empty.
@@ -92,15 +93,22 @@ if [ -z "${WARM_PYTHON:-}" ]; then
     done
 fi
 shared=(--debug "${debug}" --python "${python}")
+places=() # of a recipe, when there is a folder for all
+if [ -n "${workdir}" ]; then
+    mkdir -p "${workdir}"
+    workdir=$(cd "${workdir}" && pwd)
+    places=(--datadir "${workdir}/TASK/data" --dumpdir "${workdir}/TASK/dump")
+    places+=(--download_dir "${workdir}/downloads")
+fi
 
 # The encoders of ssl_prune1 that are not there yet.
 ssl_prune() {
     local sweep=(python3 -m espnet_prune encoder sweep "${shared[@]}" --expdir "${ssl_prune_exp}")
     sweep+=(--nj "${nj}" --seeds 0 --output TABLE_mini_superb.md)
     cd ../../voice_prompts/ssl_prune1
-    ./run.sh "${shared[@]}" --expdir "${ssl_prune_exp}" --stop_stage 3
-    "${sweep[@]}" --methods ours --targets "${targets[@]}"
-    "${sweep[@]}" --methods scratch --targets "${scratch_targets[@]}"
+    ./run.sh "${shared[@]}" --expdir "${ssl_prune_exp}" --stop_stage 3 "${places[@]/TASK/ssl_prune}"
+    "${sweep[@]}" --methods ours --targets "${targets[@]}" -- "${places[@]/TASK/ssl_prune}"
+    "${sweep[@]}" --methods scratch --targets "${scratch_targets[@]}" -- "${places[@]/TASK/ssl_prune}"
 }
 
 if [ "${stage}" -le 1 ] && [ "${stop_stage}" -ge 1 ]; then
@@ -118,5 +126,5 @@ fi
 python3 -m espnet_prune superb sweep "${shared[@]}" --nj "${nj}" --stage "${stage}" \
     --stop_stage "${stop_stage}" --encoders "${encoder_words[@]}" --tasks "${recipes[@]}" \
     --seeds "${seed_words[@]}" --seeded KS SID --learning_rates "${rate_words[@]}" --fixed ASR \
-    --expdir "${expdir}" --command "${command_line}"
+    --expdir "${expdir}" --command "${command_line}" -- "${places[@]}"
 log "Done."

@@ -86,7 +86,8 @@ def test_probes(place):
     command = ["superb", "sweep", *python, "--encoders", "dense=model", "other=hub/name"]
     command += ["--tasks", "KS=KS", "ASR=ASR", "--seeds", "0", "1", "--seeded", "KS", "--fixed"]
     command += ["ASR", "--learning_rates", "1e-2", "1e-3", "--expdir", "out", "--command", "x y"]
-    main(command)
+    more = ["--", "--datadir", "/d/TASK"]
+    main([*command, *more])
     runs = [shlex.split(line) for line in calls(folder)]
     assert sum("--stop_stage 2" in " ".join(run) for run in runs) == 2  # data of each task
     assert sum("--probe_tag sweep" in " ".join(run) for run in runs) == 1
@@ -101,6 +102,7 @@ def test_probes(place):
     assert sum("--probe_tag seed0 --probe_args" in t for t in tags) == 2  # the config's rate
     assert any(f"--upstream {folder}/model --seed 0" in t for t in tags)
     assert any("--upstream hub/name" in t for t in tags)
+    assert all(t.endswith(("--datadir /d/KS", "--datadir /d/ASR")) for t in tags)
     table = " ".join(runs[-1])
     assert "superb table --encoder dense" in table and "--tasks KS ASR" in table
     assert "Chosen on validation data of dense among 1e-2 1e-3: KS 0.001." in table

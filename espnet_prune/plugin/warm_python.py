@@ -18,7 +18,7 @@ import threading
 
 MODULES = """torch torchaudio transformers soundfile matplotlib espnet2.tasks.asr
     espnet2.tasks.cls espnet2.tasks.diar espnet2.tasks.spk espnet2.main_funcs.average_nbest_models
-    espnet_prune.structured espnet_prune.evaluate.metrics""".split()
+    espnet_prune.structured jiwer pyannote.metrics.diarization""".split()
 
 
 def serve(path: str) -> None:

@@ -17,6 +17,7 @@ from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
 from espnet_prune.evaluate.report import metric
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.speech_llm import Compact, SpeechLLM
+from espnet_prune.speech_llm.compact.model import recipe_model
 
 #: what stands in the place of audio -> its row in the table
 SOURCES = {
@@ -97,12 +98,13 @@ def write_report(
     """Write what `evaluate` finds: a table in Markdown, and JSON beside it.
 
     Args:
-        model, encoder, language_model, device: as for `Compact.from_pretrained`.
+        model: directory; `recipe_model` when absent.
+        encoder, language_model, device: as for `Compact.from_pretrained`.
     Returns: the table.
     """
     if most < 1:
         raise ValueError(f"--most is {most}, but has to be positive")
-    llm = Compact.from_pretrained(model, device, encoder, language_model)
+    llm = Compact.from_pretrained(model or recipe_model(), device, encoder, language_model)
     found = evaluate(llm, data_dir, most)
     text = table(found, f"Compact speech LLM on {data_dir.name}")
     write_json(output.with_suffix(".json"), found)

@@ -62,7 +62,7 @@ class Answer:
             "seconds": round(self.seconds, 4),
             "audio_tokens": self.audio_tokens,
             "kept_tokens": len(self.kept),
-            "kept": pack(self.kept),
+            "kept": to_ranges(self.kept),
             "order": self.order,
             "scores": [round(score, 6) for score in self.scores],
             "chosen": self.chosen,
@@ -77,14 +77,14 @@ class Answer:
             condition=Condition(row["input"], row["strategy"], row["rate"], row["keep"]),
             seconds=row["seconds"],
             audio_tokens=row["audio_tokens"],
-            kept=tuple(unpack(row["kept"])),
+            kept=tuple(from_ranges(row["kept"])),
             order=tuple(row["order"]),
             scores=tuple(row["scores"]),
             answer=row["answer"],
         )
 
 
-def pack(indices: Iterable[int]) -> str:
+def to_ranges(indices: Iterable[int]) -> str:
     """Rising whole numbers as ranges: 3, 4, 5, 9 is "3-5,9"."""
     ranges: list[list[int]] = []
     for index in indices:
@@ -97,11 +97,11 @@ def pack(indices: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in ranges)
 
 
-def unpack(text: str) -> list[int]:
-    """The numbers of `pack`.
+def from_ranges(text: str) -> list[int]:
+    """The numbers of `to_ranges`.
 
     Raises:
-        ValueError: something that `pack` does not write.
+        ValueError: something that `to_ranges` does not write.
     """
     indices: list[int] = []
     for part in text.split(",") if text else []:

@@ -108,7 +108,7 @@ class Compact(SpeechLLM):
     @classmethod
     def from_pretrained(
         cls,
-        model: str | Path | None = None,
+        model: str | Path,
         device: str = "cpu",
         encoder: str | Path | None = None,
         language_model: str | Path | None = None,
@@ -117,7 +117,7 @@ class Compact(SpeechLLM):
         """Load a directory that `save_compact` has written.
 
         Args:
-            model: the directory; that of the recipe when absent, see `recipe_model`.
+            model: the directory, e.g. `recipe_model()`.
             encoder, language_model: instead of those that `compact.json` names. A name that is not
                 a directory is fetched once (`espnet_prune.hub.pretrained`) and kept in the user's
                 cache folder.
@@ -128,7 +128,6 @@ class Compact(SpeechLLM):
             ValueError: files that are damaged or do not fit each other.
         """
         computes_in = computing_dtype(dtype, device)
-        model = recipe_model() if model is None else Path(model)
         config, weights = read_compact(model)
         frozen = load_encoder(_find(encoder or config.encoder, load_encoder))
         lm, tokenizer = load_language_model(
@@ -144,7 +143,7 @@ class Compact(SpeechLLM):
             got, due = (some.get(name) for some in shapes)
             if got != due:
                 raise ValueError(
-                    f"{model / WEIGHTS}: {name} is {got}, but encoder, language model and "
+                    f"{Path(model) / WEIGHTS}: {name} is {got}, but encoder, language model and "
                     f"{CONFIG} ask for {due}"
                 )
         with torch.no_grad():

@@ -39,7 +39,7 @@ def test_equal_tokens_score_the_same_wherever_they_stand(seed):
     audio, lengths = kinds[which], torch.tensor([77, 51])
     first = layer(width=33, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scores, "PIECE", 20)
+        patch.setattr(scores, "BLOCK", 20)
         similarity = query_similarity(audio, torch.randn(2, 6, 33), torch.tensor([6, 4]))
     for values in (similarity, attention_received(audio, lengths, first)):
         for b, n in enumerate(lengths.tolist()):

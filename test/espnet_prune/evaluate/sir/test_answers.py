@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_prune.evaluate.sir.answers import Answer, AnswerFile, pack, read_answers, unpack
+from espnet_prune.evaluate.sir.answers import (
+    Answer,
+    AnswerFile,
+    from_ranges,
+    read_answers,
+    to_ranges,
+)
 from espnet_prune.evaluate.sir.conditions import NOTHING, WHOLE, Condition
 
 HEADER = {"speech_llm": "x", "seed": 0, "frame_tokens": 25}
@@ -16,18 +22,18 @@ def answer(name="a", condition=WHOLE, scores=(-2.0, -1.0, -1.0)):
 
 
 def test_ranges():
-    assert pack([0, 1, 2, 7, 9, 10]) == "0-2,7,9-10"
-    assert unpack("0-2,7,9-10") == [0, 1, 2, 7, 9, 10]
-    assert pack([]) == "" and unpack("") == []
+    assert to_ranges([0, 1, 2, 7, 9, 10]) == "0-2,7,9-10"
+    assert from_ranges("0-2,7,9-10") == [0, 1, 2, 7, 9, 10]
+    assert to_ranges([]) == "" and from_ranges("") == []
     with pytest.raises(ValueError, match="1 comes after 1"):
-        pack([1, 1])
-    with pytest.raises(ValueError, match="'3-' is no range"):
-        unpack("1,3-")
+        to_ranges([1, 1])
+    with pytest.raises(ValueError, match="'3-' is not a range"):
+        from_ranges("1,3-")
 
 
 @given(st.sets(st.integers(0, 3000)))
 def test_ranges_come_back(indices):
-    assert unpack(pack(sorted(indices))) == sorted(indices)
+    assert from_ranges(to_ranges(sorted(indices))) == sorted(indices)
 
 
 def test_the_first_of_the_most_likely_is_chosen():

@@ -336,7 +336,7 @@ def test_the_committed_model_is_small_and_fits_its_parts():
 def test_the_model_is_not_in_an_installed_package(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "__file__", str(tmp_path / "a" / "b" / "c" / "d" / "model.py"))
     with pytest.raises(FileNotFoundError, match="or make it with egs2/speech_llm/compact1/run.sh"):
-        Compact.from_pretrained()
+        recipe_model()
 
 
 def test_prompt_is_plain_text():

@@ -13,15 +13,14 @@ import csv
 import io
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import SLOT_SEPARATOR, Labelled, write_sets
-from espnet_prune.data.corpora.published import require_dir
+from espnet_prune.data.corpora.common import SLOT_SEPARATOR, Utterance, require_dir, write_sets
 from espnet_prune.files.reading import read_text
 
 SLOTS = ("action", "object", "location")
 PUBLISHED = {"train": 23132, "valid": 3118, "test": 3793}
 
 
-def read_list(corpus: Path, part: str) -> list[Labelled]:
+def read_list(corpus: Path, part: str) -> list[Utterance]:
     """The utterances of data/<part>_data.csv, labelled action+object+location.
 
     Raises:
@@ -44,7 +43,7 @@ def read_list(corpus: Path, part: str) -> list[Labelled]:
         audio = corpus / row["path"]
         speaker = row["speakerId"]
         utterance = f"{speaker}-{audio.stem}"
-        found.append(Labelled(utterance, speaker, SLOT_SEPARATOR.join(values), audio))
+        found.append(Utterance(utterance, speaker, SLOT_SEPARATOR.join(values), audio))
     return found
 
 

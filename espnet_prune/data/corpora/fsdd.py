@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import Labelled, write_sets
-from espnet_prune.data.corpora.published import require_dir
+from espnet_prune.data.corpora.common import Utterance, require_dir, write_sets
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
@@ -19,7 +18,7 @@ _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 TEST, VALID = range(0, 5), range(5, 10)
 
 
-def read_corpus(corpus: str | Path) -> list[tuple[Labelled, int]]:
+def read_corpus(corpus: str | Path) -> list[tuple[Utterance, int]]:
     """All recordings, labelled with the digit's word, and their indices.
 
     Raises:
@@ -35,11 +34,11 @@ def read_corpus(corpus: str | Path) -> list[tuple[Labelled, int]]:
             raise ValueError(f"{path}: is not named digit_speaker_index.wav; remove it")
         digit, speaker, index = match.groups()
         utterance = f"{speaker}-{digit}-{int(index):03d}"
-        found.append((Labelled(utterance, speaker, DIGITS[int(digit)], path), int(index)))
+        found.append((Utterance(utterance, speaker, DIGITS[int(digit)], path), int(index)))
     if not found:
         raise FileNotFoundError(f"{folder}: has no recordings {{digit}}_{{speaker}}_{{index}}.wav")
     for speaker in sorted({each.speaker for each, _ in found}):
-        absent = set(DIGITS) - {each.label for each, _ in found if each.speaker == speaker}
+        absent = set(DIGITS) - {each.text for each, _ in found if each.speaker == speaker}
         if absent:
             raise ValueError(f"{folder}: {speaker} has no recording of {min(absent)}")
     return found
@@ -60,7 +59,7 @@ def prepare_digits(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
         raise ValueError(
             f"{corpus}: only the speaker {speakers[0]}; two are needed to leave one out"
         )
-    sets: dict[str, list[Labelled]] = {}
+    sets: dict[str, list[Utterance]] = {}
     for fold, speaker in enumerate(speakers, 1):
         others = [(each, index) for each, index in found if each.speaker != speaker]
         sets[f"train_fold{fold}"] = [each for each, index in others if index not in TEST]
@@ -76,8 +75,8 @@ def prepare_speakers(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     Raises:
         FileNotFoundError, ValueError: as `read_corpus`.
     """
-    sets: dict[str, list[Labelled]] = {"train": [], "valid": [], "test": []}
+    sets: dict[str, list[Utterance]] = {"train": [], "valid": [], "test": []}
     for each, index in read_corpus(corpus):
         name = "test" if index in TEST else "valid" if index in VALID else "train"
-        sets[name].append(Labelled(each.utterance, each.speaker, each.speaker, each.path))
+        sets[name].append(Utterance(each.name, each.speaker, each.speaker, each.path))
     return write_sets(out_dir, sets)

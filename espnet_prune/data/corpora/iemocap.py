@@ -12,8 +12,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from espnet_prune.data.corpora.labelled import Labelled, held_out, write_sets
-from espnet_prune.data.corpora.published import require_dir, warn_unpublished
+from espnet_prune.data.corpora.common import (
+    Utterance,
+    held_out,
+    require_dir,
+    warn_unpublished,
+    write_sets,
+)
 from espnet_prune.files.reading import read_lines
 
 SESSIONS = (1, 2, 3, 4, 5)
@@ -26,7 +31,7 @@ VALID_SHARE = 0.2
 _LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\t(Ses\d\d[FM]_\w+)\t(\w+)\t\[.*\]")
 
 
-def read_session(corpus: str | Path, session: int) -> list[Labelled]:
+def read_session(corpus: str | Path, session: int) -> list[Utterance]:
     """The utterances of the four classes of a session; a speaker is named Ses01F.
 
     Raises:
@@ -52,8 +57,8 @@ def read_session(corpus: str | Path, session: int) -> list[Labelled]:
                 # Who talks is in the name of the turn: F000 or M000.
                 speaker = f"Ses{session:02d}{turn[0]}"
                 name = f"{speaker}-{utterance}"
-                found.append(Labelled(name, speaker, CLASSES[emotion], audio))
-    absent = set(CLASSES.values()) - {each.label for each in found}
+                found.append(Utterance(name, speaker, CLASSES[emotion], audio))
+    absent = set(CLASSES.values()) - {each.text for each in found}
     if absent:
         raise ValueError(f"{folder}: class {min(absent)} has no utterances; unpack IEMOCAP again")
     warn_unpublished(root, len(found), PUBLISHED[session], "utterances of the four classes")
@@ -72,11 +77,11 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     """
     corpus = require_dir(corpus, "IEMOCAP")
     sessions = {session: read_session(corpus, session) for session in SESSIONS}
-    sets: dict[str, list[Labelled]] = {}
+    sets: dict[str, list[Utterance]] = {}
     for fold in SESSIONS:
         others = [each for session in SESSIONS if session != fold for each in sessions[session]]
         valid = held_out(others, VALID_SHARE)
-        sets[f"train_fold{fold}"] = [each for each in others if each.utterance not in valid]
-        sets[f"valid_fold{fold}"] = [each for each in others if each.utterance in valid]
+        sets[f"train_fold{fold}"] = [each for each in others if each.name not in valid]
+        sets[f"valid_fold{fold}"] = [each for each in others if each.name in valid]
         sets[f"test_fold{fold}"] = sessions[fold]
     return write_sets(out_dir, sets)

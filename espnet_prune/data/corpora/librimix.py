@@ -22,7 +22,7 @@ import soundfile
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.published import require_dir, warn_unpublished
+from espnet_prune.data.corpora.common import Utterance, find_folder, warn_unpublished, write_sets
 from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
 from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_text
@@ -41,19 +41,15 @@ _TOLERANCE_S = 0.1
 
 
 def find_root(corpus: str | Path) -> Path:
-    """The folder wav16k/max of Libri2Mix.
-
-    Raises:
-        FileNotFoundError: no such directory, or no metadata in it.
-    """
-    corpus = require_dir(corpus, "LIBRIMIX")
-    for inner in ("Libri2Mix/wav16k/max", "wav16k/max", "."):
+    """The folder wav16k/max of Libri2Mix (FileNotFoundError: it is not there)."""
+    return find_folder(
+        corpus,
+        "LIBRIMIX",
+        ("Libri2Mix/wav16k/max", "wav16k/max", "."),
         # The alignments may be in a folder metadata, too.
-        if any((corpus / inner / "metadata").glob("mixture_*.csv")):
-            return corpus / inner
-    raise FileNotFoundError(
-        f"{corpus}: has no Libri2Mix/wav16k/max/metadata/mixture_*.csv; generate Libri2Mix "
-        "at 16 kHz in mode max"
+        lambda folder: any((folder / "metadata").glob("mixture_*.csv")),
+        "has no Libri2Mix/wav16k/max/metadata/mixture_*.csv; generate Libri2Mix at 16 kHz in mode "
+        "max",
     )
 
 
@@ -182,7 +178,7 @@ def prepare(
     """
     root, out_dir = find_root(corpus), Path(out_dir)
     rttm_dir = Path(rttm_dir) if rttm_dir else Path(corpus) / "metadata" / "LibriSpeech"
-    numbers = {}
+    numbers: dict[str, int] = {}
     for part, (names, rttm, published) in PARTS.items():
         path = rttm_dir / f"{rttm}.rttm"
         if not path.is_file():
@@ -200,10 +196,6 @@ def prepare(
             }
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        tables = {
-            "wav.scp": {name: str(file) for name, (file, _) in mixtures.items()},
-            "utt2spk": {name: name for name in mixtures},
-        }
         write_text(out_dir / part / "rttm", rttm_text(turns))
         labels = {
             name: frame_labels(turns[name], speakers_of(name), samples)
@@ -213,6 +205,6 @@ def prepare(
             out_dir / part / "frame_labels",
             {name: " ".join(map(str, row)) for name, row in labels.items()},
         )
-        data_dir.write_dir(out_dir / part, tables)
-        numbers[part] = len(mixtures)
+        chosen = [Utterance(name, name, "", file) for name, (file, _) in mixtures.items()]
+        numbers |= write_sets(out_dir, {part: chosen})
     return numbers

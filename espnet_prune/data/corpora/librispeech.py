@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.published import require_dir, warn_unpublished
+from espnet_prune.data.corpora.common import Utterance, find_folder, warn_unpublished, write_sets
 from espnet_prune.files.reading import read_lines
 from espnet_prune.files.writing import write_text
 
@@ -59,13 +60,13 @@ def find_root(corpus: str | Path) -> Path:
     Raises:
         FileNotFoundError: no such directory, or no subset in it.
     """
-    corpus = require_dir(corpus, "LIBRISPEECH")
-    for root in (corpus / "LibriSpeech", corpus):
-        if any((root / name).is_dir() for name in SUBSETS):
-            return root
-    raise FileNotFoundError(
-        f"{corpus}: LibriSpeech is not in it, neither {corpus}/LibriSpeech/dev-clean nor "
-        f"{corpus}/dev-clean nor another subset; LIBRISPEECH of db.sh names the right directory"
+    return find_folder(
+        corpus,
+        "LIBRISPEECH",
+        ("LibriSpeech", "."),
+        lambda folder: any((folder / name).is_dir() for name in SUBSETS),
+        f"LibriSpeech is not in it, neither {corpus}/LibriSpeech/dev-clean nor {corpus}/dev-clean "
+        "nor another subset; LIBRISPEECH of db.sh names the right directory",
     )
 
 
@@ -74,8 +75,8 @@ def data_name(subset: str) -> str:
     return subset.replace("-", "_")
 
 
-def read_subset(folder: str | Path) -> dict[str, data_dir.Table]:
-    """The tables wav.scp, text and utt2spk of a subset; the reader is the speaker.
+def read_subset(folder: str | Path) -> list[Utterance]:
+    """The utterances of a subset; the reader is the speaker.
 
     A subset without all of its published utterances is logged as a warning.
 
@@ -86,7 +87,7 @@ def read_subset(folder: str | Path) -> dict[str, data_dir.Table]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such directory; unpack {folder.name} there")
-    tables: dict[str, data_dir.Table] = {"wav.scp": {}, "text": {}, "utt2spk": {}}
+    found: list[Utterance] = []
     silent: list[str] = []
     for speaker in tqdm(_folders(folder), folder.name, mininterval=2):
         for chapter in _folders(speaker):
@@ -99,16 +100,18 @@ def read_subset(folder: str | Path) -> dict[str, data_dir.Table]:
                         f"{path}: has no transcript in {speaker.name}-{chapter.name}.trans.txt; "
                         f"unpack {folder.name} again"
                     )
-                tables["wav.scp"][path.stem] = str(path.resolve())
-                tables["text"][path.stem] = text
-                tables["utt2spk"][path.stem] = speaker.name
+                found.append(Utterance(path.stem, speaker.name, text, path))
             silent += transcripts
-    if not tables["text"]:
+    if not found:
         raise FileNotFoundError(
             f"{folder}: has no audio <speaker>/<chapter>/*.flac; unpack {folder.name} there"
         )
-    _warn_of_gaps(folder, len(tables["text"]), silent)
-    return tables
+    if silent:
+        logger.warning(
+            "%s: %d transcripts have no audio, the first is %s", folder, len(silent), silent[0]
+        )
+    warn_unpublished(folder, len(found), SUBSETS.get(folder.name))
+    return found
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -126,14 +129,6 @@ def _transcripts(chapter: Path, number: int) -> data_dir.Table:
         f"{path}: missing, the transcripts of {number} recordings; unpack "
         f"{chapter.parent.parent.name} again"
     )
-
-
-def _warn_of_gaps(folder: Path, number: int, silent: list[str]) -> None:
-    if silent:
-        logger.warning(
-            "%s: %d transcripts have no audio, the first is %s", folder, len(silent), silent[0]
-        )
-    warn_unpublished(folder, number, SUBSETS.get(folder.name))
 
 
 def _folders_of(corpus: str | Path, subsets: Sequence[str]) -> list[Path]:
@@ -166,11 +161,9 @@ def prepare(corpus: str | Path, out_dir: str | Path, train_hours: int = 960) -> 
         choices = " or ".join(map(str, TRAINING))
         raise ValueError(f"--train_hours is {train_hours}, choose {choices}")
     out_dir = Path(out_dir)
-    numbers = {}
+    numbers: dict[str, int] = {}
     for folder in _folders_of(corpus, (*TRAINING[train_hours], *DEVELOPMENT, *TEST)):
-        tables = read_subset(folder)
-        data_dir.write_dir(out_dir / data_name(folder.name), tables)
-        numbers[data_name(folder.name)] = len(tables["text"])
+        numbers |= write_sets(out_dir, {data_name(folder.name): read_subset(folder)})
     unions = {"dev": DEVELOPMENT}
     if len(TRAINING[train_hours]) > 1:
         unions[f"train_{train_hours}"] = TRAINING[train_hours]
@@ -233,17 +226,15 @@ def prepare_superb(
     """
     pronunciations = read_lexicon(lexicon) if lexicon else None
     out_dir = Path(out_dir)
-    subsets = {folder.name: read_subset(folder) for folder in _folders_of(corpus, SUPERB)}
+    sets = {data_name(each.name): read_subset(each) for each in _folders_of(corpus, SUPERB)}
     if pronunciations is not None:
-        texts = [text for tables in subsets.values() for text in tables["text"].values()]
+        texts = [each.text for chosen in sets.values() for each in chosen]
         _check_words(missing_words(texts, pronunciations), lexicon, out_dir)
-    for name, tables in subsets.items():
-        if pronunciations is not None:
-            tables["text"] = {
-                key: phones_of(text, pronunciations) for key, text in tables["text"].items()
-            }
-        data_dir.write_dir(out_dir / data_name(name), tables)
-    return {data_name(name): len(tables["text"]) for name, tables in subsets.items()}
+        sets = {
+            name: [replace(each, text=phones_of(each.text, pronunciations)) for each in chosen]
+            for name, chosen in sets.items()
+        }
+    return write_sets(out_dir, sets)
 
 
 def _check_words(missing: list[str], lexicon: Sequence[str | Path], out_dir: Path) -> None:

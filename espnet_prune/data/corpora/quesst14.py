@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.published import require_dir
+from espnet_prune.data.corpora.common import Utterance, find_folder, write_sets
 from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
@@ -29,17 +29,13 @@ LISTS = {"documents": "utterances", "dev": "dev", "eval": "eval"}
 
 
 def find_root(corpus: str | Path) -> Path:
-    """The folder that has Audio and scoring.
-
-    Raises:
-        FileNotFoundError: no such directory, or no folder scoring in it.
-    """
-    corpus = require_dir(corpus, "QUESST14")
-    for root in (corpus / "quesst14Database", corpus):
-        if (root / "scoring").is_dir():
-            return root
-    raise FileNotFoundError(
-        f"{corpus}: has no folder quesst14Database/scoring; unpack quesst14Database.tgz there"
+    """The folder that has Audio and scoring (FileNotFoundError: it is not there)."""
+    return find_folder(
+        corpus,
+        "QUESST14",
+        ("quesst14Database", "."),
+        lambda folder: (folder / "scoring").is_dir(),
+        "has no folder quesst14Database/scoring; unpack quesst14Database.tgz there",
     )
 
 
@@ -131,9 +127,8 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
                 raise ValueError(f"{path}: no document of language {LANGUAGE} holds any query")
             table = {query: " ".join(documents) for query, documents in ref.items()}
             data_dir.write_table(out_dir / name / "ref", table)
-        tables = {
-            "wav.scp": {key: str(file) for key, file in files.items()},
-            "utt2spk": {key: key for key in files},
-        }
-        data_dir.write_dir(out_dir / name, tables)
-    return {name: len(files) for name, files in audio.items()}
+    sets = {
+        name: [Utterance(key, key, "", file) for key, file in files.items()]
+        for name, files in audio.items()
+    }
+    return write_sets(out_dir, sets)

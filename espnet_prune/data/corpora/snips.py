@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from espnet_prune.data import data_dir
+from espnet_prune.data.corpora.common import Utterance, write_sets
 
 logger = logging.getLogger(__name__)
 
@@ -144,15 +145,12 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
         FileNotFoundError: the corpus, a split or all recordings of a speaker are not there.
         ValueError: the labels cannot be read, or recordings have none.
     """
-    root, out_dir = find_root(corpus), Path(out_dir)
+    root = find_root(corpus)
     labels = read_labels(root / LABELS)
-    parts = {split: _read_split(root, split, labels) for split in SPEAKERS}
-    for split, tables in parts.items():
-        data_dir.write_dir(out_dir / split, tables)
-    return {split: len(tables["text"]) for split, tables in parts.items()}
+    return write_sets(out_dir, {split: _read_split(root, split, labels) for split in SPEAKERS})
 
 
-def _read_split(root: Path, split: str, labels: dict) -> dict[str, data_dir.Table]:
+def _read_split(root: Path, split: str, labels: dict) -> list[Utterance]:
     folder = root / split
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such directory; it has the recordings of {split}")
@@ -162,12 +160,10 @@ def _read_split(root: Path, split: str, labels: dict) -> dict[str, data_dir.Tabl
         if _speaker(path.stem) in SPEAKERS[split]
     }
     _check_recordings(folder, split, recordings, labels)
-    tables: dict[str, data_dir.Table] = {"wav.scp": {}, "text": {}, "utt2spk": {}}
-    for key, path in recordings.items():
-        tables["wav.scp"][key] = str(path.resolve())
-        tables["text"][key] = " ".join(tokens_of(*labels[key]))
-        tables["utt2spk"][key] = _speaker(key)
-    return tables
+    return [
+        Utterance(key, _speaker(key), " ".join(tokens_of(*labels[key])), path)
+        for key, path in recordings.items()
+    ]
 
 
 def _speaker(utterance: str) -> str:

@@ -18,8 +18,7 @@ import soundfile
 from tqdm import tqdm
 
 from espnet_prune.data.audio import read_speech, write_speech
-from espnet_prune.data.corpora.labelled import Labelled, write_sets
-from espnet_prune.data.corpora.published import read_list, require_dir
+from espnet_prune.data.corpora.common import Utterance, read_list, require_dir, write_sets
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +30,13 @@ PUBLISHED = {"train": 51088, "valid": 6798, "test": 3081}
 NOISE_HOP_S, NOISE_TRAIN = 0.5, 0.8
 
 
-def _labelled(path: Path, word: str) -> Labelled:
+def _labelled(path: Path, word: str) -> Utterance:
     speaker = path.stem.partition("_nohash_")[0]
     label = word if word in WORDS or word == SILENCE else UNKNOWN
-    return Labelled(f"{speaker}-{word.strip('_')}-{path.stem}", speaker, label, path)
+    return Utterance(f"{speaker}-{word.strip('_')}-{path.stem}", speaker, label, path)
 
 
-def read_words(corpus: Path) -> dict[str, list[Labelled]]:
+def read_words(corpus: Path) -> dict[str, list[Utterance]]:
     """train, valid and the rest that the official lists leave for testing.
 
     Raises:
@@ -48,7 +47,7 @@ def read_words(corpus: Path) -> dict[str, list[Labelled]]:
         "valid": set(read_list(corpus / "validation_list.txt", "validation files")),
         "testing": set(read_list(corpus / "testing_list.txt", "test files")),
     }
-    sets: dict[str, list[Labelled]] = {"train": [], "valid": [], "testing": []}
+    sets: dict[str, list[Utterance]] = {"train": [], "valid": [], "testing": []}
     folders = [path for path in sorted(corpus.iterdir()) if path.is_dir() and path.name != NOISE]
     seen: set[str] = set()
     for folder in tqdm(folders, "Speech Commands", mininterval=2):
@@ -68,7 +67,7 @@ def read_words(corpus: Path) -> dict[str, list[Labelled]]:
     return sets
 
 
-def read_test(folder: Path) -> list[Labelled]:
+def read_test(folder: Path) -> list[Utterance]:
     """The official test set, a folder a class.
 
     Raises:
@@ -77,7 +76,7 @@ def read_test(folder: Path) -> list[Labelled]:
     """
     require_dir(folder, "SPEECHCOMMANDS_TEST")
     found = [
-        Labelled(f"{name.strip('_')}-{path.stem}", name.strip("_"), name, path)
+        Utterance(f"{name.strip('_')}-{path.stem}", name.strip("_"), name, path)
         for name in (*WORDS, UNKNOWN, SILENCE)
         for path in sorted((folder / name).glob("*.wav"))
     ]
@@ -85,13 +84,13 @@ def read_test(folder: Path) -> list[Labelled]:
     return found
 
 
-def _require_classes(folder: Path, found: list[Labelled], classes: tuple[str, ...]) -> None:
-    absent = set(classes) - {each.label for each in found}
+def _require_classes(folder: Path, found: list[Utterance], classes: tuple[str, ...]) -> None:
+    absent = set(classes) - {each.text for each in found}
     if absent:
         raise ValueError(f"{folder}: class {min(absent)} has no recordings; unpack it again")
 
 
-def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Labelled]]:
+def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Utterance]]:
     """Seconds of the background noise as files in `folder`: the beginnings of the recordings for
     train, their ends for valid, with no sample in both.
 
@@ -104,7 +103,7 @@ def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Labelled]]:
         raise FileNotFoundError(
             f"{corpus / NOISE}: has no *.wav, which class {SILENCE} is cut from"
         )
-    sets: dict[str, list[Labelled]] = {"train": [], "valid": []}
+    sets: dict[str, list[Utterance]] = {"train": [], "valid": []}
     for path in noises:
         samples, rate = read_speech(path)
         if len(samples) < 10 * rate:
@@ -116,7 +115,7 @@ def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Labelled]]:
                 target = folder / path.stem / f"{name}.wav"
                 if not target.is_file() or soundfile.info(target).frames != rate:
                     write_speech(target, samples[start : start + rate, 0], rate)
-                sets[part].append(Labelled(f"silence-{name}", "silence", SILENCE, target))
+                sets[part].append(Utterance(f"silence-{name}", "silence", SILENCE, target))
     return sets
 
 

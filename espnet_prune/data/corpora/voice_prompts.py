@@ -17,9 +17,8 @@ from pathlib import Path
 
 import soundfile
 
-from espnet_prune.data import data_dir
-from espnet_prune.data.corpora import labelled
-from espnet_prune.data.text import drop_annotations, has_unclear_number, prompt_transcript
+from espnet_prune.data.corpora import common
+from espnet_prune.data.text import has_unclear_number, prompt_transcript
 from espnet_prune.files.reading import read_text
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
@@ -69,6 +68,9 @@ class Recording:
     path: Path
     text: str = ""
     language: str = "en"
+
+    def labelled(self, text: str) -> common.Utterance:
+        return common.Utterance(self.utterance, self.speaker, text, self.path)
 
 
 def split_of(name: str) -> str:
@@ -126,7 +128,7 @@ def is_speech(name: str, transcripts: dict[str, str]) -> bool:
     if name.startswith("silence/"):
         return False
     text = transcripts.get(name)
-    return text is None or bool(prompt_transcript(drop_annotations(text)))
+    return text is None or bool(prompt_transcript(text))
 
 
 def spoken_transcript(text: str) -> str:
@@ -283,15 +285,13 @@ def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of)
                 f"{' with transcripts' if name.endswith('_en') else ''} are too few for a split "
                 "into 76% train, 8% dev and 16% test by a hash of their names; give more audio"
             )
-    for name, chosen in sets.items():
-        tables = {
-            "wav.scp": {r.utterance: str(r.path.resolve()) for r in chosen},
-            "utt2spk": {r.utterance: r.speaker for r in chosen},
-        }
-        if name.endswith("_en"):
-            tables["text"] = {r.utterance: r.text for r in chosen}
-        data_dir.write_dir(Path(out_dir) / name, tables)
-    return {name: len(chosen) for name, chosen in sets.items()}
+    return common.write_sets(
+        out_dir,
+        {
+            name: [r.labelled(r.text if name.endswith("_en") else "") for r in chosen]
+            for name, chosen in sets.items()
+        },
+    )
 
 
 def prepare(
@@ -353,14 +353,10 @@ def prepare_languages(out_dir: str | Path, download_dir: str | Path) -> dict[str
         FileNotFoundError: the packages cannot be had.
         ValueError: a set would be empty.
     """
-    sets: dict[str, list[labelled.Labelled]] = {name: [] for name in SPLITS}
+    sets: dict[str, list[common.Utterance]] = {name: [] for name in SPLITS}
     for recording in fetch_prompts(download_dir):
         if seconds_of(recording.path) > MOST_SECONDS:
             logger.warning("%s: not used, longer than %g s", recording.utterance, MOST_SECONDS)
             continue
-        sets[prompt_split(recording.name)].append(
-            labelled.Labelled(
-                recording.utterance, recording.speaker, recording.language, recording.path
-            )
-        )
-    return labelled.write_sets(out_dir, sets)
+        sets[prompt_split(recording.name)].append(recording.labelled(recording.language))
+    return common.write_sets(out_dir, sets)

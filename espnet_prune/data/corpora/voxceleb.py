@@ -21,8 +21,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.labelled import Labelled, write_sets
-from espnet_prune.data.corpora.published import read_list, require_dir, warn_unpublished
+from espnet_prune.data.corpora.common import (
+    Utterance,
+    read_list,
+    require_dir,
+    warn_unpublished,
+    write_sets,
+)
 from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
@@ -80,7 +85,7 @@ def prepare_identification(
     """
     audio = find_audio(corpus)
     path = Path(split) if split else Path(corpus) / "iden_split.txt"
-    sets: dict[str, list[Labelled]] = {name: [] for name in SPLITS.values()}
+    sets: dict[str, list[Utterance]] = {name: [] for name in SPLITS.values()}
     for number, line in enumerate(read_list(path, "train, valid and test files"), 1):
         fields = line.split()
         if len(fields) != 2 or fields[0] not in SPLITS:
@@ -92,7 +97,7 @@ def prepare_identification(
             raise FileNotFoundError(
                 f"{corpus}: has no {relative}, which {path} needs; unpack both parts of VoxCeleb1"
             )
-        sets[SPLITS[fields[0]]].append(Labelled(utterance_name(relative), speaker, speaker, file))
+        sets[SPLITS[fields[0]]].append(Utterance(utterance_name(relative), speaker, speaker, file))
     return write_sets(out_dir, sets, PUBLISHED)
 
 
@@ -216,20 +221,20 @@ def prepare_verification(
         "dev": sorted({relative for pair in dev for relative in pair}),
         "test": sorted({relative for pair in test for relative in pair}),
     }
-    for name, paths in sets.items():
-        utterances = {relative: utterance_name(relative) for relative in paths}
-        tables = {
-            "wav.scp": {utterances[relative]: str(files[relative]) for relative in paths},
-            "utt2spk": {utterances[relative]: _speaker(relative) for relative in paths},
-        }
-        data_dir.write_dir(out_dir / name, tables)
+    numbers = write_sets(
+        out_dir,
+        {
+            name: [Utterance(utterance_name(p), _speaker(p), "", files[p]) for p in paths]
+            for name, paths in sets.items()
+        },
+    )
     for name, listed in (("dev", dev), ("test", test)):
         table = {
             f"{utterance_name(first)}*{utterance_name(second)}": int(target)
             for (first, second), target in listed.items()
         }
         data_dir.write_table(out_dir / name / "trials", table)
-    return {name: len(paths) for name, paths in sets.items()}
+    return numbers
 
 
 def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.labelled import SLOT_SEPARATOR
+from espnet_prune.data.corpora.common import SLOT_SEPARATOR
 from espnet_prune.files.writing import write_text
 
 UNKNOWN = "<unk>"  # ESPnet's task cls wants it last

@@ -1,7 +1,7 @@
 import pytest
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.labelled import Labelled, held_out, write_sets
+from espnet_prune.data.corpora.common import Utterance, held_out, write_sets
 
 
 @pytest.fixture
@@ -12,7 +12,7 @@ def audio(tmp_path):
 
 
 def test_a_set_is_a_valid_data_directory(audio, tmp_path, caplog):
-    chosen = [Labelled("b-1", "b", "yes", audio), Labelled("a-1", "a", "no", audio)]
+    chosen = [Utterance("b-1", "b", "yes", audio), Utterance("a-1", "a", "no", audio)]
     assert write_sets(tmp_path / "data", {"train": chosen}, {"train": 3}) == {"train": 2}
     assert data_dir.validate(tmp_path / "data" / "train") == []
     assert data_dir.read_table(tmp_path / "data" / "train" / "text") == {"a-1": "no", "b-1": "yes"}
@@ -20,19 +20,19 @@ def test_a_set_is_a_valid_data_directory(audio, tmp_path, caplog):
 
 
 def test_what_is_wrong_with_a_set(audio, tmp_path):
-    each = Labelled("a-1", "a", "no", audio)
+    each = Utterance("a-1", "a", "no", audio)
     with pytest.raises(ValueError, match="test would be empty"):
         write_sets(tmp_path / "data", {"train": [each], "test": []})
     with pytest.raises(ValueError, match="train: a-1 is there twice"):
         write_sets(tmp_path / "data", {"train": [each, each]})
-    gone = Labelled("a-2", "a", "no", tmp_path / "gone.wav")
+    gone = Utterance("a-2", "a", "no", tmp_path / "gone.wav")
     with pytest.raises(FileNotFoundError, match=r"gone.wav: no such file \(1 of the 2 of train"):
         write_sets(tmp_path / "data", {"train": [each, gone]})
     assert not (tmp_path / "data").exists()
 
 
 def test_what_is_held_out_depends_on_names_alone(audio):
-    items = [Labelled(f"u{n}", "s", "x", audio) for n in range(50)]
+    items = [Utterance(f"u{n}", "s", "x", audio) for n in range(50)]
     chosen = held_out(items, 0.2)
     assert len(chosen) == 10
     assert chosen == held_out(items[::-1], 0.2)

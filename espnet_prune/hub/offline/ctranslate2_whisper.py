@@ -12,8 +12,8 @@ CTranslate2 stacks projections that read the same input: ``linear_0`` of self-at
 key and value; in cross-attention ``linear_0`` is the query and ``linear_1`` key and value.
 """
 
-import json
 import math
+import shutil
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,9 @@ from transformers import (
     WhisperFeatureExtractor,
     WhisperForConditionalGeneration,
 )
+
+from espnet_prune.files.reading import read_record
+from espnet_prune.files.writing import write_json
 
 BINARY_VERSION = 6
 MAX_RANK = 8
@@ -184,29 +187,29 @@ def _attention(weights: _Weights, scope: str, name: str, cross: bool) -> dict[st
     return state
 
 
-def _layer_norm(weights: _Weights, source: str, name: str) -> dict[str, torch.Tensor]:
+def _pair(weights: _Weights, source: str, name: str) -> dict[str, torch.Tensor]:
+    """Weight and bias of a projection, a convolution or, as gamma and beta, a layer norm."""
+    kinds = ("gamma", "beta") if source.endswith("layer_norm") else ("weight", "bias")
     return {
-        f"{name}.weight": weights.tensor(f"{source}/gamma"),
-        f"{name}.bias": weights.tensor(f"{source}/beta"),
+        f"{name}.{kind}": weights.tensor(f"{source}/{stored}")
+        for kind, stored in zip(("weight", "bias"), kinds, strict=True)
     }
 
 
 def _layer(weights: _Weights, scope: str, name: str) -> dict[str, torch.Tensor]:
     state = _attention(weights, scope, f"{name}.self_attn", cross=False)
-    state |= _layer_norm(
-        weights, f"{scope}/self_attention/layer_norm", f"{name}.self_attn_layer_norm"
-    )
+    pairs = {
+        "self_attention/layer_norm": "self_attn_layer_norm",
+        "ffn/linear_0": "fc1",
+        "ffn/linear_1": "fc2",
+        "ffn/layer_norm": "final_layer_norm",
+    }
     if scope.startswith("decoder/"):
         state |= _attention(weights, scope, f"{name}.encoder_attn", cross=True)
-        state |= _layer_norm(
-            weights, f"{scope}/attention/layer_norm", f"{name}.encoder_attn_layer_norm"
-        )
-    for number in (0, 1):
-        for kind in ("weight", "bias"):
-            state[f"{name}.fc{number + 1}.{kind}"] = weights.tensor(
-                f"{scope}/ffn/linear_{number}/{kind}"
-            )
-    return state | _layer_norm(weights, f"{scope}/ffn/layer_norm", f"{name}.final_layer_norm")
+        pairs["attention/layer_norm"] = "encoder_attn_layer_norm"
+    for source, target in pairs.items():
+        state |= _pair(weights, f"{scope}/{source}", f"{name}.{target}")
+    return state
 
 
 def _number_of_layers(model: CTranslate2File, side: str) -> int:
@@ -251,12 +254,9 @@ def whisper_state_dict(
         )
         for number in range(layers[side]):
             state |= _layer(weights, f"{side}/layer_{number}", f"model.{side}.layers.{number}")
-        state |= _layer_norm(weights, f"{side}/layer_norm", f"model.{side}.layer_norm")
-    for number in (1, 2):
-        for kind in ("weight", "bias"):
-            state[f"model.encoder.conv{number}.{kind}"] = weights.tensor(
-                f"encoder/conv{number}/{kind}"
-            )
+        state |= _pair(weights, f"{side}/layer_norm", f"model.{side}.layer_norm")
+    for conv in ("conv1", "conv2"):
+        state |= _pair(weights, f"encoder/{conv}", f"model.encoder.{conv}")
     # What is left over may be switches of the runtime (scalars), never weights.
     surplus = sorted(name for name, value in weights.left.items() if value.ndim > 0)
     if surplus:
@@ -289,7 +289,7 @@ def _token_ids(tokenizer_file: Path) -> dict[str, int]:
         "previous": "<|startofprev|>",
     }
     try:
-        added = json.loads(tokenizer_file.read_text(encoding="utf-8"))["added_tokens"]
+        added = read_record(tokenizer_file)["added_tokens"]
         ids = {token["content"]: token["id"] for token in added}
         return {key: ids[name] for key, name in names.items()}
     except (ValueError, KeyError, TypeError) as error:
@@ -299,7 +299,7 @@ def _token_ids(tokenizer_file: Path) -> dict[str, int]:
 def _suppressed_tokens(config_file: Path) -> dict[str, list[int]]:
     """The tokens that Whisper must not write, under transformers' names."""
     try:
-        config = json.loads(config_file.read_text(encoding="utf-8"))
+        config = read_record(config_file)
         return {
             "suppress_tokens": config["suppress_ids"],
             "begin_suppress_tokens": config["suppress_ids_begin"],
@@ -366,7 +366,7 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
 
 def _save_tokenizer(tokenizer_file: Path, target: Path, max_length: int) -> None:
     """Puts the tokenizer beside the model so that ``AutoTokenizer`` finds Whisper's class."""
-    (target / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    shutil.copyfile(tokenizer_file, target / "tokenizer.json")
     end = "<|endoftext|>"
     settings = {
         "tokenizer_class": "WhisperTokenizer",
@@ -376,6 +376,5 @@ def _save_tokenizer(tokenizer_file: Path, target: Path, max_length: int) -> None
         "pad_token": end,
         "model_max_length": max_length,
     }
-    text = json.dumps(settings, indent=2) + "\n"
-    (target / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    write_json(target / "tokenizer_config.json", settings)
     AutoTokenizer.from_pretrained(target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,8 +27,11 @@ from espnet_prune.structured.pruning import prune_encoder
 
 #: seconds: shortest utterance, silence between two in a window, room of the smallest window
 MIN_SECONDS, GAP, MIN_FILL = 0.1, 0.3, 5.0
+#: seconds of audio that are held in memory at most: ten hours are 2.3 GB
+MOST_SECONDS = 36000
 #: files of a folder that are taken for audio
-SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".opus"}
+SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()}
+SUFFIXES = (SUFFIXES | {".aif", ".opus", ".sph"}) - {".raw"}
 
 
 def prune(
@@ -55,7 +59,8 @@ def prune(
             wav2vec 2.0, HuBERT, WavLM), or an encoder of `load_encoder`, which is not changed.
         audio: a file, a folder (all audio below it), a Kaldi data directory (wav.scp, and segments
             if there are), or a list of these and of (T,) float arrays or tensors at 16 kHz. Files
-            are resampled and mixed down. Of more audio than is used a random part is read.
+            are resampled and mixed down. Of more audio than is used, or than ten hours, a random
+            part is read.
         target: share of the cost to remove, in [0, 1).
         output_dir: encoder directory to write, with a plot of what is kept of each layer; none is
             written when absent.
@@ -89,7 +94,8 @@ def prune(
     encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
     fs = encoder.sampling_rate
     window = round(encoder.family_of.default_seconds(encoder.config.base) * fs)
-    waveforms = _windows(utterances, window, max(updates, distill_updates), fs, seed)
+    count = min(max(updates, distill_updates, 1), math.ceil(MOST_SECONDS * fs / window))
+    waveforms = _windows(utterances, window, count, fs, seed)
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     small, summary = prune_encoder(encoder, waveforms, target, cost, updates, distill_updates, seed)
     small.cpu()
@@ -153,7 +159,8 @@ def _item(item: Any, number: int) -> Iterator[_Utterance]:
         yield from _of_data_directory(path)
     else:
         for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in SUFFIXES and file.is_file():
+            hidden = file.name.startswith(".")
+            if file.suffix.lower() in SUFFIXES and file.is_file() and not hidden:
                 yield _Utterance(str(file), path=file)
 
 

@@ -64,13 +64,15 @@ def prune_encoder(
             f"{updates} updates with gates and {distill_updates} after slimming: at least 1 and 0 "
             "are needed"
         )
+    # A gate has the same way to go, from open to closed, in however many updates
+    pace = min(1.0, 150 / updates)
     pruning = PruningConf(
         target=target,
         cost=cost,
         ramp_updates=round(RAMP * updates),
         init=4.5,
-        gate_lr=0.2,
-        multiplier_lr=0.1,
+        gate_lr=max(0.02, 0.2 * pace),
+        multiplier_lr=max(0.02, 0.1 * pace),
     )
     device = encoder.device
     teacher = copy.deepcopy(encoder)

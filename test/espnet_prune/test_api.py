@@ -29,7 +29,8 @@ def folder(tmp_path):
     soundfile.write(tmp_path / "b.wav", noise(1.0, 22050, 2), 22050)
     (tmp_path / "sub").mkdir()
     soundfile.write(tmp_path / "sub" / "a.FLAC", noise(2.0), 16000, format="FLAC")
-    (tmp_path / "readme.txt").write_text("no audio")
+    for name in ("readme.txt", "._b.wav"):
+        (tmp_path / name).write_text("no audio")
     return tmp_path
 
 

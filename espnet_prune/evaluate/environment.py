@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -19,16 +20,19 @@ def environment_report() -> str:
     """
     from espnet_prune import __version__
 
-    facts = {"python": platform.python_version(), "OS": _os_name()}
-    facts["CPU"] = _cpu_name()
-    facts["CPU cores"] = str(_usable_cores())
-    facts["memory"] = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.1f} GiB"
-    facts["GPU"] = _gpu_names()
-    facts.update((name, _package_version(name)) for name in PACKAGES)
-    facts["espnet_prune"] = __version__
-    facts["git commit"] = git_commit(ROOT)
-    lines = [f"- {name}: `{value}`" for name, value in facts.items()]
-    return "\n".join(["## Environment", *lines, ""])
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    facts = {
+        "python": platform.python_version(),
+        "OS": f"{_os_name()}, kernel {platform.release()}, {platform.machine()}",
+        "CPU": _cpu_name(),
+        "CPU cores": str(len(os.sched_getaffinity(0))),
+        "memory": f"{memory:.1f} GiB",
+        "GPU": _gpu_names(),
+        **{name: _package_version(name) for name in PACKAGES},
+        "espnet_prune": __version__,
+        "git commit": git_commit(ROOT),
+    }
+    return "\n".join(["## Environment", *(f"- {k}: `{v}`" for k, v in facts.items()), ""])
 
 
 def git_commit(root: Path) -> str:
@@ -58,32 +62,19 @@ def _package_version(name: str) -> str:
 
 def _os_name() -> str:
     try:
-        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
-        system = platform.system()
-    return f"{system}, kernel {platform.release()}, {platform.machine()}"
+        return platform.system()
 
 
 def _cpu_name() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or "unknown"
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    file = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.+)", file.read_text("utf-8")) if file.is_file() else None
+    return found[1].strip() if found else platform.processor() or "unknown"
 
 
 def _gpu_names() -> str:
-    try:
-        import torch
-    except ImportError:
-        return "unknown (no torch)"
+    import torch
+
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return ", ".join(names) or "none"

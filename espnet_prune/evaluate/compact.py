@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,7 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
     wer = error_rate(counts)
     found = {"windows": len(names), "wer": metric(wer.rate, wer)}
     for source, of in right.items():
-        share = accuracy([np.array(of)])
-        found[source] = metric(share.value, share)
+        found[source] = asdict(accuracy([np.array(of)]))
     return found
 
 

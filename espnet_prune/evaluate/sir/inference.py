@@ -6,7 +6,6 @@ under one condition.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +31,7 @@ from espnet_prune.evaluate.sir.recordings import (
     read_recordings,
     written,
 )
+from espnet_prune.files.freshness import digest, stamp
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
 
@@ -155,13 +155,9 @@ def model_mark(conf: Mapping) -> str:
 
     Weights are not read: there may be 16 GB of them.
     """
-    mark = hashlib.sha256(repr(sorted(conf.items())).encode())
-    for value in conf.values():
-        if isinstance(value, str) and Path(value).is_dir():
-            for file in sorted(Path(value).iterdir()):
-                stat = file.stat()
-                mark.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return mark.hexdigest()[:16]
+    directories = [Path(v) for v in conf.values() if isinstance(v, str) and Path(v).is_dir()]
+    files = [stamp(file) for each in directories for file in sorted(each.iterdir())]
+    return digest([sorted(conf.items()), *files])[:16]
 
 
 @torch.inference_mode()

@@ -6,9 +6,9 @@ that the audio adds most likelihood to (pointwise mutual information, PMI).
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,8 @@ from espnet_prune.data.sir.questions import LETTERS, Question, read_questions
 from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
-from espnet_prune.evaluate.report import SCORES, metric, table
+from espnet_prune.evaluate.report import SCORES, table
+from espnet_prune.evaluate.sir import scores
 from espnet_prune.evaluate.sir.answers import Answer, read_answers
 from espnet_prune.evaluate.sir.conditions import (
     FIRST_30_S,
@@ -31,20 +32,8 @@ from espnet_prune.evaluate.sir.conditions import (
     strategy_order,
 )
 from espnet_prune.evaluate.sir.plots import plot_rates, plot_strip
-from espnet_prune.evaluate.sir.scores import (
-    Comparison,
-    by_condition,
-    chance,
-    compare,
-    majority,
-    mean,
-    read_evidence,
-    recalls,
-    right,
-    right_by_pmi,
-)
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.writing import write_json, write_text
 
 #: below images/, by `inference.draw_tokens`
 TSNE_PLOT = "tsne.png"
@@ -72,21 +61,21 @@ def titles_of(header: dict) -> dict[Condition, str]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Judged:
     """Accuracy of a condition by one way to choose, and its comparisons."""
 
     accuracy: Estimate
-    against: dict[str, Comparison]
+    against: dict[str, scores.Comparison]
 
     def to_json(self) -> dict:
         return {
-            "accuracy": metric(self.accuracy.value, self.accuracy),
-            "against": {name: dataclasses.asdict(c) for name, c in self.against.items()},
+            "accuracy": asdict(self.accuracy),
+            "against": {name: asdict(c) for name, c in self.against.items()},
         }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Result:
     """One condition: its answers, accuracies by `LIKELY` and (but without audio) `BY_PMI`, evidence
     recall (of each item, and in the mean)."""
@@ -102,7 +91,7 @@ class Result:
         if BY_PMI in self.judged:
             found["pmi"] = self.judged[BY_PMI].to_json()
         if self.recall is not None:
-            found["evidence_recall"] = metric(self.recall.value, self.recall)
+            found["evidence_recall"] = asdict(self.recall)
         return found
 
 
@@ -113,20 +102,22 @@ Grid = dict[str, dict[float, Estimate]]
 def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     """Every condition, references first, then strategies and rates in order."""
     titles = titles_of(header)
-    grouped = by_condition(answers)
-    correct = {LIKELY: {condition: right(rows) for condition, rows in grouped.items()}}
+    grouped = scores.by_condition(answers)
+    correct = {LIKELY: {condition: scores.right(rows) for condition, rows in grouped.items()}}
     if len(grouped) > 1 and NOTHING in grouped:
         others = {c: rows for c, rows in grouped.items() if c != NOTHING}
-        correct[BY_PMI] = {c: right_by_pmi(rows, grouped[NOTHING]) for c, rows in others.items()}
+        correct[BY_PMI] = {
+            c: scores.right_by_pmi(rows, grouped[NOTHING]) for c, rows in others.items()
+        }
     found = {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
-        recall = recalls(rows, spans, header["frame_tokens"])
+        recall = scores.recalls(rows, spans, header["frame_tokens"])
         found[condition] = Result(
             rows,
             {way: judge(condition, of, titles) for way, of in correct.items() if condition in of},
             recall,
-            None if recall is None else mean(recall),
+            None if recall is None else scores.mean(recall),
             float(np.mean([len(row.kept) for row in rows])),
         )
     return found
@@ -139,7 +130,7 @@ def judge(
     right."""
     own = correct[condition]
     against = {
-        name: compare(own, correct[other])
+        name: scores.compare(own, correct[other])
         for name, other in rivals(condition, titles).items()
         if other in correct and other != condition
     }
@@ -155,7 +146,7 @@ def rivals(condition: Condition, titles: dict[Condition, str]) -> dict[str, Cond
     """What a condition is compared with, by the name of a column."""
     found = {titles[other]: other for other in (WHOLE, FIRST_30_S)}
     if condition not in REFERENCES:
-        found[f"{BEST}, same rate"] = dataclasses.replace(condition, strategy=BEST)
+        found[f"{BEST}, same rate"] = replace(condition, strategy=BEST)
     return found
 
 
@@ -174,9 +165,9 @@ def bounds(
     """Table and numbers of baselines and upper bounds."""
     ways = ways_of(found)
     places = [answer.answer for answer in next(iter(found.values())).answers]
-    place, shuffled = majority(places)
-    letter, published = majority([question.answer for question in questions])
-    guess = chance(questions)
+    place, shuffled = scores.majority(places)
+    letter, published = scores.majority([question.answer for question in questions])
+    guess = scores.chance(questions)
     rows = [["", *(f"{way} % [95%]" for way in ways)]]
     for title, value in (
         ("chance", f"{100 * guess:.1f}"),
@@ -191,8 +182,8 @@ def bounds(
             rows.append([titles[condition], *values])
     return table(rows), {
         "chance": guess,
-        "majority_letter": metric(shuffled.value, shuffled),
-        "majority_letter_of_the_file": metric(published.value, published),
+        "majority_letter": asdict(shuffled),
+        "majority_letter_of_the_file": asdict(published),
     }
 
 
@@ -267,10 +258,10 @@ def word_error_rate(path: Path) -> str:
     """Whisper's WER on the speech, from the scores.json of `score text`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; run the stage of the WER check first")
-    scores = read_record(path, ("systems", "utterances"))
-    wer = scores["systems"]["hyp"]["wer"]
+    found = read_record(path, ("systems", "utterances"))
+    wer = found["systems"]["hyp"]["wer"]
     rate = percent(Estimate(wer["rate"], wer["low"], wer["high"]))
-    return f"{rate} on {scores['utterances']} windows ({wer['reference_length']} words)"
+    return f"{rate} on {found['utterances']} windows ({wer['reference_length']} words)"
 
 
 def write_report(
@@ -305,7 +296,7 @@ def write_report(
             f"{min(everything.keys() - set(ids))} is not: inference has not ended, run it again"
         )
     sentences = data_dir / "sentences"
-    spans = read_evidence(sentences) if sentences.is_file() else {}
+    spans = scores.read_evidence(sentences) if sentences.is_file() else {}
     found = results(rows, spans, header)
     titles, options = titles_of(header), header["token_pruner_conf"]
     minutes = sum(answer.seconds for answer in next(iter(found.values())).answers) / 60
@@ -341,7 +332,7 @@ def write_report(
         for strategy, row in ratios.items():
             for rate, ratio in row.items():
                 name = Condition(strategy=strategy, rate=rate).name
-                numbers["conditions"][name]["recall_against_rap"] = metric(ratio.value, ratio)
+                numbers["conditions"][name]["recall_against_rap"] = asdict(ratio)
     parts += ["## Comparisons", *(tests_table(found, titles, way) for way in ways)]
     parts.append(
         "In brackets 95% bootstrap intervals over items, paired for differences (points); p of "
@@ -369,6 +360,5 @@ def write_report(
     parts.append(environment_report())
     text = "\n\n".join(parts)
     write_text(output_dir / "RESULTS.md", text)
-    scores = {"items": len(ids), "made_with": header, **numbers}
-    write_text(output_dir / SCORES, json.dumps(scores, indent=2) + "\n")
+    write_json(output_dir / SCORES, {"items": len(ids), "made_with": header, **numbers})
     return text

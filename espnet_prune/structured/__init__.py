@@ -1,4 +1,4 @@
-"""Sites put to work: gates on encoders, costs, slimming, saving and loading."""
+"""Structured pruning of speech encoders: gates, costs, slimming, saving and loading."""
 
 from espnet_prune.structured.cost.latency import LatencyTable
 from espnet_prune.structured.encoder import (

@@ -345,7 +345,7 @@ def _read_config(name: str) -> dict:
         raise ValueError(f"{path / 'config.json'}: not valid JSON: {error}") from None
     except OSError:
         raise FileNotFoundError(
-            f"{name}: no such directory, and no such model could be had from a hub"
+            f"{name}: no such directory, and no hub has such a model, or none can be reached"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""A declaration put together with what is left of a model: masks, parents, exact and expected cost.
+"""The declaration of one model and what is left of it: masks, parents, exact and expected cost.
 
 One formula serves both counts: with kept-probabilities it gives the expectation (the gates are
 independent), with masks of 0 and 1 the exact number.

@@ -1,4 +1,4 @@
-"""Physical removal of what hard masks drop, and the masked model it has to agree with."""
+"""Slimming: the physical removal of what hard masks drop."""
 
 from __future__ import annotations
 

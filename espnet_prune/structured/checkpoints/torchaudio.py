@@ -77,7 +77,7 @@ def _published(base: Mapping, source: str) -> dict:
     if heads is None or base["conv_kernel"] != KERNELS:
         raise ValueError(
             f"{source}: a state dict of width {base['hidden_size']} and CNN kernels "
-            f"{base['conv_kernel']} is none of torchaudio's bundles: save {{'state_dict': …, "
+            f"{base['conv_kernel']} is not one of torchaudio's bundles: save {{'state_dict': …, "
             "'config': {arguments of torchaudio's factory}} instead"
         )
     large = base["feat_extract_norm"] == "layer"

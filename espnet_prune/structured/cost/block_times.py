@@ -181,7 +181,7 @@ def measure(
 
     Args:
         dense: in eval mode; random weights do.
-        model: the model in words, for the table.
+        model: description of the model, for the table.
     """
     plan = dense.plan(seconds)
     blocks = plan.declaration.blocks

@@ -124,9 +124,9 @@ class LatencyTable:
             conditions = dict(found["measured_with"])
             return cls(found["model"], found["fingerprint"], rest, grids, conditions, str(path))
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-            what = f"no {error}" if isinstance(error, KeyError) else error
+            what = f"it has no {error}" if isinstance(error, KeyError) else error
             raise ValueError(
-                f"{path}: damaged, or no latency table ({what}); make it with {COMMAND}"
+                f"{path}: damaged, or not a latency table ({what}); make it with {COMMAND}"
             ) from None
 
     def to_json(self) -> dict:

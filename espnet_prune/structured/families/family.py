@@ -175,5 +175,5 @@ class Family:
         return self.config_class(**config).num_hidden_layers
 
     def default_seconds(self, config: dict) -> float:
-        """Length of audio for which costs are given unless asked otherwise."""
-        return 10.0
+        """Length of audio for which costs are given unless asked otherwise: the window, or 10 s."""
+        return (self.maximum_samples(config) or 0) / self.sampling_rate if self.has_window else 10.0

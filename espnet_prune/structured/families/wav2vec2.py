@@ -41,7 +41,7 @@ from espnet_prune.structured.families.layers import (
 
 
 class Wav2Vec2Family(Family):
-    """Raw waveform, CNN feature extractor, positional convolution, Transformer.
+    """Raw waveform, CNN feature extractor, positional convolution, Transformer: also HuBERT's.
 
     Padded batches are masked in the Transformer, as fairseq and torchaudio do. In the "base"
     layout the GroupNorm of the first CNN layer runs over the padding, too, in this as in every
@@ -66,15 +66,14 @@ class Wav2Vec2Family(Family):
         encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
         for layer in encoder.layers:
             layer.attention = self.attention_class(layer.attention)
-        holders = [*model.feature_extractor.conv_layers, model.feature_projection]
-        for holder in holders:
+        projection = model.feature_projection
+        for holder in (*model.feature_extractor.conv_layers, projection):
             norm = getattr(holder, "layer_norm", None)
             if isinstance(norm, nn.LayerNorm):
-                holder.layer_norm = ChannelNorm(norm.normalized_shape, eps=norm.eps)
-        if config.get("feat_proj_gain"):  # imported from DPHuBERT
-            norm = model.feature_projection.layer_norm
-            gained = ScaledChannelNorm(norm.normalized_shape, eps=norm.eps)
-            model.feature_projection.layer_norm = gained
+                # a gain is in models that are imported from DPHuBERT
+                gain = holder is projection and config.get("feat_proj_gain")
+                kind = ScaledChannelNorm if gain else ChannelNorm
+                holder.layer_norm = kind(norm.normalized_shape, eps=norm.eps)
         return model
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -99,12 +98,10 @@ class Wav2Vec2Family(Family):
         for i, (dim, stride) in enumerate(zip(cfg.conv_dim, cfg.conv_stride, strict=True)):
             rate /= stride
             name = f"feature_extractor.conv_layers.{i}"
-            reader = (
-                "feature_projection.projection.weight"
-                if i == last
-                else f"feature_extractor.conv_layers.{i + 1}.conv.weight"
-            )
-            scales = [Scale(reader, 1)]
+            reader = "feature_projection.projection"
+            if i < last:
+                reader = f"feature_extractor.conv_layers.{i + 1}.conv"
+            scales = [Scale(f"{reader}.weight", 1)]
             own_norm = cfg.feat_extract_norm == "layer"
             if own_norm:
                 scales.append(Scale(f"{name}.layer_norm", None))
@@ -209,9 +206,7 @@ class Wav2Vec2Family(Family):
     def minimum_samples(self, config: dict) -> int:
         cfg = self.config_class(**config)
         need = 1
-        for kernel, stride in zip(
-            reversed(cfg.conv_kernel), reversed(cfg.conv_stride), strict=True
-        ):
+        for kernel, stride in zip(cfg.conv_kernel[::-1], cfg.conv_stride[::-1], strict=True):
             need = (need - 1) * stride + kernel
         return need
 
@@ -219,10 +214,6 @@ class Wav2Vec2Family(Family):
         if preprocessor is not None:
             return bool(preprocessor.get("do_normalize", False))
         return config.get("feat_extract_norm") == "layer"
-
-
-class HubertFamily(Wav2Vec2Family):
-    """HuBERT."""
 
 
 class WavLMFamily(Wav2Vec2Family):
@@ -249,5 +240,5 @@ def zero_mean_unit_variance(speech: Tensor, mask: Tensor) -> Tensor:
 
 
 WAV2VEC2 = Wav2Vec2Family("wav2vec2", Wav2Vec2Config, Wav2Vec2Model, prefix="wav2vec2.")
-HUBERT = HubertFamily("hubert", HubertConfig, HubertModel, prefix="hubert.")
+HUBERT = Wav2Vec2Family("hubert", HubertConfig, HubertModel, prefix="hubert.")
 WAVLM = WavLMFamily("wavlm", WavLMConfig, WavLMModel, prefix="wavlm.")

@@ -197,8 +197,5 @@ class WhisperFamily(Family):
     def maximum_samples(self, config: dict) -> int | None:
         return self.config_class(**config).max_source_positions * STRIDE
 
-    def default_seconds(self, config: dict) -> float:
-        return self.config_class(**config).max_source_positions * STRIDE / self.sampling_rate
-
 
 WHISPER = WhisperFamily("whisper", WhisperConfig, WhisperEncoder, prefix="model.encoder.")

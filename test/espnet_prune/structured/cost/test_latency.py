@@ -190,7 +190,7 @@ def test_errors(tmp_path):
         json.dumps({k: v for k, v in good.items() if k != "fingerprint"}),
     ):
         path.write_text(damaged)
-        with pytest.raises(ValueError, match="table.json: damaged, or no latency table"):
+        with pytest.raises(ValueError, match="table.json: damaged, or not a latency table"):
             LatencyTable.load(path)
     path.write_text(json.dumps({**good, "grids": {"cnn": good["grids"]["cnn"]}}))
     with pytest.raises(ValueError, match="table.json: damaged or old, it lacks times of 'atte"):

@@ -22,7 +22,7 @@ def load_extra(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        if not f"{module}.".startswith(f"{error.name}."):
             raise  # the package is there, and something that it needs is not
         raise MissingExtraError(
             f'{error.name} is not installed; install it with: pip install "espnet_prune[{extra}]"'

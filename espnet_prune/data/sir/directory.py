@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from espnet_prune.data.sir.items import SirItem, read_items
 from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.data.sir.speech import write_data_dir
 from espnet_prune.data.voices import EVALUATION_VOICES, Voices
+from espnet_prune.files.freshness import digest
 
 #: tables with a line for each recording
 TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples", "questions", "sentences")
@@ -125,11 +125,8 @@ def write_recorded_dir(
 
 def data_mark(data_dir: Path) -> str:
     """Digest of the tables of a data directory that answers depend on."""
-    mark = hashlib.sha256()
-    for name in ("wav.scp", "questions", "text", "utt2num_samples"):
-        if (data_dir / name).is_file():
-            mark.update(name.encode() + (data_dir / name).read_bytes())
-    return mark.hexdigest()[:16]
+    tables = [data_dir / name for name in ("wav.scp", "questions", "text", "utt2num_samples")]
+    return digest(each for path in tables if path.is_file() for each in (path.name, path))[:16]
 
 
 def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:

@@ -19,6 +19,8 @@ from tqdm import tqdm
 from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
+from espnet_prune.files.freshness import digest, drop_stale, stamp
+from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.speech_llm.compact.encoding import encode_together
 from espnet_prune.speech_llm.compact.model import (
@@ -83,17 +85,17 @@ def write_features(
 
 def fingerprint(encoder: SpeechEncoder) -> str:
     """A digest of an encoder's structure and weights."""
-    digest = hashlib.blake2b(encoder.config.to_json_string().encode(), digest_size=16)
+    found = hashlib.blake2b(encoder.config.to_json_string().encode(), digest_size=16)
     for name, value in encoder.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
+        found.update(name.encode())
+        found.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
+    return found.hexdigest()
 
 
 def encode_all(
     encoder: SpeechEncoder, scp: dict[str, str], target: Path, dtype: torch.dtype
 ) -> None:
-    """Write target/ID.npy of every recording, unless it is there and not older than the audio.
+    """Write target/ID.npy of every recording, unless it is there and made of the same audio.
 
     Args:
         dtype: in bfloat16 features differ by 1% of their size, where training adds 10% of noise.
@@ -102,14 +104,12 @@ def encode_all(
     """
     target.mkdir(parents=True, exist_ok=True)
     record, made_by = target / "encoder", fingerprint(encoder)
-    if record.is_file() and record.read_text().strip() != made_by:
+    if record.is_file() and read_text(record).strip() != made_by:
         raise ValueError(f"{target}: holds features of another encoder: remove it")
     write_text(record, made_by + "\n")
-    todo = [
-        (target / f"{name}.npy", Path(path))
-        for name, path in scp.items()
-        if not _is_newer(target / f"{name}.npy", Path(path))
-    ]
+    files = {f"{name}.npy": Path(path) for name, path in scp.items()}
+    drop_stale(target, {name: digest([stamp(path), dtype]) for name, path in files.items()})
+    todo = [(target / name, path) for name, path in files.items() if not (target / name).is_file()]
     for start in tqdm(range(0, len(todo), BATCH), f"encode {target.parent.name}", mininterval=2):
         batch = todo[start : start + BATCH]
         waves = [load_speech(source, encoder.sampling_rate) for _, source in batch]
@@ -117,13 +117,6 @@ def encode_all(
             rows = encode_together(encoder, waves)
         for (path, _), row in zip(batch, rows, strict=True):
             write_frames(path, row.float().cpu().numpy().astype(np.float16))
-
-
-def _is_newer(path: Path, source: Path) -> bool:
-    try:
-        return path.stat().st_mtime >= source.stat().st_mtime
-    except FileNotFoundError:
-        return False
 
 
 def write_frames(path: Path, frames: np.ndarray) -> None:

@@ -8,83 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 
+import yaml
 from torch import Tensor
 
 Rules = tuple[tuple[str, str | None], ...]
 
-_CONV = r"feature_extractor\.conv_layers\.(\d+)"
-_LAYER = r"encoder\.layers\.(\d+)"
+#: parts of the patterns in keys.yaml
+_PARTS = {
+    "<conv>": r"feature_extractor\.conv_layers\.(\d+)",
+    "<layer>": r"encoder\.layers\.(\d+)",
+}
 
-#: wav2vec 2.0, HuBERT and WavLM as in fairseq and Microsoft's WavLM code.
-FAIRSEQ: Rules = (
-    (rf"{_CONV}\.0\.(weight|bias)", r"feature_extractor.conv_layers.\1.conv.\2"),
-    (rf"{_CONV}\.2(?:\.1)?\.(weight|bias)", r"feature_extractor.conv_layers.\1.layer_norm.\2"),
-    (r"layer_norm\.(weight|bias)", r"feature_projection.layer_norm.\1"),
-    (r"post_extract_proj\.(weight|bias)", r"feature_projection.projection.\1"),
-    (r"encoder\.pos_conv\.0\.(\w+)", r"encoder.pos_conv_embed.conv.\1"),
-    (r"encoder\.pos_conv\.0\.(parametrizations\..+)", r"encoder.pos_conv_embed.conv.\1"),
-    (r"encoder\.layer_norm\.(weight|bias)", r"encoder.layer_norm.\1"),
-    (
-        rf"{_LAYER}\.self_attn\.([qkv]_proj|out_proj)\.(weight|bias)",
-        r"encoder.layers.\1.attention.\2.\3",
-    ),
-    (
-        rf"{_LAYER}\.self_attn\.grep_linear\.(weight|bias)",
-        r"encoder.layers.\1.attention.gru_rel_pos_linear.\2",
-    ),
-    (rf"{_LAYER}\.self_attn\.grep_a", r"encoder.layers.\1.attention.gru_rel_pos_const"),
-    (
-        rf"{_LAYER}\.self_attn\.relative_attention_bias\.weight",
-        r"encoder.layers.\1.attention.rel_attn_embed.weight",
-    ),
-    (rf"{_LAYER}\.self_attn_layer_norm\.(weight|bias)", r"encoder.layers.\1.layer_norm.\2"),
-    (
-        rf"{_LAYER}\.fc1\.(weight|bias)",
-        r"encoder.layers.\1.feed_forward.intermediate_dense.\2",
-    ),
-    (rf"{_LAYER}\.fc2\.(weight|bias)", r"encoder.layers.\1.feed_forward.output_dense.\2"),
-    (rf"{_LAYER}\.final_layer_norm\.(weight|bias)", r"encoder.layers.\1.final_layer_norm.\2"),
-    (r"mask_emb|label_embs_concat|(?:input_)?quantizer\..+|project_q\..+|project_inp\..+", None),
-    (r"(?:final_)?proj\..+|target_glu\..+", None),
-)
 
-#: torchaudio's models, and DPHuBERT's, which are made from them.
-TORCHAUDIO: Rules = (
-    (
-        rf"{_CONV}\.(conv|layer_norm)\.(weight|bias)",
-        r"feature_extractor.conv_layers.\1.\2.\3",
-    ),
-    (r"feature_extractor\.dummy_weight", r"feature_projection.layer_norm.gain"),
-    (
-        r"encoder\.feature_projection\.(layer_norm|projection)\.(weight|bias)",
-        r"feature_projection.\1.\2",
-    ),
-    (r"encoder\.transformer\.pos_conv_embed\.conv\.(.+)", r"encoder.pos_conv_embed.conv.\1"),
-    (r"encoder\.transformer\.layer_norm\.(weight|bias)", r"encoder.layer_norm.\1"),
-    # torch's MultiheadAttention inside WavLM's; Q, K and V are one matrix there.
-    (
-        r"encoder\.transformer\.(layers\.\d+)\.attention\.attention\.in_proj_(weight|bias)",
-        r"encoder.\1.attention.qkv.\2",
-    ),
-    (
-        r"encoder\.transformer\.(layers\.\d+)\.attention\.attention\.out_proj\.(weight|bias)",
-        r"encoder.\1.attention.out_proj.\2",
-    ),
-    (
-        r"encoder\.transformer\.(layers\.\d+)\.attention\."
-        r"([qkv]_proj\.\w+|out_proj\.\w+|gru_rel_pos_linear\.\w+|gru_rel_pos_const|"
-        r"rel_attn_embed\.weight)",
-        r"encoder.\1.attention.\2",
-    ),
-    (
-        r"encoder\.transformer\.(layers\.\d+\."
-        r"(?:layer_norm|final_layer_norm|feed_forward\.intermediate_dense|"
-        r"feed_forward\.output_dense)\.(?:weight|bias))",
-        r"encoder.\1",
-    ),
-    (r"aux\..+|(?:mask_generator|logit_generator)\..+", None),
-)
+def _read_rules() -> dict[str, Rules]:
+    text = files(__package__).joinpath("keys.yaml").read_text(encoding="utf-8")
+    for part, pattern in _PARTS.items():
+        text = text.replace(part, pattern)
+    return {layout: tuple(rules.items()) for layout, rules in yaml.safe_load(text).items()}
+
+
+_RULES = _read_rules()
+FAIRSEQ, TORCHAUDIO = _RULES["fairseq"], _RULES["torchaudio"]
 
 
 def rename(state: Mapping[str, Tensor], rules: Rules, source: str) -> dict[str, Tensor]:

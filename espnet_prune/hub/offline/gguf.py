@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espnet_prune.extras import load_extra
+
 
 def convert_language_model(folder: Path, target: Path) -> None:
     """Convert the only GGUF file of a folder; quantised weights are spelled out in float16."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    load_extra("gguf", "speech-llm")  # what transformers reads the file with
     (file,) = folder.glob("*.gguf")
     quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name)
     # A new model of the same architecture: one that was read from GGUF cannot be saved

@@ -18,7 +18,7 @@ SCORING = ["inflect", "jiwer", "scikit-learn", "scipy"]
 # The extras that the package itself imports, see espnet_prune/extras.py.
 EXTRAS = {
     "speech-llm": ["gguf", "inflect", "peft"],  # gguf: SmolLM2's format where no hub is reachable
-    "superb": [*SCORING, "pyannote.metrics"],
+    "superb": [*SCORING, "pyannote.metrics", "whisper-normalizer"],
     "sir": [*SCORING, "espeakng-loader"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
 }

@@ -79,8 +79,10 @@ def whisper_normalizer() -> Callable[[str], str]:
     """
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    file = resources.files("espnet_prune.data") / "english_spelling.json"
-    normalizer = EnglishTextNormalizer(json.loads(file.read_text(encoding="utf-8"))["spelling"])
+    # transformers takes the American spellings from a model's directory; this package ships them.
+    package = load_extra("whisper_normalizer", "superb")
+    file = resources.files(package) / "normalizers" / "english.json"
+    normalizer = EnglishTextNormalizer(json.loads(file.read_text(encoding="utf-8")))
     return lambda text: " ".join(normalizer(text).split())
 
 

@@ -52,7 +52,11 @@ def test_random_crops_are_not_cached(tmp_path, capsys):
         with pytest.raises(SystemExit) if wrong else contextlib.nullcontext():
             main(["superb", "cacheable", "--config", str(path)])
         shown = capsys.readouterr().err
-        assert f"{path}: --feature_cache true does not go with '{wrong}'" in shown if wrong else not shown
+        assert (
+            f"{path}: --feature_cache true does not go with '{wrong}'" in shown
+            if wrong
+            else not shown
+        )
 
 
 @pytest.mark.parametrize(("slow", "verdict"), [("ask", "is faster"), ("disk", "is no faster")])

@@ -115,7 +115,9 @@ def test_full_size_state_dict_alone(tmp_path, name):
 
 def test_unpublished_architecture_needs_its_configuration():
     state = build(config("base", False)).state_dict()
-    with pytest.raises(ValueError, match="m.pth: a state dict of width 16 .* not one of torchaudio's"):
+    with pytest.raises(
+        ValueError, match="m.pth: a state dict of width 16 .* not one of torchaudio's"
+    ):
         convert(state, "m.pth")
     with pytest.raises(ValueError, match="its configuration lacks 'encoder_num_heads'"):
         convert(

@@ -178,7 +178,9 @@ def test_a_file_gives_the_same_costs(tmp_path):
 def test_errors(tmp_path):
     plan = load_encoder(saved("whisper", tmp_path / "whisper")).plan()
     path = tmp_path / "table.json"
-    with pytest.raises(FileNotFoundError, match="table.json: missing; make it with espnet-prune encoder latency"):
+    with pytest.raises(
+        FileNotFoundError, match="table.json: missing; make it with espnet-prune encoder latency"
+    ):
         LatencyTable.load(path)
     good = synthetic(plan).to_json()
     longer = {**good["grids"]["cnn"], "axes": [[1, 2, 3, 4, 5, 6]]}

@@ -30,7 +30,7 @@ shellcheck --external-sources --source-path=SCRIPTDIR \
 echo "docs:"
 site=$(mktemp -d)
 trap 'rm -rf "${site}"' EXIT
-mkdocs build --strict --quiet --site-dir "${site}"
+mkdocs build --strict --site-dir "${site}" 2>&1 | grep -v "^INFO" || [ "${PIPESTATUS[0]}" = 0 ]
 echo "All checks passed!"
 if "${lint_only}"; then
     exit 0

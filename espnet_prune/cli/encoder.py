@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from espnet_prune.cli.options import add_machine, true_or_false
+from espnet_prune.cli.options import add_machine, calls, true_or_false
 from espnet_prune.cli.pruning import prune
 from espnet_prune.cli.sweeps import encoder_sweep
 
@@ -28,8 +28,8 @@ def slim(parser: ArgumentParser):
     add("--model_file", help="weights in it (default: latest.pth, or those kept for --target)")
     add("--target", type=float, help="share of the cost to remove (default: the last target)")
     _add_output_dir(parser)
-    add("--all_targets", type=true_or_false, default=False, help="write all targets")
-    add("--calibrate", type=true_or_false, default=True, help="come near the target")
+    add("--all_targets", type=true_or_false, default=False, help="true writes all of them")
+    add("--calibrate", type=true_or_false, default=True, help="false takes the gates as they are")
 
     def run(args):
         if args.target is not None and not 0.0 <= args.target < 1.0:
@@ -306,13 +306,7 @@ def compare(parser: ArgumentParser):
     add("--last", type=int, default=25, help="updates in the means (default: 25)")
     add("--output", type=Path, required=True, help="PNG file to write")
 
-    def run(args):
-        from espnet_prune.evaluate.pruning import compare
-        from espnet_prune.evaluate.report import table
-
-        print(table(compare(args.run, args.last, args.output)))
-
-    return run
+    return calls("evaluate.pruning.compare_trainings")
 
 
 def results(parser: ArgumentParser):
@@ -336,13 +330,7 @@ def results(parser: ArgumentParser):
     add("--seconds", type=float, default=30.0, help="length of the timed audio")
     add("--repeats", type=int, default=7, help="timed runs of each model")
 
-    def run(args):
-        from espnet_prune.evaluate.pruning import write_results
-
-        scores = [(label, Path(path)) for label, path in args.score]
-        print(write_results(args.dense, args.exp, scores, args.command, args.seconds, args.repeats))
-
-    return run
+    return calls("evaluate.pruning.write_results")
 
 
 def table(parser: ArgumentParser):
@@ -363,31 +351,14 @@ def table(parser: ArgumentParser):
     )
     add("--output", type=Path, help="file to write the table to, with the plot")
 
-    def run(args):
-        from espnet_prune.evaluate.pruning import experiment_rows, grouped, plot_experiments
-        from espnet_prune.evaluate.report import table
-        from espnet_prune.files.writing import write_text
-
-        groups = grouped(args.experiments, args.score)
-        text = table(experiment_rows(groups))
-        print(text)
-        if args.output:
-            write_text(args.output, text + "\n")
-            plot_experiments(groups, args.output.with_suffix(".png"))
-
-    return run
+    return calls("evaluate.pruning.compare_experiments")
 
 
 def size(parser: ArgumentParser):
     """Print base or large: the size of a WavLM, HuBERT or wav2vec 2.0."""
     parser.add_argument("model", help="hub name or directory")
 
-    def run(args):
-        from espnet_prune.plugin.training_config import model_size
-
-        print(model_size(args.model))
-
-    return run
+    return calls("plugin.training_config.model_size")
 
 
 def removed_share(parser: ArgumentParser):
@@ -424,7 +395,7 @@ def _add_output_dir(parser: ArgumentParser) -> None:
 
 def _add_timing(parser: ArgumentParser, seconds: float | None, repeats: int) -> None:
     add = parser.add_argument
-    default = "30 for Whisper, 10 for other models" if seconds is None else f"{seconds:g}"
+    default = "the model's window, 10 without one" if seconds is None else f"{seconds:g}"
     add("--seconds", type=float, default=seconds, help=f"length of an utterance ({default})")
     add("--batch", type=int, default=1, help="utterances at a time (default: 1)")
     add("--repeats", type=int, default=repeats, help=f"timed passes of each model ({repeats})")

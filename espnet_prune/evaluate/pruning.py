@@ -47,28 +47,28 @@ def read_history(path: Path) -> list[dict[str, float]]:
     return read_rows(path) if path.is_file() else []
 
 
-def compare(directories: Sequence[tuple[str, str]], last: int, plot: Path) -> list[list[str]]:
+def compare_trainings(run: Sequence[Sequence[str]], last: int, output: Path) -> str:
     """Plot sparsity and loss of several trainings over updates.
 
     Args:
-        directories: name and training directory of each.
+        run: name and training directory of each.
         last: updates to take means over.
-        plot: PNG file to write.
-    Returns: head and rows of the table of those means.
+        output: PNG file to write.
+    Returns: the table of those means.
     Raises:
         ValueError: no history there, or one of a training without gates.
     """
     keys = ("sparsity_expected", "sparsity_exact", "distill")
     runs, rows = {}, [["run", "updates", *keys]]
-    for name, directory in directories:
+    for name, directory in run:
         history = read_history(Path(directory) / HISTORY)
         if not history or keys[0] not in history[-1]:
             raise ValueError(f"{directory}/{HISTORY}: missing, or of a run without gates")
         runs[name] = history
         means = [statistics.fmean(row[key] for row in history[-last:]) for key in keys]
         rows.append([name, str(len(history)), *(f"{mean:.4f}" for mean in means)])
-    plot_compare(runs, plot)
-    return rows
+    plot_compare(runs, output)
+    return table(rows)
 
 
 def size_rows(
@@ -101,11 +101,11 @@ def size_rows(
     return rows, numbers
 
 
-def score_rows(scores: list[tuple[str, Path]]) -> list[list[str]]:
+def score_rows(score: Sequence[Sequence[str]]) -> list[list[str]]:
     """Head and rows of the table of WER and CER.
 
     Args:
-        scores: label and scores.json of `espnet-prune score text` (first system: pruned).
+        score: label and scores.json of `espnet-prune score text` (first system: pruned).
     """
 
     def cell(part: dict, key: str, sign: int = 1) -> str:
@@ -114,7 +114,7 @@ def score_rows(scores: list[tuple[str, Path]]) -> list[list[str]]:
         return f"{sign * 100 * part[key]:{plus}.1f} [{ends[0]:{plus}.1f}, {ends[1]:{plus}.1f}]"
 
     rows = [["task and test set", "rate", "dense", "pruned", "pruned minus dense, paired"]]
-    for label, path in scores:
+    for label, path in score:
         found = read_record(path, hint="run the scoring stage first")
         pruned, dense = found["systems"]["hyp"], found["systems"]["hyp2"]
         for unit in ("wer", "cer"):
@@ -133,7 +133,7 @@ def score_rows(scores: list[tuple[str, Path]]) -> list[list[str]]:
 def write_results(
     dense: str,
     exp: Path,
-    scores: list[tuple[str, Path]],
+    score: Sequence[Sequence[str]],
     command: str = "",
     seconds: float = 30.0,
     repeats: int = 7,
@@ -143,7 +143,7 @@ def write_results(
     Args:
         dense: directory or hub name of the dense model.
         exp: experiment; its pruned/ is compared.
-        scores: as in `score_rows`.
+        score: as in `score_rows`.
         command: that made the experiment.
         seconds: length of the timed audio.
         repeats: timed runs of each model.
@@ -166,9 +166,9 @@ def write_results(
         target, exact, cost = (found["slim"][key] for key in ("target", "exact", "cost"))
         cost = {"macs": "MACs", "latency": "latency by the table"}.get(cost, cost)
         parts += [f"Sparsity asked for: {target:.2%} of the {cost}, exact: {exact:.2%}.", ""]
-    if scores:
+    if score:
         parts += ["## Scores (percent, with 95% bootstrap intervals over utterances)", ""]
-        parts += [table(score_rows(scores)), ""]
+        parts += [table(score_rows(score)), ""]
     parts += ["## What is left of each layer", "", f"![kept sizes](pruned/{PLOT})", ""]
     if (exp / "prune" / "images" / "course.png").is_file():
         parts += ["## Course of pruning", "", "![course](prune/images/course.png)", ""]
@@ -236,3 +236,19 @@ def plot_experiments(groups: Groups, path: Path) -> None:
         lines.setdefault(_TARGET.sub("", name).removeprefix("ssl_prune_"), []).append(point)
     keys = next(iter(groups.values()))[0]
     plot_sizes(lines, _SIZE, [_LOSS, *(key for key in keys if key.startswith("WER"))], path)
+
+
+def compare_experiments(experiments: list[Path], score: list[str], output: Path | None) -> str:
+    """The table of several experiments.
+
+    Args:
+        experiments: experiment directories of the recipe `ssl_prune1`.
+        score: names of `scores.json` files in each, relative.
+        output: file to write the table to; beside it goes `plot_experiments`, as PNG.
+    """
+    groups = grouped(experiments, score)
+    text = table(experiment_rows(groups))
+    if output:
+        write_text(output, text + "\n")
+        plot_experiments(groups, output.with_suffix(".png"))
+    return text

@@ -16,22 +16,22 @@ FAMILIES = ("wavlm", "hubert", "wav2vec2")
 SIZES = {768: "base", 1024: "large"}
 
 
-def model_size(teacher: str) -> str:
+def model_size(model: str) -> str:
     """The size of a teacher, `base` or `large`, after which configs are named.
 
     Args:
-        teacher: hub name such as microsoft/wavlm-base-plus, or a dense or pruned model's directory.
+        model: hub name such as microsoft/wavlm-base-plus, or a dense or pruned model's directory.
 
     Raises:
         FileNotFoundError, ValueError: there is no config for this model.
     """
     advice = "give the options --prune_config, --distill_config and --asr_config"
-    path = Path(teacher).expanduser()
+    path = Path(model).expanduser()
     if not path.is_dir():
-        found = re.match(rf"(?:{'|'.join(FAMILIES)})-(base|large)\b", teacher.rpartition("/")[2])
+        found = re.match(rf"(?:{'|'.join(FAMILIES)})-(base|large)\b", model.rpartition("/")[2])
         if found is None:
             raise ValueError(
-                f"teacher {teacher}: no such directory, and no config for this hub name, only for "
+                f"teacher {model}: no such directory, and no config for this hub name, only for "
                 f"Base and Large of {', '.join(FAMILIES)}; {advice}"
             )
         return found[1]
@@ -42,7 +42,7 @@ def model_size(teacher: str) -> str:
     size = SIZES.get(base.get("hidden_size"))
     if family not in FAMILIES or size is None:
         raise ValueError(
-            f"teacher {teacher}: no config for family '{family}' with hidden_size "
+            f"teacher {model}: no config for family '{family}' with hidden_size "
             f"{base.get('hidden_size')}, only for Base and Large of {', '.join(FAMILIES)}; {advice}"
         )
     return size

@@ -22,7 +22,10 @@ _OPEN_WINDOWS = 16
 
 @dataclass(frozen=True)
 class Part:
-    """``num_samples`` of an utterance from its sample ``begin``, at ``offset`` in a window."""
+    """``num_samples`` of an utterance from its sample ``begin``, at ``offset`` in a window.
+
+    The table utt2parts has those of a window, with spaces between.
+    """
 
     utterance: str
     offset: int
@@ -31,12 +34,6 @@ class Part:
 
     def __str__(self) -> str:
         return f"{self.utterance},{self.offset},{self.begin},{self.num_samples}"
-
-
-def parse_parts(value: str) -> list[Part]:
-    """Read a value of utt2parts: ``utterance,offset,begin,num_samples`` with spaces between."""
-    fields = [part.rsplit(",", 3) for part in value.split()]
-    return [Part(utterance, *map(int, numbers)) for utterance, *numbers in fields]
 
 
 def plan_windows(

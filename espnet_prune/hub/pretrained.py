@@ -28,10 +28,18 @@ Answer = TypeVar("Answer")
 
 
 def validate_language_model(directory: Path) -> None:
-    """Load a causal language model and its tokenizer once, see `prepare`."""
+    """Load a causal language model and its tokenizer once, see `prepare`.
+
+    Raises:
+        OSError, ValueError: one of them cannot be loaded, or weights are missing.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    AutoModelForCausalLM.from_pretrained(directory)
+    _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
+    if info["missing_keys"]:
+        raise ValueError(
+            f"{directory}: not a language model: {min(info['missing_keys'])} is missing"
+        )
     AutoTokenizer.from_pretrained(directory)
 
 

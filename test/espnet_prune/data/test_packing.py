@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.packing import pack, parse_parts, plan_windows
+from espnet_prune.data.packing import Part, pack, plan_windows
+
+
+def parse_parts(value):
+    """Read a value of utt2parts: utterance,offset,begin,num_samples with spaces between."""
+    fields = [part.rsplit(",", 3) for part in value.split()]
+    return [Part(utterance, *map(int, numbers)) for utterance, *numbers in fields]
+
 
 LENGTHS = st.dictionaries(
     st.text("abc,_-", min_size=1, max_size=4), st.integers(1, 250), max_size=40

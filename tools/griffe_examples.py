@@ -1,4 +1,4 @@
-"""Shows the doctest examples of docstrings as code in the documentation (an extension of griffe)."""
+"""Shows the doctest examples of docstrings as code in the documentation (a griffe extension)."""
 
 import re
 

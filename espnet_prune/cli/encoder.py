@@ -28,7 +28,7 @@ def slim(parser: ArgumentParser):
     add("--model_file", help="weights in it (default: latest.pth, or those kept for --target)")
     add("--target", type=float, help="share of the cost to remove (default: the last target)")
     _add_output_dir(parser)
-    add("--all_targets", type=true_or_false, default=False, help="true writes all of them")
+    add("--all_targets", type=true_or_false, default=False, help="true writes every target")
     add("--calibrate", type=true_or_false, default=True, help="false takes the gates as they are")
 
     def run(args):

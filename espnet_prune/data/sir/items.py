@@ -28,7 +28,7 @@ from espnet_prune.data.sir.questions import (
 )
 from espnet_prune.files.reading import read_lines
 
-_LETTER = re.compile(r"^([A-H])[.)]\s*")
+_LETTER = re.compile(rf"^([{LETTERS}])[.)]\s*")
 
 
 @dataclass(frozen=True)

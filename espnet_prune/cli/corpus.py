@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import importlib
 from argparse import ArgumentParser
-from importlib import resources
 
-import yaml
+from espnet_prune.files.reading import package_table
 
-CORPORA = yaml.safe_load((resources.files(__package__) / "corpora.yaml").read_text("utf-8"))
+CORPORA = package_table(__package__, "corpora.yaml")
 
 
 def _verb(corpus: dict):

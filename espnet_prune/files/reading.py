@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,13 @@ def read_config(path: str | Path) -> dict[str, Any]:
     if not isinstance(found, dict | None):
         raise ValueError(f"{path}: not a YAML mapping")
     return found or {}
+
+
+def package_table(package: str, name: str) -> Any:
+    """A YAML file that a package of ours comes with."""
+    import yaml
+
+    return yaml.safe_load(resources.files(package).joinpath(name).read_text(encoding="utf-8"))
 
 
 def _object(name: str, text: str) -> dict:

@@ -8,12 +8,10 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from espnet_prune.files.freshness import sha256_of
+from espnet_prune.files.reading import package_table
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +28,7 @@ class Packaged:
 
 
 def _read_table() -> tuple[Packaged, ...]:
-    rows = yaml.safe_load((resources.files(__package__) / "packages.yaml").read_text("utf-8"))
+    rows = package_table(__package__, "packages.yaml")
     return tuple(
         Packaged(**{**row, "names": tuple(row["names"]), "folder": Path(row["folder"])})
         for row in rows

@@ -20,6 +20,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput, cached_file
 
+from espnet_prune.files.reading import read_record
 from espnet_prune.structured.families import FAMILIES, Family
 from espnet_prune.structured.families.family import ModelInput, Watch
 from espnet_prune.structured.families.layers import resize
@@ -318,10 +319,7 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
     """
     name = str(name_or_path)
     if Path(name).is_file():
-        try:
-            config = dict(json.loads(Path(name).read_text()))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{name}: no JSON of a model's configuration: {error}") from None
+        config = read_record(name)
     else:
         config = _read_config(name)
     own = config.get("model_type") == SpeechEncoderConfig.model_type
@@ -385,7 +383,7 @@ def _read_state(name: str) -> dict[str, Tensor]:
         except SafetensorError as error:
             raise ValueError(f"{name}: model.safetensors is damaged: {error}") from None
     if index:
-        shards = set(json.loads(Path(index).read_text())["weight_map"].values())
+        shards = set(read_record(index, ["weight_map"])["weight_map"].values())
         files = [str(_find(name, shard)) for shard in sorted(shards)]
         return {key: value for file in files for key, value in load_file(file).items()}
     old = _find(name, "pytorch_model.bin")
@@ -396,7 +394,7 @@ def _read_state(name: str) -> dict[str, Tensor]:
 
 def _read_preprocessor(name: str) -> dict | None:
     file = _find(name, "preprocessor_config.json")
-    return json.loads(Path(file).read_text()) if file else None
+    return read_record(file) if file else None
 
 
 def _family(name: str | None, where: str = "config") -> Family:

@@ -13,15 +13,13 @@ import logging
 import re
 from collections import Counter
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import soundfile
-import yaml
 
 from espnet_prune.data.corpora import common
 from espnet_prune.data.text import has_unclear_number, prompt_transcript
-from espnet_prune.files.reading import read_text
+from espnet_prune.files.reading import package_table, read_text
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
 logger = logging.getLogger(__name__)
@@ -33,7 +31,7 @@ SPLITS = ("train", "dev", "test")
 MOST_SECONDS = 30.0
 
 # copies: the same recording under two names; spelling: mistakes in the published transcripts
-_FACTS = yaml.safe_load((resources.files(__package__) / "voice_prompts.yaml").read_text("utf-8"))
+_FACTS = package_table(__package__, "voice_prompts.yaml")
 _COPIES, _SPELLING = _FACTS["copies"], _FACTS["spelling"]
 
 

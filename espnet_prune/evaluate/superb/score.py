@@ -12,9 +12,8 @@ their scales and the published models stand in superb.yaml.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 
-import yaml
+from espnet_prune.files.reading import package_table
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class PublishedModel:
     score: float
 
 
-_FACTS = yaml.safe_load(resources.files(__package__).joinpath("superb.yaml").read_text("utf-8"))
+_FACTS = package_table(__package__, "superb.yaml")
 METRICS = {name: Metric(**entry) for name, entry in _FACTS["metrics"].items()}
 TASKS = tuple(dict.fromkeys(metric.task for metric in METRICS.values()))
 PUBLISHED = {name: PublishedModel(**entry) for name, entry in _FACTS["models"].items()}

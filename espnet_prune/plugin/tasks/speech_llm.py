@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
-from espnet_prune.files.reading import read_record
+from espnet_prune.files.reading import read_config, read_record
 from espnet_prune.hub.pretrained import RECORD
 from espnet_prune.plugin.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel
 from espnet_prune.plugin.trainer import KillSafeTrainer
@@ -219,7 +218,7 @@ def export(train_dir: Path, model_file: str, output_dir: Path, lora: str) -> str
     for path in (config, weights):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: missing; has the training been run to its end?")
-    trained = argparse.Namespace(**yaml.safe_load(config.read_text(encoding="utf-8")))
+    trained = argparse.Namespace(**read_config(config))
     model = SpeechLlmLoraTask.build_model(trained)
     try:
         model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))

@@ -8,16 +8,14 @@ import functools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-import yaml
+from espnet_prune.files.reading import package_table
 
 
 @functools.cache
 def invention() -> tuple[dict[str, list[str]], list[dict[str, str]]]:
     """Values by kind, and templates (sentence, question, answer), see facts.yaml."""
-    text = resources.files(__package__).joinpath("facts.yaml").read_text(encoding="utf-8")
-    found = yaml.safe_load(text)
+    found = package_table(__package__, "facts.yaml")
     return found["values"], found["templates"]
 
 

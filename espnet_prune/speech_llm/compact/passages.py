@@ -11,16 +11,14 @@ import json
 import math
 import random
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from tqdm import tqdm
 
 from espnet_prune.data.text import has_unclear_number, prompt_transcript
-from espnet_prune.files.reading import read_lines
+from espnet_prune.files.reading import package_table, read_lines
 from espnet_prune.speech_llm.compact.lora import load_language_model
 
 PLAIN = "Use plain words and short sentences. No lists, no titles, no stage directions, no digits."
@@ -32,8 +30,7 @@ _SPEAKER = re.compile(r"^[\W_]*[A-Z][\w .'-]{0,25}:\s*")
 @functools.cache
 def topics() -> dict[str, list[str]]:
     """Forms, subjects and names of people, see passages.yaml."""
-    text = resources.files(__package__).joinpath("passages.yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    return package_table(__package__, "passages.yaml")
 
 
 def prompt(number: int, seed: int) -> str:

@@ -187,7 +187,7 @@ def test_slim_and_random_by_latency(teacher, tmp_path, capsys):
     ("options", "message"),
     [
         (["--model", "/nowhere/model"], "/nowhere/model: no such directory"),
-        (["--model", __file__], "no JSON of a model's configuration"),
+        (["--model", __file__], f"{__file__}: not JSON"),
         (["--model", "x", "--repeats", "0"], "--repeats is 0, but has to be above 0"),
     ],
 )

@@ -76,7 +76,7 @@ class Runner:
             done = subprocess.run(command, cwd=cwd, env=environment, stdout=file, stderr=file)
         if done.returncode:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-            raise ValueError("\n".join([f"{log.stem} failed, see {log}:", *lines[-_TAIL_LINES:]]))
+            raise ValueError("\n".join([*lines[-_TAIL_LINES:], f"{log.stem} failed, see {log}"]))
 
     def together(self, jobs: Iterable[Callable[[], None]]) -> None:
         """Call the jobs, `nj` at a time. After a failure no other one starts."""

@@ -20,6 +20,8 @@ esac
 declare -A option_types=() option_texts=() given=()
 option_names=()
 
+# The locals of these functions have a _: they must not hide an option of the same name.
+
 option_error() {
     local script=$0
     case "$0" in template/*) script=${command_line%% *} ;; esac # what the user called
@@ -29,73 +31,73 @@ option_error() {
 
 # read_options FILE...: the options that the files declare, with the values that the shell has now.
 read_options() {
-    local file line name declared
-    for file in "$@"; do
-        declared=false
-        while IFS= read -r line; do
-            if [ "${line}" = "# Options" ]; then declared=true; fi
-            if [ "${line}" = "# End of options" ]; then break; fi
-            if ! "${declared}"; then continue; fi
-            if [[ ${line} =~ ^([a-z][a-z0-9_]*)=([^#]|#[^ ])*[[:space:]]#\ (.*)$ ]]; then
-                name=${BASH_REMATCH[1]}
-                option_names+=("${name}")
-                option_texts[${name}]=${BASH_REMATCH[3]}
-                case "${!name} ${option_texts[${name}]}" in
-                    "true "* | "false "*) option_types[${name}]="true or false" ;;
-                    " (whole number)"*) option_types[${name}]="a whole number" ;;
-                    " (number)"*) option_types[${name}]="a number" ;;
+    local _file _line _name _declared
+    for _file in "$@"; do
+        _declared=false
+        while IFS= read -r _line; do
+            if [ "${_line}" = "# Options" ]; then _declared=true; fi
+            if [ "${_line}" = "# End of options" ]; then break; fi
+            if ! "${_declared}"; then continue; fi
+            if [[ ${_line} =~ ^([a-z][a-z0-9_]*)=([^#]|#[^ ])*[[:space:]]#\ (.*)$ ]]; then
+                _name=${BASH_REMATCH[1]}
+                option_names+=("${_name}")
+                option_texts[${_name}]=${BASH_REMATCH[3]}
+                case "${!_name} ${option_texts[${_name}]}" in
+                    "true "* | "false "*) option_types[${_name}]="true or false" ;;
+                    " (whole number)"*) option_types[${_name}]="a whole number" ;;
+                    " (number)"*) option_types[${_name}]="a number" ;;
                     *)
-                        option_types[${name}]=text
-                        if [[ ${!name} =~ ^[0-9]+$ ]]; then option_types[${name}]="a whole number"; fi
-                        if [[ ${!name} =~ ^[0-9]+\.[0-9]+$ ]]; then option_types[${name}]="a number"; fi
+                        option_types[${_name}]=text
+                        if [[ ${!_name} =~ ^[0-9]+$ ]]; then option_types[${_name}]="a whole number"; fi
+                        if [[ ${!_name} =~ ^[0-9]+\.[0-9]+$ ]]; then option_types[${_name}]="a number"; fi
                         ;;
                 esac
-            elif [[ ${line} =~ ^[[:space:]]+\#\ (.*)$ ]] && [ ${#option_names[@]} -gt 0 ]; then
-                option_texts[${name}]+=$'\n      '${BASH_REMATCH[1]}
-            elif [[ ${line} =~ ^\#\ ([A-Z].*)$ ]] && [ "${line}" != "# Options" ]; then
+            elif [[ ${_line} =~ ^[[:space:]]+\#\ (.*)$ ]] && [ ${#option_names[@]} -gt 0 ]; then
+                option_texts[${_name}]+=$'\n      '${BASH_REMATCH[1]}
+            elif [[ ${_line} =~ ^\#\ ([A-Z].*)$ ]] && [ "${_line}" != "# Options" ]; then
                 option_names+=("${BASH_REMATCH[1]}:")
             fi
-        done < "${file}"
+        done < "${_file}"
     done
 }
 
 # show_options: a line for each option, with the value that it has now.
 show_options() {
-    local name
-    for name in "${option_names[@]}"; do
-        case "${name}" in
-            *:) printf '\n%s\n' "${name}" ;;
-            *) printf '  --%s [%s]  %s\n' "${name}" "${!name}" "${option_texts[${name}]}" ;;
+    local _name
+    for _name in "${option_names[@]}"; do
+        case "${_name}" in
+            *:) printf '\n%s\n' "${_name}" ;;
+            *) printf '  --%s [%s]  %s\n' "${_name}" "${!_name}" "${option_texts[${_name}]}" ;;
         esac
     done
 }
 
 # set_option NAME VALUE: stops when the value does not fit.
 set_option() {
-    local value=$2 type=${option_types[$1]} fits=true
-    case "${type}" in
-        "true or false") if [ "${value}" != true ] && [ "${value}" != false ]; then fits=false; fi ;;
+    local _value=$2 _type=${option_types[$1]} _fits=true
+    case "${_type}" in
+        "true or false") if [ "${_value}" != true ] && [ "${_value}" != false ]; then _fits=false; fi ;;
         "a whole number")
-            if [[ ${value} =~ ^0*([0-9]{1,15})$ ]]; then value=${BASH_REMATCH[1]}; else fits=false; fi
+            if [[ ${_value} =~ ^0*([0-9]{1,15})$ ]]; then _value=${BASH_REMATCH[1]}; else _fits=false; fi
             ;;
-        "a number") if ! [[ ${value} =~ ^([0-9]+\.?|[0-9]*\.[0-9]+)([eE][-+]?[0-9]+)?$ ]]; then fits=false; fi ;;
+        "a number") if ! [[ ${_value} =~ ^([0-9]+\.?|[0-9]*\.[0-9]+)([eE][-+]?[0-9]+)?$ ]]; then _fits=false; fi ;;
     esac
-    if [ -z "${value}" ] && [[ ${option_texts[$1]} = \(* ]]; then fits=true; fi
-    if ! "${fits}"; then option_error "--$1 takes ${type}, not '$2'"; fi
-    printf -v "$1" '%s' "${value}"
+    if [ -z "${_value}" ] && [[ ${option_texts[$1]} = \(* ]]; then _fits=true; fi
+    if ! "${_fits}"; then option_error "--$1 takes ${_type}, not '$2'"; fi
+    printf -v "$1" '%s' "${_value}"
     given[$1]=true
 }
 
 # walk_options OTHERS ARGUMENT...: sets the declared options; others are an error (OTHERS is false) or
 # stay in the array ${rest} (true). With --help among them, ${help} is true.
 walk_options() {
-    local others=$1 name
+    local _others=$1 _name
     shift
     help=false
     rest=()
     while [ $# -gt 0 ]; do
-        name=${1#--}
-        name=${name//-/_}
+        _name=${1#--}
+        _name=${_name//-/_}
         if [ "$1" = -h ] || [ "$1" = --help ]; then
             help=true
             rest+=("$1")
@@ -106,8 +108,8 @@ walk_options() {
             option_error "write '${1%%=*} ${1#*=}' with a space, not '$1'"
         fi
         if [[ $1 != --?* ]]; then option_error "'$1' is no option; options start with --"; fi
-        if [ -z "${option_types[${name}]+set}" ]; then
-            if ! "${others}"; then option_error "unknown option $1 (--help lists them)"; fi
+        if [ -z "${option_types[${_name}]+set}" ]; then
+            if ! "${_others}"; then option_error "unknown option $1 (--help lists them)"; fi
             rest+=("$1")
             shift
             if [ $# -gt 0 ] && [[ $1 != --* || $1 = *\ * ]]; then # its value
@@ -117,12 +119,12 @@ walk_options() {
             continue
         fi
         if [ $# -lt 2 ] || [[ $2 = --* && -n ${option_types[${2#--}]+set} ]]; then
-            if [ "${option_types[${name}]}" = "true or false" ]; then
+            if [ "${option_types[${_name}]}" = "true or false" ]; then
                 option_error "option $1 wants a value: write '$1 true' or '$1 false'"
             fi
             option_error "option $1 wants a value: write '$1 VALUE'"
         fi
-        set_option "${name}" "$2"
+        set_option "${_name}" "$2"
         shift 2
     done
 }

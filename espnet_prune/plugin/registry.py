@@ -1,4 +1,4 @@
-"""Gives ESPnet's tasks the plugins: the one table of class -> which ESPnet choices, and `register`.
+"""Gives ESPnet's tasks the plugins of plugins.yaml.
 
 ESPnet looks its frontends and encoders up by name in tables, one pair per task module. Importing
 a task module takes seconds, and some need packages that are not there, so `register` touches none
@@ -11,9 +11,12 @@ from __future__ import annotations
 import importlib
 import logging
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
+
+from espnet_prune.files.reading import package_table
 
 PACKAGE = "espnet2.tasks"
 
@@ -32,7 +35,7 @@ class Plugin:
 
     name: str
     target: str
-    tables: tuple[str, ...]
+    tables: Sequence[str]
 
     def __post_init__(self) -> None:
         if self.name in ("none", "nil", "null"):
@@ -46,75 +49,7 @@ class Plugin:
         return getattr(importlib.import_module(module), name)
 
 
-def _tables(variable: str, *tasks: str) -> tuple[str, ...]:
-    return tuple(f"{task}.{variable}" for task in tasks)
-
-
-PLUGINS = (
-    Plugin(
-        "pruned_ssl",
-        "espnet_prune.plugin.frontends.pruned_ssl:PrunedSSLFrontend",
-        (
-            *_tables("frontend_choices", "aqa", "asr", "asr_transducer", "asvspoof", "cls", "diar"),
-            *_tables("frontend_choices", "hubert", "lid", "s2st", "s2t", "s2t_ctc", "slu", "spk"),
-            *_tables("frontend_choices", "ssl", "st", "uasr"),
-            "enh_s2t.diar_frontend_choices",
-        ),
-    ),
-    Plugin(
-        "pruned_ssl",
-        "espnet_prune.plugin.encoders.pruned_ssl:PrunedSSLEncoder",
-        (
-            *_tables("encoder_choices", "asr", "asvspoof", "cls", "diar", "s2st", "s2t", "slu"),
-            "st.encoder_choices",
-            "enh_s2t.asr_encoder_choices",
-            "enh_s2t.diar_encoder_choices",
-            "enh_s2t.st_encoder_choices",
-        ),
-    ),
-    Plugin(
-        "token_pruning",
-        "espnet_prune.plugin.encoders.token_pruning:TokenPruningEncoder",
-        _tables("encoder_choices", "cls", "slu"),
-    ),
-    Plugin(
-        "token_pruning",
-        "espnet_prune.plugin.encoders.token_pruning:TokenPruningPooling",
-        ("spk.pooling_choices",),
-    ),
-    Plugin(
-        "frame_probe",
-        "espnet_prune.plugin.probes.frames:FrameProbe",
-        _tables("encoder_choices", "asr", "cls"),
-    ),
-    Plugin("slots", "espnet_prune.plugin.probes.slots:SlotDecoder", ("cls.decoder_choices",)),
-    Plugin(
-        "xvector_probe",
-        "espnet_prune.plugin.probes.verification:XvectorProbe",
-        ("spk.encoder_choices",),
-    ),
-    Plugin(
-        "xvector_probe",
-        "espnet_prune.plugin.probes.verification:XvectorProbeProjector",
-        ("spk.projector_choices",),
-    ),
-    Plugin("amsoftmax", "espnet_prune.plugin.probes.verification:AMSoftmax", ("spk.loss_choices",)),
-    Plugin(
-        "speaker_crops",
-        "espnet_prune.plugin.probes.crops:SpeakerCrops",
-        ("spk.preprocessor_choices",),
-    ),
-    Plugin(
-        "lstm_probe",
-        "espnet_prune.plugin.probes.diarization:LSTMProbe",
-        ("diar.encoder_choices",),
-    ),
-    Plugin(
-        "frame_labels",
-        "espnet_prune.plugin.probes.diarization:FrameLabels",
-        ("diar.label_aggregator_choices",),
-    ),
-)
+PLUGINS = tuple(Plugin(**entry) for entry in package_table(__package__, "plugins.yaml"))
 
 
 def register() -> None:

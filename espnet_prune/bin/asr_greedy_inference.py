@@ -9,7 +9,6 @@ with utterance and hypothesis in a line.
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from espnet_prune.cli import errors as cli
@@ -35,24 +34,18 @@ def run(args: argparse.Namespace) -> None:
 
 def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data_path_and_name_and_type",
-        required=True,
-        metavar="FILE,speech,sound",
-        help="'utterance path' lines of audio at 16 kHz",
-    )
-    parser.add_argument(
-        "--key_file", help="take only the utterances in its first column (default: all)"
-    )
-    parser.add_argument("--asr_train_config", required=True, help="config.yaml of the training")
-    parser.add_argument("--asr_model_file", required=True, help="weights, a .pth of the training")
-    parser.add_argument("--output_dir", type=Path, required=True, help="gets 1best_recog/text")
-    parser.add_argument("--ngpu", type=int, default=0, help="0 (CPU) or 1")
+    add, audio = parser.add_argument, "'utterance path' lines of audio at 16 kHz"
+    form = {"required": True, "metavar": "FILE,speech,sound"}
+    add("--data_path_and_name_and_type", help=audio, **form)
+    add("--key_file", help="take only the utterances in its first column (default: all)")
+    add("--asr_train_config", required=True, help="config.yaml of the training")
+    add("--asr_model_file", required=True, help="weights, a .pth of the training")
+    add("--output_dir", type=Path, required=True, help="gets 1best_recog/text")
+    add("--ngpu", type=int, default=0, help="0 (CPU) or 1")
     return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     cli.run(run, get_parser(), cmd)
 
 

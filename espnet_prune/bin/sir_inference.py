@@ -16,7 +16,6 @@ also with another split.
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from espnet_prune.cli import errors
@@ -41,7 +40,6 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(cmd: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     errors.run(run, get_parser(), cmd)
 
 

@@ -8,7 +8,6 @@ that was stopped goes on after the last finished batch.
 from __future__ import annotations
 
 import argparse
-import logging
 from pathlib import Path
 
 from espnet_prune.cli import errors as cli
@@ -24,24 +23,16 @@ def get_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--teacher_dir", type=Path, required=True, help="transformers directory of the full Whisper"
-    )
-    parser.add_argument(
-        "--encoder", help="dense or pruned encoder directory (default: the teacher's own encoder)"
-    )
-    parser.add_argument(
-        "--data_dir", type=Path, required=True, help="data directory with formatted 16 kHz audio"
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help="directory for text and decode.json"
-    )
-    parser.add_argument("--batch_size", type=int, default=16, help="utterances in a batch")
+    add, path = parser.add_argument, {"type": Path, "required": True}
+    add("--teacher_dir", help="transformers directory of the full Whisper", **path)
+    add("--encoder", help="directory of a dense or pruned encoder (default: the teacher's own)")
+    add("--data_dir", help="data directory with formatted 16 kHz audio", **path)
+    add("--output_dir", help="directory for text and decode.json", **path)
+    add("--batch_size", type=int, default=16, help="utterances in a batch")
     return parser
 
 
 def main(cmd: list[str] | None = None) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
     cli.run(run, get_parser(), cmd)
 
 

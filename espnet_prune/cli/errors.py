@@ -26,7 +26,8 @@ def run_or_exit(run: Callable[[argparse.Namespace], None], args: argparse.Namesp
 def run(
     main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, cmd=None
 ) -> None:
-    """Parse `cmd` and call `main` in the same way."""
+    """Parse `cmd` and call `main` in the same way, with its log on the terminal."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     run_or_exit(main, parser.parse_args(cmd))
 
 

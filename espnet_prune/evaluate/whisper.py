@@ -6,9 +6,7 @@ teacher's generation_config.json.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import audio_path, read_table, write_table
 from espnet_prune.files.freshness import digest, stamp
+from espnet_prune.files.growing import go_on, grow
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 from espnet_prune.structured import SpeechEncoder, load_encoder
@@ -84,26 +83,6 @@ def fingerprint(teacher_dir: Path, encoder: str | None, scp: dict[str, str]) -> 
     return marks
 
 
-def read_partial(path: Path, inputs: dict[str, str]) -> dict[str, str]:
-    """Hypotheses of an earlier run of the same inputs that was stopped.
-
-    The file has one JSON object a line: the inputs, then utterance and text. What follows the
-    last whole line is cut off.
-    """
-    if not path.is_file():
-        return {}
-    whole = path.read_bytes().rpartition(b"\n")
-    try:
-        head, *rows = [json.loads(line) for line in whole[0].split(b"\n")]
-        texts = {utterance: text for utterance, text in rows}
-    except ValueError:
-        return {}
-    if head != inputs:
-        return {}
-    os.truncate(path, len(whole[0]) + 1)
-    return texts
-
-
 def load_models(
     teacher_dir: Path, encoder: str | None
 ) -> tuple[WhisperForConditionalGeneration, SpeechEncoder]:
@@ -132,17 +111,13 @@ def load_models(
 def decode(
     teacher_dir: Path, encoder: str | None, scp: dict[str, str], batch_size: int, partial: Path
 ) -> float:
-    """Decodes the utterances and appends the hypotheses to ``partial`` batch by batch.
-
-    Returns:
-        seconds of speech.
-    """
+    """Append the hypotheses of the utterances to ``partial``; returns the seconds of speech."""
     model, front = load_models(teacher_dir, encoder)
     tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
     # Half of the decoder's context, as in the original implementation.
     max_new_tokens = model.config.max_target_positions // 2
     samples = 0
-    with partial.open("a", encoding="utf-8") as file, tqdm(total=len(scp), unit="utt") as bar:
+    with tqdm(total=len(scp), unit="utt") as bar:
         for keys in sorted_batches(scp, batch_size):
             speech = [torch.from_numpy(load_speech(scp[key], name=key)) for key in keys]
             lengths = torch.tensor([len(x) for x in speech])
@@ -150,10 +125,9 @@ def decode(
             padded = torch.nn.utils.rnn.pad_sequence(speech, batch_first=True)
             with torch.inference_mode():
                 states = front(padded, lengths, full_window=True).last_hidden_state
-            for key, ids in zip(keys, greedy_decode(model, states, max_new_tokens), strict=True):
-                text = " ".join(tokenizer.decode(ids, skip_special_tokens=True).split())
-                file.write(json.dumps([key, text]) + "\n")
-            file.flush()
+            rows = greedy_decode(model, states, max_new_tokens)
+            texts = [" ".join(tokenizer.decode(r, skip_special_tokens=True).split()) for r in rows]
+            grow(partial, zip(keys, texts, strict=True))
             bar.update(len(keys))
     return samples / front.sampling_rate
 
@@ -188,18 +162,15 @@ def transcribe_directory(
     if text.is_file() and record.is_file() and read_record(record).get("inputs") == inputs:
         logger.info("%s: done already", text)
         return
-    output_dir.mkdir(parents=True, exist_ok=True)
-    finished = read_partial(partial, inputs)
+    finished = dict(go_on(partial, inputs))
     if finished:
         logger.info("going on after %d of %d utterances", len(finished), len(scp))
-    else:
-        partial.write_text(json.dumps(inputs) + "\n", encoding="utf-8")
     left = {key: value for key, value in scp.items() if key not in finished}
 
     begin = time.perf_counter()
     seconds = decode(teacher_dir, encoder, left, batch_size, partial) if left else 0.0
     took = time.perf_counter() - begin
-    write_table(text, read_partial(partial, inputs))
+    write_table(text, dict(go_on(partial, inputs)))
     settings = {
         "teacher_dir": str(teacher_dir),
         "encoder": str(encoder),

@@ -1,7 +1,4 @@
-"""Shared code of the inference commands that write an array for each utterance.
-
-They take the options of ESPnet's inference commands, so that a recipe calls them alike.
-"""
+"""What the inference commands that write an array for each utterance share."""
 
 from __future__ import annotations
 
@@ -26,26 +23,15 @@ def get_parser(description: str) -> argparse.ArgumentParser:
     from espnet2.utils.types import str2triple_str
 
     parser = config_argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--data_path_and_name_and_type",
-        type=str2triple_str,
-        action="append",
-        required=True,
-        help="FILE,speech,sound: 'utterance path' lines of audio at 16 kHz",
-    )
-    parser.add_argument(
-        "--key_file", type=Path, help="take only the utterances in its first column"
-    )
-    parser.add_argument(
-        "--output_dir", type=Path, required=True, help="directory for arrays and their table"
-    )
-    parser.add_argument(
-        "--train_config", type=Path, required=True, help="config.yaml of the training"
-    )
-    parser.add_argument(
-        "--model_file", type=Path, required=True, help="weights, a .pth of the training"
-    )
-    parser.add_argument("--ngpu", type=int, default=0, help="0 (CPU) or 1")
+    add, path = parser.add_argument, {"type": Path, "required": True}
+    audio = "FILE,speech,sound: 'utterance path' lines of audio at 16 kHz"
+    triple = {"type": str2triple_str, "action": "append", "required": True}
+    add("--data_path_and_name_and_type", help=audio, **triple)
+    add("--key_file", type=Path, help="take only the utterances in its first column")
+    add("--output_dir", help="directory for arrays and their table", **path)
+    add("--train_config", help="config.yaml of the training", **path)
+    add("--model_file", help="weights, a .pth of the training", **path)
+    add("--ngpu", type=int, default=0, help="0 (CPU) or 1")
     return parser
 
 
@@ -80,8 +66,8 @@ def write_arrays(
         function: waveform (1, T) to an array.
 
     Raises:
-        FileNotFoundError, ValueError: a table or a file cannot be read, is not at 16 kHz, or an
-            utterance of --key_file is in no table; or the function refuses an utterance.
+        FileNotFoundError, ValueError: a table or a file cannot be read, is not at 16 kHz, or lacks
+            an utterance of --key_file; or the function refuses an utterance.
     """
     scp = Path(args.data_path_and_name_and_type[0][0])
     audio = read_table(scp)

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.evaluate.sir.conditions import Condition
-from espnet_prune.files.writing import write_text
+from espnet_prune.files.growing import go_on, grow, read_grown
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -55,8 +54,8 @@ class Answer:
     def right(self) -> bool:
         return self.chosen == self.answer
 
-    def to_line(self) -> str:
-        row = {
+    def to_json(self) -> dict:
+        return {
             "id": self.id,
             **self.condition.to_json(),
             "seconds": round(self.seconds, 4),
@@ -68,7 +67,6 @@ class Answer:
             "chosen": self.chosen,
             "answer": self.answer,
         }
-        return json.dumps(row) + "\n"
 
     @classmethod
     def from_json(cls, row: dict) -> Answer:
@@ -133,19 +131,11 @@ class AnswerFile:
             if found is not None:
                 _agree(file, found[0], self._header)
                 self.done.update((answer.id, answer.condition) for answer in found[1])
-        if _read(self.path) is None:
-            write_text(self.path, json.dumps(self._header) + "\n")
-        else:
-            # What follows the last whole line was being written when the job was stopped
-            whole = self.path.read_bytes().rpartition(b"\n")[0]
-            os.truncate(self.path, len(whole) + 1)
+        go_on(self.path, self._header)
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Append answers; they are on disk when this returns."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write("".join(answer.to_line() for answer in answers))
-            file.flush()
-            os.fsync(file.fileno())
+        grow(self.path, (answer.to_json() for answer in answers))
 
 
 def read_answers(directory: str | Path) -> tuple[dict, list[Answer]]:
@@ -172,14 +162,12 @@ def read_answers(directory: str | Path) -> tuple[dict, list[Answer]]:
 
 
 def _read(path: Path) -> tuple[dict, list[Answer]] | None:
-    """Header and whole lines of a file; None without a whole header."""
-    if not path.is_file():
-        return None
-    lines = path.read_bytes().rpartition(b"\n")[0].split(b"\n")
-    if not lines[0]:
+    """Header and answers of a file; None without a whole header."""
+    found = read_grown(path)
+    if found is None:
         return None
     try:
-        return json.loads(lines[0]), [Answer.from_json(json.loads(line)) for line in lines[1:]]
+        return found[0], [Answer.from_json(row) for row in found[1]]
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a file of answers ({error}); remove it") from None
 

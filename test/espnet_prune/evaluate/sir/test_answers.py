@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -58,7 +59,8 @@ def test_a_stopped_file_goes_on(tmp_path):
     assert not file.done
     file.add([answer("a"), answer("b", HALF)])
     whole = path.read_bytes()
-    path.write_bytes(whole + answer("c").to_line()[:40].encode())  # killed while writing
+    half = json.dumps(answer("c").to_json())[:40]
+    path.write_bytes(whole + half.encode())  # killed while writing
     file = AnswerFile(path, HEADER)
     assert file.done == {("a", WHOLE), ("b", HALF)}
     assert path.read_bytes() == whole

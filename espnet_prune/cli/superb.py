@@ -5,9 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from espnet_prune.cli.options import true_or_false
+from espnet_prune.cli.options import calls, true_or_false
 from espnet_prune.cli.sweeps import superb_sweep
-from espnet_prune.files.reading import read_config
 
 
 def labels(parser: ArgumentParser):
@@ -18,14 +17,7 @@ def labels(parser: ArgumentParser):
     add("--output_dir", required=True, help="directory for labels.txt and slot_sizes")
     slots = "labels are values of several slots with + between: list all combinations"
     add("--slots", type=true_or_false, default=False, metavar="BOOL", help=slots)
-
-    def run(args):
-        from espnet_prune.evaluate.superb.labels import write_labels
-
-        number = write_labels(args.train, args.others, args.output_dir, args.slots)
-        print(f"{args.output_dir}/labels.txt: {number} classes")
-
-    return run
+    return calls("evaluate.superb.labels.write_labels")
 
 
 def cacheable(parser: ArgumentParser):
@@ -35,11 +27,7 @@ def cacheable(parser: ArgumentParser):
     def run(args):
         from espnet_prune.evaluate.superb.checks import check_cacheable
 
-        config = read_config(args.config)
-        try:
-            check_cacheable(config)
-        except ValueError as error:
-            raise ValueError(f"{args.config}: {error}") from None
+        check_cacheable(args.config)
 
     return run
 
@@ -56,6 +44,7 @@ def lengths(parser: ArgumentParser):
 
     def run(args):
         from espnet_prune.evaluate.superb.checks import announce_cache, check_lengths
+        from espnet_prune.files.reading import read_config
 
         config = read_config(args.config) if args.config else {}
         check_lengths(args.upstream, config, args.train, args.others)
@@ -111,13 +100,7 @@ def results(parser: ArgumentParser):
     add("--upstream", required=True, help="directory of the encoder")
     add("--seed", type=int, default=0, help="seed of the probe")
     add("--command", default="", help="command that ran the task")
-
-    def run(args):
-        from espnet_prune.evaluate.superb.results import write_results
-
-        print(write_results(**vars(args)))
-
-    return run
+    return calls("evaluate.superb.results.write_results")
 
 
 def score(parser: ArgumentParser):
@@ -132,22 +115,16 @@ def score(parser: ArgumentParser):
     then comes first (FILE_superb_score.md).
     """
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("results", type=Path, nargs="?", help="directory with TASK/scores.json")
-    figures = "figures in percent: metric -> value"
-    source.add_argument("--json", type=Path, metavar="FILE", help=figures)
+    add = source.add_argument
+    add("results", type=Path, nargs="?", help="directory with TASK/scores.json")
+    add("--json", type=Path, metavar="FILE", help="figures in percent: metric -> value")
     add = parser.add_argument
     add("--name", help="name of the model (default: that of the directory or file)")
     add("--parameters", type=float, help="parameters of the encoder, in millions")
     macs = "MACs of the encoder, in 10^9, as the leaderboard's profiler counts (WavLM Base+: 1670)"
     add("--macs", type=float, help=macs)
     add("--output_dir", type=Path, help="another directory for what is written")
-
-    def run(args):
-        from espnet_prune.evaluate.superb.score_report import report_score
-
-        print(report_score(**vars(args)))
-
-    return run
+    return calls("evaluate.superb.score_report.report_score")
 
 
 def table(parser: ArgumentParser):
@@ -177,8 +154,13 @@ def table(parser: ArgumentParser):
 
 
 VERBS = {
-    **{verb.__name__: verb for verb in (labels, cacheable, lengths, choose)},
+    "labels": labels,
+    "lengths": lengths,
+    "cacheable": cacheable,
+    "choose": choose,
     "common-rate": common_rate,
-    **{verb.__name__: verb for verb in (results, score, table)},
+    "results": results,
+    "score": score,
+    "table": table,
     "sweep": superb_sweep,
 }

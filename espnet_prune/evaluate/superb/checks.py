@@ -12,6 +12,7 @@ from pathlib import Path
 
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import SAMPLING_RATE
+from espnet_prune.files.reading import read_config
 
 RANDOM_CROPS = ("speaker_crops", "spk")  # preprocessors that cut them
 
@@ -19,13 +20,11 @@ RANDOM_CROPS = ("speaker_crops", "spk")  # preprocessors that cut them
 def check_lengths(
     upstream: str | Path, config: dict, train: Sequence[str | Path], others: Sequence[str | Path]
 ) -> None:
-    """Check that an encoder takes every utterance.
+    """Check that an encoder takes every utterance of formatted data directories.
 
     Args:
         upstream: directory or hub name of the encoder.
         config: of the probe's training; its frontend may crop utterances in training.
-        train, others: formatted data directories.
-
     Raises:
         FileNotFoundError: no such encoder or directory.
         ValueError: an utterance is shorter than the encoder's receptive field, or longer than what
@@ -52,32 +51,26 @@ def check_lengths(
             if names:
                 raise ValueError(
                     f"{path}: {names[0]} has {samples[names[0]]} samples, {what} the "
-                    f"{encoder.family} encoder, {limit} ({len(names)} utterances); leave them out "
-                    "in local/data.sh"
+                    f"{encoder.family} encoder, {limit}; leave such utterances ({len(names)}) out"
                 )
 
 
-def check_cacheable(config: dict) -> None:
-    """Check that a training hears the same waveforms in each epoch, as a feature cache needs.
-
-    Args:
-        config: of the probe's training.
+def check_cacheable(path: Path) -> None:
+    """Check that the training of a config hears the same waveforms in each epoch.
 
     Raises:
-        ValueError: it cuts another random crop each time, so that the cache would only grow.
+        ValueError: it cuts another random crop each time, so that a feature cache would only grow.
     """
+    config = read_config(path)
     crop = (config.get("frontend_conf") or {}).get("crop_seconds")
     preprocessor = config.get("preprocessor")
-    what = None
-    if crop is not None:
-        what = f"frontend_conf crop_seconds: {crop}"
-    elif preprocessor in RANDOM_CROPS:
-        what = f"preprocessor: {preprocessor}"
-    if what:
-        raise ValueError(
-            f"--feature_cache true does not go with '{what}', which cuts another random crop in "
-            "each epoch, so that the cache would never be read; give --feature_cache false"
-        )
+    if crop is None and preprocessor not in RANDOM_CROPS:
+        return
+    cut = f"preprocessor: {preprocessor}" if crop is None else f"frontend_conf crop_seconds: {crop}"
+    raise ValueError(
+        f"{path}: --feature_cache true does not go with '{cut}', which cuts another random crop in "
+        "each epoch; give --feature_cache false"
+    )
 
 
 def announce_cache(
@@ -89,8 +82,6 @@ def announce_cache(
         upstream: directory or hub name of the encoder.
         directory: of the cache; it may not be there yet.
         folders: formatted data directories. An utterance that is in several of them counts once.
-        device: of the encoder.
-
     Raises:
         ValueError: the disk has less space free.
     """
@@ -123,10 +114,7 @@ def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, dev
     from disk, not from the system's memory, where the system can be told to forget.
 
     Args:
-        upstream: directory or hub name of the encoder.
-        directory: of the cache.
         seconds: length of the utterance.
-        device: of the encoder, as torch names it.
     """
     import torch
 

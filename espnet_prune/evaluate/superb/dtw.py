@@ -11,6 +11,7 @@ so that each frame of the query counts once; the score is -min_j D(N, j) / N.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -73,15 +74,9 @@ class Queries:
     def __init__(self, frames: Sequence[Tensor], mean: Tensor, std: Tensor):
         self.mean, self.std = mean, std.clamp(min=_TINY)
         self.searched = [len(query) >= SHORTEST_QUERY for query in frames]
-        kept = [
-            self._normalise(query)
-            for query, good in zip(frames, self.searched, strict=True)
-            if good
-        ]
+        kept = [self._normalise(query) for query in itertools.compress(frames, self.searched)]
         self.lengths = torch.tensor([len(query) for query in kept], device=mean.device)
-        self.frames = None
-        if kept:
-            self.frames = pad_sequence(kept, batch_first=True)
+        self.frames = pad_sequence(kept, batch_first=True) if kept else None
 
     def _normalise(self, frames: Tensor) -> Tensor:
         return (frames - self.mean) / self.std

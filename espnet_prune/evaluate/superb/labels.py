@@ -58,10 +58,8 @@ def class_list(
         number = len(values) or len(found[0])
         wrong = [each for each in found if len(each) != number or not all(each)]
         if wrong:
-            raise ValueError(
-                f"{path}: '{SLOT_SEPARATOR.join(wrong[0])}' has not {number} values with "
-                f"{SLOT_SEPARATOR} between"
-            )
+            label = SLOT_SEPARATOR.join(wrong[0])
+            raise ValueError(f"{path}: '{label}' has not {number} values")
         columns = [Counter(column) for column in zip(*found, strict=True)]
         values = values or [sorted(column) for column in columns]
         for place, (known, column) in enumerate(zip(values, columns, strict=True), 1):
@@ -69,9 +67,8 @@ def class_list(
             if unseen:
                 what = f"value {unseen[0]} of slot {place}" if slots else f"class {unseen[0]}"
                 raise ValueError(
-                    f"{path}: {what}, of {column[unseen[0]]} utterances, is not in "
-                    f"{Path(train) / 'text'}, so it cannot be learnt; add training data, or leave "
-                    "these utterances out"
+                    f"{path}: {what}, of {column[unseen[0]]} utterances, is not in {train}/text; "
+                    "add training data, or leave these utterances out"
                 )
     classes = [SLOT_SEPARATOR.join(each) for each in itertools.product(*values)]
     if len(classes) < 2:
@@ -81,8 +78,8 @@ def class_list(
 
 def write_labels(
     train: str | Path, others: Sequence[str | Path], output_dir: str | Path, slots: bool = False
-) -> int:
-    """Write what ESPnet's task cls needs about the classes; returns their number.
+) -> str:
+    """Write what ESPnet's task cls needs about the classes; returns a line about them.
 
     ``labels.txt`` in `output_dir` has the classes, `<unk>` last; with `slots`, ``slot_sizes`` has
     the numbers of values, as ``[6,14,4]``. ``category2utt`` in `train` has the utterances of each
@@ -91,11 +88,11 @@ def write_labels(
     Raises:
         FileNotFoundError, ValueError: as `class_list`.
     """
-    output_dir = Path(output_dir)
+    output = Path(output_dir) / "labels.txt"
     classes, sizes = class_list(train, others, slots)
     if slots:
-        write_text(output_dir / "slot_sizes", f"[{','.join(map(str, sizes))}]\n")
+        write_text(output.with_name("slot_sizes"), f"[{','.join(map(str, sizes))}]\n")
     by_class = data_dir.speaker_utterances(read_labels(train))
     data_dir.write_table(Path(train) / "category2utt", by_class)
-    write_text(output_dir / "labels.txt", "\n".join([*classes, UNKNOWN]) + "\n")
-    return len(classes)
+    write_text(output, "\n".join([*classes, UNKNOWN]) + "\n")
+    return f"{output}: {len(classes)} classes"

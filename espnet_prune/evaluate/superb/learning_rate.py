@@ -21,10 +21,8 @@ def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, f
     """The best epoch of an ESPnet training on its validation data, and its value there.
 
     Args:
-        train_dir: the training's directory.
         statistic: such as "acc".
         mode: "max" or "min".
-
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: the statistic is not in it, or never was a number.
@@ -36,15 +34,12 @@ def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, f
         raise FileNotFoundError(f"{path}: no such file; has the training ended?")
     with torch.serialization.safe_globals(_plain_values()):
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    values = {
-        epoch: float(parts["valid"][statistic])
-        for epoch, parts in state["reporter"]["stats"].items()
-        if statistic in parts.get("valid", {})
-    }
+    stats = {epoch: parts.get("valid", {}) for epoch, parts in state["reporter"]["stats"].items()}
+    values = {epoch: float(valid.get(statistic, math.nan)) for epoch, valid in stats.items()}
     values = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
     if not values:
         raise ValueError(f"{path}: has no number valid.{statistic}")
-    best = (max if mode == "max" else min)(values, key=lambda epoch: values[epoch])
+    best = (max if mode == "max" else min)(values, key=values.__getitem__)
     return best, values[best]
 
 
@@ -66,7 +61,6 @@ def choose(train_dirs: Sequence[str | Path], criterion: str, link: str | Path) -
     Args:
         train_dirs: ESPnet trainings that differ in the learning rate alone.
         criterion: statistic and mode, such as "acc.max".
-
     Raises:
         FileNotFoundError, ValueError: as `best_value`, for all of them; or no such criterion.
     """

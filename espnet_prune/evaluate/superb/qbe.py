@@ -51,12 +51,7 @@ class Moments:
 
 
 class Listener:
-    """Hidden states of single utterances.
-
-    Args:
-        model: directory or hub name of the encoder.
-        device: name of a device of torch.
-    """
+    """Hidden states of single utterances, of the encoder of a directory or hub name."""
 
     def __init__(self, model: str, device: str):
         self.device = device
@@ -95,7 +90,6 @@ def search(
 
     Returns: for each set of queries, its queries, the documents, and scores of shape
         (layers, queries, documents).
-
     Raises:
         ValueError: a document is too short for a frame.
     """
@@ -138,21 +132,13 @@ def _prepare(
     ]
     short = [name for name, good in zip(found, by_layer[0].searched, strict=True) if not good]
     if short:
-        logger.warning(
-            "%s: %d queries are too short to be searched for, the first is %s",
-            folder,
-            len(short),
-            short[0],
-        )
+        text = "%s: %d queries are too short to be searched for, the first is %s"
+        logger.warning(text, folder, len(short), short[0])
     return list(found), by_layer
 
 
 def write_search(
-    upstream: str,
-    documents: Path,
-    query_dirs: Mapping[str, Path],
-    output_dir: Path,
-    device: str = "cpu",
+    upstream: str, documents: Path, query_dirs: Mapping[str, Path], output_dir: Path, device: str
 ) -> None:
     """Write NAME/layerN.txt, 'query document score' lines; layer 0 is the first layer's input.
 

@@ -64,16 +64,13 @@ def write_results(
 
 
 def trainings_of(folder: Path) -> list[Path]:
-    """The trainings whose predictions were scored, one a fold; none for tasks without training.
+    """The trainings of a folder of scores, one a fold; none for tasks without training.
 
-    Args:
-        folder: with the scores of a task.
     Raises:
         FileNotFoundError: it is not known which they are.
     """
-    path = folder / TESTED
-    lines = read_lines(path, "run the scoring again")
-    return [Path(line) for line in lines if (Path(line) / "config.yaml").is_file()]
+    trainings = map(Path, read_lines(folder / TESTED, "run the scoring again"))
+    return [training for training in trainings if (training / "config.yaml").is_file()]
 
 
 def rates_of(trainings: list[Path]) -> tuple[list[float], list[dict]]:

@@ -5,8 +5,8 @@ superb_s = 1000 / |T| sum over tasks t of the mean over t's metrics of
 the score was defined (Feng et al., "SUPERB @ SLT 2022", arXiv 2210.08634). Only slot filling has
 two metrics. Error rates need no sign of their own: both differences are negative.
 
-All figures are in the leaderboard's units: percent, and 100 MTWV for QbE. The metrics, the ends of
-their scales and the published models stand in superb.yaml.
+The metrics, the ends of their scales and the published models stand in superb.yaml, in the
+leaderboard's units: percent, and 100 MTWV for QbE.
 """
 
 import math
@@ -18,14 +18,7 @@ from espnet_prune.files.reading import package_table
 
 @dataclass(frozen=True)
 class Metric:
-    """One column of the leaderboard.
-
-    Attributes:
-        task: its task, and the name of the task's folder of results.
-        measure: what is measured; the key in the task's scores.json.
-        title: what is measured, to be read.
-        sota, fbank: figures with the score 1000 and 0.
-    """
+    """One column of the leaderboard, see superb.yaml."""
 
     task: str
     measure: str
@@ -41,15 +34,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """Figures of a published model.
-
-    Attributes:
-        paper: where its figures are from.
-        parameters: in millions.
-        macs: in 10^9, by the leaderboard's profiler; None where it is not known.
-        values: metric -> figure.
-        score: the published SUPERB score.
-    """
+    """Figures of a published model, see superb.yaml."""
 
     paper: str
     parameters: float
@@ -92,11 +77,8 @@ def superb_score(values: Mapping[str, float]) -> SuperbScore:
     for name, value in values.items():
         if name not in METRICS:
             raise ValueError(f"metric '{name}' is unknown; known are {', '.join(METRICS)}")
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not math.isfinite(value)
-        ):
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not math.isfinite(value):
             raise ValueError(f"{name}: {value!r} is not a finite number")
         # Error rates may pass 100 (insertions) and TWV may be negative.
         highest = math.inf if METRICS[name].rate_of_errors else 100
@@ -110,9 +92,7 @@ def superb_score(values: Mapping[str, float]) -> SuperbScore:
         if absent == names:
             missing.append(task)
         elif absent:
-            raise ValueError(
-                f"{absent[0]} is missing: {task} counts only with {' and '.join(names)}"
-            )
+            raise ValueError(f"{absent[0]} is missing: {task} needs {' and '.join(names)}")
         else:
             tasks[task] = 1000 * sum(_share(name, values[name]) for name in names) / len(names)
     if not tasks:

@@ -103,14 +103,8 @@ def report_score(
     rows = _model_rows(scores, {**sizes, name: (parameters, macs)})
     parts += [f"SUPERB score over {scored}: {result.score:.1f}", "", table(rows), ""]
     write_text(folder / f"{stem}.md", "\n".join([*parts, f"![score against size]({stem}.png)", ""]))
-    summary = {
-        "name": name,
-        "parameters_millions": parameters,
-        "macs_giga": macs,
-        "figures": figures,
-        **dataclasses.asdict(result),
-        "published": published,
-    }
+    summary = {"name": name, "parameters_millions": parameters, "macs_giga": macs}
+    summary |= {"figures": figures, **dataclasses.asdict(result), "published": published}
     write_json(folder / f"{stem}.json", summary)
     plot_superb(name, result.score, parameters, macs, published, folder / f"{stem}.png")
     return "\n".join([*parts, f"{result.score:.1f}"])

@@ -58,20 +58,17 @@ def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encod
     for task in tasks:
         folders = [folder / task for folder in results_dirs if (folder / task / SCORES).is_file()]
         if not folders:
-            raise FileNotFoundError(
-                f"{results_dirs[0] / task / SCORES}: no such file, nor in other results of "
-                f"{name}; run {task} with it first"
-            )
+            path = results_dirs[0] / task / SCORES
+            raise FileNotFoundError(f"{path}: no such file; run {task} with it first")
         for folder in folders:
-            if not (folder / RUN).is_file():
-                raise FileNotFoundError(f"{folder / RUN}: no such file; run the last stage again")
-            run = read_record(folder / RUN, ("parameters_millions", "seed"))
+            hint = "run the last stage again"
+            run = read_record(folder / RUN, ("parameters_millions", "seed"), hint)
             encoder.rates.setdefault(task, set()).update(run.get("learning_rates", []))
             size = run["parameters_millions"]
             encoder.parameters = encoder.parameters or size
             if size != encoder.parameters:
                 raise ValueError(
-                    f"{folder / RUN}: an encoder of {size:g} M parameters, but that of other "
+                    f"{folder / RUN}: the encoder has {size:g} M parameters, but that of other "
                     f"results of {name} has {encoder.parameters:g} M"
                 )
             for metric, score in read_metrics(folder / SCORES).items():
@@ -90,34 +87,26 @@ def rates_note(encoders: list[Encoder], tasks: list[str]) -> str:
         for encoder in encoders:
             rates = ", ".join(f"{rate:g}" for rate in sorted(encoder.rates[task]))
             by_rates.setdefault(rates or "not recorded", []).append(encoder.name)
-        if len(by_rates) == 1:
-            parts.append(f"{task} {next(iter(by_rates))}")
-        else:
-            each = (f"{rates} ({', '.join(names)})" for rates, names in by_rates.items())
-            parts.append(f"{task} {', '.join(each)}")
+        each = [f"{rates} ({', '.join(names)})" for rates, names in by_rates.items()]
+        parts.append(f"{task} {', '.join(each if len(each) > 1 else by_rates)}")
     return f"Learning rates of the probes: {'; '.join(parts)}."
 
 
-def check_columns(encoders: list[Encoder]) -> None:
-    """Whether all have the metrics of the first one.
+def rows_of(encoders: list[Encoder]) -> list[list[str]]:
+    """Head and rows of the table, with the metrics of the first encoder.
 
     Raises:
-        ValueError: one lacks a metric.
+        ValueError: another encoder lacks one of them.
     """
+    columns = list(encoders[0].scores)
+    rows = [["encoder", "parameters (M)", *(f"{column} %" for column in columns)]]
     for encoder in encoders:
-        for column in encoders[0].scores:
+        for column in columns:
             if column not in encoder.scores:
                 raise ValueError(
                     f"{encoder.name}: its results have no '{column}', but those of "
                     f"{encoders[0].name} have; score {column.partition(' ')[0]} with it again"
                 )
-
-
-def rows_of(encoders: list[Encoder]) -> list[list[str]]:
-    """Head and rows of the table."""
-    columns = list(encoders[0].scores)
-    rows = [["encoder", "parameters (M)", *(f"{column} %" for column in columns)]]
-    for encoder in encoders:
         cells = [encoder.cell(column) for column in columns]
         rows.append([encoder.name, f"{encoder.parameters:.3f}", *cells])
     return rows
@@ -134,13 +123,8 @@ def plot(encoders: list[Encoder], path: Path) -> None:
             value, low, high = (100 * number for number in encoder.mean(column).values())
             bars = [[max(value - low, 0)], [max(high - value, 0)]]
             axis.errorbar([encoder.parameters], [value], bars, fmt="o", ms=4, capsize=2)
-            axis.annotate(
-                encoder.name,
-                (encoder.parameters, value),
-                xytext=(4, 4),
-                textcoords="offset points",
-                fontsize=7,
-            )
+            beside = {"xytext": (4, 4), "textcoords": "offset points", "fontsize": 7}
+            axis.annotate(encoder.name, (encoder.parameters, value), **beside)
         axis.set(xlabel="parameters (M)", ylabel=f"{column} %")
         axis.margins(x=0.2)
         axis.grid(alpha=0.3)
@@ -170,7 +154,6 @@ def write_table(
         FileNotFoundError, ValueError: results are missing or do not belong together.
     """
     found = [read_encoder(name, folders, tasks) for name, folders in encoders]
-    check_columns(found)
     rows = rows_of(found)
     record = {
         "encoders": [
@@ -193,15 +176,13 @@ def write_table(
         "command": command,
         "notes": list(notes),
     }
-    parts = ["# Results", "", table(rows), ""]
-    parts += ["In []: 95%, bootstrap over the test data (mean over seeds); in (): over seeds.", ""]
-    for note in (rates_note(found, tasks), *notes):
-        parts += [note, ""]
+    ends = "In []: 95%, bootstrap over the test data (mean over seeds); in (): over seeds."
+    parts = ["# Results", table(rows), ends, rates_note(found, tasks), *notes]
     if command:
-        parts += [f"Made by `{command}`.", ""]
-    parts += ["![scores against parameters](results.png)", "", environment_report()]
+        parts.append(f"Made by `{command}`.")
+    parts += ["![scores against parameters](results.png)", environment_report()]
     output_dir.mkdir(parents=True, exist_ok=True)
     plot(found, output_dir / "results.png")
     write_json(output_dir / "results.json", record)
-    write_text(output_dir / "RESULTS.md", "\n".join(parts))
+    write_text(output_dir / "RESULTS.md", "\n\n".join(parts))
     return table(rows)

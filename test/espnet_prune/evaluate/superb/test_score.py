@@ -48,7 +48,7 @@ def test_published_score_of_fewer_tasks():
         ({"PR": None}, "PR: None is not"),
         ({"KS": 101}, "KS: 101 cannot be"),
         ({"PR": -1}, "PR: -1 cannot be"),
-        ({"SF-F1": 80}, "SF-CER is missing: SF counts only with SF-F1 and SF-CER"),
+        ({"SF-F1": 80}, "SF-CER is missing: SF needs SF-F1 and SF-CER"),
     ],
 )
 def test_errors(values, message):

@@ -17,22 +17,20 @@ class Turn(NamedTuple):
     end: float
 
 
-def read_rttm(path: str | Path) -> dict[str, list[Turn]]:
+def read_rttm(path: str | Path, hint: str = "") -> dict[str, list[Turn]]:
     """The turns of each recording in an RTTM file; types of lines but SPEAKER are left out.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file; ``hint`` says what to do.
         ValueError: a line is malformed, or the file is ESPnet's RTTM, which counts samples.
     """
     turns: dict[str, list[Turn]] = {}
-    for number, line in enumerate(read_lines(path), 1):
+    for number, line in enumerate(read_lines(path, hint), 1):
         fields = line.split()
-        if fields and fields[0] == "END":
-            raise ValueError(
-                f"{path}: line {number}: END is of ESPnet's RTTM, which counts samples; "
-                "give the standard one, in seconds"
-            )
-        if not fields or fields[0] != "SPEAKER":
+        if fields[:1] == ["END"]:
+            text = "END is of ESPnet's RTTM, which counts samples; give one in seconds"
+            raise ValueError(f"{path}: line {number}: {text}")
+        if fields[:1] != ["SPEAKER"]:
             continue
         try:
             begin, duration, speaker = float(fields[3]), float(fields[4]), fields[7]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.files.reading import read_lines
+from espnet_prune.files.reading import read_lines, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,7 @@ def write_sets(
     out_dir: str | Path,
     sets: Mapping[str, Sequence[Utterance]],
     published: Mapping[str, int] | None = None,
+    tables: Mapping[str, Mapping[str, Mapping]] | None = None,
 ) -> dict[str, int]:
     """Write a data directory for each set and return their numbers of utterances.
 
@@ -38,6 +41,7 @@ def write_sets(
         sets: name -> utterances; the set has a table text unless one of them has no text.
         published: name -> number of utterances in the published corpus; another one is logged as a
             warning.
+        tables: name -> further tables of the set.
 
     Raises:
         FileNotFoundError: audio is missing.
@@ -46,9 +50,9 @@ def write_sets(
     for name, chosen in sets.items():
         if not chosen:
             raise ValueError(f"{name} would be empty; is the corpus complete?")
-        twice = [key for key, number in Counter(e.name for e in chosen).items() if number > 1]
-        if twice:
-            raise ValueError(f"{name}: {twice[0]} is there twice")
+        (twice, number), *_ = Counter(each.name for each in chosen).most_common(1)
+        if number > 1:
+            raise ValueError(f"{name}: {twice} is there twice")
         gone = [each.path for each in chosen if not each.path.is_file()]
         if gone:
             raise FileNotFoundError(
@@ -56,14 +60,14 @@ def write_sets(
             )
         warn_unpublished(name, len(chosen), (published or {}).get(name))
     for name, chosen in sets.items():
-        tables = {
+        known = {
             "wav.scp": {each.name: str(each.path.resolve()) for each in chosen},
             "text": {each.name: each.text for each in chosen},
             "utt2spk": {each.name: each.speaker for each in chosen},
         }
-        if not all(tables["text"].values()):
-            del tables["text"]
-        data_dir.write_dir(Path(out_dir) / name, tables)
+        if not all(known["text"].values()):
+            del known["text"]
+        data_dir.write_dir(Path(out_dir) / name, {**known, **(tables or {}).get(name, {})})
     return {name: len(chosen) for name, chosen in sets.items()}
 
 
@@ -71,22 +75,13 @@ def warn_unpublished(
     place: str | Path, number: int, published: int | None, what: str = "utterances"
 ) -> None:
     """Log a warning when ``place`` has more or fewer of something than the published corpus."""
-    if published is not None and number != published:
-        logger.warning(
-            "%s: has %d %s instead of the published %d; results will not compare with others'",
-            place,
-            number,
-            what,
-            published,
-        )
+    if published not in (None, number):
+        text = f"{place}: has {number} {what} instead of the published {published}"
+        logger.warning("%s; results will not compare with others'", text)
 
 
 def require_dir(path: str | Path, variable: str) -> Path:
-    """The directory, if it is one.
-
-    Raises:
-        FileNotFoundError: it is none; the message names the variable of db.sh.
-    """
+    """The directory that a variable of db.sh names (FileNotFoundError: it is none)."""
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such directory; {variable} of db.sh names it")
@@ -94,46 +89,82 @@ def require_dir(path: str | Path, variable: str) -> Path:
 
 
 def find_folder(
-    corpus: str | Path,
-    variable: str,
-    folders: Iterable[str],
-    holds: Callable[[Path], bool],
-    missing: str,
+    corpus: str | Path, variable: str, folders: Sequence[str], holds: Sequence[str], advice: str
 ) -> Path:
-    """The first of these folders of a corpus that holds what it has to.
+    """The first of these folders of a corpus that holds a file or folder of one of the patterns.
 
     Args:
         variable: of db.sh, which names the corpus.
-        missing: the message where none does.
 
     Raises:
         FileNotFoundError: no such directory, or none of the folders holds it.
     """
     corpus = require_dir(corpus, variable)
     for name in folders:
-        if holds(corpus / name):
+        if any(any((corpus / name).glob(pattern)) for pattern in holds):
             return corpus / name
-    raise FileNotFoundError(f"{corpus}: {missing}")
+    raise FileNotFoundError(f"{corpus}: has no {folders[0]}/{holds[0]}; {advice}")
 
 
-def read_list(path: Path, what: str) -> list[str]:
-    """The lines of a list that comes with a corpus, without empty ones.
+def require_classes(place: object, found: Iterable[Utterance], classes: Iterable[str]) -> None:
+    """Check that each class is the text of an utterance (ValueError: one is not)."""
+    absent = set(classes) - {each.text for each in found}
+    if absent:
+        raise ValueError(f"{place}: class {min(absent)} has no recordings; unpack it again")
 
-    Args:
-        what: what it is a list of, for the message.
+
+def read_fields(path: str | Path, hint: str = "") -> Iterator[tuple[str, list[str]]]:
+    """The words of each line that has some, and before them the line's place for messages.
+
+    Raises:
+        FileNotFoundError: no such file; ``hint`` says what it is.
+        ValueError: it has no words.
+    """
+    rows = [(number, line.split()) for number, line in enumerate(read_lines(path, hint), 1)]
+    if not any(words for _, words in rows):
+        raise ValueError(f"{path}: is empty{hint and '; '}{hint}")
+    return ((f"{path}: line {number}", words) for number, words in rows if words)
+
+
+def read_csv(
+    path: Path, columns: Sequence[str], hint: str = ""
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file, and before each its place for messages.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is empty.
+        ValueError: one of the columns is missing, or empty in a row.
     """
-    lines = [line.strip() for line in read_lines(path, f"it is the corpus' list of {what}")]
-    lines = [line for line in lines if line]
-    if not lines:
-        raise ValueError(f"{path}: is empty, but has to list {what}")
-    return lines
+    rows = csv.DictReader(io.StringIO(read_text(path, hint)))
+    absent = [name for name in columns if name not in (rows.fieldnames or ())]
+    if absent:
+        raise ValueError(f"{path}: has no column {absent[0]}")
+    for row in rows:
+        empty = [name for name in columns if not row[name]]
+        if empty:
+            raise ValueError(f"{path}: line {rows.line_num}: column {empty[0]} is empty")
+        yield f"{path}: line {rows.line_num}", row
 
 
 def held_out(items: Iterable[Utterance], share: float) -> set[str]:
     """The names of that share of the utterances, by a hash of their names."""
     ordered = sorted((each.name for each in items), key=data_dir.hash_key)
     return set(ordered[: round(share * len(ordered))])
+
+
+def leave_one_out(
+    groups: Sequence[list[Utterance]], validation: Callable[[list[Utterance]], set[str]]
+) -> dict[str, list[Utterance]]:
+    """The sets of as many folds as there are groups.
+
+    In fold N (from 1) ``test_foldN`` is the N-th group; of the others ``valid_foldN`` has those
+    that ``validation`` names, and ``train_foldN`` the rest.
+    """
+    sets: dict[str, list[Utterance]] = {}
+    for fold, group in enumerate(groups, 1):
+        others = [each for other in groups if other is not group for each in other]
+        valid = validation(others)
+        sets[f"train_fold{fold}"] = [each for each in others if each.name not in valid]
+        sets[f"valid_fold{fold}"] = [each for each in others if each.name in valid]
+        sets[f"test_fold{fold}"] = group
+    return sets

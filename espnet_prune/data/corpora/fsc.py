@@ -9,41 +9,30 @@ An intent has three slots: action, object and location.
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
-from espnet_prune.data.corpora.common import SLOT_SEPARATOR, Utterance, require_dir, write_sets
-from espnet_prune.files.reading import read_text
+from espnet_prune.data.corpora.common import (
+    SLOT_SEPARATOR,
+    Utterance,
+    read_csv,
+    require_dir,
+    write_sets,
+)
 
 SLOTS = ("action", "object", "location")
 PUBLISHED = {"train": 23132, "valid": 3118, "test": 3793}
 
 
-def read_list(corpus: Path, part: str) -> list[Utterance]:
-    """The utterances of data/<part>_data.csv, labelled action+object+location.
-
-    Raises:
-        FileNotFoundError: no such list.
-        ValueError: a column is missing, or a row has an empty one.
-    """
-    path = corpus / "data" / f"{part}_data.csv"
+def read_part(corpus: Path, part: str) -> list[Utterance]:
+    """The utterances of data/<part>_data.csv, labelled action+object+location (see `read_csv`)."""
     found = []
-    rows = csv.DictReader(io.StringIO(read_text(path, "FSC of db.sh names the corpus")))
-    wanted = ("path", "speakerId", *SLOTS)
-    absent = [name for name in wanted if name not in (rows.fieldnames or ())]
-    if absent:
-        raise ValueError(f"{path}: has no column {absent[0]}")
-    for number, row in enumerate(rows, 2):
-        empty = [name for name in wanted if not row[name]]
-        if empty:
-            raise ValueError(f"{path}: line {number}: column {empty[0]} is empty")
+    path = corpus / "data" / f"{part}_data.csv"
+    columns = ("path", "speakerId", *SLOTS)
+    for _, row in read_csv(path, columns, "FSC of db.sh names the corpus"):
         # One word for ESPnet: "change language" is change_language.
-        values = ["_".join(row[name].split()) for name in SLOTS]
-        audio = corpus / row["path"]
-        speaker = row["speakerId"]
-        utterance = f"{speaker}-{audio.stem}"
-        found.append(Utterance(utterance, speaker, SLOT_SEPARATOR.join(values), audio))
+        label = SLOT_SEPARATOR.join("_".join(row[name].split()) for name in SLOTS)
+        audio, speaker = corpus / row["path"], row["speakerId"]
+        found.append(Utterance(f"{speaker}-{audio.stem}", speaker, label, audio))
     return found
 
 
@@ -51,9 +40,8 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     """Write the data directories train, valid and test; returns their numbers of utterances.
 
     Raises:
-        FileNotFoundError: no corpus, or a list or audio of it is missing.
-        ValueError: as `read_list`, or an empty list.
+        FileNotFoundError, ValueError: as `require_dir`, `read_csv` and `write_sets`.
     """
     corpus = require_dir(corpus, "FSC")
-    sets = {part: read_list(corpus, part) for part in PUBLISHED}
+    sets = {part: read_part(corpus, part) for part in PUBLISHED}
     return write_sets(out_dir, sets, PUBLISHED)

@@ -10,7 +10,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from espnet_prune.data.corpora.common import Utterance, require_dir, write_sets
+from espnet_prune.data.corpora.common import (
+    Utterance,
+    leave_one_out,
+    require_classes,
+    require_dir,
+    write_sets,
+)
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
@@ -38,9 +44,8 @@ def read_corpus(corpus: str | Path) -> list[tuple[Utterance, int]]:
     if not found:
         raise FileNotFoundError(f"{folder}: has no recordings {{digit}}_{{speaker}}_{{index}}.wav")
     for speaker in sorted({each.speaker for each, _ in found}):
-        absent = set(DIGITS) - {each.text for each, _ in found if each.speaker == speaker}
-        if absent:
-            raise ValueError(f"{folder}: {speaker} has no recording of {min(absent)}")
+        own = (each for each, _ in found if each.speaker == speaker)
+        require_classes(f"{folder}: {speaker}", own, DIGITS)
     return found
 
 
@@ -54,18 +59,13 @@ def prepare_digits(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
         FileNotFoundError, ValueError: as `read_corpus`, or fewer than two speakers.
     """
     found = read_corpus(corpus)
-    speakers = sorted({each.speaker for each, _ in found})
+    speakers: dict[str, list[Utterance]] = {}
+    for each, _ in sorted(found, key=lambda pair: pair[0].speaker):
+        speakers.setdefault(each.speaker, []).append(each)
     if len(speakers) < 2:
-        raise ValueError(
-            f"{corpus}: only the speaker {speakers[0]}; two are needed to leave one out"
-        )
-    sets: dict[str, list[Utterance]] = {}
-    for fold, speaker in enumerate(speakers, 1):
-        others = [(each, index) for each, index in found if each.speaker != speaker]
-        sets[f"train_fold{fold}"] = [each for each, index in others if index not in TEST]
-        sets[f"valid_fold{fold}"] = [each for each, index in others if index in TEST]
-        sets[f"test_fold{fold}"] = [each for each, _ in found if each.speaker == speaker]
-    return write_sets(out_dir, sets)
+        raise ValueError(f"{corpus}: only the speaker {min(speakers)}; leaving one out needs two")
+    valid = {each.name for each, index in found if index in TEST}
+    return write_sets(out_dir, leave_one_out(list(speakers.values()), lambda _: valid))
 
 
 def prepare_speakers(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:

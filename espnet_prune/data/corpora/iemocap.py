@@ -15,13 +15,14 @@ from pathlib import Path
 from espnet_prune.data.corpora.common import (
     Utterance,
     held_out,
+    leave_one_out,
+    require_classes,
     require_dir,
     warn_unpublished,
     write_sets,
 )
 from espnet_prune.files.reading import read_lines
 
-SESSIONS = (1, 2, 3, 4, 5)
 CLASSES = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}
 #: Session -> its utterances of the four classes, as published.
 PUBLISHED = {1: 1085, 2: 1023, 3: 1151, 4: 1031, 5: 1241}
@@ -41,7 +42,7 @@ def read_session(corpus: str | Path, session: int) -> list[Utterance]:
     root = Path(corpus) / f"Session{session}"
     folder = root / "dialog" / "EmoEvaluation"
     # Names of other systems' metadata files begin with a dot.
-    files = sorted(path for path in folder.glob("Ses*.txt"))
+    files = sorted(folder.glob("Ses*.txt"))
     if not files:
         raise FileNotFoundError(f"{folder}: has no Ses*.txt; IEMOCAP of db.sh names the corpus")
     found = []
@@ -58,9 +59,7 @@ def read_session(corpus: str | Path, session: int) -> list[Utterance]:
                 speaker = f"Ses{session:02d}{turn[0]}"
                 name = f"{speaker}-{utterance}"
                 found.append(Utterance(name, speaker, CLASSES[emotion], audio))
-    absent = set(CLASSES.values()) - {each.text for each in found}
-    if absent:
-        raise ValueError(f"{folder}: class {min(absent)} has no utterances; unpack IEMOCAP again")
+    require_classes(folder, found, CLASSES.values())
     warn_unpublished(root, len(found), PUBLISHED[session], "utterances of the four classes")
     return found
 
@@ -72,16 +71,8 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     hash of their names, and ``train_foldN`` the rest.
 
     Raises:
-        FileNotFoundError: a session, its evaluations or audio is missing.
-        ValueError: as `read_session`.
+        FileNotFoundError, ValueError: as `read_session`, or audio is missing.
     """
     corpus = require_dir(corpus, "IEMOCAP")
-    sessions = {session: read_session(corpus, session) for session in SESSIONS}
-    sets: dict[str, list[Utterance]] = {}
-    for fold in SESSIONS:
-        others = [each for session in SESSIONS if session != fold for each in sessions[session]]
-        valid = held_out(others, VALID_SHARE)
-        sets[f"train_fold{fold}"] = [each for each in others if each.name not in valid]
-        sets[f"valid_fold{fold}"] = [each for each in others if each.name in valid]
-        sets[f"test_fold{fold}"] = sessions[fold]
-    return write_sets(out_dir, sets)
+    sessions = [read_session(corpus, session) for session in PUBLISHED]
+    return write_sets(out_dir, leave_one_out(sessions, lambda them: held_out(them, VALID_SHARE)))

@@ -13,18 +13,20 @@ times in each source utterance. Both sources of a mixture begin at its first sam
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import Utterance, find_folder, warn_unpublished, write_sets
+from espnet_prune.data.audio import written_samples
+from espnet_prune.data.corpora.common import (
+    Utterance,
+    find_folder,
+    read_csv,
+    warn_unpublished,
+    write_sets,
+)
 from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
-from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_text
 
 RATE = 16000
@@ -42,55 +44,39 @@ _TOLERANCE_S = 0.1
 
 def find_root(corpus: str | Path) -> Path:
     """The folder wav16k/max of Libri2Mix (FileNotFoundError: it is not there)."""
-    return find_folder(
-        corpus,
-        "LIBRIMIX",
-        ("Libri2Mix/wav16k/max", "wav16k/max", "."),
-        # The alignments may be in a folder metadata, too.
-        lambda folder: any((folder / "metadata").glob("mixture_*.csv")),
-        "has no Libri2Mix/wav16k/max/metadata/mixture_*.csv; generate Libri2Mix at 16 kHz in mode "
-        "max",
-    )
+    folders = ("Libri2Mix/wav16k/max", "wav16k/max", ".")
+    # The alignments may be in a folder metadata, too.
+    holds = ["metadata/mixture_*.csv"]
+    return find_folder(corpus, "LIBRIMIX", folders, holds, "generate it at 16 kHz in mode max")
 
 
 def read_mixtures(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, int]]:
     """Mixture -> its audio and number of samples, from a part's metadata.
 
     Raises:
-        FileNotFoundError: no metadata of any of the names, or a mixture's audio is missing.
-        ValueError: the metadata are malformed, or have another length than the audio.
+        FileNotFoundError: no metadata of any of the names.
+        ValueError: the metadata are malformed, or audio is missing or of another length.
     """
     tables = {name: root / "metadata" / f"mixture_{name}_mix_both.csv" for name in names}
-    part = next((name for name in names if tables[name].is_file()), None)
-    if part is None:
-        raise FileNotFoundError(
-            f"{tables[names[0]]}: no such file; generate Libri2Mix with mixtures of type mix_both"
-        )
+    part = next((name for name in names if tables[name].is_file()), names[0])
+    rows = read_csv(tables[part], ("mixture_ID", "length"), "generate mixtures of type mix_both")
     mixtures = {}
-    rows = csv.DictReader(io.StringIO(read_text(tables[part])))
-    for row in tqdm(rows, str(tables[part]), mininterval=2):
+    for place, row in tqdm(rows, str(tables[part]), mininterval=2):
         try:
             name, samples = row["mixture_ID"], int(row["length"])
             first, second = speakers_of(name)
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(
-                f"{tables[part]}: line {rows.line_num}: not the metadata of a mixture of two"
-            ) from None
+        except ValueError:
+            raise ValueError(f"{place}: not the metadata of a mixture of two") from None
         if first == second:
-            raise ValueError(f"{tables[part]}: {name}: both sources are of one speaker")
+            raise ValueError(f"{place}: {name}: both sources are of one speaker")
         path = root / part / "mix_both" / f"{name}.wav"
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: missing, but {tables[part]} has it")
-        try:
-            info = soundfile.info(path)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: not audio that can be read ({error})") from None
-        if (info.frames, info.samplerate) != (samples, RATE):
+        found = written_samples(path, RATE)
+        if found != samples:
             raise ValueError(
-                f"{path}: has {info.frames} samples at {info.samplerate} Hz, but the metadata "
-                f"say {samples} at {RATE} Hz; generate Libri2Mix again"
+                f"{path}: has {found or 'no readable'} samples at {RATE} Hz, but the metadata say "
+                f"{samples}; generate Libri2Mix again"
             )
-        mixtures[name] = (path.resolve(), samples)
+        mixtures[name] = (path, samples)
     if not mixtures:
         raise ValueError(f"{tables[part]}: has no mixture")
     return mixtures
@@ -120,14 +106,11 @@ def turns_of(mixture: str, alignments: dict[str, list[Turn]], end: float) -> lis
             raise ValueError(f"has no turns of {rest}, a source of mixture {mixture}")
         for turn in found:
             if turn.speaker != speaker:
-                raise ValueError(
-                    f"{rest} is of speaker {turn.speaker}, but {mixture} says {speaker}"
-                )
+                text = f"{rest} is of speaker {turn.speaker}, but {mixture} says {speaker}"
+                raise ValueError(text)
             if turn.end > end + _TOLERANCE_S or turn.begin >= end:
-                raise ValueError(
-                    f"{rest} talks until {turn.end:g} s, but mixture {mixture} ends at {end:g} s; "
-                    "generate Libri2Mix in mode max"
-                )
+                text = f"talks until {turn.end:g} s, but mixture {mixture} ends at {end:g} s"
+                raise ValueError(f"{rest} {text}; generate Libri2Mix in mode max")
             turns.append(turn._replace(end=min(turn.end, end)))
     return turns
 
@@ -164,29 +147,21 @@ def prepare(
 
     Beside wav.scp and utt2spk (each mixture is a speaker of its own) they get rttm, for scoring,
     and the table frame_labels, for training, see there. (ESPnet's data type rttm fails in release
-    202511, on a wrong type annotation.) Another number of mixtures than published is logged as a
-    warning.
+    202511, on a wrong type annotation.)
 
     Args:
-        corpus: see `find_root`.
-        out_dir: folder of the data directories.
         rttm_dir: folder of the alignments; <corpus>/metadata/LibriSpeech by default.
 
     Raises:
-        FileNotFoundError, ValueError: as `find_root`, `read_mixtures` and `turns_of`, or an RTTM
-            file is missing or malformed.
+        FileNotFoundError, ValueError: as `find_root`, `read_mixtures`, `turns_of` and `read_rttm`.
     """
     root, out_dir = find_root(corpus), Path(out_dir)
     rttm_dir = Path(rttm_dir) if rttm_dir else Path(corpus) / "metadata" / "LibriSpeech"
     numbers: dict[str, int] = {}
     for part, (names, rttm, published) in PARTS.items():
         path = rttm_dir / f"{rttm}.rttm"
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path}: no such file; --rttm_dir names the alignments of LibriSpeech, "
-                "metadata/LibriSpeech in SUPERB's fork of LibriMix"
-            )
-        alignments = read_rttm(path)
+        advice = "--rttm_dir names metadata/LibriSpeech of SUPERB's fork of LibriMix"
+        alignments = read_rttm(path, advice)
         mixtures = read_mixtures(root, names)
         warn_unpublished(root, len(mixtures), published, f"mixtures of {part}")
         try:
@@ -198,13 +173,9 @@ def prepare(
             raise ValueError(f"{path}: {error}") from None
         write_text(out_dir / part / "rttm", rttm_text(turns))
         labels = {
-            name: frame_labels(turns[name], speakers_of(name), samples)
+            name: " ".join(map(str, frame_labels(turns[name], speakers_of(name), samples)))
             for name, (_, samples) in mixtures.items()
         }
-        data_dir.write_table(
-            out_dir / part / "frame_labels",
-            {name: " ".join(map(str, row)) for name, row in labels.items()},
-        )
         chosen = [Utterance(name, name, "", file) for name, (file, _) in mixtures.items()]
-        numbers |= write_sets(out_dir, {part: chosen})
+        numbers |= write_sets(out_dir, {part: chosen}, tables={part: {"frame_labels": labels}})
     return numbers

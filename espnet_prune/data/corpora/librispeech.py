@@ -24,8 +24,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import Utterance, find_folder, warn_unpublished, write_sets
-from espnet_prune.files.reading import read_lines
+from espnet_prune.data.corpora.common import (
+    Utterance,
+    find_folder,
+    read_fields,
+    warn_unpublished,
+    write_sets,
+)
 from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
@@ -60,14 +65,8 @@ def find_root(corpus: str | Path) -> Path:
     Raises:
         FileNotFoundError: no such directory, or no subset in it.
     """
-    return find_folder(
-        corpus,
-        "LIBRISPEECH",
-        ("LibriSpeech", "."),
-        lambda folder: any((folder / name).is_dir() for name in SUBSETS),
-        f"LibriSpeech is not in it, neither {corpus}/LibriSpeech/dev-clean nor {corpus}/dev-clean "
-        "nor another subset; LIBRISPEECH of db.sh names the right directory",
-    )
+    advice = "nor another subset; LIBRISPEECH of db.sh names the right directory"
+    return find_folder(corpus, "LIBRISPEECH", ("LibriSpeech", "."), sorted(SUBSETS), advice)
 
 
 def data_name(subset: str) -> str:
@@ -89,46 +88,27 @@ def read_subset(folder: str | Path) -> list[Utterance]:
         raise FileNotFoundError(f"{folder}: no such directory; unpack {folder.name} there")
     found: list[Utterance] = []
     silent: list[str] = []
-    for speaker in tqdm(_folders(folder), folder.name, mininterval=2):
-        for chapter in _folders(speaker):
-            recordings = sorted(chapter.glob("*.flac"))
-            transcripts = _transcripts(chapter, len(recordings))
-            for path in recordings:
-                text = transcripts.pop(path.stem, "")
-                if not text:
-                    raise ValueError(
-                        f"{path}: has no transcript in {speaker.name}-{chapter.name}.trans.txt; "
-                        f"unpack {folder.name} again"
-                    )
-                found.append(Utterance(path.stem, speaker.name, text, path))
-            silent += transcripts
+    again = f"unpack {folder.name} again"
+    for chapter in tqdm(sorted(folder.glob("*/*/")), folder.name, mininterval=2):
+        recordings = sorted(chapter.glob("*.flac"))
+        table = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
+        if recordings and not table.is_file():
+            text = f"missing, the transcripts of {len(recordings)} recordings"
+            raise FileNotFoundError(f"{table}: {text}; {again}")
+        transcripts = data_dir.optional_table(table)
+        for path in recordings:
+            text = transcripts.pop(path.stem, "")
+            if not text:
+                raise ValueError(f"{path}: has no transcript in {table.name}; {again}")
+            found.append(Utterance(path.stem, chapter.parent.name, text, path))
+        silent += transcripts
     if not found:
-        raise FileNotFoundError(
-            f"{folder}: has no audio <speaker>/<chapter>/*.flac; unpack {folder.name} there"
-        )
+        raise FileNotFoundError(f"{folder}: has no audio <speaker>/<chapter>/*.flac; {again}")
     if silent:
-        logger.warning(
-            "%s: %d transcripts have no audio, the first is %s", folder, len(silent), silent[0]
-        )
+        text = f"{len(silent)} transcripts have no audio, the first is {silent[0]}"
+        logger.warning("%s: %s", folder, text)
     warn_unpublished(folder, len(found), SUBSETS.get(folder.name))
     return found
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir())
-
-
-def _transcripts(chapter: Path, number: int) -> data_dir.Table:
-    """Transcripts of a chapter with so many recordings, by utterance."""
-    path = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
-    if path.is_file():
-        return data_dir.read_table(path)
-    if not number:
-        return {}
-    raise FileNotFoundError(
-        f"{path}: missing, the transcripts of {number} recordings; unpack "
-        f"{chapter.parent.parent.name} again"
-    )
 
 
 def _folders_of(corpus: str | Path, subsets: Sequence[str]) -> list[Path]:
@@ -137,9 +117,8 @@ def _folders_of(corpus: str | Path, subsets: Sequence[str]) -> list[Path]:
     absent = [name for name in subsets if not (root / name).is_dir()]
     if absent:
         hint = ", or say --train_hours 100" if absent[0] in TRAINING[960][1:] else ""
-        raise FileNotFoundError(
-            f"{root / absent[0]}: no such directory; unpack {', '.join(absent)} in {root}{hint}"
-        )
+        text = f"no such directory; unpack {', '.join(absent)} in {root}{hint}"
+        raise FileNotFoundError(f"{root / absent[0]}: {text}")
     return [root / name for name in subsets]
 
 
@@ -150,8 +129,6 @@ def prepare(corpus: str | Path, out_dir: str | Path, train_hours: int = 960) -> 
     `train_960` of all training sets. Subsets that are not needed may be absent.
 
     Args:
-        corpus: see `find_root`.
-        out_dir: folder of the data directories.
         train_hours: a key of `TRAINING`.
 
     Raises:
@@ -181,22 +158,17 @@ def read_lexicon(paths: Iterable[str | Path]) -> Lexicon:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file is not UTF-8 text, or no word has a pronunciation.
+        ValueError: a file is not UTF-8 text, or has no word with a pronunciation.
     """
     lexicon: Lexicon = {}
-    paths = [Path(path) for path in paths]
     for path in paths:
-        for line in read_lines(path, "LIBRISPEECH_LEXICON of db.sh names it"):
-            word, *phones = line.split() or [""]
+        words = [words for _, words in read_fields(path, "LIBRISPEECH_LEXICON of db.sh names it")]
+        if not any(phones for _, *phones in words):
+            raise ValueError(f"{path}: no line 'WORD PHONE PHONE …' in it; is it a lexicon?")
+        for word, *phones in words:
             if phones:
                 lexicon.setdefault(word, " ".join(phones))
-    if not lexicon:
-        raise ValueError(f"{_names(paths)}: no line 'WORD PHONE PHONE …' in it; is it a lexicon?")
     return lexicon
-
-
-def _names(paths: Iterable[Path]) -> str:
-    return ", ".join(map(str, paths))
 
 
 def phones_of(text: str, lexicon: Lexicon) -> str:
@@ -215,37 +187,29 @@ def prepare_superb(
     """Write train_clean_100, dev_clean and test_clean; returns their numbers of utterances.
 
     Args:
-        corpus: directory that holds LibriSpeech or its subsets.
-        out_dir: folder of the data directories.
         lexicon: files of pronunciations: `text` has phones instead of words.
 
     Raises:
-        FileNotFoundError: the corpus, one of the subsets or a lexicon is not there.
-        ValueError: a transcript or a lexicon cannot be read, or words are in no lexicon; these are
-            written to `MISSING_WORDS` in `out_dir`.
+        FileNotFoundError, ValueError: as `find_root`, `read_subset` and `read_lexicon`, or words
+            are in no lexicon; these are written to `MISSING_WORDS` in `out_dir`.
     """
-    pronunciations = read_lexicon(lexicon) if lexicon else None
-    out_dir = Path(out_dir)
+    pronunciations = read_lexicon(lexicon)
     sets = {data_name(each.name): read_subset(each) for each in _folders_of(corpus, SUPERB)}
-    if pronunciations is not None:
+    if pronunciations:
         texts = [each.text for chosen in sets.values() for each in chosen]
-        _check_words(missing_words(texts, pronunciations), lexicon, out_dir)
+        path = Path(out_dir) / MISSING_WORDS
+        missing = missing_words(texts, pronunciations)
+        if missing:
+            write_text(path, "".join(f"{word}\n" for word in missing))
+            examples = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
+            raise ValueError(
+                f"{', '.join(map(str, lexicon))}: {len(missing)} words of {', '.join(SUPERB)} have "
+                f"no pronunciation there ({examples}; all in {path}); add a lexicon that has them "
+                "to LIBRISPEECH_LEXICON of db.sh"
+            )
+        path.unlink(missing_ok=True)
         sets = {
             name: [replace(each, text=phones_of(each.text, pronunciations)) for each in chosen]
             for name, chosen in sets.items()
         }
     return write_sets(out_dir, sets)
-
-
-def _check_words(missing: list[str], lexicon: Sequence[str | Path], out_dir: Path) -> None:
-    path = out_dir / MISSING_WORDS
-    if not missing:
-        path.unlink(missing_ok=True)
-        return
-    write_text(path, "".join(f"{word}\n" for word in missing))
-    examples = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-    raise ValueError(
-        f"{_names(Path(p) for p in lexicon)}: {len(missing)} words of {', '.join(SUPERB)} have no "
-        f"pronunciation there ({examples}; all in {path}); add a lexicon that has them to "
-        "LIBRISPEECH_LEXICON of db.sh"
-    )

@@ -16,68 +16,41 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import Utterance, find_folder, write_sets
-from espnet_prune.files.reading import read_lines
+from espnet_prune.data.corpora.common import Utterance, find_folder, read_fields, write_sets
 
 logger = logging.getLogger(__name__)
 
 LANGUAGE = "nnenglish"
-UNPACK = "unpack quesst14Database.tgz again"
+ARCHIVE = "quesst14Database.tgz"
 #: Data directory -> list of its audio. Documents are searched, dev and eval are queries.
 LISTS = {"documents": "utterances", "dev": "dev", "eval": "eval"}
 
 
-def find_root(corpus: str | Path) -> Path:
-    """The folder that has Audio and scoring (FileNotFoundError: it is not there)."""
-    return find_folder(
-        corpus,
-        "QUESST14",
-        ("quesst14Database", "."),
-        lambda folder: (folder / "scoring").is_dir(),
-        "has no folder quesst14Database/scoring; unpack quesst14Database.tgz there",
-    )
-
-
-def read_list(root: Path, name: str) -> dict[str, Path]:
-    """Name -> file of the English audio in a list; a name is the file's, without its suffix.
+def read_audio(root: Path, name: str) -> list[Utterance]:
+    """The English audio in a list; an utterance has the name of its file, without the suffix.
 
     A list that has fewer recordings than the folders they lie in is warned of.
 
     Raises:
-        FileNotFoundError: the list or a file in it is missing.
-        ValueError: a line is malformed, a name is there twice, or nothing is English.
+        FileNotFoundError: no such list.
+        ValueError: a line is malformed.
     """
     path = root / "scoring" / f"language_key_{name}.lst"
-    files: dict[str, Path] = {}
+    found: list[Utterance] = []
     folders: Counter[Path] = Counter()
-    for number, line in enumerate(read_lines(path, UNPACK), 1):
-        fields = line.split()
+    for place, fields in read_fields(path, f"unpack {ARCHIVE} again"):
         if len(fields) != 2 or "/" not in fields[0]:
-            raise ValueError(f"{path}: line {number}: not 'path language'")
+            raise ValueError(f"{place}: not 'path language'")
         file = root / fields[0].partition("/")[2]
         folders[file.parent] += 1
-        if fields[1] != LANGUAGE:
-            continue
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: missing, but line {number} of {path} has it")
-        if file.stem in files:
-            raise ValueError(f"{path}: line {number}: {file.stem} is there twice")
-        files[file.stem] = file.resolve()
-    if not files:
-        raise ValueError(f"{path}: has no audio in language {LANGUAGE}")
+        if fields[1] == LANGUAGE:
+            found.append(Utterance(file.stem, file.stem, "", file))
     for folder, listed in folders.items():
-        there = sum(1 for _ in folder.glob("*.wav"))
+        there = len(list(folder.glob("*.wav")))
         if listed < there:
-            logger.warning(
-                "%s: has %d recordings, but %s has %d; unless that is meant, unpack "
-                "quesst14Database.tgz again: results will not compare with others'",
-                path,
-                listed,
-                folder,
-                there,
-            )
-    return files
+            text = f"{path}: has {listed} recordings, but {folder} has {there}"
+            logger.warning("%s; results will not compare with others'; unpack %s", text, ARCHIVE)
+    return found
 
 
 def read_ground_truth(path: Path) -> dict[str, set[str]]:
@@ -88,12 +61,11 @@ def read_ground_truth(path: Path) -> dict[str, set[str]]:
         ValueError: a line of type LEXEME is malformed, or there is none.
     """
     held: dict[str, set[str]] = {}
-    for number, line in enumerate(read_lines(path, UNPACK), 1):
-        fields = line.split()
-        if not fields or fields[0] != "LEXEME":
+    for place, fields in read_fields(path, f"unpack {ARCHIVE} again"):
+        if fields[:1] != ["LEXEME"]:
             continue
         if len(fields) < 6:
-            raise ValueError(f"{path}: line {number}: not 'LEXEME document … query …'")
+            raise ValueError(f"{place}: not 'LEXEME document … query …'")
         held.setdefault(fields[5], set()).add(fields[1])
     if not held:
         raise ValueError(f"{path}: has no line of type LEXEME")
@@ -106,29 +78,20 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     dev and eval also get the table ref, 'query documents that hold it', with the English documents
     only. A query that none of them holds has a line without documents; scoring leaves it out.
 
-    Args:
-        corpus: see `find_root`.
-        out_dir: folder of the data directories.
-
     Raises:
-        FileNotFoundError, ValueError: as `find_root`, `read_list` and `read_ground_truth`, or no
-            document holds any query.
+        FileNotFoundError, ValueError: as `find_folder`, `read_audio`, `read_ground_truth` and
+            `write_sets`, or no document holds any query.
     """
-    root, out_dir = find_root(corpus), Path(out_dir)
-    audio = {name: read_list(root, listed) for name, listed in LISTS.items()}
-    for name, files in audio.items():
-        if name != "documents":
-            path = root / "scoring" / f"groundtruth_quesst14_{name}" / f"quesst14_{name}.rttm"
-            held = read_ground_truth(path)
-            ref = {
-                query: sorted(held.get(query, set()) & audio["documents"].keys()) for query in files
-            }
-            if not any(ref.values()):
-                raise ValueError(f"{path}: no document of language {LANGUAGE} holds any query")
-            table = {query: " ".join(documents) for query, documents in ref.items()}
-            data_dir.write_table(out_dir / name / "ref", table)
-    sets = {
-        name: [Utterance(key, key, "", file) for key, file in files.items()]
-        for name, files in audio.items()
-    }
-    return write_sets(out_dir, sets)
+    folders, advice = ("quesst14Database", "."), f"unpack {ARCHIVE} there"
+    root = find_folder(corpus, "QUESST14", folders, ["scoring"], advice)
+    audio = {name: read_audio(root, listed) for name, listed in LISTS.items()}
+    documents = {each.name for each in audio["documents"]}
+    tables = {}
+    for name in ("dev", "eval"):
+        path = root / "scoring" / f"groundtruth_quesst14_{name}" / f"quesst14_{name}.rttm"
+        held = read_ground_truth(path)
+        ref = {query.name: documents & held.get(query.name, set()) for query in audio[name]}
+        if audio[name] and not any(ref.values()):
+            raise ValueError(f"{path}: no document of language {LANGUAGE} holds any query")
+        tables[name] = {"ref": {query: " ".join(sorted(there)) for query, there in ref.items()}}
+    return write_sets(out_dir, audio, tables=tables)

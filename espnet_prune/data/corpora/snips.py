@@ -20,12 +20,11 @@ reads `PLAY B-artist ELLA FITZGERALD E-artist`, see `tokens_to_text`.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import Utterance, write_sets
+from espnet_prune.data.corpora.common import Utterance, find_folder, write_sets
 
 logger = logging.getLogger(__name__)
 
@@ -43,19 +42,9 @@ SPEAKERS = {
 
 
 def find_root(corpus: str | Path) -> Path:
-    """The folder of all.iob.snips.txt: `corpus`, or SNIPS in it.
-
-    Raises:
-        FileNotFoundError: neither has it.
-    """
-    corpus = Path(corpus)
-    for root in (corpus, corpus / "SNIPS"):
-        if (root / LABELS).is_file():
-            return root
-    raise FileNotFoundError(
-        f"{corpus / LABELS}: no such file, nor in {corpus / 'SNIPS'}; SNIPS of db.sh names the "
-        "directory that s3prl's preparation of Audio SNIPS wrote"
-    )
+    """The folder of all.iob.snips.txt, `corpus` or SNIPS in it (errors: see `find_folder`)."""
+    advice = "SNIPS of db.sh names the directory that s3prl's preparation of Audio SNIPS wrote"
+    return find_folder(corpus, "SNIPS", ("SNIPS", "."), [LABELS], advice)
 
 
 def read_labels(path: str | Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -105,35 +94,21 @@ def tokens_of(words: Sequence[str], tags: Sequence[str]) -> list[str]:
             before[inside[0]], after[inside[-1]] = f"B-{slot}", f"E-{slot}"
     tokens: list[str] = []
     for number in spoken:
-        if tokens:
-            tokens.append(SPACE)
-        if number in before:
-            tokens.append(before[number])
+        tokens += [before[number]] if number in before else []
         tokens += "AND" if words[number] == "&" else words[number]
-        if number in after:
-            tokens.append(after[number])
-    return tokens
+        tokens += [after[number]] if number in after else []
+        tokens.append(SPACE)
+    return tokens[:-1]
 
 
 def tokens_to_text(tokens: Iterable[str]) -> str:
     """Tokens, of a transcript or recognised, as the text that the slots are scored in."""
-    text = []
-    for token in tokens:
-        if token == SPACE:
-            text.append(" ")
-        elif token.startswith(("B-", "E-")):
-            text.append(f" {token} ")
-        else:
-            text.append(token)
-    return " ".join("".join(text).split())
+    apart = (f" {token} " if token.startswith(("B-", "E-")) else token for token in tokens)
+    return " ".join("".join(" " if token == SPACE else token for token in apart).split())
 
 
 def write_texts(source: str | Path, target: str | Path) -> None:
-    """Write the table `target` with the texts of the table `source` of tokens.
-
-    Raises:
-        FileNotFoundError, ValueError: `source` cannot be read.
-    """
+    """Write the table `target` with the texts of the table `source` of tokens."""
     table = data_dir.read_table(source)
     data_dir.write_table(target, {k: tokens_to_text(v.split()) for k, v in table.items()})
 
@@ -151,55 +126,34 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
 
 
 def _read_split(root: Path, split: str, labels: dict) -> list[Utterance]:
-    folder = root / split
+    folder, speakers = root / split, SPEAKERS[split]
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such directory; it has the recordings of {split}")
-    recordings = {
-        path.stem: path
-        for path in sorted(folder.rglob("*.wav"))
-        if _speaker(path.stem) in SPEAKERS[split]
-    }
-    _check_recordings(folder, split, recordings, labels)
-    return [
-        Utterance(key, _speaker(key), " ".join(tokens_of(*labels[key])), path)
-        for key, path in recordings.items()
-    ]
-
-
-def _speaker(utterance: str) -> str:
-    return utterance.partition("-")[0]
-
-
-def _check_recordings(folder: Path, split: str, recordings: dict, labels: dict) -> None:
-    numbers = Counter(map(_speaker, recordings))
-    absent = [speaker for speaker in SPEAKERS[split] if speaker not in numbers]
+    paths = {path.stem: path for path in sorted(folder.rglob("*.wav"))}
+    recordings = {key: path for key, path in paths.items() if _speaker(key) in speakers}
+    absent = [each for each in speakers if each not in map(_speaker, recordings)]
     if absent:
         raise FileNotFoundError(
-            f"{folder}: has no recordings {absent[0]}-*.wav; wanted are the speakers "
-            f"{', '.join(SPEAKERS[split])}, and {', '.join(absent)} cannot be found"
+            f"{folder}: has no recordings {absent[0]}-*.wav; {', '.join(absent)} cannot be found"
         )
     unlabelled = [key for key in recordings if key not in labels]
     if unlabelled:
         raise ValueError(
-            f"{folder.parent / LABELS}: has no line for {len(unlabelled)} recordings in {folder}, "
-            f"the first is {unlabelled[0]}"
+            f"{root / LABELS}: has no line for {len(unlabelled)} recordings in {folder}, the first "
+            f"is {unlabelled[0]}"
         )
-    silent = [key for key in recordings if not tokens_of(*labels[key])]
+    texts = {key: " ".join(tokens_of(*labels[key])) for key in recordings}
+    silent = [key for key, text in texts.items() if not text]
     if silent:
-        raise ValueError(f"{folder.parent / LABELS}: {silent[0]}: has no words")
-    unspoken = [
-        key
-        for key in labels
-        if key not in recordings
-        and _speaker(key) in SPEAKERS[split]
-        and key.split("-")[2:3] == [split]
-    ]
+        raise ValueError(f"{root / LABELS}: {silent[0]}: has no words")
+    listed = {key for key in labels if key.split("-")[2:3] == [split] and _speaker(key) in speakers}
+    unspoken = sorted(listed - recordings.keys())
     if unspoken:
-        logger.warning(
-            "%s: %d of %d utterances have no recording, the first is %s; results will not compare "
-            "with others'",
-            folder,
-            len(unspoken),
-            len(unspoken) + len(recordings),
-            unspoken[0],
-        )
+        number = f"{len(unspoken)} of {len(unspoken) + len(recordings)}"
+        text = f"{folder}: {number} utterances have no recording, the first is {unspoken[0]}"
+        logger.warning("%s; results will not compare with others'", text)
+    return [Utterance(key, _speaker(key), texts[key], path) for key, path in recordings.items()]
+
+
+def _speaker(utterance: str) -> str:
+    return utterance.partition("-")[0]

@@ -11,16 +11,18 @@ are classes, all others `_unknown_`, and `_silence_` is one second of the backgr
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-import soundfile
 from tqdm import tqdm
 
-from espnet_prune.data.audio import read_speech, write_speech
-from espnet_prune.data.corpora.common import Utterance, read_list, require_dir, write_sets
-
-logger = logging.getLogger(__name__)
+from espnet_prune.data.audio import read_speech, write_speech, written_samples
+from espnet_prune.data.corpora.common import (
+    Utterance,
+    read_fields,
+    require_classes,
+    require_dir,
+    write_sets,
+)
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
@@ -44,8 +46,8 @@ def read_words(corpus: Path) -> dict[str, list[Utterance]]:
         ValueError: a class without recordings.
     """
     lists = {
-        "valid": set(read_list(corpus / "validation_list.txt", "validation files")),
-        "testing": set(read_list(corpus / "testing_list.txt", "test files")),
+        part: {name for _, (name, *_) in read_fields(corpus / file, f"it lists {part} files")}
+        for part, file in (("valid", "validation_list.txt"), ("testing", "testing_list.txt"))
     }
     sets: dict[str, list[Utterance]] = {"train": [], "valid": [], "testing": []}
     folders = [path for path in sorted(corpus.iterdir()) if path.is_dir() and path.name != NOISE]
@@ -60,10 +62,9 @@ def read_words(corpus: Path) -> dict[str, list[Utterance]]:
         gone = sorted(names - seen)
         if gone:
             raise FileNotFoundError(
-                f"{corpus / gone[0]}: no such file, but an official list has it ({len(gone)} "
-                "are missing); unpack Speech Commands v0.01 again"
+                f"{corpus / gone[0]}: no such file, but an official list has it; unpack again"
             )
-    _require_classes(corpus, sets["train"], (*WORDS, UNKNOWN))
+    require_classes(corpus, sets["train"], (*WORDS, UNKNOWN))
     return sets
 
 
@@ -80,14 +81,8 @@ def read_test(folder: Path) -> list[Utterance]:
         for name in (*WORDS, UNKNOWN, SILENCE)
         for path in sorted((folder / name).glob("*.wav"))
     ]
-    _require_classes(folder, found, (*WORDS, UNKNOWN, SILENCE))
+    require_classes(folder, found, (*WORDS, UNKNOWN, SILENCE))
     return found
-
-
-def _require_classes(folder: Path, found: list[Utterance], classes: tuple[str, ...]) -> None:
-    absent = set(classes) - {each.text for each in found}
-    if absent:
-        raise ValueError(f"{folder}: class {min(absent)} has no recordings; unpack it again")
 
 
 def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Utterance]]:
@@ -100,20 +95,18 @@ def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Utterance]]:
     """
     noises = sorted((corpus / NOISE).glob("*.wav"))
     if not noises:
-        raise FileNotFoundError(
-            f"{corpus / NOISE}: has no *.wav, which class {SILENCE} is cut from"
-        )
+        raise FileNotFoundError(f"{corpus / NOISE}: has no *.wav to cut class {SILENCE} from")
     sets: dict[str, list[Utterance]] = {"train": [], "valid": []}
     for path in noises:
         samples, rate = read_speech(path)
         if len(samples) < 10 * rate:
-            raise ValueError(f"{path}: is shorter than 10 s, so that no silence can be cut from it")
+            raise ValueError(f"{path}: is shorter than 10 s, too short to cut silence from")
         border, hop = int(NOISE_TRAIN * len(samples)), int(NOISE_HOP_S * rate)
         for part, begin, end in (("train", 0, border), ("valid", border, len(samples))):
             for start in range(begin, end - rate + 1, hop):
                 name = f"{path.stem}-{start / rate:06.2f}"
                 target = folder / path.stem / f"{name}.wav"
-                if not target.is_file() or soundfile.info(target).frames != rate:
+                if written_samples(target, rate) != rate:
                     write_speech(target, samples[start : start + rate, 0], rate)
                 sets[part].append(Utterance(f"silence-{name}", "silence", SILENCE, target))
     return sets
@@ -123,11 +116,6 @@ def prepare(corpus: str | Path, test: str | Path, out_dir: str | Path) -> dict[s
     """Write the data directories train, valid and test; returns their numbers of utterances.
 
     The seconds of silence are written to the folder silence of `out_dir`.
-
-    Args:
-        corpus: Speech Commands v0.01.
-        test: its official test set.
-        out_dir: folder of the data directories.
 
     Raises:
         FileNotFoundError, ValueError: as `read_words`, `read_test` and `cut_silence`.

@@ -8,11 +8,11 @@ Russian CC BY 3.0): one professional speaker for each of five languages, 8 kHz.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import logging
 import re
 from collections import Counter
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import soundfile
@@ -49,11 +49,17 @@ class Recording:
     def labelled(self, text: str) -> common.Utterance:
         return common.Utterance(self.utterance, self.speaker, text, self.path)
 
+    def too_long(self) -> bool:
+        """Whether Whisper cannot hear it at once, which is logged."""
+        if seconds_of(self.path) <= MOST_SECONDS:
+            return False
+        logger.warning("%s: not labelled, longer than %g s", self.utterance, MOST_SECONDS)
+        return True
+
 
 def split_of(name: str) -> str:
     """The split of a recording by SHA-256 of its name: train (76%), dev (8%) or test (16%)."""
-    digest = hashlib.sha256(name.lower().encode()).hexdigest()
-    share = int(digest[:12], 16) / 16**12
+    share = int(sha256(name.lower().encode()).hexdigest()[:12], 16) / 16**12
     return "train" if share < 0.76 else "dev" if share < 0.84 else "test"
 
 
@@ -63,20 +69,17 @@ def prompt_split(name: str) -> str:
 
 
 def read_transcripts(path: str | Path) -> dict[str, str]:
-    """Read Asterisk's list of prompts: ``name: text`` lines, with comments after ';'.
-
-    Args:
-        path: ``core-sounds-en.txt.gz``.
+    """Read Asterisk's list of prompts, core-sounds-en.txt.gz: ``name: text`` lines, with comments
+    after ';'.
 
     Raises:
         FileNotFoundError, ValueError: no such file, or a line is not of this form.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
     transcripts = {}
     try:
-        lines = gzip.decompress(path.read_bytes()).decode("utf-8-sig").splitlines()
+        lines = gzip.decompress(Path(path).read_bytes()).decode("utf-8-sig").splitlines()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
     except (OSError, EOFError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not gzipped UTF-8 text ({error})") from None
     for number, line in enumerate(lines, 1):
@@ -104,15 +107,12 @@ def is_speech(name: str, transcripts: dict[str, str]) -> bool:
     """
     if name.startswith("silence/"):
         return False
-    text = transcripts.get(name)
-    return text is None or bool(prompt_transcript(text))
+    return name not in transcripts or bool(prompt_transcript(transcripts[name]))
 
 
 def spoken_transcript(text: str) -> str:
     """A published transcript as spoken words; empty where the way it is read is unclear."""
-    if has_unclear_number(text):
-        return ""
-    return prompt_transcript(text)
+    return "" if has_unclear_number(text) else prompt_transcript(text)
 
 
 def read_prompts(tree: str | Path) -> list[Recording]:
@@ -122,16 +122,13 @@ def read_prompts(tree: str | Path) -> list[Recording]:
         FileNotFoundError: the tree lacks a language or the transcripts.
     """
     share = Path(tree) / "usr" / "share"
-    transcripts = read_transcripts(
-        share / "doc" / "asterisk-core-sounds-en" / "core-sounds-en.txt.gz"
-    )
+    transcripts = read_transcripts(share / "doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
     recordings = []
     for language in LANGUAGES:
         folders = sorted((share / "asterisk" / "sounds").glob(f"{language}_*_*_*"))
         if not folders:
             raise FileNotFoundError(
-                f"{share / 'asterisk' / 'sounds'}: no prompts of language {language}; "
-                "remove the folder and fetch the packages again"
+                f"{share}: has no prompts of language {language}; remove it and fetch them again"
             )
         for folder in folders:  # such as en_US_f_Allison
             speaker = f"{language}_{folder.name.split('_')[-1].lower()}"
@@ -158,12 +155,8 @@ def _read_speaker(
                 logger.warning("%s: without transcript, it is unclear how it is read", name)
             utterance = f"{speaker}-{name.replace('/', '_')}"
             recordings.append(Recording(utterance, speaker, name, path, text, language))
-    logger.info(
-        "%s: %d prompts, and %d silences, tones and noises left out",
-        speaker,
-        len(recordings),
-        no_speech,
-    )
+    number = f"{len(recordings)} prompts, and {no_speech} silences, tones and noises left out"
+    logger.info("%s: %s", speaker, number)
     return recordings
 
 
@@ -189,32 +182,22 @@ def read_audio_dir(folder: str | Path) -> list[Recording]:
         speaker = _identifier("_".join(name.parts[:-1]) or folder.resolve().name)
         utterance = f"{speaker}-{_identifier(name.name)}"
         if utterance in recordings:
-            other = recordings[utterance].path
-            raise ValueError(
-                f"{path} and {other} both give the utterance {utterance}; rename one of them"
-            )
-        text = _read_sidecar(path.with_suffix(".txt"))
+            both = f"{path} and {recordings[utterance].path}"
+            raise ValueError(f"{both} both give the utterance {utterance}; rename one of them")
+        sidecar, text = path.with_suffix(".txt"), ""
+        if sidecar.is_file():
+            text = spoken_transcript(read_text(sidecar))
+            if not text:
+                logger.warning("%s: not used, no words or a number of several digits", sidecar)
         recordings[utterance] = Recording(utterance, speaker, name.as_posix(), path, text)
-    logger.info(
-        "%s: %d recordings, %d of them with a transcript",
-        folder,
-        len(recordings),
-        sum(bool(recording.text) for recording in recordings.values()),
-    )
+    transcribed = sum(bool(recording.text) for recording in recordings.values())
+    number = f"{len(recordings)} recordings, {transcribed} of them with a transcript"
+    logger.info("%s: %s", folder, number)
     return list(recordings.values())
 
 
 def _identifier(name: str) -> str:
     return re.sub(r"[\s/,]+", "_", name)
-
-
-def _read_sidecar(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    transcript = spoken_transcript(read_text(path))
-    if not transcript:
-        logger.warning("%s: not used, it has no words or a number of several digits", path)
-    return transcript
 
 
 def seconds_of(path: Path) -> float:
@@ -232,43 +215,29 @@ def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of)
     ``train_en``, ``dev_en`` and ``test_en`` with those of at most 30 s.
 
     Args:
-        recordings: the recordings.
-        out_dir: folder of the data directories.
         split: function from the name of a recording to train, dev or test.
 
     Raises:
         ValueError: a set would be empty.
     """
-    sets: dict[str, list[Recording]] = {"train_ssl": [], "valid_ssl": []}
-    transcribed = any(recording.text for recording in recordings)
-    if transcribed:
-        sets.update({f"{part}_en": [] for part in SPLITS})
+    sets: dict[str, list[common.Utterance]] = {"train_ssl": [], "valid_ssl": []}
+    if any(recording.text for recording in recordings):
+        sets |= {f"{part}_en": [] for part in SPLITS}
     for recording in recordings:
         part = split(recording.name)
         if part != "test":
-            sets["train_ssl" if part == "train" else "valid_ssl"].append(recording)
-        if recording.text and seconds_of(recording.path) > MOST_SECONDS:
-            logger.warning(
-                "%s: not among the sets with transcripts, longer than %g s",
-                recording.utterance,
-                MOST_SECONDS,
-            )
-        elif recording.text:
-            sets[f"{part}_en"].append(recording)
+            name = "train_ssl" if part == "train" else "valid_ssl"
+            sets[name].append(recording.labelled(""))
+        if recording.text and not recording.too_long():
+            sets[f"{part}_en"].append(recording.labelled(recording.text))
     for name, chosen in sets.items():
         if not chosen:
+            which = "recordings with transcripts" if name.endswith("_en") else "recordings"
             raise ValueError(
-                f"{name} would be empty: {len(recordings)} recordings"
-                f"{' with transcripts' if name.endswith('_en') else ''} are too few for a split "
-                "into 76% train, 8% dev and 16% test by a hash of their names; give more audio"
+                f"{name} would be empty: {len(recordings)} {which} are too few for a split into "
+                "76% train, 8% dev and 16% test by a hash of their names; give more audio"
             )
-    return common.write_sets(
-        out_dir,
-        {
-            name: [r.labelled(r.text if name.endswith("_en") else "") for r in chosen]
-            for name, chosen in sets.items()
-        },
-    )
+    return common.write_sets(out_dir, sets)
 
 
 def prepare(
@@ -277,7 +246,6 @@ def prepare(
     """Prepare the data directories of the recipe; returns their numbers of utterances.
 
     Args:
-        out_dir: folder of the data directories.
         download_dir: folder for the Debian packages.
         audio_dir: a folder of audio to take instead of the packaged prompts.
 
@@ -297,15 +265,7 @@ def prepare(
 
 
 def fetch_prompts(download_dir: str | Path) -> list[Recording]:
-    """The spoken prompts of all languages, as Debian packages them.
-
-    Args:
-        download_dir: folder for the packages; what is there already is not fetched again.
-
-    Raises:
-        PackageNotFound: they cannot be had.
-        FileNotFoundError: as `read_prompts`.
-    """
+    """The spoken prompts of all languages, as Debian packages them (`fetch_packages`)."""
     names = [f"asterisk-core-sounds-{language}-wav" for language in LANGUAGES]
     recordings = read_prompts(fetch_packages(["asterisk-core-sounds-en", *names], download_dir))
     languages = Counter(recording.language for recording in recordings)
@@ -320,20 +280,12 @@ def prepare_languages(out_dir: str | Path, download_dir: str | Path) -> dict[str
     A prompt is in the same set in all languages, and in the one where the ASR recipe has it. Those
     that are longer than 30 s, Whisper's window, are left out.
 
-    Args:
-        out_dir: folder of the data directories.
-        download_dir: folder of the Debian packages.
-
-    Returns: name of a set -> its number of utterances.
-
     Raises:
         FileNotFoundError: the packages cannot be had.
         ValueError: a set would be empty.
     """
     sets: dict[str, list[common.Utterance]] = {name: [] for name in SPLITS}
     for recording in fetch_prompts(download_dir):
-        if seconds_of(recording.path) > MOST_SECONDS:
-            logger.warning("%s: not used, longer than %g s", recording.utterance, MOST_SECONDS)
-            continue
-        sets[prompt_split(recording.name)].append(recording.labelled(recording.language))
+        if not recording.too_long():
+            sets[prompt_split(recording.name)].append(recording.labelled(recording.language))
     return common.write_sets(out_dir, sets)

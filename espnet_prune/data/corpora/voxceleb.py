@@ -23,12 +23,11 @@ from tqdm import tqdm
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora.common import (
     Utterance,
-    read_list,
+    read_fields,
     require_dir,
     warn_unpublished,
     write_sets,
 )
-from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
 
@@ -57,10 +56,8 @@ def find_audio(corpus: str | Path) -> dict[str, dict[str, Path]]:
                 relative = "/".join(path.parts[-3:])
                 speakers.setdefault(folder.name, {})[relative] = path.resolve()
     if not speakers:
-        raise FileNotFoundError(
-            f"{corpus}: has no audio <speaker>/<video>/*.wav in dev/wav, test/wav or wav; unpack "
-            "VoxCeleb1 there"
-        )
+        text = "has no audio <speaker>/<video>/*.wav in dev/wav, test/wav or wav"
+        raise FileNotFoundError(f"{corpus}: {text}; unpack VoxCeleb1 there")
     return dict(sorted(speakers.items()))
 
 
@@ -69,35 +66,41 @@ def utterance_name(relative: str) -> str:
     return relative.removesuffix(".wav").replace("/", "-")
 
 
+def _speaker(relative: str) -> str:
+    return relative.partition("/")[0]
+
+
+def _utterance(
+    audio: Mapping[str, Mapping[str, Path]], relative: str, label: str, wanted_by: Path
+) -> Utterance:
+    """The utterance of a path in a list (FileNotFoundError: it is not in the corpus)."""
+    speaker = _speaker(relative)
+    file = audio.get(speaker, {}).get(relative)
+    if file is None:
+        raise FileNotFoundError(f"{wanted_by}: the corpus has no {relative}; unpack all of it")
+    return Utterance(utterance_name(relative), speaker, label, file)
+
+
 def prepare_identification(
     corpus: str | Path, out_dir: str | Path, split: str | Path | None = None
 ) -> dict[str, int]:
     """Write the data directories train, valid and test; returns their numbers of utterances.
 
     Args:
-        corpus: see `find_audio`.
-        out_dir: folder of the data directories.
         split: the official split, by default iden_split.txt of the corpus.
 
     Raises:
         FileNotFoundError: no corpus, no split, or a file of the split is missing.
-        ValueError: a line of the split that is malformed.
+        ValueError: a line of the split is malformed, or one of its parts is empty.
     """
     audio = find_audio(corpus)
     path = Path(split) if split else Path(corpus) / "iden_split.txt"
     sets: dict[str, list[Utterance]] = {name: [] for name in SPLITS.values()}
-    for number, line in enumerate(read_list(path, "train, valid and test files"), 1):
-        fields = line.split()
+    for place, fields in read_fields(path, "it lists the train, valid and test files"):
         if len(fields) != 2 or fields[0] not in SPLITS:
-            raise ValueError(f"{path}: line {number}: '{line}' is not '1 path', '2 …' or '3 …'")
-        relative = fields[1]
-        speaker = _speaker(relative)
-        file = audio.get(speaker, {}).get(relative)
-        if file is None:
-            raise FileNotFoundError(
-                f"{corpus}: has no {relative}, which {path} needs; unpack both parts of VoxCeleb1"
-            )
-        sets[SPLITS[fields[0]]].append(Utterance(utterance_name(relative), speaker, speaker, file))
+            raise ValueError(f"{place}: '{' '.join(fields)}' is not '1 path', '2 …' or '3 …'")
+        label = _speaker(fields[1])
+        sets[SPLITS[fields[0]]].append(_utterance(audio, fields[1], label, path))
     return write_sets(out_dir, sets, PUBLISHED)
 
 
@@ -112,23 +115,18 @@ def read_trials(path: str | Path) -> dict[tuple[str, str], bool]:
         ValueError: a line is malformed, or a trial has two labels or a wrong one.
     """
     trials: dict[tuple[str, str], bool] = {}
-    lines = read_lines(path, "put VoxCeleb1's list of trials there, veri_test.txt")
-    for number, line in enumerate(lines, 1):
-        fields = line.split()
-        if len(fields) != 3 or fields[0] not in ("0", "1") or "*" in line:
-            raise ValueError(f"{path}: line {number}: not '1 path path' or '0 path path'")
-        pair, target = (fields[1], fields[2]), fields[0] == "1"
-        if target != (_speaker(pair[0]) == _speaker(pair[1])):
-            raise ValueError(f"{path}: line {number}: the label does not fit the speakers")
-        trials[pair] = target
+    lines = list(read_fields(path, "put VoxCeleb1's list of trials there, veri_test.txt"))
+    for place, fields in lines:
+        if len(fields) != 3 or fields[0] not in ("0", "1") or "*" in "".join(fields):
+            raise ValueError(f"{place}: not '1 path path' or '0 path path'")
+        label, first, second = fields
+        if (label == "1") != (_speaker(first) == _speaker(second)):
+            raise ValueError(f"{place}: the label does not fit the speakers")
+        trials[first, second] = label == "1"
     if len(trials) != len(lines):
         logger.warning("%s: %d trials are there twice", path, len(lines) - len(trials))
     warn_unpublished(path, len(lines), TRIALS, "trials")
     return trials
-
-
-def _speaker(relative: str) -> str:
-    return relative.partition("/")[0]
 
 
 def development_trials(
@@ -159,13 +157,10 @@ def development_trials(
             raise ValueError(f"speaker {name} has one utterance only, which makes no target trial")
         apart = [pair for pair in pairs if pair[0].split("/")[1] != pair[1].split("/")[1]]
         targets = _draw(apart, targets_each)
-        within = set(pairs) - set(apart)
-        targets += _draw(within, targets_each - len(targets))
+        targets += _draw(set(pairs) - set(apart), targets_each - len(targets))
         others = [path for other in chosen if other != name for path in chosen[other]]
         # Not both ways round, as (b, a) asks the same as (a, b).
-        free = [
-            pair for pair in itertools.product(paths, others) if (pair[1], pair[0]) not in trials
-        ]
+        free = [pair for pair in itertools.product(paths, others) if pair[::-1] not in trials]
         trials.update(dict.fromkeys(targets, True))
         trials.update(dict.fromkeys(_draw(free, len(targets)), False))
     return trials
@@ -188,8 +183,6 @@ def prepare_verification(
     only the utterances that are in a trial. Speakers of the test trials are not trained on.
 
     Args:
-        corpus: see `find_audio`.
-        out_dir: folder of the data directories.
         trials: list of test trials, by default veri_test.txt of the corpus.
         held_out: number of training speakers that go to dev instead.
 
@@ -197,44 +190,30 @@ def prepare_verification(
         FileNotFoundError: no list, or an utterance of it is not in the corpus.
         ValueError: as `read_trials` and `development_trials`, or too few training speakers.
     """
-    corpus, out_dir = Path(corpus), Path(out_dir)
     audio = find_audio(corpus)
-    path = Path(trials) if trials else corpus / "veri_test.txt"
+    path = Path(trials) if trials else Path(corpus) / "veri_test.txt"
     test = read_trials(path)
-    test_speakers = {_speaker(relative) for pair in test for relative in pair}
+    test_speakers = set(map(_speaker, itertools.chain(*test)))
     training = [name for name in audio if name not in test_speakers]
     warn_unpublished(corpus, len(training), TRAINING_SPEAKERS, "training speakers")
     if held_out < 2 or len(training) - held_out < 2:
         raise ValueError(
             f"{corpus}: has {len(training)} training speakers, of which --held_out {held_out} "
-            "cannot be held out: two or more have to be held out, and two or more to remain"
+            "cannot be held out: give 2 or more, and leave 2 or more"
         )
     development = set(_draw(training, held_out))
     dev = development_trials({name: audio[name] for name in development})
-    files = {relative: file for paths in audio.values() for relative, file in paths.items()}
-    for relative in sorted({name for pair in test for name in pair} - files.keys()):
-        raise FileNotFoundError(
-            f"{corpus}: has no {relative}, which {path} needs; unpack the test part of VoxCeleb1"
-        )
-    sets = {
+    names = {
         "train": [p for name in training if name not in development for p in audio[name]],
-        "dev": sorted({relative for pair in dev for relative in pair}),
-        "test": sorted({relative for pair in test for relative in pair}),
+        "dev": sorted(set(itertools.chain(*dev))),
+        "test": sorted(set(itertools.chain(*test))),
     }
-    numbers = write_sets(
-        out_dir,
-        {
-            name: [Utterance(utterance_name(p), _speaker(p), "", files[p]) for p in paths]
-            for name, paths in sets.items()
-        },
-    )
-    for name, listed in (("dev", dev), ("test", test)):
-        table = {
-            f"{utterance_name(first)}*{utterance_name(second)}": int(target)
-            for (first, second), target in listed.items()
-        }
-        data_dir.write_table(out_dir / name / "trials", table)
-    return numbers
+    sets = {part: [_utterance(audio, p, "", path) for p in paths] for part, paths in names.items()}
+    tables = {
+        part: {"trials": {"*".join(map(utterance_name, pair)): int(pairs[pair]) for pair in pairs}}
+        for part, pairs in (("dev", dev), ("test", test))
+    }
+    return write_sets(out_dir, sets, tables=tables)
 
 
 def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
@@ -246,12 +225,10 @@ def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
     Args:
         source: formatted data directory of the utterances.
         trials: table 'utterance*utterance label'.
-        target: directory to write.
 
     Returns: the number of trials.
 
     Raises:
-        FileNotFoundError: a file is missing.
         ValueError: an utterance of a trial is not in the source.
     """
     source, target = Path(source), Path(target)
@@ -262,14 +239,14 @@ def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
     for trial, pair in pairs.items():
         for utterance in pair:
             if utterance not in audio or len(pair) != 2:
-                raise ValueError(
-                    f"{trials}: {trial}: {utterance} is not in {source}; prepare both again"
-                )
-    for name, table in (
-        ("utt2num_samples", {trial: samples[first] for trial, (first, _) in pairs.items()}),
-        ("speech2", {trial: audio[second] for trial, (_, second) in pairs.items()}),
-        ("spk_labels", labels),
-        ("wav.scp", {trial: audio[first] for trial, (first, _) in pairs.items()}),
+                text = f"{utterance} is not in {source}; prepare both again"
+                raise ValueError(f"{trials}: {trial}: {text}")
+    for name, table, side in (
+        ("utt2num_samples", samples, 0),
+        ("speech2", audio, 1),
+        ("wav.scp", audio, 0),
     ):
-        data_dir.write_table(target / name, table)
+        found = {trial: table[pair[side]] for trial, pair in pairs.items()}
+        data_dir.write_table(target / name, found)
+    data_dir.write_table(target / "spk_labels", labels)
     return len(labels)

@@ -38,4 +38,4 @@ def test_help_and_numbers(tmp_path, capsys):
         main(["corpus", "fsdd_speakers", str(corpus), str(out)])
         assert f"{out}/train: " in capsys.readouterr().out
     error = error_of(capsys, "corpus", "librispeech", tmp_path, out, "--train_hours", "100")
-    assert "LibriSpeech is not in it" in error
+    assert "has no LibriSpeech/dev-clean" in error

@@ -54,7 +54,7 @@ def test_broken_corpora(tmp_path):
     corpus = fsdd(tmp_path / "corpus")
     for path in (corpus / "recordings").glob("4_jackson_*.wav"):
         path.unlink()
-    with pytest.raises(ValueError, match="jackson has no recording of four"):
+    with pytest.raises(ValueError, match="jackson: class four has no recordings"):
         prepare_speakers(corpus, tmp_path / "data")
     (corpus / "recordings" / "four.wav").touch()
     with pytest.raises(ValueError, match="four.wav: is not named digit_speaker_index.wav"):

@@ -49,7 +49,7 @@ def test_broken_corpora(tmp_path):
     ratings = corpus / "Session4" / "dialog" / "EmoEvaluation" / "Ses04F_impro01.txt"
     text = ratings.read_text()
     ratings.write_text(text.replace("\tsad\t", "\tfru\t"))
-    with pytest.raises(ValueError, match="class sad has no utterances"):
+    with pytest.raises(ValueError, match="class sad has no recordings"):
         prepare(corpus, out)
     ratings.write_text("nothing\n")
     with pytest.raises(ValueError, match="Ses04F_impro01.txt: has no line"):

@@ -80,7 +80,7 @@ def test_no_warning_about_folders_of_other_names(corpus, caplog):
 def test_wrong_paths(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such directory; LIBRISPEECH of db.sh"):
         find_root(tmp_path / "nowhere")
-    with pytest.raises(FileNotFoundError, match="LibriSpeech is not in it, neither .*/dev-clean"):
+    with pytest.raises(FileNotFoundError, match="has no LibriSpeech/dev-clean; nor another subset"):
         find_root(tmp_path)
     with pytest.raises(ValueError, match="--train_hours is 10, choose 960 or 100"):
         prepare(tmp_path, tmp_path, 10)

@@ -31,4 +31,4 @@ def test_what_whisper_cannot_hear_at_once_is_left_out(tmp_path, monkeypatch, cap
     assert voice_prompts.prepare_languages(tmp_path / "data", downloads)["train"] == 10
     names = data_dir.read_table(tmp_path / "data" / "train" / "text")
     assert {name.partition("-")[2] for name in names} == {"digits_5", "hours"}
-    assert "minutes: not used, longer than 30 s" in caplog.text
+    assert "minutes: not labelled, longer than 30 s" in caplog.text

@@ -28,7 +28,9 @@ def test_broken_corpora(tmp_path):
     with pytest.raises(ValueError, match="iden_split.txt: line 13: '4 id10001/video0/00001.wav'"):
         prepare_identification(corpus, tmp_path / "data")
     split.write_text(lines + "1 id10009/video0/00001.wav\n")
-    with pytest.raises(FileNotFoundError, match="has no id10009/video0/00001.wav, which"):
+    with pytest.raises(
+        FileNotFoundError, match="iden_split.txt: the corpus has no id10009/video0/00001.wav"
+    ):
         prepare_identification(corpus, tmp_path / "data")
     split.write_text(lines.replace("3 ", "2 "))
     with pytest.raises(ValueError, match="test would be empty"):

@@ -165,7 +165,7 @@ def test_rttm_there_and_back(tmp_path):
         ("SPEAKER a 1 x 1.0 <NA> <NA> s <NA> <NA>", "line 1: not 'SPEAKER recording"),
         ("SPEAKER a 1 1.0 -1.0 <NA> <NA> s <NA> <NA>", "line 1: not 'SPEAKER recording"),
         ("SPEAKER a 1 nan 1.0 <NA> <NA> s <NA> <NA>", "line 1: not 'SPEAKER recording"),
-        ("END a <NA> 4023 <NA> <NA> <NA> <NA>", "counts samples; give the standard one"),
+        ("END a <NA> 4023 <NA> <NA> <NA> <NA>", "counts samples; give one in seconds"),
     ],
 )
 def test_bad_rttm(tmp_path, line, message):

@@ -1,23 +1,24 @@
-"""Read what a training of the task `ssl_prune` left, or its options say."""
+"""Read what a training left, or its options say."""
 
 from __future__ import annotations
 
 import argparse
 import pickle
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from espnet_prune.files.reading import read_config
 from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
 from espnet_prune.plugin.trainer import TARGET
-from espnet_prune.structured.distill import DistillModel, PruningConf
+from espnet_prune.structured.distill import PruningConf
 
 LATEST = "latest.pth"
 
 
-def load_trained(train_dir: Path, model_file: str) -> DistillModel:
-    """The model of a training directory with the weights of `model_file`.
+def load_trained(train_dir: Path, model_file: str, task: Any = SSLPruneTask) -> Any:
+    """The model of a task's training directory with the weights of `model_file`.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing or damaged, or the two do not fit.
@@ -25,9 +26,9 @@ def load_trained(train_dir: Path, model_file: str) -> DistillModel:
     config, weights = train_dir / "config.yaml", train_dir / model_file
     for path in (config, weights):
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: missing; has the training stage been run to its end?")
+            raise FileNotFoundError(f"{path}: missing; has the training been run to its end?")
     args = argparse.Namespace(**read_config(config))
-    model = SSLPruneTask.build_model(args)
+    model = task.build_model(args)
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -61,8 +61,7 @@ class Read:
 
 
 class Heard(NamedTuple):
-    """What a model makes of audio: tokens (N, D) for the language model, and words if it has a
-    recogniser of its own."""
+    """Tokens (N, D) of audio for the language model, and words if it has a recogniser."""
 
     tokens: Tensor
     words: str = ""
@@ -146,8 +145,8 @@ class SpeechLLM(ABC):
         Raises:
             ValueError: no text, or special tokens in it.
         """
-        ids = self._text_ids(text)
-        return self._embedding(torch.tensor(ids, device=self._embedding.weight.device))
+        embedding = self._embedding
+        return embedding(torch.tensor(self._text_ids(text), device=embedding.weight.device))
 
     def empty_audio(self) -> Tensor:
         """(0, D): a prompt without audio."""
@@ -159,16 +158,14 @@ class SpeechLLM(ABC):
         Raises:
             ValueError: they are quantised, so that their signs cannot be read.
         """
-        decoder = self.lm.get_decoder()
+        decoder, width = self.lm.get_decoder(), self._embedding.weight.shape[1]
         attention = decoder.layers[0].self_attn
-        weights = attention.q_proj.weight, attention.k_proj.weight
-        width = self._embedding.weight.shape[1]
-        if not all(w.is_floating_point() and w.shape[-1] == width for w in weights):
+        query, key = attention.q_proj.weight.detach(), attention.k_proj.weight.detach()
+        if not all(w.is_floating_point() and w.shape[-1] == width for w in (query, key)):
             raise ValueError(
-                "the language model's first layer is quantised, but pruning reads its weights: "
-                "leave q_proj and k_proj of layer 0 in floating point"
+                "the language model's first layer is quantised, but pruning reads it: leave its "
+                "q_proj and k_proj in floating point"
             )
-        query, key = (w.detach() for w in weights)
         return FirstLayer(query, key, decoder.config.num_attention_heads)
 
     @torch.no_grad()
@@ -202,13 +199,11 @@ class SpeechLLM(ABC):
             options["query_lengths"] = [len(text) for text in texts]
         if strategy.needs_first_layer:
             options["first_layer"] = self.first_layer()
-        chosen = pruner.fitted(self.window, self.frame_tokens)(
-            pad_sequence([audio[b] for b in rows], batch_first=True),
-            [len(audio[b]) for b in rows],
-            # without names: row numbers of the whole batch
-            keys=rows if keys is None else [keys[b] for b in rows],
-            **options,
-        )
+        # without names: row numbers of the whole batch
+        options["keys"] = rows if keys is None else [keys[b] for b in rows]
+        some = [audio[b] for b in rows]
+        prune = pruner.fitted(self.window, self.frame_tokens)
+        chosen = prune(pad_sequence(some, batch_first=True), list(map(len, some)), **options)
         for b, indices in zip(rows, chosen, strict=True):
             kept[b] = indices
         return kept
@@ -249,14 +244,12 @@ class SpeechLLM(ABC):
             kept = [torch.arange(len(tokens), device=tokens.device) for tokens in audio]
         rows, places = [], []
         for tokens, question, indices in zip(audio, questions, kept, strict=True):
+            device = tokens.device
             ids = [torch.tensor(part, dtype=torch.long) for part in self.layout(question)]
-            before, after = (self._embedding(part.to(tokens.device)) for part in ids)
-            is_audio = torch.zeros(
-                len(before) + len(tokens) + len(after), dtype=torch.bool, device=tokens.device
-            )
-            is_audio[len(before) : len(before) + len(tokens)] = True
-            places.append(staying(is_audio, indices))
-            rows.append(torch.cat([before, tokens, after])[places[-1]])
+            parts = [self._embedding(ids[0].to(device)), tokens, self._embedding(ids[1].to(device))]
+            is_audio = [torch.full((len(p),), p is tokens, device=device) for p in parts]
+            places.append(staying(torch.cat(is_audio), indices))
+            rows.append(torch.cat(parts)[places[-1]])
         return left_pad(rows, places, positions, list(kept))
 
     @torch.no_grad()
@@ -265,7 +258,10 @@ class SpeechLLM(ABC):
 
         Returns: B texts, without special tokens.
         """
-        options = {"do_sample": False, "pad_token_id": self._filler, **self.stops(), **options}
+        ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
+        # What stands behind an answer that has ended; never seen
+        filler = next((i for i in ids if i is not None), 0)
+        options = {"do_sample": False, "pad_token_id": filler, **self.stops(), **options}
         ids = self.lm.generate(**prompts.inputs, max_new_tokens=max_new_tokens, **options)
         return [text.strip() for text in self.tokenizer.batch_decode(ids, skip_special_tokens=True)]
 
@@ -286,7 +282,7 @@ class SpeechLLM(ABC):
         if begun is not None:
             # the last column's state is needed, so that it is computed in any case
             start = min(prompts.shared(begun.prompts), prompts.position_ids.shape[1] - 1)
-            cache = begun.beginning(start) if start else cache
+            cache = begun.beginning(start)
         out = self.lm.base_model(
             inputs_embeds=prompts.inputs_embeds[:, start:],
             attention_mask=prompts.attention_mask,
@@ -383,9 +379,7 @@ class SpeechLLM(ABC):
         past = torch.where(mask.bool(), SHARED, PADDING)
         seen = seen_by(torch.cat([past, part], 1), part.shape[1])[:, None]
         dtype = self._embedding.weight.dtype
-        return torch.zeros(seen.shape, dtype=dtype, device=mask.device).masked_fill(
-            ~seen, torch.finfo(dtype).min
-        )
+        return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, torch.finfo(dtype).min)
 
     @property
     def _attention(self) -> str:
@@ -399,19 +393,13 @@ class SpeechLLM(ABC):
         # With flash attention `transformers` takes gaps in position ids for borders of sequences.
         if positions == "original" and "flash" in self._attention:
             raise ValueError(
-                f"positions 'original' does not work with {self._attention}: load the model with "
-                "attn_implementation='sdpa', or take 'contiguous'"
+                f"positions 'original' does not work with {self._attention}: take 'contiguous', or "
+                "load the model with attn_implementation='sdpa'"
             )
 
     @property
     def _embedding(self) -> torch.nn.Embedding:
         return self.lm.get_input_embeddings()
-
-    @property
-    def _filler(self) -> int:
-        """What `generate` puts behind an answer that has ended; never seen."""
-        ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
-        return next((i for i in ids if i is not None), 0)
 
     def _text_ids(self, text: str, lead: str = "") -> list[int]:
         if not text.strip():

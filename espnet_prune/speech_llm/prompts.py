@@ -35,11 +35,8 @@ class Prompts:
     @property
     def inputs(self) -> dict[str, Tensor]:
         """Keyword arguments of `forward` and `generate` of a `transformers` causal LM."""
-        return {
-            "inputs_embeds": self.inputs_embeds,
-            "attention_mask": self.attention_mask,
-            "position_ids": self.position_ids,
-        }
+        names = "inputs_embeds", "attention_mask", "position_ids"
+        return {name: getattr(self, name) for name in names}
 
     def shared(self, other: Prompts) -> int:
         """How many leading columns all rows share with `other`; 0 for other numbers of rows."""
@@ -79,12 +76,7 @@ def left_pad(
     """
     if positions == "contiguous":
         places = [torch.arange(len(p), device=p.device) for p in places]
-    return Prompts(
-        inputs_embeds=pad(rows),
-        attention_mask=pad([torch.ones_like(p) for p in places]),
-        position_ids=pad(places),
-        kept=kept,
-    )
+    return Prompts(pad(rows), pad([torch.ones_like(p) for p in places]), pad(places), kept)
 
 
 #: parts of `seen_by`
@@ -101,9 +93,9 @@ def seen_by(part: Tensor, last: int | None = None) -> Tensor:
     Returns: (B, last, S) bool.
     """
     size = part.shape[1]
-    own = part[:, size - (size if last is None else last) :, None]
-    seen = (part[:, None] == own) | (part[:, None] == SHARED)
-    return seen.tril(size - own.shape[1])
+    last = size if last is None else last
+    own = part[:, size - last :, None]
+    return ((part[:, None] == own) | (part[:, None] == SHARED)).tril(size - last)
 
 
 def pad(rows: Sequence[Tensor], value: int = 0) -> Tensor:

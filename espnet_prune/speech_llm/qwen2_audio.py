@@ -31,12 +31,7 @@ class Qwen2Audio(SpeechLLM):
 
     @classmethod
     def from_pretrained(cls, model: str, device: str = "cpu", dtype: str = "auto") -> Qwen2Audio:
-        """Load a directory or a hub name.
-
-        Args:
-            device: where the model goes.
-            dtype: `float32`, `bfloat16`, ... or `auto` for that of the file.
-        """
+        """Load a directory or a hub name in `float32`, `bfloat16`, … or (`auto`) as stored."""
         loaded = Qwen2AudioForConditionalGeneration.from_pretrained(model, dtype=dtype)
         return cls(loaded.to(device).eval(), AutoProcessor.from_pretrained(model))
 
@@ -78,8 +73,6 @@ class Qwen2Audio(SpeechLLM):
         text = self.processor.apply_chat_template(
             [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
         )
-        before, after = text.split(self.processor.audio_token)
-        return self._ids(before), self._ids(after)
-
-    def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        parts = text.split(self.processor.audio_token)
+        before, after = self.tokenizer(parts, add_special_tokens=False).input_ids
+        return before, after

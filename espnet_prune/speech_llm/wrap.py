@@ -71,10 +71,7 @@ class PrunedGenerate:
     ):
         self.llm = Qwen2Audio(model, processor)
         self.llm.check_positions(positions)
-        self.model = model
-        self.pruner = pruner
-        self.query = query
-        self.positions = positions
+        self.model, self.pruner, self.query, self.positions = model, pruner, query, positions
         self.kept: list[Tensor] = []
         self._before = vars(model).get("generate")  # what someone else may have put there
         self._generate = model.generate
@@ -123,19 +120,11 @@ class PrunedGenerate:
         is_audio = [a[r] for a, r in zip(where, real, strict=True)]
         text = [i[r] for i, r in zip(ids, real, strict=True)]
         rows = [e[r] for e, r in zip(embeds, real, strict=True)]
-        self.kept = self.llm.select(
-            self.pruner,
-            [row[a] for row, a in zip(rows, is_audio, strict=True)],
-            self._queries(text, is_audio),
-            keys,
-        )
+        audio = [row[a] for row, a in zip(rows, is_audio, strict=True)]
+        self.kept = self.llm.select(self.pruner, audio, self._queries(text, is_audio), keys)
         places = [staying(a, k) for a, k in zip(is_audio, self.kept, strict=True)]
-        prompts = left_pad(
-            [row[p] for row, p in zip(rows, places, strict=True)],
-            places,
-            self.positions,
-            self.kept,
-        )
+        staid = [row[p] for row, p in zip(rows, places, strict=True)]
+        prompts = left_pad(staid, places, self.positions, self.kept)
         # The ids go along with the embeddings for what reads them, as a repetition penalty does.
         filler = self.model.generation_config.pad_token_id
         short = pad([i[p] for i, p in zip(text, places, strict=True)], filler or 0)
@@ -162,8 +151,8 @@ class PrunedGenerate:
         audio = torch.cat(clips).to(embeds)
         if int(is_audio.sum()) != len(audio):
             raise ValueError(
-                f"the prompts have {int(is_audio.sum())} audio placeholders for {len(audio)} audio "
-                "tokens: make text and features in one call of the processor"
+                f"{int(is_audio.sum())} audio placeholders for {len(audio)} audio tokens: make "
+                "text and features in one call of the processor"
             )
         embeds[is_audio] = audio
         if not STRATEGIES[self.pruner.strategy].random:
@@ -173,11 +162,9 @@ class PrunedGenerate:
 
     def _queries(self, text: list[Tensor], is_audio: list[Tensor]) -> list[str]:
         if self.query is None:
-            decode = self.llm.tokenizer.decode
-            return [
-                question_in_prompt(decode(ids[~audio], clean_up_tokenization_spaces=False))
-                for ids, audio in zip(text, is_audio, strict=True)
-            ]
+            said = [ids[~audio] for ids, audio in zip(text, is_audio, strict=True)]
+            prompts = self.llm.tokenizer.batch_decode(said, clean_up_tokenization_spaces=False)
+            return list(map(question_in_prompt, prompts))
         queries = [self.query] * len(text) if isinstance(self.query, str) else list(self.query)
         if len(queries) != len(text):
             raise ValueError(f"{len(text)} prompts, but {len(queries)} queries")

@@ -35,7 +35,6 @@ def make_data_dir(
     """The data directory of the items of some files: spoken, recorded, or a part of another one.
 
     Args:
-        items: files of items.
         voices: of Flite and eSpeak NG, for items that are spoken; `EVALUATION_VOICES` when absent.
         work: folder in which Flite is unpacked.
         audio_dir: recordings of the items, see `write_recorded_dir`.
@@ -66,10 +65,8 @@ def make_data_dir(
 
 
 def read_all_items(paths: Sequence[str | Path], keys: bool = True) -> list[SirItem]:
-    """Items of several files, sorted by id.
+    """Items of several files, see `read_items`, sorted by id.
 
-    Args:
-        keys: see `read_items`.
     Raises:
         ValueError: an id that is in two files; see `read_items`.
     """
@@ -135,19 +132,18 @@ def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> N
     Raises:
         ValueError: a recording that is not there.
     """
-    keep = sorted(keep)
-    if segments_dir(Path(target)).is_dir():
-        shutil.rmtree(segments_dir(Path(target)))
+    source, target, keep = Path(source), Path(target), sorted(keep)
+    if segments_dir(target).is_dir():
+        shutil.rmtree(segments_dir(target))
     for name in TABLES:
-        path = Path(source) / name
-        if not path.is_file():
-            (Path(target) / name).unlink(missing_ok=True)
+        if not (source / name).is_file():
+            (target / name).unlink(missing_ok=True)
             continue
-        table = read_table(path)
+        table = read_table(source / name)
         missing = [key for key in keep if key not in table]
         if missing:
-            raise ValueError(f"{path}: {missing[0]} is not there")
-        write_table(Path(target) / name, {key: table[key] for key in keep})
+            raise ValueError(f"{source / name}: {missing[0]} is not there")
+        write_table(target / name, {key: table[key] for key in keep})
 
 
 def write_segments(
@@ -159,13 +155,11 @@ def write_segments(
     """Whole sentences of at most `longest` seconds together, as segments with their texts.
 
     Args:
-        source: data directory with wav.scp and sentences.
-        items: whose texts are written; their recordings have to be there.
+        source: data directory with wav.scp and sentences of the items.
         target: data directory to write.
     Returns: number of segments. A longer sentence is a segment of its own.
     """
-    scp = read_table(Path(source) / "wav.scp")
-    times = read_table(Path(source) / "sentences")
+    scp, times = (read_table(Path(source) / name) for name in ("wav.scp", "sentences"))
     segments, text, speakers = {}, {}, {}
     for item in items:
         spans = json.loads(times[item.id])["sentences"]

@@ -93,9 +93,7 @@ def _item(row: dict, keys: bool) -> SirItem:
         question = question_text(asked["question"])
         choices = choice_texts(asked["choices"], without=_LETTER)
         try:
-            key = _key(
-                text_of(row["original_key_sentence"], "the key"), [text for _, text in sentences]
-            )
+            key = _key(text_of(row["original_key_sentence"], "the key"), sentences)
         except (KeyError, ValueError):
             if keys:
                 raise
@@ -115,15 +113,12 @@ def _answer(correct: str, choices: tuple[str, ...]) -> int:
     raise ValueError(f"the correct answer '{correct}' is not among the choices")
 
 
-def _key(key: str, sentences: list[str]) -> tuple[int, int]:
+def _key(key: str, sentences: tuple[tuple[str, str], ...]) -> tuple[int, int]:
     """Where the words of the key are, whatever their case and punctuation."""
-    spoken = [(word, n) for n, sentence in enumerate(sentences) for word in _words(sentence)]
-    wanted = _words(key)
-    found = [
-        start
-        for start in range(len(spoken) - len(wanted) + 1)
-        if wanted and [word for word, _ in spoken[start : start + len(wanted)]] == wanted
-    ]
+    spoken = [(word, n) for n, (_, text) in enumerate(sentences) for word in _words(text)]
+    words, wanted = [word for word, _ in spoken], _words(key)
+    starts = range(len(words) - len(wanted) + 1 if wanted else 0)
+    found = [start for start in starts if words[start : start + len(wanted)] == wanted]
     if len(found) != 1:
         raise ValueError(f"the key sentence is {len(found)} times in the transcript")
     return spoken[found[0]][1], spoken[found[0] + len(wanted) - 1][1] + 1

@@ -74,18 +74,15 @@ def read_questions(path: str | Path) -> dict[str, Question]:
     found = {}
     for name, value in read_table(path).items():
         with located(f"{path}: {name}"):
-            found[name] = _question(name, json.loads(value))
+            row = json.loads(value)
+            question, answer = question_text(row["question"]), row["answer"]
+            choices = choice_texts(row["choices"])
+            if type(answer) is not int or not 0 <= answer < len(choices):
+                raise ValueError(f"the answer is {answer!r}, but has to be 0 to {len(choices) - 1}")
+            found[name] = Question(name, question, choices, answer)
     if not found:
         raise ValueError(f"{path}: no questions in it")
     return found
-
-
-def _question(name: str, row: dict) -> Question:
-    question, answer = question_text(row["question"]), row["answer"]
-    choices = choice_texts(row["choices"])
-    if isinstance(answer, bool) or not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise ValueError(f"the answer is {answer!r}, but has to be 0 to {len(choices) - 1}")
-    return Question(name, question, choices, answer)
 
 
 @contextlib.contextmanager
@@ -93,12 +90,11 @@ def located(where: str) -> Iterator[None]:
     """Have errors of reading a JSON row say where it is, as ValueError."""
     try:
         yield
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not JSON: {error}") from None
     except KeyError as error:
         raise ValueError(f"{where}: key {error} is missing") from None
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: {error}") from None
+        what = "not JSON: " if isinstance(error, json.JSONDecodeError) else ""
+        raise ValueError(f"{where}: {what}{error}") from None
 
 
 # The checks raise ValueError for what is not of the kind that JSON should hold there.

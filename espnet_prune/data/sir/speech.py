@@ -34,10 +34,8 @@ class Span:
 
     def __post_init__(self):
         if not 0 <= self.start < self.end:
-            raise ValueError(
-                f"a span begins at {self.start} s and ends at {self.end} s, but has to begin at 0 "
-                "or later and to end after that"
-            )
+            span = f"a span is from {self.start} to {self.end} s"
+            raise ValueError(f"{span}, but has to begin at 0 or later and to end after that")
 
 
 def cast(item: SirItem, voices: Sequence[str]) -> dict[str, str]:
@@ -48,10 +46,8 @@ def cast(item: SirItem, voices: Sequence[str]) -> dict[str, str]:
     """
     speakers = list(dict.fromkeys(speaker for speaker, _ in item.sentences))
     if len(speakers) > len(voices):
-        raise ValueError(
-            f"{item.id}: {len(speakers)} speakers, but only {len(voices)} voices: give more of "
-            "them (--voices)"
-        )
+        few = f"{len(speakers)} speakers, but only {len(voices)} voices"
+        raise ValueError(f"{item.id}: {few}: give more of them (--voices)")
     shift = int.from_bytes(hashlib.blake2b(item.id.encode(), digest_size=4).digest(), "big")
     return {s: voices[(n + shift) % len(voices)] for n, s in enumerate(speakers)}
 
@@ -73,11 +69,6 @@ def speak_item(item: SirItem, speak: Speak, voices: Sequence[str]) -> tuple[np.n
         position += len(samples)
         before = speaker
     return np.concatenate(parts), spans
-
-
-def key_span(item: SirItem, spans: Sequence[Span]) -> Span:
-    """From the beginning of the first to the end of the last sentence that holds the answer."""
-    return Span(spans[item.key[0]].start, spans[item.key[1] - 1].end)
 
 
 def write_data_dir(
@@ -129,11 +120,9 @@ class _Worker:
                 return row
         samples, spans = speak_item(item, self.speak, self.voices)
         write_speech(audio, samples, SAMPLING_RATE)
-        key = key_span(item, spans)
-        row = {
-            "samples": len(samples),
-            "sentences": [[round(s.start, 4), round(s.end, 4)] for s in spans],
-            "key": [round(key.start, 4), round(key.end, 4)],
-        }
+        times = [[round(span.start, 4), round(span.end, 4)] for span in spans]
+        first, end = item.key
+        key = [times[first][0], times[end - 1][1]]  # all sentences that hold the answer
+        row = {"samples": len(samples), "sentences": times, "key": key}
         write_text(record, json.dumps({"made_of": digest, **row}) + "\n")
         return row

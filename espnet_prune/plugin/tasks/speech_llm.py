@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -17,8 +16,9 @@ from espnet2.utils.types import str_or_none
 from espnet_prune.files.reading import read_config, read_record
 from espnet_prune.hub.pretrained import RECORD
 from espnet_prune.plugin.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel
+from espnet_prune.plugin.trained import load_trained
 from espnet_prune.plugin.trainer import KillSafeTrainer
-from espnet_prune.speech_llm.compact.adapter import AudioAdapter
+from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
 from espnet_prune.speech_llm.compact.model import SEPARATOR, CompactConfig, save_compact
 from espnet_prune.speech_llm.compact.pieces import Pieces, load_tokenizer, piece_tokenizer, spell
@@ -75,22 +75,11 @@ class _SpeechLlmTask(AbsTask):
             ("pieces", "File of `compact tokens`: the tokens that the adapter tells apart"),
         ):
             group.add_argument(f"--{name}", type=str_or_none, help=f"{what} (required)")
-        group.add_argument(
-            "--audio_adapter_conf",
-            action=NestedDictAction,
-            default={},
-            help="width, blocks, kernel, heads, feedforward, spread, contrast and dropout of "
-            "AudioAdapter",
-        )
-        group.add_argument(
-            "--model_conf",
-            action=NestedDictAction,
-            default={},
-            help="noise: standard deviation of the noise on the adapter's input, in units of that "
-            "of the input itself; spelling: weight of the letters' loss (first step only); "
-            "drop_blanks: up to which share of the blanks is left out (second step only); "
-            "bf16: adapter (first step) or language model compute in bfloat16",
-        )
+        for name, what in (
+            ("audio_adapter", "Arguments of AdapterShape, and dropout of AudioAdapter"),
+            ("model", "Arguments of AdapterCtcModel (first step) or SpeechLoraModel"),
+        ):
+            group.add_argument(f"--{name}_conf", action=NestedDictAction, default={}, help=what)
         return group
 
     @classmethod
@@ -116,18 +105,19 @@ class _SpeechLlmTask(AbsTask):
 
         inputs = load_encoder(args.encoder).hidden_size
         outputs = AutoConfig.from_pretrained(args.language_model).hidden_size
+        conf = {"dropout": 0.1, **args.audio_adapter_conf}
+        dropout = conf.pop("dropout")
         try:
-            return AudioAdapter(
-                inputs, outputs, Pieces.load(args.pieces).token_ids, **args.audio_adapter_conf
-            )
+            shape = AdapterShape(**conf)
         except TypeError as error:
             raise ValueError(f"audio_adapter_conf: {error}") from None
+        return AudioAdapter(inputs, outputs, Pieces.load(args.pieces).token_ids, shape, dropout)
 
     @classmethod
     def _model_conf(cls, args: argparse.Namespace, *known: str) -> dict:
         """The keys of `model_conf` that are ours: arguments of the model."""
-        conf = dict(args.model_conf)
-        conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
+        read_by_abs_task = "extract_feats_in_collect_stats"
+        conf = {key: v for key, v in args.model_conf.items() if key != read_by_abs_task}
         for key in conf:
             if key not in known:
                 raise ValueError(f"model_conf: unknown key '{key}', choose from {', '.join(known)}")
@@ -176,32 +166,10 @@ class SpeechLlmLoraTask(_SpeechLlmTask):
         conf = cls._model_conf(args, "noise", "drop_blanks", "bf16")
         adapter = cls._adapter(args)
         lm, tokenizer = load_language_model(args.language_model)
-        lm = with_lora(lm, compact_config(args, adapter))
+        lm = with_lora(lm, args.lora_rank, args.lora_alpha)
         for parameter in lora_parameters(lm).values():
             parameter.requires_grad_(True)
         return SpeechLoraModel(adapter, lm, tokenizer, **conf)
-
-
-def compact_config(
-    args: argparse.Namespace,
-    adapter: AudioAdapter,
-    encoder: str | None = None,
-    language_model: str | None = None,
-) -> CompactConfig:
-    """The configuration of the speech LLM that a training of `SpeechLlmLoraTask` makes.
-
-    Args:
-        encoder, language_model: names of the frozen parts, instead of the training's directories.
-    """
-    shape = {name: value for name, value in args.audio_adapter_conf.items() if name != "dropout"}
-    return CompactConfig(
-        encoder=encoder or args.encoder,
-        language_model=language_model or args.language_model,
-        token_ids=tuple(adapter.token_ids.tolist()),
-        **shape,
-        lora_rank=args.lora_rank,
-        lora_alpha=args.lora_alpha,
-    )
 
 
 def export(train_dir: Path, model_file: str, output_dir: Path, lora: str) -> str:
@@ -214,22 +182,16 @@ def export(train_dir: Path, model_file: str, output_dir: Path, lora: str) -> str
     Raises:
         FileNotFoundError, ValueError: a file is missing, damaged, or does not fit.
     """
-    config, weights = train_dir / "config.yaml", train_dir / model_file
-    for path in (config, weights):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: missing; has the training been run to its end?")
-    trained = argparse.Namespace(**read_config(config))
-    model = SpeechLlmLoraTask.build_model(trained)
-    try:
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{weights}: damaged, or does not fit {config}: {error}") from None
-    names = origin(trained.encoder), origin(trained.language_model)
-    compact = compact_config(trained, model.adapter, *names)
-    tensors = model.lora_weights()
+    model = load_trained(train_dir, model_file, SpeechLlmLoraTask)
+    options = read_config(train_dir / "config.yaml")
+    names = [origin(options[part]) for part in ("encoder", "language_model")]
+    ids = tuple(model.adapter.token_ids.tolist())
+    lora_options = options["lora_rank"], options["lora_alpha"]
+    config = CompactConfig(*names, ids, model.adapter.shape, *lora_options)
+    tensors = dict(zip(model.lora_names, model.lora, strict=True))
     if lora == "none":  # B A = 0
         tensors = {n: torch.zeros_like(w) if ".lora_B." in n else w for n, w in tensors.items()}
-    size = save_compact(output_dir, compact, model.adapter, tensors)
+    size = save_compact(output_dir, config, model.adapter, tensors)
     made = f"{output_dir}: {size / 1e6:.1f} MB, on {names[0]} and {names[1]}"
     if size > MOST_BYTES:
         made += f"\nwarning: more than {MOST_BYTES / 1e6:g} MB: fewer token ids make it smaller"

@@ -29,8 +29,8 @@ def noisy(frames: Tensor, lengths: Tensor, noise: float) -> Tensor:
     """Frames (B, T, D) with Gaussian noise of `noise` times their own standard deviation."""
     if not noise:
         return frames
-    real = frames[inside(lengths, frames.shape[1])]
-    return frames + noise * real.std() * torch.randn_like(frames)
+    spread = frames[inside(lengths, frames.shape[1])].std()
+    return frames + noise * spread * torch.randn_like(frames)
 
 
 def without_blanks(tokens: Tensor, blank: Tensor, share: float) -> Tensor:
@@ -59,7 +59,14 @@ def ctc(logits: Tensor, lengths: Tensor, targets: list[Tensor]) -> Tensor:
     )
 
 
-class AdapterCtcModel(AbsESPnetModel):
+class _FeatureModel(AbsESPnetModel):
+    """A model of ready features, of which there are no statistics to collect."""
+
+    def collect_feats(self, **batch) -> dict[str, Tensor]:
+        return {}
+
+
+class AdapterCtcModel(_FeatureModel):
     """First step: the adapter learns to hear, by CTC over the language model's token ids.
 
     Most of these tokens are words, and rare. So half of the blocks also learn letters, of which
@@ -84,11 +91,8 @@ class AdapterCtcModel(AbsESPnetModel):
         bf16: bool = False,
     ):
         super().__init__()
-        self.adapter = adapter
-        self.tokenizer = tokenizer
-        self.noise = noise
-        self.spelling = spelling
-        self.bf16 = bf16
+        self.adapter, self.tokenizer = adapter, tokenizer
+        self.noise, self.spelling, self.bf16 = noise, spelling, bf16
         classes = torch.full((len(tokenizer),), -1)
         classes[adapter.token_ids] = torch.arange(1, len(adapter.token_ids) + 1)
         #: class of a token id, -1 for those that the adapter does not know
@@ -103,12 +107,7 @@ class AdapterCtcModel(AbsESPnetModel):
             self.spell = nn.Linear(adapter.input.out_features, len(numbers) + 1)
 
     def forward(
-        self,
-        feats: Tensor,
-        feats_lengths: Tensor,
-        words: Tensor,
-        words_lengths: Tensor,
-        **kwargs,
+        self, feats: Tensor, feats_lengths: Tensor, words: Tensor, words_lengths: Tensor, **kwargs
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss per token; in validation the word error rate of the best paths (`wer`), too.
 
@@ -126,12 +125,12 @@ class AdapterCtcModel(AbsESPnetModel):
         rows = [ids[:n] for ids, n in zip(words, words_lengths.tolist(), strict=True)]
         targets = [self.classes[ids] for ids in rows]
         targets = [row[row > 0] for row in targets]
-        number = sum(len(row) for row in targets)
+        number = sum(map(len, targets))
         loss = ctc(logits, feats_lengths, targets) / max(number, 1)
         stats = {"loss": loss.detach()}
         if letters is not None:
-            none = torch.zeros(0, dtype=torch.long)
-            spelt = [torch.cat([none, *(self.letters[c] for c in row.tolist())]) for row in targets]
+            # Class 0 has no letters, and is there for rows without targets
+            spelt = [torch.cat([self.letters[c] for c in (0, *row.tolist())]) for row in targets]
             spelt = [row.to(feats.device) for row in spelt]
             extra = ctc(letters, feats_lengths, spelt) / max(number, 1)
             stats["loss_letters"] = extra.detach()
@@ -145,10 +144,6 @@ class AdapterCtcModel(AbsESPnetModel):
             weight = float(max(counts.reference_length.sum(), 1))
             stats["wer"] = torch.tensor(float(counts.errors.sum()) / weight)
         return force_gatherable((loss, stats, torch.tensor(weight)), loss.device)
-
-    def collect_feats(self, **batch) -> dict[str, Tensor]:
-        """The features have no statistics to collect."""
-        return {}
 
 
 def _split(ids: Tensor) -> list[Tensor]:
@@ -178,7 +173,7 @@ def _layout(start: int, prompts: list[Tensor], answers: list[Tensor]) -> tuple[T
     )
 
 
-class SpeechLoraModel(AbsESPnetModel):
+class SpeechLoraModel(_FeatureModel):
     """Second step: the language model learns to read audio tokens, by LoRA.
 
         -(1 / L) sum_l log p(a_l | "Passage:", S_1 ... S_T, prompt, a_1 ... a_{l-1})
@@ -217,15 +212,9 @@ class SpeechLoraModel(AbsESPnetModel):
         named = lora_parameters(lm)
         self.lora_names = list(named)
         self.lora = nn.ParameterList(named.values())
-        self.noise = noise
-        self.drop_blanks = drop_blanks
-        self.bf16 = bf16
+        self.noise, self.drop_blanks, self.bf16 = noise, drop_blanks, bf16
         before = tokenizer(BEFORE, add_special_tokens=False).input_ids
         self.register_buffer("before", torch.tensor(before), persistent=False)
-
-    def lora_weights(self) -> dict[str, Tensor]:
-        """The LoRA weights by name, as `save_compact` takes them."""
-        return dict(zip(self.lora_names, self.lora, strict=True))
 
     def train(self, mode: bool = True):
         """As ever, but the frozen adapter stays in evaluation mode."""
@@ -293,7 +282,3 @@ class SpeechLoraModel(AbsESPnetModel):
         acc = (logits.argmax(-1) == ids).float().mean()
         stats = {"loss": loss.detach(), "acc": acc}
         return force_gatherable((loss, stats, torch.tensor(float(len(said)))), loss.device)
-
-    def collect_feats(self, **batch) -> dict[str, Tensor]:
-        """The features have no statistics to collect."""
-        return {}

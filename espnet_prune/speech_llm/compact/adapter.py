@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,41 @@ from espnet_prune.tokens.scores import inside
 
 #: frames over which a token is spread to both sides, 0.24 s
 REACH = 6
+
+
+@dataclass(frozen=True)
+class AdapterShape:
+    """Sizes of an `AudioAdapter`.
+
+    Args:
+        width: channels.
+        blocks: their number.
+        kernel: of the convolutions, odd.
+        heads: of self-attention, a divisor of the width; 0 for convolutions only.
+        feedforward: inner channels of the Transformer's layers.
+        spread: in [0, 1): how much of a token is left one frame further in blanks, see `embed`.
+        contrast: at least 0: how far blanks lie from text, in means of the embeddings, see `embed`.
+    Raises:
+        ValueError: a number out of its range.
+    """
+
+    width: int = 512
+    blocks: int = 3
+    kernel: int = 5
+    heads: int = 0
+    feedforward: int = 1024
+    spread: float = 0.0
+    contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.heads and self.width % self.heads:
+            raise ValueError(f"width is {self.width}, but not a multiple of heads, {self.heads}")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"kernel is {self.kernel}, but has to be odd")
+        if not 0.0 <= self.spread < 1.0:
+            raise ValueError(f"spread is {self.spread}, but has to be in [0, 1)")
+        if self.contrast < 0.0:
+            raise ValueError(f"contrast is {self.contrast}, but has to be 0 or more")
 
 
 class TransformerLayer(nn.Module):
@@ -54,13 +90,6 @@ class AudioAdapter(nn.Module):
         inputs: size of a frame.
         outputs: size of the language model's embeddings.
         token_ids: as in `CompactConfig`; class 0 is blank and class k + 1 `token_ids[k]`.
-        width: channels.
-        blocks: their number.
-        kernel: of the convolutions, odd.
-        heads: of self-attention, a divisor of the width; 0 for convolutions only.
-        feedforward: inner channels of the Transformer's layers.
-        spread: in [0, 1): how much of a token is left one frame further in blanks, see `embed`.
-        contrast: at least 0: how far blanks lie from text, in means of the embeddings, see `embed`.
         dropout: in training, after convolutions and in the Transformer's layers.
     """
 
@@ -69,33 +98,19 @@ class AudioAdapter(nn.Module):
         inputs: int,
         outputs: int,
         token_ids: Sequence[int],
-        width: int = 512,
-        blocks: int = 3,
-        kernel: int = 5,
-        heads: int = 0,
-        feedforward: int = 1024,
-        spread: float = 0.0,
-        contrast: float = 0.0,
+        shape: AdapterShape,
         dropout: float = 0.1,
     ):
         super().__init__()
-        if heads and width % heads:
-            raise ValueError(f"width is {width}, but has to be a multiple of heads, {heads}")
-        if kernel % 2 == 0:
-            raise ValueError(f"kernel is {kernel}, but has to be odd")
-        if not 0.0 <= spread < 1.0:
-            raise ValueError(f"spread is {spread}, but has to be in [0, 1)")
-        if contrast < 0.0:
-            raise ValueError(f"contrast is {contrast}, but has to be 0 or more")
-        self.spread = spread
-        self.contrast = contrast
+        self.shape = shape
+        width, kernel, heads, blocks = shape.width, shape.kernel, shape.heads, shape.blocks
         self.input = nn.Linear(inputs, width)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks))
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width, width, kernel, padding=kernel // 2) for _ in range(blocks)
         )
         self.layers = nn.ModuleList(
-            TransformerLayer(width, heads, feedforward, dropout)
+            TransformerLayer(width, heads, shape.feedforward, dropout)
             for _ in range(blocks if heads else 0)
         )
         slopes = 2.0 ** (-8.0 * torch.arange(1, heads + 1) / max(heads, 1))
@@ -123,11 +138,10 @@ class AudioAdapter(nn.Module):
         if not frames.shape[1]:  # a convolution refuses it
             return found
         bias = self._distances(real) if self.layers else None
-        for block, (norm, convolution) in enumerate(
-            zip(self.norms, self.convolutions, strict=True)
-        ):
+        for block, convolution in enumerate(self.convolutions):
             x = found[-1]
-            y = convolution((norm(x) * real[..., None]).transpose(1, 2)).transpose(1, 2)
+            y = self.norms[block](x) * real[..., None]
+            y = convolution(y.transpose(1, 2)).transpose(1, 2)
             x = x + self.dropout(nn.functional.gelu(y))
             found.append(self.layers[block](x, bias) if self.layers else x)
         return found
@@ -161,8 +175,8 @@ class AudioAdapter(nn.Module):
         """
         p = logits.softmax(-1) * inside(lengths, logits.shape[1])[..., None]
         said = p[..., 1:] @ embeddings[self.token_ids].to(p)
-        between = self.blank - self.contrast * embeddings.mean(0).to(p)
-        if self.spread and logits.shape[1]:  # a convolution refuses an empty input
+        between = self.blank - self.shape.contrast * embeddings.mean(0).to(p)
+        if self.shape.spread and logits.shape[1]:  # a convolution refuses an empty input
             mass = p[..., 1:].sum(-1, keepdim=True)
             near, mass = self._spread(torch.cat([said, mass], -1)).split([said.shape[-1], 1], -1)
             between = near / mass.clamp_min(1.0) + between
@@ -171,11 +185,9 @@ class AudioAdapter(nn.Module):
     def _spread(self, x: Tensor) -> Tensor:
         """(B, T, D): the sum over frames s of spread^|t - s| x_s, |t - s| <= REACH."""
         distance = torch.arange(-REACH, REACH + 1, device=x.device).abs()
-        kernel = (self.spread**distance).to(x)
+        kernel = (self.shape.spread**distance).to(x)[None, None]
         rows = x.transpose(1, 2)
-        spread = nn.functional.conv1d(
-            rows.flatten(0, 1)[:, None], kernel[None, None], padding=REACH
-        )
+        spread = nn.functional.conv1d(rows.flatten(0, 1)[:, None], kernel, padding=REACH)
         return spread[:, 0].view_as(rows).transpose(1, 2)
 
     def greedy(self, logits: Tensor, lengths: Tensor) -> list[list[int]]:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from espnet_prune.extras import load_extra
 
-if TYPE_CHECKING:
-    from espnet_prune.speech_llm.compact.model import CompactConfig
-
-MODULES = ("q_proj", "k_proj", "v_proj", "o_proj")
+MODULES = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 
-def with_lora(lm: Any, config: CompactConfig) -> Any:
+def with_lora(lm: Any, rank: int, alpha: float) -> Any:
     """The language model, frozen, with LoRA (arXiv 2106.09685) in all attention projections.
 
     Returns: a `peft` model around `lm`, which is changed in place.
     """
     peft = load_extra("peft", "speech-llm")
-    lora = peft.LoraConfig(
-        r=config.lora_rank,
-        lora_alpha=config.lora_alpha,
-        target_modules=list(MODULES),
-        task_type="CAUSAL_LM",
-    )
+    lora = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=MODULES, task_type="CAUSAL_LM")
     return peft.get_peft_model(lm, lora)
 
 

@@ -13,11 +13,10 @@ by directory or hub name.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.speech_llm.base import Heard, SpeechLLM
-from espnet_prune.speech_llm.compact.adapter import AudioAdapter
+from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.encoding import encode_pairs, longest_chunk
 from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
 from espnet_prune.structured import SpeechEncoder, load_encoder
@@ -63,28 +62,38 @@ class CompactConfig:
         encoder: dense or pruned encoder, a directory or hub name.
         language_model: causal language model of `transformers`, the same.
         token_ids: ids of the language model's tokens that the adapter tells apart.
-        width, blocks, kernel, heads, feedforward, spread, contrast: of the adapter.
+        shape: of the adapter; the file has its parts one by one.
         lora_rank, lora_alpha: of LoRA; its output is scaled by alpha / rank.
     """
 
     encoder: str
     language_model: str
     token_ids: tuple[int, ...]
-    width: int = 512
-    blocks: int = 3
-    kernel: int = 5
-    heads: int = 0
-    feedforward: int = 1024
-    spread: float = 0.0
-    contrast: float = 0.0
+    shape: AdapterShape = AdapterShape()
     lora_rank: int = 16
     lora_alpha: float = 32.0
 
-    def adapter(self, inputs: int, outputs: int, dropout: float = 0.0) -> AudioAdapter:
-        """A new adapter of these shapes; arguments as there."""
-        names = "width", "blocks", "kernel", "heads", "feedforward", "spread", "contrast"
-        shape = {name: getattr(self, name) for name in names}
-        return AudioAdapter(inputs, outputs, self.token_ids, **shape, dropout=dropout)
+    def to_json(self) -> str:
+        """A JSON object, one line per key: the token ids are many."""
+        row: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            row.update(vars(value) if name == "shape" else {name: value})
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in row.items()]
+        return "{\n  " + ",\n  ".join(lines) + "\n}\n"
+
+    @classmethod
+    def load(cls, path: Path) -> CompactConfig:
+        """
+        Raises:
+            FileNotFoundError, ValueError: no such file, or one that `to_json` has not written.
+        """
+        row = read_record(path, ("token_ids",))
+        row["token_ids"] = tuple(row["token_ids"])
+        parts = [field.name for field in fields(AdapterShape) if field.name in row]
+        try:
+            return cls(shape=AdapterShape(**{name: row.pop(name) for name in parts}), **row)
+        except TypeError as error:
+            raise ValueError(f"{path}: not a compact speech LLM's: {error}") from None
 
 
 class Compact(SpeechLLM):
@@ -134,13 +143,12 @@ class Compact(SpeechLLM):
             _find(language_model or config.language_model, load_language_model)
         )
         width = lm.get_input_embeddings().weight.shape[1]
-        adapter = config.adapter(frozen.hidden_size, width)
-        lm = with_lora(lm, config)
+        adapter = AudioAdapter(frozen.hidden_size, width, config.token_ids, config.shape)
+        lm = with_lora(lm, config.lora_rank, config.lora_alpha)
         wanted = {f"adapter.{name}": value for name, value in adapter.state_dict().items()}
         wanted.update((f"lora.{name}", value) for name, value in lora_parameters(lm).items())
-        shapes = [{name: tuple(t.shape) for name, t in ts.items()} for ts in (weights, wanted)]
-        for name in sorted(shapes[0].keys() | shapes[1].keys()):
-            got, due = (some.get(name) for some in shapes)
+        for name in sorted(weights.keys() | wanted.keys()):
+            got, due = (tuple(t[name].shape) if name in t else None for t in (weights, wanted))
             if got != due:
                 raise ValueError(
                     f"{Path(model) / WEIGHTS}: {name} is {got}, but encoder, language model and "
@@ -166,10 +174,8 @@ class Compact(SpeechLLM):
         return [Heard(row[:n], text) for row, n, text in found]
 
     def layout(self, question: str) -> tuple[list[int], list[int]]:
-        before, after = (
-            self.tokenizer(part, add_special_tokens=False).input_ids
-            for part in (BEFORE, ask(question))
-        )
+        parts = [BEFORE, ask(question)]
+        before, after = self.tokenizer(parts, add_special_tokens=False).input_ids
         return before, after
 
     def stops(self) -> dict:
@@ -189,11 +195,8 @@ def save_compact(
     tensors = {f"adapter.{name}": value for name, value in adapter.state_dict().items()}
     tensors.update((f"lora.{name}", value) for name, value in lora.items())
     half = {name: value.detach().cpu().half().contiguous() for name, value in tensors.items()}
-    # One line per key: the token ids are many
-    rows = [f"{json.dumps(k)}: {json.dumps(v)}" for k, v in dataclasses.asdict(config).items()]
-    text = "{\n  " + ",\n  ".join(rows) + "\n}\n"
     write_file(directory / WEIGHTS, lambda to: save_file(half, to))
-    write_text(directory / CONFIG, text)
+    write_text(directory / CONFIG, config.to_json())
     return sum((directory / name).stat().st_size for name in (WEIGHTS, CONFIG))
 
 
@@ -206,11 +209,7 @@ def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor
     config, weights = (Path(directory) / name for name in (CONFIG, WEIGHTS))
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: no such file; {HOW_TO_GET}")
-    raw = read_record(config, ("token_ids",))
-    try:
-        found = CompactConfig(**{**raw, "token_ids": tuple(raw["token_ids"])})
-    except TypeError as error:
-        raise ValueError(f"{config}: not a compact speech LLM's: {error}") from None
+    found = CompactConfig.load(config)
     try:
         return found, load_file(weights)
     except SafetensorError as error:

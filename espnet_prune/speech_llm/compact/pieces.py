@@ -137,7 +137,8 @@ def write_start(model: Path, language_model: Path, merges: int, pieces: Path, we
     """
     config, found = read_compact(model)
     state = {name: t.float() for name, t in found.items() if name.startswith("adapter.")}
-    lora = lora_parameters(with_lora(load_language_model(language_model)[0], config))
+    lm, _ = load_language_model(language_model)
+    lora = lora_parameters(with_lora(lm, config.lora_rank, config.lora_alpha))
     for number, name in enumerate(lora):  # as SpeechLoraModel holds them
         if f"lora.{name}" not in found:
             raise ValueError(f"{model}: lora.{name} is missing; is {language_model} the model's?")

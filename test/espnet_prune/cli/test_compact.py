@@ -16,6 +16,7 @@ from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.evaluate import compact as report
 from espnet_prune.speech_llm.compact import passages as passages_module
 from espnet_prune.speech_llm.compact import words as words_module
+from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.lora import lora_parameters, with_lora
 from espnet_prune.speech_llm.compact.model import CompactConfig, save_compact
 from espnet_prune.speech_llm.compact.pieces import Pieces
@@ -205,9 +206,10 @@ def test_a_model_to_train_further_has_to_fit_its_language_model(tmp_path, capsys
     for name, model in {"lm": lm, "other": other}.items():
         model.save_pretrained(tmp_path / name)
         tokenizer().save_pretrained(tmp_path / name)
-    config = CompactConfig("encoder", "lm", (5, 6), width=8, blocks=1, lora_rank=2)
-    lora = lora_parameters(with_lora(other, config))
-    save_compact(tmp_path / "model", config, config.adapter(24, 24), lora)
+    config = CompactConfig("encoder", "lm", (5, 6), AdapterShape(width=8, blocks=1), lora_rank=2)
+    lora = lora_parameters(with_lora(other, config.lora_rank, config.lora_alpha))
+    adapter = AudioAdapter(24, 24, config.token_ids, config.shape)
+    save_compact(tmp_path / "model", config, adapter, lora)
     options = ["--model", str(tmp_path / "model"), "--pieces", str(tmp_path / "pieces.json")]
     options += ["--weights", str(tmp_path / "start.pth"), "--merges", "7"]
     with pytest.raises(SystemExit):

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 
 from espnet_prune.data.data_dir import write_table
-from espnet_prune.speech_llm.compact.adapter import AudioAdapter
+from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
 from espnet_prune.speech_llm.compact.model import CompactConfig, save_compact
 from test.espnet_prune.speech_llm.models import RATE, llama, qwen2_audio, randomize, tokenizer
@@ -34,13 +34,11 @@ def save_compact_llm(folder: Path) -> Path:
     llama(len(tokens)).save_pretrained(folder / "lm")
     tokens.save_pretrained(folder / "lm")
     ids = tuple(tokens.convert_tokens_to_ids(["red", "team", "wait", "one"]))
-    shape = {"width": 8, "blocks": 1, "kernel": 3, "spread": 0.85}
-    config = CompactConfig(
-        str(folder / "encoder"), str(folder / "lm"), ids, **shape, lora_rank=2, lora_alpha=4
-    )
+    shape = AdapterShape(width=8, blocks=1, kernel=3, spread=0.85)
+    config = CompactConfig(str(folder / "encoder"), str(folder / "lm"), ids, shape, 2, 4)
     lm, _ = load_language_model(folder / "lm")
-    adapter = randomize(AudioAdapter(24, 24, ids, **shape))
-    save_compact(folder, config, adapter, lora_parameters(with_lora(lm, config)))
+    adapter = randomize(AudioAdapter(24, 24, ids, shape))
+    save_compact(folder, config, adapter, lora_parameters(with_lora(lm, rank=2, alpha=4)))
     return folder
 
 

@@ -26,13 +26,14 @@ from espnet_prune.plugin.tasks.speech_llm_model import (
     noisy,
     without_blanks,
 )
-from espnet_prune.speech_llm.compact.adapter import AudioAdapter
+from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.lora import with_lora
-from espnet_prune.speech_llm.compact.model import SEPARATOR, Compact, CompactConfig
+from espnet_prune.speech_llm.compact.model import SEPARATOR, Compact
 from espnet_prune.speech_llm.compact.pieces import find_pieces
 from test.espnet_prune.speech_llm.models import llama, randomize, tokenizer
 from test.espnet_prune.tiny import saved
 
+SMALL = AdapterShape(width=8, blocks=1, kernel=3)
 WORDS = {"a": "who wins", "b": "the red team wins", "c": "we do not know the team"}
 
 
@@ -70,7 +71,7 @@ def test_ctc_loss_and_word_error_rate():
     ids = {w: tokens.convert_tokens_to_ids(w) for w in ("red", "team", "green", " ")}
     torch.manual_seed(0)
     known = [ids["red"], ids["team"], ids[" "]]
-    model = AdapterCtcModel(AudioAdapter(6, 4, known, width=8, blocks=1, kernel=3), tokens).eval()
+    model = AdapterCtcModel(AudioAdapter(6, 4, known, SMALL), tokens).eval()
     feats, lengths = torch.randn(2, 12, 6), torch.tensor([12, 9])
     # The second has a word that the adapter does not know: no target, but a word all the same
     rows = [[ids["red"], ids[" "], ids["red"]], [ids["team"], ids[" "], ids["green"]]]
@@ -93,7 +94,8 @@ def test_half_of_the_blocks_learn_letters():
     tokens = tokenizer()
     ids = {w: tokens.convert_tokens_to_ids(w) for w in ("red", "Monday", " ")}
     torch.manual_seed(0)
-    adapter = AudioAdapter(6, 4, [ids["red"], ids[" "], ids["Monday"]], 8, 2, 3, heads=2)
+    shape = AdapterShape(width=8, blocks=2, kernel=3, heads=2)
+    adapter = AudioAdapter(6, 4, [ids["red"], ids[" "], ids["Monday"]], shape)
     model = AdapterCtcModel(adapter, tokens, spelling=0.5).eval()
     feats, lengths = torch.randn(2, 14, 6), torch.tensor([14, 6])
     rows = torch.tensor([[ids["red"], ids[" "], ids["Monday"]], [ids["Monday"], ids["Monday"], 0]])
@@ -124,9 +126,8 @@ def one(feats, lengths, prompt, answer, row: int):
 def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
     tokens = tokenizer()
     torch.manual_seed(0)
-    adapter = AudioAdapter(6, 24, range(4, 20), width=8, blocks=1, kernel=3)
-    config = CompactConfig("e", "l", (), lora_rank=2, lora_alpha=4)
-    lm = randomize(with_lora(llama(len(tokens)), config))
+    adapter = AudioAdapter(6, 24, range(4, 20), SMALL)
+    lm = randomize(with_lora(llama(len(tokens)), rank=2, alpha=4))
     model = SpeechLoraModel(adapter, lm, tokens, noise=0.0, bf16=bf16).train()
     assert not adapter.training
     feats, lengths = torch.randn(2, 9, 6), torch.tensor([9, 4])
@@ -193,8 +194,8 @@ def test_a_share_of_the_blanks_is_left_out():
 def test_blanks_are_left_out_in_training_only(monkeypatch):
     tokens = tokenizer()
     torch.manual_seed(0)
-    adapter = AudioAdapter(6, 24, range(4, 20), width=8, blocks=1, kernel=3)
-    lm = randomize(with_lora(llama(len(tokens)), CompactConfig("e", "l", (), lora_rank=2)))
+    adapter = AudioAdapter(6, 24, range(4, 20), SMALL)
+    lm = randomize(with_lora(llama(len(tokens)), rank=2, alpha=32))
     with pytest.raises(ValueError, match="drop_blanks is 1.1"):
         SpeechLoraModel(adapter, lm, tokens, drop_blanks=1.1)
     model = SpeechLoraModel(adapter, lm, tokens, drop_blanks=0.8).eval()

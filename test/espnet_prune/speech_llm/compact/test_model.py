@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from espnet_prune.speech_llm import SPEECH_LLMS
 from espnet_prune.speech_llm.compact import model as module
-from espnet_prune.speech_llm.compact.adapter import REACH, AudioAdapter
+from espnet_prune.speech_llm.compact.adapter import REACH, AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.encoding import encode_pairs, encode_together, share_inputs
 from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
 from espnet_prune.speech_llm.compact.model import (
@@ -29,20 +29,15 @@ from test.espnet_prune.speech_llm.models import RATE, compact, llama, randomize,
 from test.espnet_prune.tiny import random_masks, saved
 
 TOKEN_IDS = (4, 7, 9, 20)
-SHAPE = {
-    "width": 8,
-    "blocks": 2,
-    "kernel": 3,
-    "heads": 2,
-    "feedforward": 12,
-    "spread": 0.85,
-    "contrast": 0.5,
-}
+SHAPE = AdapterShape(
+    width=8, blocks=2, kernel=3, heads=2, feedforward=12, spread=0.85, contrast=0.5
+)
 
 
 def adapter(outputs: int = 24, **options) -> AudioAdapter:
     torch.manual_seed(3)
-    return randomize(AudioAdapter(24, outputs, TOKEN_IDS, **{**SHAPE, **options}))
+    shape = dataclasses.replace(SHAPE, **options)
+    return randomize(AudioAdapter(24, outputs, TOKEN_IDS, shape))
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +48,8 @@ def parts(tmp_path_factory):
     tokens = tokenizer()
     llama(len(tokens)).save_pretrained(folder / "lm")
     tokens.save_pretrained(folder / "lm")
-    config = CompactConfig(
-        str(folder / "encoder"), str(folder / "lm"), TOKEN_IDS, **SHAPE, lora_rank=2, lora_alpha=6
-    )
-    model = with_lora(AutoModelForCausalLM.from_pretrained(folder / "lm"), config)
+    config = CompactConfig(str(folder / "encoder"), str(folder / "lm"), TOKEN_IDS, SHAPE, 2, 6)
+    model = with_lora(AutoModelForCausalLM.from_pretrained(folder / "lm"), rank=2, alpha=6)
     lora = lora_parameters(model)
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():  # LoRA's B is zero at the beginning
@@ -71,7 +64,7 @@ def parts(tmp_path_factory):
 
 
 def test_soft_embeddings_as_by_hand():
-    ears = AudioAdapter(3, 2, (5, 1), width=4, blocks=1, kernel=3, spread=0.0)
+    ears = AudioAdapter(3, 2, (5, 1), AdapterShape(width=4, blocks=1, kernel=3, spread=0.0))
     embeddings = torch.arange(12.0).view(6, 2)  # token 1 is (2, 3), token 5 is (10, 11)
     with torch.no_grad():
         ears.blank.copy_(torch.tensor([-1.0, 0.5]))
@@ -79,7 +72,9 @@ def test_soft_embeddings_as_by_hand():
     expected = [[[-0.5 + 2.5 + 0.5, 0.25 + 2.75 + 0.75]]]
     audio = ears.embed(p.log(), torch.tensor([1]), embeddings)
     torch.testing.assert_close(audio, torch.tensor(expected))
-    ears.contrast = 0.1  # of the mean, (5, 6), for half a blank
+    ears.shape = dataclasses.replace(
+        ears.shape, contrast=0.1
+    )  # of the mean, (5, 6), for half a blank
     further = ears.embed(p.log(), torch.tensor([1]), embeddings)
     torch.testing.assert_close(audio - further, torch.tensor([[[0.25, 0.3]]]))
 
@@ -103,7 +98,7 @@ def test_blanks_are_less_like_a_query_than_words():
 @given(st.integers(1, 12), st.integers(0, 30), st.sampled_from([0.0, 0.5, 0.85]), st.data())
 @settings(max_examples=60, deadline=None)
 def test_tokens_are_spread_over_the_frames_around(frames, more, spread, data):
-    ears = AudioAdapter(3, 2, (5, 1), width=4, blocks=1, kernel=3, spread=spread)
+    ears = AudioAdapter(3, 2, (5, 1), AdapterShape(width=4, blocks=1, kernel=3, spread=spread))
     embeddings = torch.arange(12.0).view(6, 2)
     logits = torch.randn(
         2, frames + more, 3, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
@@ -149,7 +144,8 @@ def test_a_padded_batch_gives_what_each_gives_alone(lengths, heads, seed):
 
 @pytest.mark.parametrize("trained", [False, True])
 def test_attention_falls_with_distance_as_by_hand(trained):
-    ears = adapter(blocks=1, dropout=0.0).train(trained)
+    ears = adapter(blocks=1).train(trained)
+    ears.layers[0].dropout.p = ears.dropout.p = 0.0
     layer, frames = ears.layers[0], torch.randn(1, 5, 24)
     with torch.set_grad_enabled(trained):
         x, y = ears.hidden(frames, torch.tensor([5]))
@@ -252,7 +248,7 @@ def test_a_recording_goes_through_encoder_adapter_and_embeddings(parts):
         p = llm.adapter(pairs, torch.tensor([23])).softmax(-1)[0]
         table = llm.lm.get_input_embeddings().weight[list(TOKEN_IDS)]
         distance = (torch.arange(23)[:, None] - torch.arange(23)).abs()
-        q = (llm.adapter.spread**distance * (distance <= REACH)) @ p[:, 1:]
+        q = (llm.adapter.shape.spread**distance * (distance <= REACH)) @ p[:, 1:]
         q = q / q.sum(1, keepdim=True).clamp_min(1.0)
         mean = llm.lm.get_input_embeddings().weight.mean(0)
         between = q @ table + llm.adapter.blank - 0.5 * mean
@@ -314,7 +310,7 @@ def test_the_committed_model_is_small_and_fits_its_parts():
     assert (config.encoder, config.language_model) == ("whisper_tiny.en", "smollm2_135m")
     ids = config.token_ids
     assert len(set(ids)) == len(ids) and 0 <= min(ids) and max(ids) < 49152
-    ears = config.adapter(384, 576).state_dict()
+    ears = AudioAdapter(384, 576, ids, config.shape).state_dict()
     wanted = {f"adapter.{name}": value.shape for name, value in ears.items()}
     for layer in range(30):
         for name, (inputs, outputs) in {
@@ -357,14 +353,14 @@ def test_what_does_not_fit_is_refused(parts, tmp_path, monkeypatch):
     with pytest.raises(FileNotFoundError, match="compact.safetensors: no such file; take egs2"):
         Compact.from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="kernel is 4"):
-        AudioAdapter(2, 2, (1,), kernel=4)
+        AdapterShape(kernel=4)
     with pytest.raises(ValueError, match="spread is 1.0"):
-        AudioAdapter(2, 2, (1,), spread=1.0)
+        AdapterShape(spread=1.0)
     with pytest.raises(ValueError, match="contrast is -0.5"):
-        AudioAdapter(2, 2, (1,), contrast=-0.5)
+        AdapterShape(contrast=-0.5)
     with pytest.raises(ValueError, match="multiple of heads, 3"):
-        AudioAdapter(2, 2, (1,), heads=3)
-    wrong = dataclasses.replace(config, width=10)
+        AdapterShape(heads=3)
+    wrong = dataclasses.replace(config, shape=dataclasses.replace(SHAPE, width=10))
     save_compact(tmp_path / "wide", wrong, ears, lora)
     with pytest.raises(ValueError, match=r"compact.safetensors: adapter\..* is \(.*ask for"):
         Compact.from_pretrained(tmp_path / "wide")

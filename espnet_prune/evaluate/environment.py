@@ -36,8 +36,8 @@ def environment_report() -> str:
 
 
 def git_commit(root: Path) -> str:
-    """Return the hash of the commit checked out in `root`, with `-dirty` after it where tracked
-    files differ from it; `unknown` where `root` is not the top of a git checkout."""
+    """The hash of the commit checked out in `root`, with `-dirty` after it where tracked files
+    differ from it; `unknown` where `root` is not the top of a git checkout."""
     try:
         top = _git(root, "rev-parse", "--show-toplevel")
         if Path(top).resolve() != root.resolve():  # installed below some other project's checkout

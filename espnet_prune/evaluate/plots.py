@@ -13,12 +13,7 @@ from torch import Tensor
 from espnet_prune.evaluate.figures import plt, save_figure
 from espnet_prune.structured import Plan
 from espnet_prune.structured.families import KINDS
-from espnet_prune.structured.gates import (
-    GAMMA,
-    ZETA,
-    hard_concrete,
-    stretched_concrete,
-)
+from espnet_prune.structured.gates import GAMMA, ZETA, hard_concrete, stretched_concrete
 
 
 def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -55,21 +50,18 @@ def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
         plan: of the dense architecture.
         masks: canonical masks, site -> (size,).
     """
-    by_kind = {
-        kind: [name for name, site in plan.sites.items() if site.kind == kind] for kind in KINDS
-    }
-    kinds = [kind for kind in KINDS if by_kind[kind]]
-    columns = min(4, len(kinds))
-    rows = -(-len(kinds) // columns)
+    by_kind = {kind: [n for n, site in plan.sites.items() if site.kind == kind] for kind in KINDS}
+    by_kind = {kind: names for kind, names in by_kind.items() if names}
+    columns = min(4, len(by_kind))
+    rows = -(-len(by_kind) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows), squeeze=False)
-    for axis, kind in zip(axes.flat, kinds, strict=False):
-        names = by_kind[kind]
+    for axis, (kind, names) in zip(axes.flat, by_kind.items(), strict=False):
         numbers = range(len(names))
         axis.bar(numbers, [plan.sites[n].size for n in names], color="0.88", label="dense")
         kept = axis.bar(numbers, [int(masks[n].sum()) for n in names], color="tab:blue")
         axis.bar_label(kept, fontsize=7)
         axis.set(title=KINDS[kind].title, xlabel="layer", xticks=list(numbers))
-    for axis in list(axes.flat)[len(kinds) :]:
+    for axis in axes.flat[len(by_kind) :]:
         axis.axis("off")
     figure.tight_layout()
     save_figure(figure, path)
@@ -105,10 +97,9 @@ def plot_sizes(
         for name, points in lines.items():
             points = sorted(points, key=lambda point: fmean(point[size]))
             means = [fmean(point[key]) for point in points]
-            below = [mean - min(point[key]) for mean, point in zip(means, points, strict=True)]
-            above = [max(point[key]) - mean for mean, point in zip(means, points, strict=True)]
+            ends = [[min(p[key]) for p in points], [max(p[key]) for p in points]]
+            bars = np.abs(np.subtract(ends, means))
             sizes = [fmean(point[size]) for point in points]
-            bars = np.clip([below, above], 0, None)
             axis.errorbar(sizes, means, bars, fmt="o-", ms=4, lw=1, capsize=3, label=name)
         axis.set(xlabel=size, ylabel=key)
         axis.grid(alpha=0.3)

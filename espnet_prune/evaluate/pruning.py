@@ -53,7 +53,6 @@ def compare_trainings(run: Sequence[Sequence[str]], last: int, output: Path) -> 
     Args:
         run: name and training directory of each.
         last: updates to take means over.
-        output: PNG file to write.
     Returns: the table of those means.
     Raises:
         ValueError: no history there, or one of a training without gates.
@@ -84,16 +83,11 @@ def size_rows(
     numbers: dict[str, dict[str, float]] = {}
     for (name, encoder), timing in zip(encoders.items(), timings, strict=True):
         plan = encoder.plan(seconds)
+        parameters, macs = float(plan.parameters()), float(plan.macs())
         rtf, low, high = (timing.percentile(q) / seconds for q in (50, 0, 100))
-        numbers[name] = {
-            "parameters": float(plan.parameters()),
-            "macs_per_second": float(plan.macs()),
-            "rtf": rtf,
-            "rtf_least": low,
-            "rtf_greatest": high,
-        }
-        millions, giga = (numbers[name][k] for k in ("parameters", "macs_per_second"))
-        cells = [f"{millions / 1e6:.3f}", f"{giga / 1e9:.4f}"]
+        numbers[name] = {"parameters": parameters, "macs_per_second": macs}
+        numbers[name] |= {"rtf": rtf, "rtf_least": low, "rtf_greatest": high}
+        cells = [f"{parameters / 1e6:.3f}", f"{macs / 1e9:.4f}"]
         rows.append([name, *cells, f"{rtf:.4f} ({low:.4f} to {high:.4f})"])
     less = {key: numbers["pruned"][key] / numbers["dense"][key] for key in numbers["dense"]}
     changes = [f"{100 * (less[key] - 1):+.1f}%" for key in ("parameters", "macs_per_second")]
@@ -118,15 +112,9 @@ def score_rows(score: Sequence[Sequence[str]]) -> list[list[str]]:
         found = read_record(path, hint="run the scoring stage first")
         pruned, dense = found["systems"]["hyp"], found["systems"]["hyp2"]
         for unit in ("wer", "cer"):
-            rows.append(
-                [
-                    f"{label} ({found['utterances']} utterances)",
-                    f"{unit.upper()} %",
-                    cell(dense[unit], "rate"),
-                    cell(pruned[unit], "rate"),
-                    cell(found["difference"][unit], "difference", -1),
-                ]
-            )
+            row = [f"{label} ({found['utterances']} utterances)", f"{unit.upper()} %"]
+            row += [cell(dense[unit], "rate"), cell(pruned[unit], "rate")]
+            rows.append([*row, cell(found["difference"][unit], "difference", -1)])
     return rows
 
 
@@ -151,30 +139,30 @@ def write_results(
     """
     encoders = load_encoder(dense).eval(), load_encoder(exp / "pruned").eval()
     rows, numbers = size_rows(*encoders, seconds, repeats)
-    parts = ["# Results", ""]
+    parts = ["# Results"]
     if command:
-        parts += [f"Made by `{command}` (one run).", ""]
+        parts.append(f"Made by `{command}` (one run).")
     speed = (
         f"Costs for {seconds:g} s of audio; real-time factor: median of {repeats} runs "
         f"of each model in turn, batch 1, {torch.get_num_threads()} threads, same process."
     )
-    parts += ["## Size and speed of the encoder", "", table(rows), "", speed, ""]
+    parts += ["## Size and speed of the encoder", table(rows), speed]
     found: dict[str, dict] = {"size": numbers}
     slimmed = exp / "slim" / SUMMARY
     if slimmed.is_file():
         found["slim"] = read_record(slimmed)
         target, exact, cost = (found["slim"][key] for key in ("target", "exact", "cost"))
         cost = {"macs": "MACs", "latency": "latency by the table"}.get(cost, cost)
-        parts += [f"Sparsity asked for: {target:.2%} of the {cost}, exact: {exact:.2%}.", ""]
+        parts.append(f"Sparsity asked for: {target:.2%} of the {cost}, exact: {exact:.2%}.")
     if score:
-        parts += ["## Scores (percent, with 95% bootstrap intervals over utterances)", ""]
-        parts += [table(score_rows(score)), ""]
-    parts += ["## What is left of each layer", "", f"![kept sizes](pruned/{PLOT})", ""]
+        title = "## Scores (percent, with 95% bootstrap intervals over utterances)"
+        parts += [title, table(score_rows(score))]
+    parts += ["## What is left of each layer", f"![kept sizes](pruned/{PLOT})"]
     if (exp / "prune" / "images" / "course.png").is_file():
-        parts += ["## Course of pruning", "", "![course](prune/images/course.png)", ""]
         plot_gates(exp / "gates.png")
-        parts += ["## A gate", "", "![z and s_bar](gates.png)", ""]
-    text = "\n".join([*parts, environment_report()])
+        parts += ["## Course of pruning", "![course](prune/images/course.png)"]
+        parts += ["## A gate", "![z and s_bar](gates.png)"]
+    text = "\n\n".join([*parts, environment_report()])
     write_text(exp / "RESULTS.md", text)
     write_json(exp / "results.json", found)
     return text

@@ -8,10 +8,7 @@ from espnet_prune.evaluate.metrics.bootstrap import RESAMPLES, Estimate, interva
 
 
 def correct(references: Sequence[Hashable], hypotheses: Sequence[Hashable]) -> np.ndarray:
-    """Whether each label is right, shape (utterances,).
-
-    A label with several slots (action, object and location of an intent) is one value that is
-    right as a whole.
+    """Whether each label is right as a whole, shape (utterances,).
 
     Raises:
         ValueError: different numbers of labels.
@@ -29,12 +26,11 @@ def accuracy(folds: Sequence[np.ndarray], resamples: int = RESAMPLES, seed: int 
 
     Args:
         folds: for each fold, whether each label is right, shape (utterances,).
-
     Raises:
         ValueError: there is no fold, or one has no utterance.
     """
-    if not folds or any(len(fold) == 0 for fold in folds):
-        raise ValueError("no utterances to score" if not folds else "a fold has no utterances")
+    if not folds or not all(map(len, folds)):
+        raise ValueError("a fold has no utterances" if folds else "no utterances to score")
     values = []
     for number, fold in enumerate(folds):
         right = fold.astype(np.int64)

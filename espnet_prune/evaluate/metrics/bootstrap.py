@@ -33,7 +33,6 @@ def draws(units: int, resamples: int, seed: int, width: int = 0) -> Iterator[np.
     Args:
         units: number of units to draw from, and to draw.
         resamples: number of draws in all blocks together.
-        seed: of the generator; the same seed gives the same draws.
         width: numbers that the caller holds for one resample, if they are more than units.
     """
     generator = np.random.default_rng(seed)

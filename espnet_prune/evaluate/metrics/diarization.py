@@ -68,9 +68,7 @@ def _annotation(turns: Sequence[Turn]):
     return annotation.support()
 
 
-def _recording_errors(
-    reference: Sequence[Turn], hypothesis: Sequence[Turn]
-) -> tuple[float, float, float, float]:
+def _recording_errors(reference: Sequence[Turn], hypothesis: Sequence[Turn]) -> list[float]:
     """Seconds missed, falsely alarmed, confused, and of speech in one recording."""
     core = load_extra("pyannote.core", "superb")
     metrics = load_extra("pyannote.metrics.diarization", "superb")
@@ -79,9 +77,7 @@ def _recording_errors(
     found = metrics.DiarizationErrorRate(collar=0, skip_overlap=False).compute_components(
         _annotation(reference), _annotation(hypothesis), uem=scored
     )
-    parts = ("missed detection", "false alarm", "confusion", "total")
-    missed, false_alarm, confusion, speech = (float(found[part]) for part in parts)
-    return missed, false_alarm, confusion, speech
+    return [found[part] for part in ("missed detection", "false alarm", "confusion", "total")]
 
 
 def count_diarization_errors(
@@ -97,9 +93,8 @@ def count_diarization_errors(
     """
     unknown = sorted(hypotheses.keys() - references.keys())
     if unknown:
-        raise ValueError(
-            f"{len(unknown)} recordings are not in the reference, the first is {unknown[0]}"
-        )
+        number, first = len(unknown), unknown[0]
+        raise ValueError(f"{number} recordings are not in the reference, the first is {first}")
     if not references:
         raise ValueError("the reference has no recording")
     rows = [_recording_errors(turns, hypotheses.get(key, [])) for key, turns in references.items()]

@@ -1,8 +1,4 @@
-"""Word and character error rates with bootstrap confidence intervals over utterances.
-
-The rate of a draw of utterances is all its errors over all its reference words; for the intervals
-see `espnet_prune.evaluate.metrics.bootstrap`.
-"""
+"""Word and character error rates: all errors over all reference words, with intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -43,10 +39,8 @@ class ErrorCounts:
 
 @dataclass(frozen=True)
 class ErrorRate:
-    """An error rate and its 95% confidence interval, as fractions (1.0 is 100%).
-
-    ``errors`` and ``reference_length`` count words for WER and characters for CER.
-    """
+    """An error rate and its 95% confidence interval, as fractions, and counts of words (WER) or
+    characters (CER)."""
 
     errors: int
     reference_length: int
@@ -71,13 +65,12 @@ class ErrorRateDifference:
 def count_errors(
     references: Sequence[str], hypotheses: Sequence[str], unit: str = "word"
 ) -> ErrorCounts:
-    """Aligns each hypothesis with its reference by the least edit distance.
+    """Align each hypothesis with its reference by the least edit distance.
 
     Args:
         references: one text per utterance, normalised as wanted.
         hypotheses: as many texts, in the same order.
         unit: "word", or "char" for characters, spaces included.
-
     Raises:
         ValueError: different numbers of texts, or another unit.
     """
@@ -87,14 +80,13 @@ def count_errors(
         raise ValueError(f"unit '{unit}' is neither 'word' nor 'char'")
     kinds = ("equal", "substitute", "delete", "insert")
     counts = np.zeros((len(kinds), len(references)), dtype=np.int64)
-    if len(references):
-        aligned = getattr(load_extra("jiwer", "superb"), ALIGNERS[unit])
-        alignments = aligned(list(references), list(hypotheses)).alignments
-        for utterance, chunks in enumerate(alignments):
-            for chunk in chunks:
-                reference = chunk.ref_end_idx - chunk.ref_start_idx
-                hypothesis = chunk.hyp_end_idx - chunk.hyp_start_idx
-                counts[kinds.index(chunk.type), utterance] += max(reference, hypothesis)
+    aligned = getattr(load_extra("jiwer", "superb"), ALIGNERS[unit])
+    alignments = aligned(list(references), list(hypotheses)).alignments if len(references) else []
+    for utterance, chunks in enumerate(alignments):
+        for chunk in chunks:
+            reference = chunk.ref_end_idx - chunk.ref_start_idx
+            hypothesis = chunk.hyp_end_idx - chunk.hyp_start_idx
+            counts[kinds.index(chunk.type), utterance] += max(reference, hypothesis)
     return ErrorCounts(*counts)
 
 
@@ -112,9 +104,13 @@ def error_rate(counts: ErrorCounts, resamples: int = RESAMPLES, seed: int = 0) -
         ValueError: there is no reference word.
     """
     _rate(counts)  # refuses empty references
-    rate = ratio_of_sums(counts.errors, counts.reference_length, resamples, seed)
-    errors, length = int(counts.errors.sum()), int(counts.reference_length.sum())
-    return ErrorRate(errors, length, rate.value, rate.low, rate.high)
+    return rate_of(counts.errors, counts.reference_length, resamples, seed)
+
+
+def rate_of(errors: np.ndarray, lengths: np.ndarray, resamples: int, seed: int) -> ErrorRate:
+    """The error rate of errors and reference lengths, both of shape (utterances,)."""
+    rate = ratio_of_sums(errors, lengths, resamples, seed)
+    return ErrorRate(int(errors.sum()), int(lengths.sum()), rate.value, rate.low, rate.high)
 
 
 def error_rate_difference(
@@ -130,5 +126,4 @@ def error_rate_difference(
     difference = _rate(second) - _rate(first)
     rates = resampled_ratios([first.errors, second.errors], first.reference_length, resamples, seed)
     delta = rates[1] - rates[0]
-    low, high = interval(delta)
-    return ErrorRateDifference(difference, low, high, float((delta < 0).mean()))
+    return ErrorRateDifference(difference, *interval(delta), float((delta < 0).mean()))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from espnet_prune.evaluate.metrics.bootstrap import RESAMPLES, Estimate, ratio_of_sums
-from espnet_prune.evaluate.metrics.error_rate import ErrorRate, count_errors
+from espnet_prune.evaluate.metrics.error_rate import ErrorRate, count_errors, rate_of
 
 _BEGIN, _END = "B-", "E-"
 
@@ -35,15 +35,11 @@ def parse_slots(text: str) -> list[tuple[str, str]]:
     return slots
 
 
-def _parse_all(
-    references: Sequence[str], hypotheses: Sequence[str]
-) -> list[tuple[list[tuple[str, str]], list[tuple[str, str]]]]:
+def _parse_all(references: Sequence[str], hypotheses: Sequence[str]):
+    """Slots of each reference and its hypothesis."""
     if len(references) != len(hypotheses):
         raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
-    return [
-        (parse_slots(reference), parse_slots(hypothesis))
-        for reference, hypothesis in zip(references, hypotheses, strict=True)
-    ]
+    return zip(map(parse_slots, references), map(parse_slots, hypotheses), strict=True)
 
 
 def slot_type_f1(
@@ -94,5 +90,4 @@ def slot_value_cer(
     length[owner] = counts.reference_length
     errors = np.bincount(utterance, weights=least, minlength=len(references)).astype(np.int64)
     total = np.bincount(utterance, weights=length, minlength=len(references)).astype(np.int64)
-    rate = ratio_of_sums(errors, total, resamples, seed)
-    return ErrorRate(int(errors.sum()), int(total.sum()), rate.value, rate.low, rate.high)
+    return rate_of(errors, total, resamples, seed)

@@ -63,7 +63,6 @@ def actual_term_weighted_value(
         scores: higher is more likely, shape (queries, documents).
         targets: whether the document holds the query, same shape.
         threshold: a document with this score or a higher one is taken to hold the query.
-
     Raises:
         ValueError: shapes differ, a score is not finite, or no document holds any query.
     """
@@ -89,7 +88,6 @@ def maximum_term_weighted_value(
 
     Args:
         scores, targets: as of `actual_term_weighted_value`.
-
     Raises:
         ValueError: as of `actual_term_weighted_value`.
     """

@@ -13,7 +13,6 @@ def _weighted_rates(target: np.ndarray, other: np.ndarray, last: np.ndarray) -> 
             shape (rows, trials), zero where a trial is of the other kind.
         last: positions where the next trial has a lower score, shape (points,): tied scores are
             accepted together.
-
     Returns:
         Rates of shape (rows,); not a number where a row has no target or no other trial.
     """
@@ -50,7 +49,6 @@ def equal_error_rate(
         scores: higher is more alike, shape (trials,).
         targets: whether both sides are one speaker, shape (trials,).
         speakers: names or numbers of the speakers of both sides, shape (trials, 2).
-
     Raises:
         ValueError: shapes differ, a score is not finite, or there is no target or no other trial,
             or too few for an interval.

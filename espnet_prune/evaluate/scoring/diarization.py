@@ -96,10 +96,9 @@ def _read_probabilities(path: Path) -> dict[str, np.ndarray]:
     """Recording -> probabilities of shape (frames, speakers)."""
     probabilities = {}
     for recording, file in read_table(path).items():
-        array = load_array(file)
+        probabilities[recording] = array = load_array(file)
         if array.ndim != 2 or not ((array >= 0) & (array <= 1)).all():
             raise ValueError(f"{file}: not probabilities of shape (frames, speakers)")
-        probabilities[recording] = array
     return probabilities
 
 

@@ -24,18 +24,14 @@ def align(path: Path, hypotheses: Mapping[str, str], references: Mapping[str, st
     Args:
         path: the file of the hypotheses, for messages.
         what: what a missing hypothesis counts as, for the warnings.
-
-    Returns:
-        The list of hypotheses and that of the keys without one.
-
+    Returns: the list of hypotheses and that of the keys without one.
     Raises:
         ValueError: a hypothesis has no reference.
     """
     unknown = sorted(hypotheses.keys() - references.keys())
     if unknown:
-        raise ValueError(
-            f"{path}: {len(unknown)} utterances are not in the reference, the first is {unknown[0]}"
-        )
+        more = f"{len(unknown)} utterances are not in the reference, the first is {unknown[0]}"
+        raise ValueError(f"{path}: {more}")
     missing = sorted(references.keys() - hypotheses.keys())
     for key in missing:
         logger.warning("%s: no hypothesis for %s: %s", path, key, what)

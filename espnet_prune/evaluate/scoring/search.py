@@ -42,24 +42,22 @@ def score_twv(
         raise ValueError(f"'{odd}' is in only one of --scores and --dev_scores")
     if len(scores) > 1 and not dev_scores:
         raise ValueError("several --scores need --dev_ref and --dev_scores to choose one")
-    details: dict = {}
     chosen = next(iter(scores))
     if dev_ref is not None:
         chosen, threshold, values = choose(dev_ref, dev_scores)
-        details = {"chosen_on_dev": chosen, "dev_mtwv": values, "dev_threshold": threshold}
     matrix, targets = read_trials(ref, scores[chosen])
     mtwv, test_threshold = maximum_term_weighted_value(matrix, targets)
-    metrics = {"mtwv": metric(mtwv.value, mtwv)}
-    if dev_ref is not None:
-        atwv = actual_term_weighted_value(matrix, targets, threshold)
-        metrics["atwv"] = metric(atwv.value, atwv)
-    return {
-        "metrics": metrics,
+    found = {
+        "metrics": {"mtwv": metric(mtwv.value, mtwv)},
         "queries": int(targets.any(axis=1).sum()),
         "documents": matrix.shape[1],
         "mtwv_threshold": test_threshold,
-        **details,
     }
+    if dev_ref is not None:
+        atwv = actual_term_weighted_value(matrix, targets, threshold)
+        found["metrics"]["atwv"] = metric(atwv.value, atwv)
+        found |= {"chosen_on_dev": chosen, "dev_mtwv": values, "dev_threshold": threshold}
+    return found
 
 
 def choose(dev_ref: Path, systems: Mapping[str, Path]) -> tuple[str, float, dict[str, float]]:
@@ -67,9 +65,8 @@ def choose(dev_ref: Path, systems: Mapping[str, Path]) -> tuple[str, float, dict
     values, thresholds = {}, {}
     for name, path in systems.items():
         # Only the value counts here; one resample is enough.
-        best, thresholds[name] = maximum_term_weighted_value(
-            *read_trials(dev_ref, path), resamples=1
-        )
+        trials = read_trials(dev_ref, path)
+        best, thresholds[name] = maximum_term_weighted_value(*trials, resamples=1)
         values[name] = best.value
         logger.info("%s: MTWV %.4f on the development set", name, best.value)
     chosen = max(values, key=values.__getitem__)
@@ -100,10 +97,8 @@ def read_trials(ref: Path, scores: Path) -> tuple[np.ndarray, np.ndarray]:
     for query, row in found.items():
         absent = [document for document in documents if document not in row]
         if absent:
-            raise ValueError(
-                f"{scores}: query {query} lacks scores of {len(absent)} documents, "
-                f"the first is {absent[0]}"
-            )
+            lacks = f"scores of {len(absent)} documents, the first is {absent[0]}"
+            raise ValueError(f"{scores}: query {query} lacks {lacks}")
     matrix = np.array([[row[document] for document in documents] for row in found.values()])
     targets = np.array([[document in held for document in documents] for held in holding.values()])
     return matrix, targets

@@ -43,10 +43,8 @@ def read_system(
     """Read a hypothesis file and count its errors; a missing utterance is an empty hypothesis."""
     texts, missing = align(path, read_table(path), references, "its words count as deleted")
     hypotheses = [normalize(text) for text in texts]
-    counts = {
-        rate: count_errors(list(references.values()), hypotheses, unit)
-        for rate, unit in UNITS.items()
-    }
+    truth = list(references.values())
+    counts = {rate: count_errors(truth, hypotheses, unit) for rate, unit in UNITS.items()}
     return System(name, path, hypotheses, missing, counts)
 
 

@@ -50,11 +50,9 @@ def score_eer(
     eer = equal_error_rate(values, targets, speakers)
     metrics = {"eer": metric(eer.value, eer)}
     if other_embeddings:
-        others = [
-            equal_error_rate(cosine_scores(path, pairs), targets, speakers)
-            for path in other_embeddings
-        ]
-        best = min([eer, *others], key=lambda estimate: estimate.value)
+        others = (cosine_scores(path, pairs) for path in other_embeddings)
+        all_rates = [eer, *(equal_error_rate(other, targets, speakers) for other in others)]
+        best = min(all_rates, key=lambda rate: rate.value)
         metrics["eer_best_on_test"] = metric(best.value, best)
     return {
         "metrics": metrics,

@@ -46,7 +46,6 @@ def class_list(
     Args:
         train: its data directory.
         others: data directories in which no other class, or value of a slot, may be.
-
     Raises:
         FileNotFoundError, ValueError: as `read_labels`; fewer than two classes; a class or value
             that is not in the training data; or a label with another number of slots.

@@ -69,7 +69,6 @@ def superb_score(values: Mapping[str, float]) -> SuperbScore:
 
     Args:
         values: metric (a key of `METRICS`) -> figure in the leaderboard's units.
-
     Raises:
         ValueError: a metric is unknown, a figure is no number or impossible, one of the two
             metrics of slot filling is missing, or there is no figure at all.

@@ -39,27 +39,22 @@ def check_speech(
         ValueError: several channels, no samples, another rate, too short, NaN or infinite samples.
     """
     samples = np.asarray(samples)
-    if samples.ndim != 1:
-        raise ValueError(
-            f"{name}: has shape {samples.shape} instead of one channel; mix it down first"
-        )
-    if samples.size == 0:
-        raise ValueError(f"{name}: is empty, it has no samples; remove it or record it again")
-    if fs is not None and rate != fs:
-        raise ValueError(
-            f"{name}: has {rate} Hz instead of {fs} Hz; "
-            f"run `espnet-prune data format --fs {fs}` on it first"
-        )
     bad = np.flatnonzero(~np.isfinite(samples))
-    if bad.size:
-        raise ValueError(
-            f"{name}: {bad.size} of {samples.size} samples are NaN or infinite, "
-            f"the first at {bad[0] / rate:.3f} s; remove it or convert it again"
-        )
-    if samples.size < min_seconds * rate:
-        raise ValueError(
-            f"{name}: lasts {samples.size / rate:.3f} s, shorter than {min_seconds:g} s; remove it"
-        )
+    fault = ""
+    if samples.ndim != 1:
+        fault = f"has shape {samples.shape} instead of one channel; mix it down first"
+    elif samples.size == 0:
+        fault = "is empty, it has no samples; remove it or record it again"
+    elif fs is not None and rate != fs:
+        fault = f"has {rate} Hz instead of {fs} Hz; run `espnet-prune data format --fs {fs}` first"
+    elif bad.size:
+        number = f"{bad.size} of {samples.size} samples are NaN or infinite"
+        fault = f"{number}, the first at {bad[0] / rate:.3f} s; remove it or convert it again"
+    elif samples.size < min_seconds * rate:
+        seconds = samples.size / rate
+        fault = f"lasts {seconds:.3f} s, shorter than {min_seconds:g} s; remove it"
+    if fault:
+        raise ValueError(f"{name}: {fault}")
 
 
 def read_speech(
@@ -82,10 +77,8 @@ def read_speech(
             rate = audio.samplerate
             length = audio.frames / rate
             if end is not None and end > length + _SEGMENT_TOLERANCE_S:
-                raise ValueError(
-                    f"{path}: lasts {length:.3f} s, but a segment ends at {end:g} s; "
-                    "mend the segments file"
-                )
+                text = f"lasts {length:.3f} s, but a segment ends at {end:g} s; mend segments"
+                raise ValueError(f"{path}: {text}")
             first = min(round(begin * rate), audio.frames)
             audio.seek(first)
             count = -1 if end is None else max(0, min(round(end * rate), audio.frames) - first)
@@ -111,10 +104,8 @@ def check_whole(path: str | Path) -> None:
             there = size - file.tell()
             if chunk == b"data":
                 if there < length < 0x7FFF0000:  # from there on it stands for "not known"
-                    raise ValueError(
-                        f"{path}: ends early, it has {there} of {length} bytes of audio; "
-                        "fetch it again"
-                    )
+                    text = f"ends early, it has {there} of {length} bytes of audio; fetch it again"
+                    raise ValueError(f"{path}: {text}")
                 return
             if there <= 0:
                 return
@@ -165,9 +156,8 @@ def check_length(found: int, wanted: int | None, name: str | Path) -> None:
     """Check a number of samples against utt2num_samples (ValueError: it is another one)."""
     if wanted is not None and found != wanted:
         how = "it ends early" if found < wanted else "it is another recording"
-        raise ValueError(
-            f"{name}: has {found} samples, but utt2num_samples says {wanted}: {how}; make it again"
-        )
+        text = f"has {found} samples, but utt2num_samples says {wanted}: {how}; make it again"
+        raise ValueError(f"{name}: {text}")
 
 
 def one_channel(

@@ -18,7 +18,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 from espnet_prune.files.reading import read_lines, read_text
@@ -26,9 +28,9 @@ from espnet_prune.files.writing import write_text
 
 Table = dict[str, str]
 
-# Commands that only read one file soundfile can read itself; all others are refused.
 #: what mends a data directory
 FIX = "run espnet-prune data fix"
+# Commands that only read one file soundfile can read itself; all others are refused.
 _READ_COMMAND = re.compile(
     r"(?:cat|flac(?:\s+-[cds]+|\s+--(?:decode|stdout|silent))+)\s+(?!-)(\S+)\s*\|"
 )
@@ -85,11 +87,38 @@ def read_dir(data_dir: str | Path) -> dict[str, Table]:
         FileNotFoundError: the directory, its wav.scp or its utt2spk is absent.
         ValueError: a table cannot be read.
     """
-    tables = {name: read_table(Path(data_dir) / name) for name in table_names(data_dir)}
+    return {name: read_table(Path(data_dir) / name) for name in _needed_names(data_dir)}
+
+
+def _needed_names(data_dir: str | Path) -> list[str]:
+    """`table_names`, among which wav.scp and utt2spk have to be."""
+    names = table_names(data_dir)
     for name in ("wav.scp", "utt2spk"):
-        if name not in tables:
+        if name not in names:
             raise FileNotFoundError(f"{Path(data_dir) / name}: no such file")
-    return tables
+    return names
+
+
+def read_source(
+    source: str | Path, target: str | Path, *, check_audio: bool = True
+) -> dict[str, Table]:
+    """Read all tables of a data directory that another one is made from (see `validate`).
+
+    Raises:
+        FileNotFoundError, ValueError: it is not valid, or ``target`` is the same directory.
+    """
+    require_apart(source, target)
+    errors = validate(source, need_text=False, check_audio=check_audio)
+    if errors:
+        more = f" (and {len(errors) - 1} more faults, see validate)" if len(errors) > 1 else ""
+        raise ValueError(errors[0] + more)
+    return read_dir(source)
+
+
+def require_apart(source: str | Path, target: str | Path) -> None:
+    """Check that two directories are not the same one (ValueError: they are)."""
+    if Path(source).resolve() == Path(target).resolve():
+        raise ValueError(f"{target}: source and target are the same directory")
 
 
 def write_dir(data_dir: str | Path, tables: Mapping[str, Mapping[str, object]]) -> None:
@@ -153,36 +182,27 @@ def parse_segment(value: str) -> tuple[str, float, float]:
     return recording, begin, end
 
 
-def _entry_faults(name: str, table: Table, recordings: Mapping[str, str]) -> dict[str, str]:
+def _faults(name: str, table: Table, recordings: Mapping[str, str]) -> dict[str, str]:
     """What is wrong with single entries of a table: key -> complaint."""
-    faults = {}
-    for key, value in table.items():
-        if name == "text" and not value:
-            faults[key] = "has no text"
-        elif name == "utt2spk" and len(value.split()) != 1:
-            faults[key] = f"needs one speaker, has '{value}'"
-        elif name == "utt2num_samples" and not re.fullmatch(r"[1-9][0-9]*", value):
-            faults[key] = f"needs a positive number of samples, has '{value}'"
-        elif name == "segments":
-            try:
-                recording = parse_segment(value)[0]
-            except ValueError as error:
-                faults[key] = str(error)
-            else:
-                if recording not in recordings:
-                    faults[key] = f"its recording {recording} is not in wav.scp"
-    return faults
+    complaints = {key: _fault(name, value, recordings) for key, value in table.items()}
+    return {key: complaint for key, complaint in complaints.items() if complaint}
 
 
-def _audio_faults(scp: Table) -> dict[str, str]:
-    faults = {}
-    for key, value in scp.items():
-        try:
-            if not audio_path(value).is_file():
-                faults[key] = f"the file {audio_path(value)} does not exist"
-        except ValueError as error:
-            faults[key] = str(error)
-    return faults
+def _fault(name: str, value: str, recordings: Mapping[str, str]) -> str:
+    try:
+        if name == "wav.scp" and not audio_path(value).is_file():
+            return f"the file {audio_path(value)} does not exist"
+        if name == "segments" and (recording := parse_segment(value)[0]) not in recordings:
+            return f"its recording {recording} is not in wav.scp"
+    except ValueError as error:
+        return str(error)
+    if name == "text" and not value:
+        return "has no text"
+    if name == "utt2spk" and len(value.split()) != 1:
+        return f"needs one speaker, has '{value}'"
+    if name == "utt2num_samples" and not re.fullmatch(r"[1-9][0-9]*", value):
+        return f"needs a positive number of samples, has '{value}'"
+    return ""
 
 
 def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = True) -> list[str]:
@@ -192,7 +212,6 @@ def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = T
     formed; all tables have the same utterances; spk2utt is utt2spk inverted; the audio exists.
 
     Args:
-        data_dir: the directory.
         need_text: whether a missing text file is a fault; one that is there is always checked.
         check_audio: whether to look for the files that wav.scp names.
     """
@@ -212,28 +231,24 @@ def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = T
         if not (folder / name).is_file() and (need_text or name != "text")
     ]
     tables: dict[str, Table] = {}
-    for name in [*names, "spk2utt"]:
-        if not (folder / name).is_file():
-            continue
+    for path in [folder / name for name in (*names, "spk2utt") if (folder / name).is_file()]:
         try:
-            rows = _read_rows(folder / name)
+            rows = _read_rows(path)
         except ValueError as error:
             errors.append(str(error))
             continue
         if not rows:
-            errors.append(f"{folder / name}: is empty; prepare the directory again")
+            errors.append(f"{path}: is empty; prepare the directory again")
             continue
-        errors += _order_errors(folder / name, [key for key, _ in rows])
-        tables[name] = dict(rows)
+        errors += _order_errors(path, [key for key, _ in rows])
+        tables[path.name] = dict(rows)
     spk2utt = tables.pop("spk2utt", None)
     for name, table in tables.items():
-        faults = _entry_faults(name, table, tables.get("wav.scp", {}))
-        if name == "wav.scp" and check_audio:
-            faults = _audio_faults(table)
-        errors += [
-            f"{folder / name}: {key}: {fault}; mend it, or {FIX} to drop it"
-            for key, fault in faults.items()
-        ]
+        if check_audio or name != "wav.scp":
+            errors += [
+                f"{folder / name}: {key}: {fault}; mend it, or {FIX} to drop it"
+                for key, fault in _faults(name, table, tables.get("wav.scp", {})).items()
+            ]
     errors += _agreement_errors(folder, tables)
     if spk2utt is not None and "utt2spk" in tables:
         wanted = speaker_utterances(tables["utt2spk"])
@@ -246,16 +261,14 @@ def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = T
 
 
 def _order_errors(path: Path, keys: list[str]) -> list[str]:
-    errors = []
-    seen: set[str] = set()
-    for key in keys:
-        if key in seen:
-            errors.append(f"{path}: {key}: is there twice; {FIX}, or keep one of the lines")
-        seen.add(key)
-    for before, after in zip(keys, keys[1:], strict=False):
-        if after < before:
-            errors.append(f"{path}: {after}: not sorted, comes after {before}; {FIX}")
-            break
+    errors = [
+        f"{path}: {key}: is there twice; {FIX}, or keep one of the lines"
+        for key, number in Counter(keys).items()
+        if number > 1
+    ]
+    early = next((pair for pair in pairwise(keys) if pair[1] < pair[0]), None)
+    if early:
+        errors.append(f"{path}: {early[1]}: not sorted, comes after {early[0]}; {FIX}")
     return errors
 
 
@@ -264,17 +277,15 @@ def _agreement_errors(folder: Path, tables: Mapping[str, Table]) -> list[str]:
     if base not in tables:
         return []
     errors = []
-    for name, table in tables.items():
-        if name in ("wav.scp", "segments"):
-            continue
+    for name in [name for name in tables if name not in ("wav.scp", "segments")]:
+        path, keys, wanted = folder / name, tables[name].keys(), tables[base].keys()
         errors += [
-            f"{folder / name}: {key}: no such utterance in {base}; {FIX} to drop it"
-            for key in sorted(table.keys() - tables[base].keys())
+            f"{path}: {key}: no such utterance in {base}; {FIX} to drop it"
+            for key in sorted(keys - wanted)
         ]
         errors += [
-            f"{folder / name}: {key}: is in {base} but has no line here; "
-            f"add it, or {FIX} to drop the utterance"
-            for key in sorted(tables[base].keys() - table.keys())
+            f"{path}: {key}: is in {base} but has no line here; add it, or {FIX} to drop it"
+            for key in sorted(wanted - keys)
         ]
     return errors
 
@@ -291,23 +302,16 @@ def fix(data_dir: str | Path) -> list[str]:
         ValueError: a table cannot be read, or no utterance would be left.
     """
     folder = Path(data_dir)
-    names = table_names(folder)
-    for name in ("wav.scp", "utt2spk"):
-        if name not in names:
-            raise FileNotFoundError(f"{folder / name}: no such file, and fix cannot make it")
+    names = _needed_names(folder)
     messages: list[str] = []
-    tables: dict[str, Table] = {}
+    tables: dict[str, Table] = {"wav.scp": {}}
     for name in names:
-        tables[name] = table = {}
-        conflicting = set()
-        for key, value in _read_rows(folder / name):
-            if table.setdefault(key, value) != value:
-                conflicting.add(key)
-        faults = dict.fromkeys(conflicting, "has two different lines")
-        if name == "wav.scp":
-            faults = {**_audio_faults(table), **faults}
-        else:  # wav.scp comes first, so a segment of a dropped recording is found here
-            faults = {**_entry_faults(name, table, tables["wav.scp"]), **faults}
+        rows = _read_rows(folder / name)
+        table = dict(rows)
+        # wav.scp comes first, so a segment of a dropped recording is found here
+        faults = _faults(name, table, tables["wav.scp"])
+        conflicting = [key for key, value in rows if table[key] != value]
+        faults |= dict.fromkeys(conflicting, "has two different lines")
         messages += [f"{folder / name}: dropped {key}: {faults[key]}" for key in sorted(faults)]
         tables[name] = {key: value for key, value in table.items() if key not in faults}
     base = "segments" if "segments" in tables else "wav.scp"
@@ -320,11 +324,11 @@ def fix(data_dir: str | Path) -> list[str]:
     if not keep:
         raise ValueError(f"{folder}: no utterance is good in all of {', '.join(keyed)}; redo it")
     fixed = select(tables, keep)
-    messages += [
-        f"{folder / 'wav.scp'}: dropped {key}: no utterance needs it"
-        for key in sorted(tables["wav.scp"].keys() - fixed["wav.scp"].keys())
-        if base == "segments"
-    ]
+    if base == "segments":
+        unused = sorted(tables["wav.scp"].keys() - fixed["wav.scp"].keys())
+        messages += [
+            f"{folder / 'wav.scp'}: dropped {key}: no utterance needs it" for key in unused
+        ]
     backup = folder / ".backup"
     backup.mkdir(exist_ok=True)
     for name in [*names, "spk2utt"]:
@@ -345,10 +349,8 @@ def select(tables: Mapping[str, Table], keep: Iterable[str]) -> dict[str, Table]
     recordings = keep
     if "segments" in tables:
         recordings = {parse_segment(value)[0] for value in chosen["segments"].values()}
-    chosen["wav.scp"] = {
-        key: value for key, value in tables["wav.scp"].items() if key in recordings
-    }
-    return chosen
+    scp = tables["wav.scp"].items()
+    return {**chosen, "wav.scp": {key: value for key, value in scp if key in recordings}}
 
 
 def subset(
@@ -373,8 +375,7 @@ def subset(
     """
     if sum(choice is not None for choice in (first, utt_list, random)) != 1:
         raise ValueError("subset takes exactly one of first, utt_list and random")
-    if Path(source).resolve() == Path(target).resolve():
-        raise ValueError(f"{target}: source and target of subset are the same directory")
+    require_apart(source, target)
     tables = read_dir(source)
     everything = utterances(tables)
     number = first if first is not None else random
@@ -434,11 +435,9 @@ def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
 
 def _carry_feats_type(sources: list[Path], target: Path) -> None:
     """Copy ESPnet's feats_type where all sources have the same."""
-    kinds = {
-        read_text(source / "feats_type") if (source / "feats_type").is_file() else None
-        for source in sources
-    }
-    if len(kinds) == 1 and None not in kinds:
+    files = [source / "feats_type" for source in sources]
+    kinds = {read_text(file) if file.is_file() else "" for file in files}
+    if len(kinds) == 1 and kinds != {""}:
         write_text(target / "feats_type", kinds.pop())
     else:
         (target / "feats_type").unlink(missing_ok=True)
@@ -448,7 +447,6 @@ def split(scp: str | Path, num_parts: int, pattern: str) -> list[Path]:
     """Split a file by lines into consecutive parts whose sizes differ by one at most.
 
     Args:
-        scp: the file.
         num_parts: number of parts N.
         pattern: path of a part, with JOB for its number 1..N.
 
@@ -457,19 +455,16 @@ def split(scp: str | Path, num_parts: int, pattern: str) -> list[Path]:
         ValueError: N < 1 or more than there are lines, or the pattern lacks JOB.
     """
     lines = [f"{key} {value}".rstrip() + "\n" for key, value in _read_rows(scp)]
-    if not 1 <= num_parts <= len(lines):
-        raise ValueError(
-            f"{scp}: {len(lines)} lines cannot be split into {num_parts} parts; "
-            f"give 1 to {len(lines)}"
-        )
+    number = len(lines)
+    if not 1 <= num_parts <= number:
+        text = f"{number} lines cannot be split into {num_parts} parts; give 1 to {number}"
+        raise ValueError(f"{scp}: {text}")
     if "JOB" not in pattern:
         raise ValueError(f"{pattern}: the name of a part needs JOB where its number goes")
-    bounds = [len(lines) * part // num_parts for part in range(num_parts + 1)]
-    paths = []
-    for part in range(num_parts):
-        path = Path(pattern.replace("JOB", str(part + 1)))
-        write_text(path, "".join(lines[bounds[part] : bounds[part + 1]]))
-        paths.append(path)
+    bounds = [number * part // num_parts for part in range(num_parts + 1)]
+    paths = [Path(pattern.replace("JOB", str(part + 1))) for part in range(num_parts)]
+    for path, (begin, end) in zip(paths, pairwise(bounds), strict=True):
+        write_text(path, "".join(lines[begin:end]))
     return paths
 
 

@@ -34,9 +34,6 @@ class _Task:
     fs: int
     min_seconds: float
 
-    def made_of(self) -> str:
-        return digest([stamp(self.source), self.begin, self.end, self.fs])
-
 
 @dataclass(frozen=True)
 class _Outcome:
@@ -72,10 +69,8 @@ class FormatSummary:
     seconds: float
 
     def lines(self) -> list[str]:
-        lines = [
-            f"{self.num_utterances} utterances, {self.seconds / 60:.1f} minutes"
-            f" ({self.num_kept} of them written by an earlier run)"
-        ]
+        length = f"{self.num_utterances} utterances, {self.seconds / 60:.1f} minutes"
+        lines = [f"{length} ({self.num_kept} of them written by an earlier run)"]
         for rate, number in sorted(self.resampled.items()):
             lines.append(f"{number} utterances resampled from {rate} Hz")
         if self.num_mixed:
@@ -102,7 +97,6 @@ def format_wav(
     gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of ``source``.
 
     Args:
-        source, target: data directories.
         fs: sampling rate in Hz.
         audio_format: "flac" or "wav".
         min_seconds: shorter utterances are bad.
@@ -118,39 +112,28 @@ def format_wav(
         raise ValueError(f"--audio_format {audio_format}: one of {', '.join(AUDIO_FORMATS)}")
     if fs < 1:
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
-    if source.resolve() == target.resolve():
-        raise ValueError(f"{target}: source and target of the formatting are the same directory")
-    errors = data_dir.validate(source, need_text=False, check_audio=False)
-    if errors:
-        more = f" (and {len(errors) - 1} more faults, see validate)" if len(errors) > 1 else ""
-        raise ValueError(errors[0] + more)
-    tables = data_dir.read_dir(source)
+    tables = data_dir.read_source(source, target, check_audio=False)
     tasks, bad = _tasks(source, target, tables, fs, audio_format, min_seconds)
     made_of = {
-        str(task.target.relative_to(target)): task.made_of()
+        str(task.target.relative_to(target)): digest([stamp(task.source), task.begin, task.end, fs])
         for task in tasks
         if task.source.is_file()
     }
     drop_stale(target, made_of)
-    outcomes = []
-    for outcome in parallel_map(_format_one, tasks, num_workers, f"format {target.name}"):
-        if outcome.fault:
-            bad[outcome.utterance] = outcome.fault
-        else:
-            outcomes.append(outcome)
+    everything = list(parallel_map(_format_one, tasks, num_workers, f"format {target.name}"))
+    bad |= {outcome.utterance: outcome.fault for outcome in everything if outcome.fault}
+    outcomes = [outcome for outcome in everything if not outcome.fault]
     if bad and not skip_bad:
         lines = [f"{utterance}: {fault}" for utterance, fault in sorted(bad.items())]
-        lines.append(
-            f"{source}: {len(bad)} of {len(bad) + len(outcomes)} utterances are bad; "
-            "mend them, or give --skip_bad true to leave them out"
-        )
-        raise ValueError("\n".join(lines))
+        number = f"{len(bad)} of {len(bad) + len(outcomes)} utterances are bad"
+        advice = "mend them, or give --skip_bad true to leave them out"
+        raise ValueError("\n".join([*lines, f"{source}: {number}; {advice}"]))
     if not outcomes:
         raise ValueError(f"{source}: all {len(bad)} utterances are bad, see bad_utts")
-    suffixes = {task.utterance: task.target for task in tasks}
+    targets = {task.utterance: str(task.target.resolve()) for task in tasks}
     chosen = data_dir.select(tables, [outcome.utterance for outcome in outcomes])
     chosen.pop("segments", None)
-    chosen["wav.scp"] = {o.utterance: str(suffixes[o.utterance].resolve()) for o in outcomes}
+    chosen["wav.scp"] = {o.utterance: targets[o.utterance] for o in outcomes}
     chosen["utt2num_samples"] = {o.utterance: str(o.num_samples) for o in outcomes}
     write_text(target / "feats_type", "raw\n")
     if bad:
@@ -158,11 +141,10 @@ def format_wav(
     else:
         (target / "bad_utts").unlink(missing_ok=True)
     data_dir.write_dir(target, chosen)
-    rates = Counter(o.rate for o in outcomes if o.rate not in (None, fs))
     return FormatSummary(
         num_utterances=len(outcomes),
         num_kept=sum(o.rate is None for o in outcomes),
-        resampled=dict(rates),
+        resampled=dict(Counter(o.rate for o in outcomes if o.rate not in (None, fs))),
         num_mixed=sum(o.channels > 1 for o in outcomes),
         bad=bad,
         seconds=sum(o.num_samples for o in outcomes) / fs,
@@ -174,8 +156,8 @@ def _tasks(
     target: Path,
     tables: dict[str, data_dir.Table],
     fs: int,
-    audio_format: str,
-    min_seconds: float,
+    suffix: str,
+    least: float,
 ) -> tuple[list[_Task], dict[str, str]]:
     """The work per utterance, and the utterances whose entry in wav.scp cannot be used."""
     tasks, bad = [], {}
@@ -194,6 +176,6 @@ def _tasks(
         except ValueError as error:
             bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
             continue
-        file = target / "data" / speaker / f"{utterance}.{audio_format}"
-        tasks.append(_Task(utterance, path, begin, end, file, fs, min_seconds))
+        file = target / "data" / speaker / f"{utterance}.{suffix}"
+        tasks.append(_Task(utterance, path, begin, end, file, fs, least))
     return tasks, bad

@@ -67,9 +67,8 @@ def plan_windows(
         bounds = [total * piece // pieces for piece in range(pieces + 1)]
         for begin, end in zip(bounds, bounds[1:], strict=False):
             length = end - begin
-            chosen = next(
-                (w for w in open_windows if _filled(w) + gap + length <= rooms[id(w)]), None
-            )
+            fits = (w for w in open_windows if _filled(w) + gap + length <= rooms[id(w)])
+            chosen = next(fits, None)
             if chosen is None:
                 chosen = []
                 share = int(data_dir.hash_key(str(len(windows)), seed)[:8], 16) / 2**32
@@ -90,10 +89,16 @@ def _filled(parts: list[Part]) -> int:
 
 @dataclass(frozen=True)
 class _Task:
+    """A window to write: its name, its parts and the audio of their utterances."""
+
+    name: str
     parts: list[Part]
     sources: dict[str, Path]
     target: Path
     fs: int
+
+    def plan(self) -> str:
+        return " ".join(map(str, self.parts))
 
 
 def _write_window(task: _Task) -> int:
@@ -125,11 +130,9 @@ class PackSummary:
     capacity_seconds: float
 
     def lines(self) -> list[str]:
-        return [
-            f"{self.num_utterances} utterances, {self.speech_seconds / 60:.1f} minutes, in "
-            f"{self.num_windows} windows, "
-            f"{100 * self.speech_seconds / self.capacity_seconds:.0f}% of them speech"
-        ]
+        speech = f"{self.num_utterances} utterances, {self.speech_seconds / 60:.1f} minutes"
+        share = f"{100 * self.speech_seconds / self.capacity_seconds:.0f}% of them speech"
+        return [f"{speech}, in {self.num_windows} windows, {share}"]
 
 
 def pack(
@@ -151,7 +154,6 @@ def pack(
 
     Args:
         source: data directory written by `format_wav`.
-        target: data directory to write.
         window: longest window in seconds.
         gap: silence between two parts in seconds.
         seed: seed of the order.
@@ -163,14 +165,9 @@ def pack(
             does not agree with its utt2num_samples.
     """
     source, target = Path(source), Path(target)
-    if source.resolve() == target.resolve():
-        raise ValueError(f"{target}: source and target of pack are the same directory")
-    tables = data_dir.read_dir(source)
+    tables = data_dir.read_source(source, target)
     if "utt2num_samples" not in tables or "segments" in tables:
         raise ValueError(f"{source}: is not formatted; run `data format` on it first")
-    errors = data_dir.validate(source, need_text=False)
-    if errors:
-        raise ValueError(errors[0])
     paths = {key: Path(value) for key, value in tables["wav.scp"].items()}
     first = next(iter(paths.values()))
     try:
@@ -180,36 +177,27 @@ def pack(
     num_samples = {key: int(value) for key, value in tables["utt2num_samples"].items()}
     least = None if min_fill is None else round(min_fill * fs)
     windows = plan_windows(num_samples, round(window * fs), round(gap * fs), seed, least)
-    names = [f"{source.name}-{number:06d}" for number in range(1, len(windows) + 1)]
-    plan = {name: " ".join(map(str, parts)) for name, parts in zip(names, windows, strict=True)}
-    tasks = [
-        _Task(
-            parts,
-            {part.utterance: paths[part.utterance] for part in parts},
-            target / "data" / f"{name}{first.suffix}",
-            fs,
-        )
-        for name, parts in zip(names, windows, strict=True)
-    ]
+    tasks = []
+    for number, parts in enumerate(windows, 1):
+        name = f"{source.name}-{number:06d}"
+        sources = {part.utterance: paths[part.utterance] for part in parts}
+        file = target / "data" / f"{name}{first.suffix}"
+        tasks.append(_Task(name, parts, sources, file, fs))
     made_of = {
-        f"data/{task.target.name}": digest([parts, *map(stamp, task.sources.values()), fs])
-        for task, parts in zip(tasks, plan.values(), strict=True)
+        f"data/{task.target.name}": digest([task.plan(), *map(stamp, task.sources.values()), fs])
+        for task in tasks
     }
     if drop_stale(target, made_of):
         (target / "wav.scp").unlink(missing_ok=True)
-    lengths = list(parallel_map(_write_window, tasks, num_workers, f"pack {target.name}"))
+    lengths = parallel_map(_write_window, tasks, num_workers, f"pack {target.name}")
+    packed = {
+        "utt2num_samples": {task.name: length for task, length in zip(tasks, lengths, strict=True)},
+        "utt2parts": {task.name: task.plan() for task in tasks},
+        "utt2spk": {task.name: task.name for task in tasks},
+        "wav.scp": {task.name: str(task.target.resolve()) for task in tasks},
+    }
     write_text(target / "feats_type", "raw\n")
-    data_dir.write_dir(
-        target,
-        {
-            "utt2parts": plan,
-            "utt2spk": {name: name for name in names},
-            "utt2num_samples": dict(zip(names, lengths, strict=True)),
-            "wav.scp": {
-                name: str(task.target.resolve()) for name, task in zip(names, tasks, strict=True)
-            },
-        },
-    )
+    data_dir.write_dir(target, packed)
     return PackSummary(
         num_utterances=len(num_samples),
         num_windows=len(windows),

@@ -12,6 +12,7 @@ import ctypes
 import os
 import subprocess
 import tempfile
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +25,9 @@ from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 #: name -> Flite's own name; a woman (slt) and three men, clearest to Whisper first
 FLITE = {"slt": "slt", "awb": "awb", "rms": "rms", "kal": "kal16"}
 #: voices to train a speech LLM on, and those that only evaluations may use
-TRAINING_VOICES = (
-    "kal",
-    "rms",
-    "en-us",
-    "en",
-    "en-us+m3",
-    "en+f2",
-    "en-us+f4",
-    "en-gb-scotland",
-    "en+m7",
-    "en-us+f1",
-    "en-us+m5",
-    "en-gb-scotland+f3",
+TRAINING_VOICES = tuple(
+    """kal rms en-us en en-us+m3 en+f2 en-us+f4 en-gb-scotland en+m7 en-us+f1 en-us+m5
+    en-gb-scotland+f3""".split()
 )
 EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 #: ALSA's library, as Debian has named it since 2025, and before
@@ -55,8 +46,10 @@ class Voices:
 
     def __init__(self, work: str | Path):
         self._work = Path(work)
-        self._flite: Flite | None = None
-        self._espeak: Espeak | None = None
+
+    @cached_property
+    def _flite(self) -> Flite:
+        return Flite(self._work)
 
     def __call__(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
         """The sentence as (T,) float32 at 16 kHz, without the silence around it.
@@ -70,18 +63,11 @@ class Voices:
         if not any(c.isalnum() for c in text):
             raise ValueError(f"'{text}': nothing to speak")
         if voice in FLITE:
-            self._flite = self._flite or Flite(self._work)
             return trim(self._flite.speak(text, voice, speed))
         if not voice.startswith("en"):
-            raise ValueError(
-                f"unknown voice '{voice}', choose from {', '.join(FLITE)} or an English one of "
-                "eSpeak NG such as en-us or en+f2"
-            )
-        self._espeak = self._espeak or Espeak()
-        return trim(self._espeak.speak(text, voice, speed))
-
-    def __getstate__(self) -> dict:
-        return {"_work": self._work, "_flite": None, "_espeak": None}  # each process has its own
+            known = f"{', '.join(FLITE)} or an English one of eSpeak NG such as en-us or en+f2"
+            raise ValueError(f"unknown voice '{voice}', choose from {known}")
+        return trim(Espeak().speak(text, voice, speed))
 
 
 class Flite:
@@ -92,9 +78,8 @@ class Flite:
         self._program = tree / "usr" / "bin" / "flite"
         libraries = sorted({str(path.parent) for path in tree.glob("usr/lib/**/libflite.so*")})
         known = os.environ.get("LD_LIBRARY_PATH")
-        self._env = dict(
-            os.environ, LD_LIBRARY_PATH=":".join([*libraries, *([known] if known else [])])
-        )
+        paths = ":".join([*libraries, known] if known else libraries)
+        self._env = {**os.environ, "LD_LIBRARY_PATH": paths}
         # It can play to a sound card, so newer ones do not start without ALSA's library
         help_ = subprocess.run([self._program], env=self._env, capture_output=True, text=True)
         if "libasound" in help_.stderr:

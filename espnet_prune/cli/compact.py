@@ -14,13 +14,13 @@ from espnet_prune.cli.options import calls
 
 def text(parser: ArgumentParser):
     """Have a language model write passages to speak, a JSON list of sentences a line."""
-    _language_model(parser)
     add = parser.add_argument
+    add("--language_model", type=Path, required=True, help="directory of the language model")
     add("--hours", type=float, default=9.0, help="hours of speech to train on")
     add("--held_out", type=int, default=60, help="further passages, to validate and test on")
     add("--output", type=Path, required=True, help="file to write; a stopped run is continued")
-    _seed(parser, "subjects and words")
-    _ngpu(parser)
+    add("--seed", type=int, default=0, help="seed of subjects and words")
+    add("--ngpu", type=int, default=0, help="number of GPUs (0: the CPU)")
     return calls("speech_llm.compact.passages.write_hours")
 
 
@@ -30,15 +30,20 @@ def words(parser: ArgumentParser):
     A written text has few words often. The lists have the commonest words, and the texts are chosen
     so that together they have these words often and many others.
     """
-    _language_model(parser)
-    _tools(parser, "word list and texts")
     add = parser.add_argument
+    add("--language_model", type=Path, required=True, help="directory of the language model")
+    add(
+        "--tools_dir",
+        type=Path,
+        required=True,
+        help="folder to unpack word list and texts in",
+    )
     add("--most", type=int, default=12000, help="number of common words: tokens of the model")
     add("--times", type=int, default=10, help="times that each is in a list; 0: no lists")
     add("--text_times", type=int, default=8, help="times that texts should have it; 0: no texts")
     add("--other_times", type=int, default=1, help="times that texts should have any other word")
     add("--output", type=Path, required=True, help="file to write")
-    _seed(parser, "the order")
+    add("--seed", type=int, default=0, help="seed of the order")
     return calls("speech_llm.compact.words.write_lists")
 
 
@@ -52,12 +57,17 @@ def speech(parser: ArgumentParser):
     add("--passages", type=Path, required=True, help="file with a JSON list of sentences a line")
     add("--word_lists", type=Path, help="another such file, without facts, for train only")
     add("--output_dir", type=Path, required=True, help="directory for train, valid and test")
-    _tools(parser, "packages of voices")
+    add(
+        "--tools_dir",
+        type=Path,
+        required=True,
+        help="folder to unpack packages of voices in",
+    )
     add("--held_out", type=int, default=60, help="first passages, half for valid, half for test")
     add("--fact_share", type=float, default=0.5, help="share of windows with a question")
     add("--voices", type=str.split, help="training voices, with blanks between")
     add("--test_voices", type=str.split, help="voices of test, with blanks between")
-    _seed(parser, "facts and their places")
+    add("--seed", type=int, default=0, help="seed of facts and their places")
     add("--nj", type=int, default=1, help="number of worker processes")
     return calls("speech_llm.compact.windows.speak_parts")
 
@@ -66,11 +76,10 @@ def tokens(parser: ArgumentParser):
     """Find the few tokens that spell all words of a training text: the classes of the adapter.
 
     With all merges of the language model's byte-pair table most words are tokens of their own, and
-    the adapter has to hear each of them dozens of times; see
-    `espnet_prune.speech_llm.compact.pieces`.
+    the adapter has to hear each of them dozens of times.
     """
-    _language_model(parser)
     add = parser.add_argument
+    add("--language_model", type=Path, required=True, help="directory of the language model")
     add("--words", type=Path, required=True, help="table with the words of the training windows")
     add("--merges", type=int, default=0, help="merges of the byte-pair table to use (0: all)")
     add("--output", type=Path, required=True, help="JSON file to write")
@@ -83,8 +92,8 @@ def start(parser: ArgumentParser):
     Writes what `compact tokens` and the training of the adapter make otherwise: the tokens that the
     adapter tells apart, and the weights that the training of LoRA begins with.
     """
-    _language_model(parser)
     add = parser.add_argument
+    add("--language_model", type=Path, required=True, help="directory of the language model")
     add("--model", type=Path, required=True, help="directory of the compact speech LLM")
     add("--merges", type=int, default=0, help="--merges of `compact tokens` when it was trained")
     add("--pieces", type=Path, required=True, help="JSON file to write")
@@ -104,28 +113,22 @@ def features(parser: ArgumentParser):
     add("--data_dir", type=Path, required=True, help="with wav.scp, text, words and questions")
     add("--output_dir", type=Path, required=True, help="directory to write")
     add("--seconds", type=float, default=50.0, help="longest recording for LoRA, in seconds")
-    _seed(parser, "the recordings' lengths")
+    add("--seed", type=int, default=0, help="seed of the recordings' lengths")
     add("--dtype", default="auto", help="float32, bfloat16, or auto: bfloat16 where that is fast")
-    _ngpu(parser)
+    add("--ngpu", type=int, default=0, help="number of GPUs (0: the CPU)")
     return calls("speech_llm.compact.features.write_features")
 
 
 def export(parser: ArgumentParser):
     """Turn the training directory of LoRA into the directory of a compact speech LLM.
 
-    It holds the weights of adapter and LoRA in float16, and the names of encoder and language
-    model; see `espnet_prune.speech_llm.compact.model`.
+    It holds weights of adapter and LoRA in float16, and the names of encoder and language model.
     """
     add = parser.add_argument
     add("--train_dir", type=Path, required=True, help="training directory")
     add("--model_file", default="valid.loss.best.pth", help="weights in it")
     add("--output_dir", type=Path, required=True, help="directory to write")
-    add(
-        "--lora",
-        choices=("trained", "none"),
-        default="trained",
-        help="none: the language model as it was, to see what LoRA brings",
-    )
+    add("--lora", choices=("trained", "none"), default="trained", help="none: leave LoRA out")
     return calls("plugin.tasks.speech_llm.export")
 
 
@@ -147,33 +150,6 @@ def report(parser: ArgumentParser):
     return calls("evaluate.compact.write_report")
 
 
-def _language_model(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--language_model", type=Path, required=True, help="directory of the language model"
-    )
-
-
-def _seed(parser: ArgumentParser, what: str) -> None:
-    parser.add_argument("--seed", type=int, default=0, help=f"seed of {what}")
-
-
-def _ngpu(parser: ArgumentParser) -> None:
-    parser.add_argument("--ngpu", type=int, default=0, help="number of GPUs (0: the CPU)")
-
-
-def _tools(parser: ArgumentParser, what: str) -> None:
-    parser.add_argument(
-        "--tools_dir", type=Path, required=True, help=f"folder in which {what} are unpacked"
-    )
-
-
 VERBS = {
-    "text": text,
-    "words": words,
-    "speech": speech,
-    "tokens": tokens,
-    "start": start,
-    "features": features,
-    "export": export,
-    "report": report,
+    verb.__name__: verb for verb in (text, words, speech, tokens, start, features, export, report)
 }

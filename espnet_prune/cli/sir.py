@@ -19,12 +19,7 @@ def data(parser: ArgumentParser):
     add = parser.add_argument
     add("--items", type=Path, nargs="+", required=True, metavar="JSONL", help="files of items")
     add("--output_dir", type=Path, required=True, help="data directory to write")
-    add(
-        "--voices",
-        type=str.split,
-        help="voices of Flite and eSpeak NG, with blanks between (default: those that the compact "
-        "speech LLM is not trained on)",
-    )
+    add("--voices", type=str.split, help="voices, with blanks between (default: for evaluation)")
     add("--work", type=Path, default=Path("downloads"), help="folder in which Flite is unpacked")
     add("--audio_dir", type=Path, help="recordings of the items, instead of speaking them")
     add("--part_of", type=Path, help="data directory that has all of the items already")
@@ -80,11 +75,7 @@ def add_inference(parser: ArgumentParser) -> None:
     add("--config", type=Path, help="YAML file with these options; the command line goes first")
     add("--data_dir", type=Path, help="data directory with questions")
     add("--speech_llm", help=SPEECH_LLMS)
-    add(
-        "--speech_llm_conf",
-        action=KeyValues,
-        help="an argument of the speech LLM's from_pretrained, e.g. model=DIR",
-    )
+    add("--speech_llm_conf", action=KeyValues, help="an argument of its loading, e.g. model=DIR")
     add("--token_pruner", help="the only strategy, without --strategies (default: none)")
     add("--token_pruner_conf", action=KeyValues, help="an argument of TokenPruner, e.g. rate=0.2")
     add("--strategies", help="strategies of the grid, e.g. 'speechprune rap'")
@@ -96,11 +87,7 @@ def add_inference(parser: ArgumentParser) -> None:
 
 
 def inference_settings(args: Namespace, *required: str):
-    """The `Settings` of options and config.
-
-    Args:
-        required: options that have to be given beside data_dir and speech_llm.
-    """
+    """The `Settings` of options and config; `required` ones have to be given, too."""
     from dataclasses import fields
 
     from espnet_prune.evaluate.sir.inference import Settings

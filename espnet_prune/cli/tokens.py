@@ -17,22 +17,12 @@ def profile(parser: ArgumentParser):
     """
     add = parser.add_argument
     add("--speech_llm", default="qwen2_audio", help=SPEECH_LLMS)
-    add(
-        "--model",
-        metavar="DIR_OR_NAME",
-        help="take the weights of this speech LLM (default: random ones of the published sizes)",
-    )
+    add("--model", metavar="DIR_OR_NAME", help="speech LLM with weights (default: random ones)")
     add("--layers", type=int, help="number of first layers to build (default: all)")
     add("--audio_tokens", type=int, help="tokens of the recording (default: those of 90 s)")
     add("--text_tokens", type=int, default=110, help="tokens of prompt and question")
     add("--query_tokens", type=int, default=20, help="tokens of the question")
-    add(
-        "--strategies",
-        nargs="+",
-        default=["speechprune"],
-        metavar="NAME",
-        help="strategies to measure, see `espnet-prune tokens strategies`",
-    )
+    add("--strategies", nargs="+", default=["speechprune"], help="see `tokens strategies`")
     add("--rates", nargs="+", type=float, default=[0.2, 0.4, 0.6, 0.8], help="pruning rates")
     add("--repeats", type=int, default=5, help="timed runs of each")
     add("--decode_tokens", type=int, default=4, help="tokens generated in each run")

@@ -55,10 +55,8 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
             prompts = llm.prompts([tokens], [asked.question])
             (scores,) = llm.score_choices(prompts, [asked.choices])
             right[source].append(int(scores.argmax()) == asked.answer)
-    counts = count_errors(
-        [normalize_text(texts[name]) for name in names], [normalize_text(t) for t in heard]
-    )
-    wer = error_rate(counts)
+    said = [normalize_text(texts[name]) for name in names]
+    wer = error_rate(count_errors(said, list(map(normalize_text, heard))))
     found = {"windows": len(names), "wer": metric(wer.rate, wer)}
     for source, of in right.items():
         found[source] = asdict(accuracy([np.array(of)]))
@@ -69,21 +67,10 @@ def table(found: dict, title: str) -> str:
     """The estimates as a Markdown table."""
     rows = {"word error rate of the adapter's CTC": found["wer"]}
     rows |= {row: found[source] for source, row in SOURCES.items()}
-    return "\n".join(
-        [
-            f"# {title}",
-            "",
-            f"{found['windows']} held-out windows; 95% bootstrap intervals.",
-            "",
-            "| | |",
-            "|---|---|",
-            *(
-                f"| {row} | {{value:.1%}} ({{low:.1%}} to {{high:.1%}}) |".format(**entry)
-                for row, entry in rows.items()
-            ),
-            "",
-        ]
-    )
+    windows = f"{found['windows']} held-out windows; 95% bootstrap intervals."
+    cell = "{value:.1%} ({low:.1%} to {high:.1%})"
+    lines = [f"| {row} | {cell.format(**entry)} |" for row, entry in rows.items()]
+    return "\n".join([f"# {title}", "", windows, "", "| | |", "|---|---|", *lines, ""])
 
 
 def write_report(
@@ -95,12 +82,9 @@ def write_report(
     device: str,
     output: Path,
 ) -> str:
-    """Write what `evaluate` finds: a table in Markdown, and JSON beside it.
+    """Write what `evaluate` finds: a table in Markdown, which is returned, and JSON beside it.
 
-    Args:
-        model: directory; `recipe_model` when absent.
-        encoder, language_model, device: as for `Compact.from_pretrained`.
-    Returns: the table.
+    Arguments are the options of `espnet-prune compact report`.
     """
     if most < 1:
         raise ValueError(f"--most is {most}, but has to be positive")

@@ -22,23 +22,18 @@ from espnet_prune.speech_llm import SPEECH_LLMS, SpeechLLM
 from espnet_prune.structured.cost.measure import peak_memory_of
 from espnet_prune.tokens import FirstLayer, TokenPruner
 
+_NAMES = [
+    *("hidden_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "intermediate_size", "vocab_size"),
+]
 #: the language model of each speech LLM, as published
 SIZES = {
-    "qwen2_audio": (
-        "qwen2",
-        {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
-        | {"num_key_value_heads": 32, "intermediate_size": 11008, "vocab_size": 156032},
-    ),
-    "diva": (
-        "llama",
-        {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
-        | {"num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256},
-    ),
-    "compact": (
-        "llama",
-        {"hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9}
-        | {"num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152},
-    ),
+    name: (family, dict(zip(_NAMES, sizes, strict=True)))
+    for name, family, *sizes in (
+        ("qwen2_audio", "qwen2", 4096, 32, 32, 32, 11008, 156032),
+        ("diva", "llama", 4096, 32, 32, 8, 14336, 128256),
+        ("compact", "llama", 576, 30, 9, 3, 1536, 49152),
+    )
 }
 
 COLUMNS = [
@@ -119,18 +114,15 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     body, head = lm.get_decoder(), lm.get_output_embeddings()
-    weight = head.weight
-    device, dtype, width = weight.device, weight.dtype, body.config.hidden_size
+    device, dtype, width = head.weight.device, head.weight.dtype, body.config.hidden_size
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator).to(device, dtype)
 
     audio, text = random(1, args.audio_tokens, width), random(1, args.text_tokens, width)
     query = text[:, : args.query_tokens]
-    attention = body.layers[0].self_attn
-    first = FirstLayer(
-        attention.q_proj.weight, attention.k_proj.weight, body.config.num_attention_heads
-    )
+    own, heads = body.layers[0].self_attn, body.config.num_attention_heads
+    first = FirstLayer(own.q_proj.weight, own.k_proj.weight, heads)
 
     def clock() -> float:
         if device.type == "cuda":
@@ -181,9 +173,8 @@ def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
     with torch.device(args.device):
         torch.set_default_dtype(dtype)
         try:
-            return AutoModelForCausalLM.from_config(
-                language_model_config(args.speech_llm, layers)
-            ).eval()
+            config = language_model_config(args.speech_llm, layers)
+            return AutoModelForCausalLM.from_config(config).eval()
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -191,8 +182,6 @@ def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
 def profile(args: argparse.Namespace) -> None:
     """Measure the first 30 s and all strategies at all rates; print a table, write a JSON file.
 
-    Args:
-        args: options of `espnet-prune tokens profile`.
     Raises:
         ValueError: a value out of its range, an unknown speech LLM or strategy.
     """

@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from espnet_prune.evaluate.sir.conditions import Condition
@@ -39,10 +39,10 @@ class Answer:
 
     def __post_init__(self):
         if not all(math.isfinite(score) for score in self.scores):
+            scores = ", ".join(f"{score:g}" for score in self.scores)
             raise ValueError(
                 f"{self.id}: under condition '{self.condition.name}' the scores of its choices are "
-                f"{', '.join(f'{score:g}' for score in self.scores)}: the speech LLM does not "
-                "compute finite numbers; look at its weights and dtype"
+                f"{scores}: the speech LLM's numbers are not finite; look at its weights and dtype"
             )
 
     @property
@@ -57,7 +57,7 @@ class Answer:
     def to_json(self) -> dict:
         return {
             "id": self.id,
-            **self.condition.to_json(),
+            **asdict(self.condition),
             "seconds": round(self.seconds, 4),
             "audio_tokens": self.audio_tokens,
             "kept_tokens": len(self.kept),
@@ -71,14 +71,11 @@ class Answer:
     @classmethod
     def from_json(cls, row: dict) -> Answer:
         return cls(
-            id=row["id"],
             condition=Condition(row["input"], row["strategy"], row["rate"], row["keep"]),
-            seconds=row["seconds"],
-            audio_tokens=row["audio_tokens"],
             kept=tuple(from_ranges(row["kept"])),
             order=tuple(row["order"]),
             scores=tuple(row["scores"]),
-            answer=row["answer"],
+            **{name: row[name] for name in ("id", "seconds", "audio_tokens", "answer")},
         )
 
 
@@ -122,16 +119,11 @@ class AnswerFile:
 
     def __init__(self, path: str | Path, header: dict):
         self.path = Path(path)
-        self._header = json.loads(json.dumps(header))
+        header = json.loads(json.dumps(header))
         #: (id, condition) of all answers, also those in files of other jobs: a job that is split
         #: otherwise when it is started again loses nothing
-        self.done = set()
-        for file in sorted(self.path.parent.glob("answers.*.jsonl")):
-            found = _read(file)
-            if found is not None:
-                _agree(file, found[0], self._header)
-                self.done.update((answer.id, answer.condition) for answer in found[1])
-        go_on(self.path, self._header)
+        self.done = set(_read_all(self.path.parent, header)[1])
+        go_on(self.path, header)
 
     def add(self, answers: Iterable[Answer]) -> None:
         """Append answers; they are on disk when this returns."""
@@ -147,35 +139,28 @@ def read_answers(directory: str | Path) -> tuple[dict, list[Answer]]:
         FileNotFoundError: there are none.
         ValueError: a file is damaged, or they were made with different things.
     """
-    header, answers = None, {}
-    for file in sorted(Path(directory).glob("answers.*.jsonl")):
-        found = _read(file)
-        if found is None:
-            continue
-        header = header or found[0]
-        _agree(file, found[0], header)
-        for answer in found[1]:
-            answers.setdefault((answer.id, answer.condition), answer)
+    header, answers = _read_all(Path(directory))
     if not answers:
         raise FileNotFoundError(f"{directory}: no answers in it; run sir_inference first")
     return header, list(answers.values())
 
 
-def _read(path: Path) -> tuple[dict, list[Answer]] | None:
-    """Header and answers of a file; None without a whole header."""
-    found = read_grown(path)
-    if found is None:
-        return None
-    try:
-        return found[0], [Answer.from_json(row) for row in found[1]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a file of answers ({error}); remove it") from None
-
-
-def _agree(path: Path, found: dict, wanted: dict) -> None:
-    differ = [key for key in {**wanted, **found} if found.get(key) != wanted.get(key)]
-    if differ:
-        raise ValueError(
-            f"{path}: was made with another {', '.join(differ)}; "
-            "remove it or give another --output_dir"
-        )
+def _read_all(directory: Path, header: dict | None = None) -> tuple[dict, dict[tuple, Answer]]:
+    """The same, with answers by id and condition; all files have to have the header."""
+    answers: dict[tuple, Answer] = {}
+    for file in sorted(directory.glob("answers.*.jsonl")):
+        found = read_grown(file)
+        if found is None:
+            continue
+        own, rows = found
+        header = header or own
+        differ = [key for key in {**header, **own} if own.get(key) != header.get(key)]
+        if differ:
+            made = f"{file}: was made with another {', '.join(differ)}"
+            raise ValueError(f"{made}; remove it or give another --output_dir")
+        try:
+            for answer in map(Answer.from_json, rows):
+                answers.setdefault((answer.id, answer.condition), answer)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{file}: not a file of answers ({error}); remove it") from None
+    return header, answers

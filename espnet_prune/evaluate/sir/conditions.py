@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from espnet_prune.tokens import STRATEGIES, TokenPruner
+from espnet_prune.tokens import TokenPruner
 
 #: what stands in the place of audio: its tokens, those of its transcript, those of the words that
 #: the model's own recogniser hears, or nothing
@@ -37,9 +38,6 @@ class Condition:
             return f"{self.strategy} {self.keep} tokens"
         return self.strategy if self.rate is None else f"{self.strategy} {self.rate:g}"
 
-    def to_json(self) -> dict:
-        return asdict(self)
-
 
 #: the whole recording, the paper's "Original" (the first 30 s), the two bounds, and between them
 #: the words of the model's own recogniser
@@ -60,7 +58,8 @@ def single(strategy: str, conf: Mapping) -> Condition:
     found = TokenPruner(strategy, **_checked(conf))
     if strategy == "none":
         return WHOLE
-    return Condition(strategy=strategy, rate=_float(found.rate), keep=found.keep)
+    rate = None if found.rate is None else float(found.rate)
+    return Condition(strategy=strategy, rate=rate, keep=found.keep)
 
 
 def grid(
@@ -76,10 +75,8 @@ def grid(
     if not strategies or not rates:
         raise ValueError("a grid needs one strategy and one rate at least")
     found = dict.fromkeys(c for c in REFERENCES if recognises or c != HEARD)
-    for strategy in strategies:
-        for rate in rates:
-            found[single(strategy, {"rate": rate})] = None
-    return list(found)
+    pairs = itertools.product(strategies, rates)
+    return list(found | {single(strategy, {"rate": rate}): None for strategy, rate in pairs})
 
 
 def pruner(condition: Condition, conf: Mapping, frame_tokens: int, window: int) -> TokenPruner:
@@ -97,19 +94,8 @@ def pruner(condition: Condition, conf: Mapping, frame_tokens: int, window: int) 
 
 
 def _checked(conf: Mapping) -> dict:
-    known = ("rate", "keep", "window", "frame_tokens", "seed")
-    unknown = sorted(set(conf) - set(known))
-    if unknown:
-        raise ValueError(
-            f"token_pruner_conf: unknown key '{unknown[0]}', choose from {', '.join(known)}"
-        )
+    known = "rate", "keep", "window", "frame_tokens", "seed"
+    for key in sorted(conf.keys() - known):
+        choices = ", ".join(known)
+        raise ValueError(f"token_pruner_conf: unknown key '{key}', choose from {choices}")
     return dict(conf)
-
-
-def _float(rate: float | None) -> float | None:
-    return None if rate is None else float(rate)
-
-
-def strategy_order(strategy: str) -> int:
-    """Where a strategy stands in tables."""
-    return list(STRATEGIES).index(strategy)

@@ -26,11 +26,7 @@ from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
 from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
-from espnet_prune.evaluate.sir.recordings import (
-    Recording,
-    read_recordings,
-    written,
-)
+from espnet_prune.evaluate.sir.recordings import Recording, read_recordings, written
 from espnet_prune.files.freshness import digest, stamp
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
@@ -43,16 +39,10 @@ PROMPT = "{question}"
 
 @dataclass
 class Settings:
-    """What an inference is asked for; the options of `bin.sir_inference` have these names.
+    """The options of `bin.sir_inference`, which explains them.
 
-    Args:
-        data_dir: Kaldi-style, with questions.
-        speech_llm: key of `SPEECH_LLMS`.
-        speech_llm_conf: arguments of its `from_pretrained`.
-        token_pruner, token_pruner_conf: the one condition without strategies.
-        strategies, rates: of a grid: lists, or words with blanks between them.
-        prompt, seed, positions: see `Answerer`.
-        batch_size: recordings at a time.
+    `strategies` and `rates` are lists, or words with blanks between them.
+
     Raises:
         ValueError: data_dir or speech_llm is missing, or a value is out of its range.
     """
@@ -143,11 +133,10 @@ class Settings:
 
 
 def _words(value: str | Sequence | None) -> list[str]:
-    """A YAML list, or words with blanks between them."""
-    parts = value.split() if isinstance(value, str) else value
-    if parts is None:
+    """A YAML list or number, or words with blanks between them."""
+    if value is None:
         return []
-    return [str(part) for part in (parts if isinstance(parts, list | tuple) else [parts])]
+    return list(map(str, value)) if isinstance(value, list | tuple) else str(value).split()
 
 
 def model_mark(conf: Mapping) -> str:
@@ -182,10 +171,7 @@ def answer_questions(
             written(recording, TRANSCRIPT.input)
     name = Path(key_file).stem if key_file else "all"
     file = AnswerFile(Path(output_dir) / f"answers.{name}.jsonl", settings.header())
-    left = [
-        (recording, tuple(c for c in wanted if (recording.id, c) not in file.done))
-        for recording in recordings
-    ]
+    left = [(r, tuple(c for c in wanted if (r.id, c) not in file.done)) for r in recordings]
     number, every = sum(len(missing) for _, missing in left), len(recordings) * len(wanted)
     if number < every:
         logger.info("%d of %d answers exist already", every - number, every)
@@ -282,10 +268,9 @@ class Answerer:
         """Answers to a batch under one condition after another; the audio is encoded once.
 
         The beginnings of a recording (`crop`) come right after the whole, if that is asked for:
-        they begin as it does, and continue its cache.
+        they begin as it does, and continue its cache. Where the input of a condition is not speech
+        its pruner is not used.
 
-        Args:
-            pruners: the conditions; where the input is not speech the pruner is not used.
         Raises:
             ValueError: what the recordings or the model say; a transcript that is missing.
         """
@@ -299,12 +284,8 @@ class Answerer:
                 heard = [self.llm.hear(samples, self.llm.sampling_rate) for samples in speech]
             if condition.input == "speech":
                 tokens = [audio for audio, _ in heard]
-                kept = self.llm.select(
-                    pruner,
-                    tokens,
-                    [r.question.question for r in recordings],
-                    [r.id for r in recordings],
-                )
+                queries = [r.question.question for r in recordings]
+                kept = self.llm.select(pruner, tokens, queries, [r.id for r in recordings])
             else:
                 if condition.input == "heard":
                     texts = [words for _, words in heard]
@@ -329,9 +310,7 @@ class Answerer:
                     seconds=length,
                     audio_tokens=len(row),
                     kept=tuple(indices.tolist()),
-                    order=tuple(
-                        recording.question.choices.index(text) for text in question.choices
-                    ),
+                    order=tuple(map(recording.question.choices.index, question.choices)),
                     scores=tuple(likely.tolist()),
                     answer=question.answer,
                 )
@@ -347,7 +326,6 @@ class Answerer:
         return self.llm.embed_text(self.llm.answer_lead + text)
 
     def _text(self, question: Question) -> str:
-        choices = "\n".join(
-            f"{letter}. {text}" for letter, text in zip(LETTERS, question.choices, strict=False)
-        )
-        return self.prompt.replace("{question}", question.question).replace("{choices}", choices)
+        lines = map("{}. {}".format, LETTERS, question.choices)
+        prompt = self.prompt.replace("{question}", question.question)
+        return prompt.replace("{choices}", "\n".join(lines))

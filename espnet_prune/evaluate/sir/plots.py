@@ -36,17 +36,8 @@ def plot_rates(
                 [100 * (points[r].value - points[r].low) for r in rates],
                 [100 * (points[r].high - points[r].value) for r in rates],
             ]
-            axis.errorbar(
-                [r + shift for r in rates],
-                values,
-                yerr=ends,
-                fmt="o-",
-                ms=4,
-                lw=1.2,
-                elinewidth=0.6,
-                color=f"C{n}",
-                label=strategy,
-            )
+            style = {"fmt": "o-", "ms": 4, "lw": 1.2, "elinewidth": 0.6, "color": f"C{n}"}
+            axis.errorbar([r + shift for r in rates], values, ends, label=strategy, **style)
         for n, (label, value) in enumerate(levels.items()):
             axis.axhline(100 * value, color="0.4", ls=(0, (1 + 3 * n, 2)), lw=0.9, label=label)
         axis.set(xlabel="pruning rate", ylabel=f"{title} (%)", title=title)
@@ -56,10 +47,7 @@ def plot_rates(
 
 
 def plot_strip(
-    items: Sequence[Sequence[Answer]],
-    spans: Mapping[str, Span],
-    frame_tokens: float,
-    path: Path,
+    items: Sequence[Sequence[Answer]], spans: Mapping[str, Span], frame_tokens: float, path: Path
 ) -> None:
     """What was kept on the time line: a panel for each item, a row for each condition.
 
@@ -67,14 +55,9 @@ def plot_strip(
         items: for each item its answers under some conditions.
         spans: key sentences by id, marked where they are known.
     """
-    height = sum(len(rows) for rows in items)
-    figure, axes = plt.subplots(
-        len(items),
-        1,
-        figsize=(10, 0.8 * len(items) + 0.28 * height),
-        squeeze=False,
-        height_ratios=[len(rows) + 1 for rows in items],
-    )
+    heights = [len(rows) + 1 for rows in items]
+    size = 10, 0.8 * len(items) + 0.28 * sum(map(len, items))
+    figure, axes = plt.subplots(len(items), 1, figsize=size, squeeze=False, height_ratios=heights)
     for axis, rows in zip(axes[:, 0], items, strict=True):
         name = rows[0].id
         if name in spans:
@@ -84,14 +67,9 @@ def plot_strip(
         for n, answer in enumerate(rows):
             bars = [(k / frame_tokens, 1 / frame_tokens) for k in answer.kept]
             axis.broken_barh(bars, (n - 0.35, 0.7), color="tab:blue", lw=0)
-        axis.set(
-            xlim=(0, rows[0].seconds),
-            ylim=(len(rows) - 0.4, -0.6),
-            yticks=range(len(rows)),
-            title=name,
-            xlabel="seconds",
-        )
-        axis.set_yticklabels([answer.condition.name for answer in rows], fontsize=7)
+        axis.set(xlim=(0, rows[0].seconds), ylim=(len(rows) - 0.4, -0.6), title=name)
+        axis.set_xlabel("seconds")
+        axis.set_yticks(range(len(rows)), [a.condition.name for a in rows], fontsize=7)
     _save(figure, path)
 
 

@@ -29,11 +29,11 @@ from espnet_prune.evaluate.sir.conditions import (
     TRANSCRIPT,
     WHOLE,
     Condition,
-    strategy_order,
 )
 from espnet_prune.evaluate.sir.plots import plot_rates, plot_strip
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json, write_text
+from espnet_prune.tokens import STRATEGIES
 
 #: below images/, by `inference.draw_tokens`
 TSNE_PLOT = "tsne.png"
@@ -68,12 +68,6 @@ class Judged:
     accuracy: Estimate
     against: dict[str, scores.Comparison]
 
-    def to_json(self) -> dict:
-        return {
-            "accuracy": asdict(self.accuracy),
-            "against": {name: asdict(c) for name, c in self.against.items()},
-        }
-
 
 @dataclass(frozen=True)
 class Result:
@@ -87,9 +81,9 @@ class Result:
     kept: float
 
     def to_json(self) -> dict:
-        found = {**self.judged[LIKELY].to_json(), "kept_tokens": self.kept}
+        found = {**asdict(self.judged[LIKELY]), "kept_tokens": self.kept}
         if BY_PMI in self.judged:
-            found["pmi"] = self.judged[BY_PMI].to_json()
+            found["pmi"] = asdict(self.judged[BY_PMI])
         if self.recall is not None:
             found["evidence_recall"] = asdict(self.recall)
         return found
@@ -139,7 +133,8 @@ def judge(
 
 def _order(condition: Condition):
     first = REFERENCES.index(condition) if condition in REFERENCES else len(REFERENCES)
-    return first, strategy_order(condition.strategy), condition.rate or 0.0, condition.keep or 0
+    strategy = list(STRATEGIES).index(condition.strategy)
+    return first, strategy, condition.rate or 0.0, condition.keep or 0
 
 
 def rivals(condition: Condition, titles: dict[Condition, str]) -> dict[str, Condition]:
@@ -256,9 +251,7 @@ def strips(found: Results) -> list[list[Answer]]:
 
 def word_error_rate(path: Path) -> str:
     """Whisper's WER on the speech, from the scores.json of `score text`."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; run the stage of the WER check first")
-    found = read_record(path, ("systems", "utterances"))
+    found = read_record(path, ("systems", "utterances"), "run the stage of the WER check first")
     wer = found["systems"]["hyp"]["wer"]
     rate = percent(Estimate(wer["rate"], wer["low"], wer["high"]))
     return f"{rate} on {found['utterances']} windows ({wer['reference_length']} words)"
@@ -269,11 +262,8 @@ def write_report(
 ) -> str:
     """Write RESULTS.md, scores.json and images/ in `output_dir`.
 
-    Args:
-        data_dir: of the questions.
-        answers: directory with answers.*.jsonl to all of them.
-        command: that made the answers.
-        wer: scores.json of `score text`: Whisper on the speech.
+    Arguments are the options of `espnet-prune sir score`.
+
     Returns: the text of RESULTS.md.
     Raises:
         FileNotFoundError, ValueError: answers or tables are missing or damaged; the answers are of
@@ -282,26 +272,23 @@ def write_report(
     header, rows = read_answers(answers)
     everything = read_questions(data_dir / "questions")
     ids = sorted({answer.id for answer in rows})
-    unknown = [name for name in ids if name not in everything]
-    if unknown:
-        raise ValueError(f"{answers}: {unknown[0]} is not in {data_dir / 'questions'}")
+    for name in ids:
+        if name not in everything:
+            raise ValueError(f"{answers}: {name} is not in {data_dir / 'questions'}")
     if header["data_dir"] != data_mark(data_dir):
-        raise ValueError(
-            f"{answers}: the answers are to another state of {data_dir}: run inference again, "
-            "into an empty folder"
-        )
+        other = f"{answers}: the answers are to another state of {data_dir}"
+        raise ValueError(f"{other}: run inference again, into an empty folder")
     if len(ids) < len(everything):
-        raise ValueError(
-            f"{answers}: {len(ids)} of {len(everything)} items are answered, "
-            f"{min(everything.keys() - set(ids))} is not: inference has not ended, run it again"
-        )
+        some = f"{len(ids)} of {len(everything)} items are answered"
+        missing = f"{min(everything.keys() - set(ids))} is not"
+        raise ValueError(f"{answers}: {some}, {missing}: inference has not ended, run it again")
     sentences = data_dir / "sentences"
     spans = scores.read_evidence(sentences) if sentences.is_file() else {}
     found = results(rows, spans, header)
     titles, options = titles_of(header), header["token_pruner_conf"]
     minutes = sum(answer.seconds for answer in next(iter(found.values())).answers) / 60
     bounds_table, numbers = bounds(found, [everything[name] for name in ids], titles)
-    numbers["conditions"] = {c.name: {**c.to_json(), **r.to_json()} for c, r in found.items()}
+    numbers["conditions"] = {c.name: {**asdict(c), **r.to_json()} for c, r in found.items()}
     parts = [f"# {title}"]
     if command:
         parts.append(f"Made by `{command}`.")

@@ -76,10 +76,8 @@ def by_condition(answers: Sequence[Answer]) -> dict[Condition, list[Answer]]:
     for condition, rows in found.items():
         if len(rows) < len(everything):
             missing = min(everything - rows.keys())
-            raise ValueError(
-                f"condition '{condition.name}' has {len(rows)} of {len(everything)} items, "
-                f"{missing} is not among them: inference has not ended, run it again"
-            )
+            few = f"condition '{condition.name}' has {len(rows)} of {len(everything)} items"
+            raise ValueError(f"{few}, {missing} is not among them: run inference to its end")
     return {c: [rows[name] for name in sorted(rows)] for c, rows in found.items()}
 
 
@@ -104,10 +102,9 @@ def right_by_pmi(answers: Sequence[Answer], without: Sequence[Answer]) -> np.nda
     found = []
     for answer, prior in zip(answers, without, strict=True):
         if (answer.id, answer.order) != (prior.id, prior.order):
-            raise ValueError(
-                f"{answer.id}: its choices stand in the order {list(answer.order)}, without audio "
-                f"({prior.id}) in {list(prior.order)}: run inference again, into an empty folder"
-            )
+            own = f"{answer.id}: its choices stand in the order {list(answer.order)}"
+            other = f"without audio ({prior.id}) in {list(prior.order)}"
+            raise ValueError(f"{own}, {other}: run inference again, into an empty folder")
         gains = np.subtract(answer.scores, prior.scores)
         found.append(int(gains.argmax()) == answer.answer)
     return np.array(found, dtype=bool)
@@ -152,10 +149,8 @@ def token_span(span: Span, frame_tokens: float, tokens: int) -> tuple[int, int]:
     first = math.floor(span.start * frame_tokens + 1e-6)
     end = math.ceil(span.end * frame_tokens - 1e-6)
     if first >= tokens:
-        raise ValueError(
-            f"the key sentence begins at {span.start:g} s, but the recording ends at "
-            f"{tokens / frame_tokens:g} s"
-        )
+        end_of_all = f"the recording ends at {tokens / frame_tokens:g} s"
+        raise ValueError(f"the key sentence begins at {span.start:g} s, but {end_of_all}")
     return first, min(max(end, first + 1), tokens)
 
 
@@ -175,9 +170,8 @@ def evidence_recall(
 def recalls(
     answers: Sequence[Answer], spans: Mapping[str, Span], frame_tokens: float | None
 ) -> np.ndarray | None:
-    """(items,) evidence recall; None where it is not defined:
-    the input is not speech, an item has no times, or audio tokens are not stretches of time
-    (`frame_tokens` is None).
+    """(items,) evidence recall; None where the input is not speech, an item has no times, or audio
+    tokens are not stretches of time (`frame_tokens` is None).
 
     Raises:
         ValueError: a number of audio tokens that is not that of the time: times would be wrong.
@@ -188,13 +182,10 @@ def recalls(
             return None
         expected = answer.seconds * frame_tokens
         if abs(answer.audio_tokens - expected) > max(2, 0.02 * expected):
-            raise ValueError(
-                f"{answer.id}: {answer.audio_tokens} audio tokens for {answer.seconds:g} s, which "
-                f"are not {frame_tokens:g} a second"
-            )
-        values.append(
-            evidence_recall(answer.kept, spans[answer.id], frame_tokens, answer.audio_tokens)
-        )
+            made = f"{answer.audio_tokens} audio tokens for {answer.seconds:g} s"
+            raise ValueError(f"{answer.id}: {made}, which are not {frame_tokens:g} a second")
+        span = spans[answer.id]
+        values.append(evidence_recall(answer.kept, span, frame_tokens, answer.audio_tokens))
     return np.array(values)
 
 

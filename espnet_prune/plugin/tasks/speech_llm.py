@@ -175,9 +175,8 @@ class SpeechLlmLoraTask(_SpeechLlmTask):
 def export(train_dir: Path, model_file: str, output_dir: Path, lora: str) -> str:
     """Turn the training directory of `SpeechLlmLoraTask` into that of a compact speech LLM.
 
-    Args:
-        model_file: weights in `train_dir`.
-        lora: `trained`, or `none` for the language model as it was.
+    Arguments are the options of `espnet-prune compact export`.
+
     Returns: what was written, in words.
     Raises:
         FileNotFoundError, ValueError: a file is missing, damaged, or does not fit.

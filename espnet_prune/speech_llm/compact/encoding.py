@@ -48,8 +48,6 @@ def encode_together(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list
     A model that is given recordings in chunks of 30 s hears frames with speech around them, not
     frames of a short waveform with silence behind it.
 
-    Args:
-        waves: as for `encode_pairs`.
     Returns: a tensor (N_i, D) each, N_i = ceil(T_i / 640) at most.
     """
     inputs = share_inputs([len(wave) for wave in waves], longest_chunk(encoder))
@@ -82,9 +80,9 @@ def encode_pairs(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Te
     rows = [i for i, wave in enumerate(waves) if len(wave) >= least]
     if not rows:
         return found
-    lengths = torch.tensor([len(waves[i]) for i in rows], device=encoder.device)
-    speech = pad_sequence([torch.from_numpy(waves[i]) for i in rows], batch_first=True)
-    out = encoder(speech.to(encoder.device), lengths, True)
+    speech = [torch.from_numpy(waves[i]).to(encoder.device) for i in rows]
+    lengths = torch.tensor(list(map(len, speech)), device=encoder.device)
+    out = encoder(pad_sequence(speech, batch_first=True), lengths, True)
     hidden = out.last_hidden_state
     hidden = nn.functional.pad(hidden, (0, 0, 0, hidden.shape[1] % 2))
     pairs = hidden.unflatten(1, (-1, 2)).mean(2)

@@ -49,14 +49,9 @@ def write_features(
     """Give the windows of a data directory to a frozen encoder, and write what training reads.
 
     Into the output directory go feats/ID.npy, (T, D) in float16 at 25 Hz; ctc/ with feats.scp,
-    feats_shape and words; lora/ as `write_recordings` has it.
+    feats_shape and words; lora/ as `write_recordings` has it. Arguments are the options of
+    `espnet-prune compact features`.
 
-    Args:
-        encoder: directory.
-        data_dir: with wav.scp, text, words and questions.
-        seconds: of the longest recording for LoRA.
-        seed: of the recordings' lengths.
-        dtype: that the encoder computes in, one of `DTYPES`.
     Returns: what was written, in words.
     Raises:
         FileNotFoundError, ValueError: what encoder, audio and tables say; no frame fits `seconds`.
@@ -125,11 +120,7 @@ def write_frames(path: Path, frames: np.ndarray) -> None:
 
 
 def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[str]]:
-    """Windows one after the other in recordings of sizes drawn evenly up to `most`.
-
-    Args:
-        sizes: window -> its size.
-    """
+    """Windows, given with their sizes, in recordings of sizes drawn evenly up to `most`."""
     draw, room = random.Random(f"recordings {seed}"), 0
     rows: list[list[str]] = []
     for window, size in sizes.items():
@@ -182,10 +173,8 @@ def write_recordings(
         write_frames(path, frames)
         tables["feats.scp"][name] = path
         tables["feats_shape"][name] = ",".join(map(str, frames.shape))
-        prompts, answers = (
-            [" ".join(t.split()) for t in texts] for texts in zip(*pairs, strict=True)
-        )
-        tables["prompt"][name], tables["answer"][name] = map(SEPARATOR.join, (prompts, answers))
+        for table, texts in zip(("prompt", "answer"), zip(*pairs, strict=True), strict=True):
+            tables[table][name] = SEPARATOR.join(" ".join(text.split()) for text in texts)
         number += len(pairs)
     for table, values in tables.items():
         write_table(target / table, values)

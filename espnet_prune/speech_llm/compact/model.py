@@ -219,10 +219,8 @@ def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor
 def recipe_model() -> Path:
     """The trained model of the repository, in its recipe's folder.
 
-    The wheel does not hold it: it has 23 MB.
-
     Raises:
-        FileNotFoundError: the package does not stand in the repository.
+        FileNotFoundError: the package does not stand in the repository; a wheel has no 23 MB more.
     """
     directory = Path(__file__).resolve().parents[3] / RECIPE / "model"
     if not directory.is_dir():

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from espnet_prune.data.sir.questions import located
 from espnet_prune.data.text import has_unclear_number, prompt_transcript
 from espnet_prune.files.reading import package_table, read_lines
 from espnet_prune.speech_llm.compact.lora import load_language_model
@@ -49,12 +50,10 @@ def read_passages(path: Path) -> list[list[str]]:
     """
     rows = []
     for number, line in enumerate(read_lines(path), 1):
-        try:
+        with located(f"{path}: line {number}"):
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path}: line {number}: not JSON: {error}") from None
-        if not isinstance(row, list) or not all(isinstance(sentence, str) for sentence in row):
-            raise ValueError(f"{path}: line {number}: not a list of sentences")
+            if not isinstance(row, list) or not all(isinstance(sentence, str) for sentence in row):
+                raise ValueError("not a list of sentences")
         rows.append(row)
     return rows
 
@@ -71,9 +70,9 @@ def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
         line = line.replace("’", "'").replace("“", "").replace("”", "").replace("—", ", ")
         for sentence in re.split(r"(?<=[.!?])\s+", line):
             sentence = sentence.strip('" ')
-            if not sentence.endswith((".", "!", "?")) or not sentence.isascii():
-                continue
-            if has_unclear_number(sentence) or re.search(r"[\[\](){}<>#@/\\|=+~^]", sentence):
+            ends = sentence.endswith((".", "!", "?")) and sentence.isascii()
+            marked = re.search(r"[\[\](){}<>#@/\\|=+~^]", sentence)
+            if not ends or marked or has_unclear_number(sentence):
                 continue
             if least <= len(prompt_transcript(sentence).split()) <= most:
                 found.append(sentence)
@@ -113,10 +112,8 @@ def write_passages(
         for start in range(len(done), passages, batch):
             numbers = range(start, min(start + batch, passages))
             chats = [[{"role": "user", "content": prompt(n, seed)}] for n in numbers]
-            texts = [
-                tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-                for chat in chats
-            ]
+            way = {"tokenize": False, "add_generation_prompt": True}
+            texts = [tokenizer.apply_chat_template(chat, **way) for chat in chats]
             inputs = tokenizer(texts, return_tensors="pt", padding=True).to(model.device)
             torch.manual_seed(seed * 1_000_003 + start)
             output = model.generate(
@@ -143,10 +140,8 @@ def write_passages(
 def write_hours(
     language_model: Path, hours: float, held_out: int, output: Path, seed: int, ngpu: int
 ) -> str:
-    """Have the chat model of a directory write passages for so many hours of speech.
+    """Have the chat model of a directory write passages for so many hours, and `held_out` more.
 
-    Args:
-        held_out: passages more, to validate and test on.
     Returns: JSON of how many passages, good ones and words there are.
     Raises:
         ValueError: a number out of its range.

@@ -51,9 +51,8 @@ class Pieces:
         try:
             return cls(int(found["merges"]), tuple(map(int, found["token_ids"])))
         except (ValueError, TypeError) as error:
-            raise ValueError(
-                f"{path}: not a file of `espnet-prune compact tokens`: {error!r}"
-            ) from None
+            what = "not a file of `espnet-prune compact tokens`"
+            raise ValueError(f"{path}: {what}: {error!r}") from None
 
 
 def load_tokenizer(language_model: str | Path) -> Any:
@@ -97,9 +96,7 @@ def spell(pieces: Tokenizer, text: str) -> list[int]:
 def find_pieces(tokenizer: Any, merges: int, texts: Iterable[str]) -> tuple[Pieces, Counter[int]]:
     """The pieces of a training text, and how often each occurs."""
     cut = piece_tokenizer(tokenizer, merges)
-    counts: Counter[int] = Counter()
-    for text in texts:
-        counts.update(spell(cut, text))
+    counts = Counter(number for text in texts for number in spell(cut, text))
     return Pieces(merges, tuple(sorted(counts))), counts
 
 
@@ -125,12 +122,8 @@ def write_pieces(language_model: Path, words: Path, merges: int, output: Path) -
 def write_start(model: Path, language_model: Path, merges: int, pieces: Path, weights: Path) -> str:
     """Write what training the LoRA of an existing compact speech LLM further begins with.
 
-    Args:
-        model: its directory.
-        language_model: directory of its language model.
-        merges: that its pieces were made with.
-        pieces: JSON file to write, the tokens that the adapter tells apart.
-        weights: file to write, for `init_param` of `SpeechLlmLoraTask`.
+    Arguments are the options of `espnet-prune compact start`.
+
     Returns: the number of weights, in words.
     Raises:
         FileNotFoundError, ValueError: the model is missing, damaged, or another language model's.

@@ -65,11 +65,8 @@ def cut(
 def window_items(
     passages: Iterable[Sequence[str]], prefix: str, fact_share: float, seed: int = 0
 ) -> list[SirItem]:
-    """Cut passages into windows and hide facts in a share of them.
+    """Cut passages into windows with ids of a prefix, and hide facts in a share of them.
 
-    Args:
-        passages: lists of sentences.
-        prefix: of the windows' ids.
     Returns: items; those without a fact have an empty question and no choices.
     """
     items = []
@@ -92,11 +89,8 @@ def speak_windows(
 ) -> float:
     """Speak windows into a data directory (`espnet_prune.data.sir.speech.write_data_dir`).
 
-    Its `questions` has the windows with a fact only.
+    Its `questions` has the windows with a fact only. Names of voices may have a speed.
 
-    Args:
-        voices: names with or without a speed.
-        tools: where the packages of the voices are unpacked.
     Returns: seconds of speech.
     """
     seconds = write_data_dir(items, TimedVoices(Voices(tools)), voices, directory, nj)
@@ -106,10 +100,8 @@ def speak_windows(
 
 def lower_case_words(texts: Iterable[str]) -> set[str]:
     """Words that inside sentences stand more often in lower case than with a capital."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        for sentence in re.split(r"(?<=[.!?])\s+", text):
-            counts.update(_words(sentence)[1:])
+    sentences = (sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text))
+    counts = Counter(word for sentence in sentences for word in _words(sentence)[1:])
     return {w for w in counts if w[0].islower() and counts[w] >= counts[w[0].upper() + w[1:]]}
 
 
@@ -132,11 +124,7 @@ def _words(sentence: str) -> list[str]:
 
 
 def write_words(train: Path, others: Iterable[Path]) -> None:
-    """Write the table `words`, see `spoken_words`, beside `text` of all data directories.
-
-    Args:
-        train: what begins a sentence in lower case is counted here.
-    """
+    """Write the table `words` of `spoken_words` beside `text`; what is in lower case train says."""
     lower = lower_case_words(read_table(train / "text").values())
     for directory in (train, *others):
         text = read_table(directory / "text")
@@ -157,12 +145,10 @@ def speak_parts(
 ) -> Iterator[str]:
     """Speak passages into the data directories train, valid and test.
 
-    Args:
-        passages, word_lists: files of `read_passages`; of the second train gets all, without facts.
-        held_out: first passages, half for valid, half for test.
-        fact_share: windows of train and valid with a question; all of test have one.
-        voices: of train and valid, each at all `SPEEDS`; `TRAINING_VOICES` when absent.
-        test_voices: of test, which training never hears; `EVALUATION_VOICES` when absent.
+    Arguments are the options of `espnet-prune compact speech`. Of train and valid `fact_share` of
+    the windows have a question, of test all. `voices` of train and valid speak at all `SPEEDS`,
+    `TRAINING_VOICES` when absent; of test the voices are `EVALUATION_VOICES` then.
+
     Yields: after each part what is in it, in words.
     Raises:
         FileNotFoundError, ValueError: what files and voices say; a part without passages.

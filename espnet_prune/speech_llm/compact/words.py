@@ -46,13 +46,8 @@ def write_lists(
 ) -> str:
     """Write passages of word lists and dictionary texts, a JSON list of sentences a line.
 
-    Args:
-        language_model: directory; its tokens say which words are common.
-        tools_dir: where word list and texts are unpacked.
-        most: common words.
-        times: how often lists have each of them; 0 for no lists.
-        text_times, other_times: how often texts should have common words (0 for no texts), and all
-            other words.
+    Arguments are the options of `espnet-prune compact words`.
+
     Returns: what was written, in words.
     Raises:
         FileNotFoundError, ValueError: no such directory; a number out of its range.
@@ -114,8 +109,7 @@ def word_lists(words: list[str], times: int, seed: int = 0) -> Iterator[list[str
 def dictionary_texts(tools: str | Path) -> list[str]:
     """Definitions and examples of `LENGTHS` words without digits, each once and with a full stop.
 
-    Args:
-        tools: where the package is unpacked.
+    They are from a Debian package unpacked in `tools`.
     """
     folder = fetch_packages([WORDNET], tools) / FOLDER
     found = set()
@@ -126,10 +120,9 @@ def dictionary_texts(tools: str | Path) -> list[str]:
             gloss = line.partition("|")[2]
             rest = re.sub(r'"[^"]*"|\([^)]*\)', "", gloss)
             for text in (*re.findall(r'"([^"]+)"', gloss), *rest.split(";")):
-                text = " ".join(text.split())
-                if not re.fullmatch(r"[A-Za-z',.?! -]+", text):
-                    continue
-                if LENGTHS[0] <= len(text.split()) <= LENGTHS[1]:
+                text, size = " ".join(text.split()), len(text.split())
+                plain = re.fullmatch(r"[A-Za-z',.?! -]+", text)
+                if plain and LENGTHS[0] <= size <= LENGTHS[1]:
                     found.add(text if text[-1] in ".?!" else text.rstrip(" ,-") + ".")
     return sorted(found)
 
@@ -161,7 +154,6 @@ def covering(texts: Sequence[str], wanted: Callable[[str], int], seed: int = 0) 
     return [text for text, is_taken in zip(order, taken, strict=True) if is_taken]
 
 
-def passages(texts: Iterable[str]) -> list[list[str]]:
+def passages(texts: Sequence[str]) -> list[Sequence[str]]:
     """The texts, `TEXTS_TOGETHER` at a time."""
-    texts = list(texts)
     return [texts[i : i + TEXTS_TOGETHER] for i in range(0, len(texts), TEXTS_TOGETHER)]

@@ -40,7 +40,6 @@ def load(task: str, train_config: Path, model_file: Path, device: str) -> torch.
 
     Args:
         task: name of the task's class in espnet2.tasks, as "spk.SpeakerTask".
-
     Raises:
         FileNotFoundError: config or weights are missing.
     """
@@ -64,7 +63,6 @@ def write_arrays(
         args: of `get_parser`.
         name: of the table, and of the folder of the arrays.
         function: waveform (1, T) to an array.
-
     Raises:
         FileNotFoundError, ValueError: a table or a file cannot be read, is not at 16 kHz, or lacks
             an utterance of --key_file; or the function refuses an utterance.

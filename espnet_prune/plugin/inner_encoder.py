@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -45,17 +45,15 @@ class PretrainedEncoder(torch.nn.Module):
         Args:
             speech: (B, T) or (B, T, 1) waveforms at 16 kHz.
             lengths: (B,) samples.
-        Returns: states (B, T', D) of all layers and frames (B,), see
-            `espnet_prune.structured.encoder.SpeechEncoderOutput.features`.
+        Returns: states (B, T', D) of all layers and frames (B,), see `SpeechEncoderOutput`.
         Raises:
             ValueError: not single-channel; too short for one frame, or longer than the window.
         """
         if speech.dim() == 3 and speech.shape[2] == 1:
             speech = speech.squeeze(2)
         if speech.dim() != 2:
-            raise ValueError(
-                f"pruned_ssl reads single-channel waveforms (B, T), got {tuple(speech.shape)}"
-            )
+            shape = tuple(speech.shape)
+            raise ValueError(f"pruned_ssl reads single-channel waveforms (B, T), got {shape}")
         lengths = lengths.to(device=speech.device, dtype=torch.long)
         # A frozen encoder behind a trainable enhancement still has to pass gradients on.
         gradients = not self.freeze or speech.requires_grad
@@ -75,17 +73,13 @@ class PretrainedEncoder(torch.nn.Module):
         # ESPnet loads with strict=False, which keeps quiet about a checkpoint that does not fit.
         super()._load_from_state_dict(state_dict, prefix, *args)
         given = {k.removeprefix(prefix): v for k, v in state_dict.items() if k.startswith(prefix)}
-        self._check(given)
-
-    def _check(self, given: Mapping[str, Tensor]) -> None:
         own = self.state_dict()
         trained = {name for name, p in self.named_parameters() if p.requires_grad}
         lacking = own.keys() - given.keys()
         if lacking and lacking == own.keys() - trained:
             # ESPnet's save_strategy adapter_only and required_grad_only leave them out.
-            logging.warning(
-                f"pruned_ssl: no frozen weights in the checkpoint, those of {self.model} are used"
-            )
+            text = "pruned_ssl: no frozen weights in the checkpoint, those of %s are used"
+            logging.warning(text, self.model)
             lacking = set()
         shapes = {
             f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 USAGE = """\
 usage: run.pl|slurm.pl [options] [JOB=FIRST:LAST] LOG COMMAND [ARGUMENT ...]
@@ -41,6 +42,12 @@ slurm through sbatch's own variables, as SBATCH_PARTITION=gpu.
 
 _OPTIONS = ("backend", "max_jobs_run", "num_threads", "mem", "gpu", "num_nodes", "time", "config")
 _COUNTS = ("max_jobs_run", "num_threads", "gpu", "num_nodes")
+_SLURM = {
+    "mem": "--mem-per-cpu",
+    "num_threads": "--cpus-per-task",
+    "time": "--time",
+    "num_nodes": "--nodes",
+}
 _OPERATORS = {"|", "||", "&&", ";", "<", ">", ">>", "2>", "2>>", "2>&1"}
 _SUCCESS = "# Ended (code 0)"
 _TAIL_LINES = 20
@@ -61,15 +68,11 @@ class Request:
 
     def jobs(self) -> list[tuple[Path, list[str]]]:
         """(log, command) of each job, with the JOB variable replaced."""
-        if not self.numbers:
-            return [(Path(self.log), list(self.command))]
-        return [
-            (
-                Path(self.log.replace(self.variable, str(number))),
-                [word.replace(self.variable, str(number)) for word in self.command],
-            )
-            for number in self.numbers
-        ]
+        found = []
+        for number in map(str, self.numbers or [self.variable]):
+            log, *command = (w.replace(self.variable, number) for w in (self.log, *self.command))
+            found.append((Path(log), command))
+        return found
 
 
 def parse(argv: list[str], default_backend: str = "local") -> Request:
@@ -120,19 +123,14 @@ def run(request: Request) -> list[Path]:
     return _run_slurm(request) if request.options["backend"] == "slurm" else _run_local(request)
 
 
-def _shell(command: list[str]) -> str:
-    return " ".join(word if word in _OPERATORS else shlex.quote(word) for word in command)
-
-
-@dataclass
-class _Running:
+class _Running(NamedTuple):
     log: Path
     start: float
     process: subprocess.Popen
 
 
 def _start(log: Path, command: list[str]) -> _Running:
-    line = _shell(command)
+    line = " ".join(word if word in _OPERATORS else shlex.quote(word) for word in command)
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "w", encoding="utf-8") as stream:
         stream.write(f"# {line}\n# Started at {time.strftime('%c')}\n#\n")
@@ -149,14 +147,12 @@ def _start(log: Path, command: list[str]) -> _Running:
 
 def _finish(job: _Running) -> bool:
     """Write the last lines of the log; whether the job succeeded."""
-    seconds = time.monotonic() - job.start
+    seconds = f"{time.monotonic() - job.start:.0f}"
     code = job.process.returncode
     code = 128 - code if code < 0 else code  # bash's way to tell of a signal
     with open(job.log, "a", encoding="utf-8") as stream:
-        stream.write(
-            f"# Accounting: time={seconds:.0f} threads=1\n"
-            f"# Ended (code {code}) at {time.strftime('%c')}, elapsed time {seconds:.0f} seconds\n"
-        )
+        stream.write(f"# Accounting: time={seconds} threads=1\n# Ended (code {code}) at ")
+        stream.write(f"{time.strftime('%c')}, elapsed time {seconds} seconds\n")
     return code == 0
 
 
@@ -198,14 +194,7 @@ def _run_slurm(request: Request) -> list[Path]:
     script.write_text(_slurm_script(request), encoding="utf-8")
     options = ["--parsable", "--wait", f"--job-name={name}"]
     options.append(f"--output={queue}/{name}.{'%A_%a' if request.numbers else '%j'}.out")
-    for option, flag in (
-        ("mem", "--mem-per-cpu"),
-        ("num_threads", "--cpus-per-task"),
-        ("time", "--time"),
-        ("num_nodes", "--nodes"),
-    ):
-        if option in request.options:
-            options.append(f"{flag}={request.options[option]}")
+    options += [f"{_SLURM[o]}={request.options[o]}" for o in _SLURM if o in request.options]
     if "num_nodes" in request.options:
         options.append("--ntasks-per-node=1")
     if request.count("gpu", 0) > 0:
@@ -226,13 +215,13 @@ def _run_slurm(request: Request) -> list[Path]:
     if code == 0:
         return []
     # sbatch gives one status for the whole array; the logs tell which jobs it was.
-    return [log for log in logs if not _ended_well(log)] or logs
+    done = {log for log in logs for line in _end_of(log)[-1:] if line.startswith(_SUCCESS)}
+    return [log for log in logs if log not in done] or logs
 
 
 def _slurm_script(request: Request) -> str:
     """A batch script that hands one job of the array to the local backend on its node."""
-    words = [sys.executable, "-m", "espnet_prune.plugin.jobs", "--backend", "local"]
-    line = shlex.join(words)
+    line = shlex.join([sys.executable, "-m", "espnet_prune.plugin.jobs", "--backend", "local"])
     if request.numbers:
         line += f' {request.variable}="$SLURM_ARRAY_TASK_ID"'
     line += " " + shlex.join([request.log, *request.command])
@@ -245,22 +234,17 @@ def _slurm_script(request: Request) -> str:
     )
 
 
-def _ended_well(log: Path) -> bool:
+def _end_of(log: Path) -> list[str]:
     try:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
     except FileNotFoundError:
-        return False
-    return bool(lines) and lines[-1].startswith(_SUCCESS)
+        return ["(no log was written: the job did not start)"]
 
 
 def _report(failed: list[Path], total: int) -> None:
     print(f"error: {len(failed)} of {total} jobs failed, see {failed[0]}", file=sys.stderr)
     for log in failed[:3]:
-        try:
-            lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
-            lines = ["(no log was written: the job did not start)"]
-        print(f"---- the end of {log}", *lines[-_TAIL_LINES:], sep="\n", file=sys.stderr)
+        print(f"---- the end of {log}", *_end_of(log), sep="\n", file=sys.stderr)
     if len(failed) > 3:
         print("---- also failed:", *failed[3:], file=sys.stderr)
 

@@ -21,29 +21,26 @@ def model_size(model: str) -> str:
 
     Args:
         model: hub name such as microsoft/wavlm-base-plus, or a dense or pruned model's directory.
-
     Raises:
         FileNotFoundError, ValueError: there is no config for this model.
     """
-    advice = "give the options --prune_config, --distill_config and --asr_config"
     path = Path(model).expanduser()
-    if not path.is_dir():
+    if path.is_dir():
+        config = read_record(path / "config.json")
+        family, base = config.get("model_type"), config
+        if family == "espnet_prune":
+            family, base = config.get("family"), config.get("base", {})
+        width = base.get("hidden_size")
+        size = SIZES.get(width) if family in FAMILIES else None
+        what = f"no config for family '{family}' with hidden_size {width}"
+    else:
         found = re.match(rf"(?:{'|'.join(FAMILIES)})-(base|large)\b", model.rpartition("/")[2])
-        if found is None:
-            raise ValueError(
-                f"teacher {model}: no such directory, and no config for this hub name, only for "
-                f"Base and Large of {', '.join(FAMILIES)}; {advice}"
-            )
-        return found[1]
-    config = read_record(path / "config.json")
-    family, base = config.get("model_type"), config
-    if family == "espnet_prune":
-        family, base = config.get("family"), config.get("base", {})
-    size = SIZES.get(base.get("hidden_size"))
-    if family not in FAMILIES or size is None:
+        size = found and found[1]
+        what = "no such directory, and no config for this hub name"
+    if size is None:
         raise ValueError(
-            f"teacher {model}: no config for family '{family}' with hidden_size "
-            f"{base.get('hidden_size')}, only for Base and Large of {', '.join(FAMILIES)}; {advice}"
+            f"teacher {model}: {what}, only for Base and Large of {', '.join(FAMILIES)}; "
+            "give the options --prune_config, --distill_config and --asr_config"
         )
     return size
 
@@ -64,7 +61,6 @@ def spread_updates(config: dict, gpus: int, accum_grad: int | None = None) -> di
         config: of an ESPnet training, for one GPU.
         gpus: number of GPUs g on all nodes.
         accum_grad: a' instead, for GPUs with less memory, or with more.
-
     Raises:
         ValueError: a number below 1, or a config without the keys.
     """

@@ -42,8 +42,7 @@ class PrunedSSLEncoder(AbsEncoder):
         freeze_feature_encoder: do not train the convolutions in front of the Transformer.
         freeze_finetune_updates: updates of the optimizer during which only what follows the
             encoder is trained. Multi-GPU training needs `unused_parameters: true` with it.
-        full_window: Whisper only: pad to its 30 s window as in its training, else to the longest
-            utterance of the batch, which is faster but not what Whisper was trained on.
+        full_window: as in `PrunedSSLFrontend`.
     Raises:
         FileNotFoundError: `model` is not there.
         ValueError: `model` is no model of a known family, or what comes in is no waveform.
@@ -98,9 +97,7 @@ class PrunedSSLEncoder(AbsEncoder):
         frozen = wait > 0 and int(self.num_updates) < wait
         with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
             states, lengths = self.pretrained(xs_pad, ilens)
-        if return_all_hs:
-            return (states[-1], states[1:]), lengths, None
-        return states[-1], lengths, None
+        return ((states[-1], states[1:]) if return_all_hs else states[-1]), lengths, None
 
     def reload_pretrained_parameters(self) -> None:
         """Put the pretrained weights back; ESPnet calls this after its --init."""

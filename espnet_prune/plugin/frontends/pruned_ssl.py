@@ -39,9 +39,8 @@ class PrunedSSLFrontend(AbsFrontend):
         freeze: do not train the encoder, and keep it in evaluation mode. Multi-GPU training with
             false and a layer below the last needs ESPnet's `unused_parameters: true`.
         full_window: Whisper only: pad to its 30 s window as in its training, else to the longest
-            utterance of the batch, which is faster but not what Whisper was trained on.
-        crop_seconds: of longer utterances a random part, another one each time, in training only;
-            for classification, where the labels are those of the whole utterance.
+            utterance of the batch, which is faster.
+        crop_seconds: of longer utterances a random part, another one each time, in training only.
         cache: directory for the hidden states of every utterance (see `FeatureCache`), for a frozen
             encoder and utterances that are the same in each epoch.
         hop_length: samples per frame. ESPnet's diarisation recipes pass it; it is no choice.
@@ -142,11 +141,9 @@ def _check_rates(fs: int | str, hop_length: int | None, sampling_rate: int, fram
             f"frontend pruned_ssl: fs: {fs}, but pretrained encoders hear {sampling_rate} Hz; "
             "resample the data (recipes do with --fs 16k)"
         )
-    if hop_length not in (None, sampling_rate // frame_rate):
-        raise ValueError(
-            f"frontend pruned_ssl: hop_length: {hop_length}, but one frame of a pretrained encoder "
-            f"is {sampling_rate // frame_rate} samples"
-        )
+    hop = sampling_rate // frame_rate
+    if hop_length not in (None, hop):
+        raise ValueError(f"frontend pruned_ssl: hop_length: {hop_length}, but a frame has {hop}")
 
 
 def _check_layer(layer: int | str, num_layers: int) -> int | None:

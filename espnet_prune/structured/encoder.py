@@ -158,28 +158,23 @@ class SpeechEncoder(PreTrainedModel):
         plan = self.plan()
         if not self.config.kept:
             return
-        names = set(self.config.kept)
-        unknown = names - set(plan.sites)
+        unknown = sorted(set(self.config.kept) - set(plan.sites))
         if unknown:
-            raise ValueError(
-                f"config.json: 'kept' names sites that family '{self.family}' of this size does "
-                f"not have: {', '.join(sorted(unknown)[:3])}"
-            )
+            raise ValueError(f"config.json: 'kept': {self.family} has no site {unknown[0]}")
+
+        def replace(name: str, new: torch.nn.Module | torch.nn.Parameter) -> None:
+            owner, _, attribute = name.rpartition(".")
+            setattr(self.backbone.get_submodule(owner), attribute, new)
+
         for name, parameter in list(self.backbone.named_parameters()):
-            shape = plan.shape(name)
-            if shape != tuple(parameter.shape):
-                path, _, leaf = name.rpartition(".")
-                owner = self.backbone.get_submodule(path)
-                fresh = parameter.new_empty(shape)
-                setattr(
-                    owner, leaf, torch.nn.Parameter(fresh, requires_grad=parameter.requires_grad)
-                )
+            fresh = parameter.new_empty(plan.shape(name))
+            if fresh.shape != parameter.shape:
+                replace(name, torch.nn.Parameter(fresh, parameter.requires_grad))
         for module in self.backbone.modules():
             resize(module)
         for removal in plan.declaration.removals:
             if not plan.kept[removal.site]:
-                path, _, leaf = removal.module.rpartition(".")
-                setattr(self.backbone.get_submodule(path), leaf, removal.replacement())
+                replace(removal.module, removal.replacement())
         for binding in plan.declaration.bindings:
             kept = {role: plan.kept[site] for role, site in binding.sites.items()}
             bound: Any = self.backbone.get_submodule(binding.module)
@@ -194,23 +189,15 @@ class SpeechEncoder(PreTrainedModel):
     ) -> SpeechEncoderOutput:
         """
         Args:
-            speech: (B, T) waveforms at 16 kHz, samples beyond the lengths are ignored; or what
-                `prepare` made of them, the next two arguments are then in it already.
-            speech_lengths, full_window: see `prepare`.
+            speech, speech_lengths, full_window: as for `prepare`, or only what it has returned.
             watch: called with the number and the value of every hidden state as soon as it is
                 there; the output then has only the last.
-        Raises:
-            ValueError: an utterance is too short for one frame or longer than the window.
         """
         inputs = speech
         if not isinstance(inputs, ModelInput):
             inputs = self.prepare(inputs, speech_lengths, full_window)
-        states, last, lengths = self.family_of.forward(self.backbone, inputs, watch)
-        return SpeechEncoderOutput(
-            last_hidden_state=last,
-            hidden_states=tuple(states) if watch is None else None,
-            lengths=lengths,
-        )
+        states, last = self.family_of.forward(self.backbone, inputs, watch)
+        return SpeechEncoderOutput(last, tuple(states) if watch is None else None, inputs.lengths)
 
     def prepare(
         self, speech: Tensor, speech_lengths: Tensor | None = None, full_window: bool = True
@@ -228,25 +215,21 @@ class SpeechEncoder(PreTrainedModel):
         if speech_lengths is None:  # nothing here depends on data then: `torch.export` can follow
             self._check_lengths(speech.shape[1], speech.shape[1])
         else:
-            shortest, longest = int(speech_lengths.min()), int(speech_lengths.max())
-            self._check_lengths(shortest, longest)
+            longest = int(speech_lengths.max())
+            self._check_lengths(int(speech_lengths.min()), longest)
             speech, speech_lengths = speech[:, :longest], speech_lengths.to(speech.device)
         return self.family_of.prepare(
             self.backbone, speech, speech_lengths, full_window, self.config.do_normalize
         )
 
     def _check_lengths(self, shortest: int, longest: int) -> None:
-        least, most = self._limits
+        (least, most), fault = self._limits, ""
         if shortest < least:
-            raise ValueError(
-                f"an utterance has {shortest} samples, but {self.family} needs at least {least} "
-                "for one frame: remove it from the data (ESPnet's length filter does)"
-            )
+            fault = f"{shortest} samples, but {self.family} needs at least {least}: remove it"
         if most is not None and longest > most:
-            raise ValueError(
-                f"an utterance has {longest} samples, but {self.family} takes at most {most} "
-                f"({most / self.sampling_rate:g} s): cut it first"
-            )
+            fault = f"{longest} samples, but {self.family} takes at most {most}: cut it first"
+        if fault:
+            raise ValueError(f"an utterance has {fault}")
 
     def set_dropout(self, p: float) -> None:
         """Set every dropout probability, e.g. 0 for distillation."""
@@ -266,13 +249,11 @@ class SpeechEncoder(PreTrainedModel):
                 name_or_path, *args, output_loading_info=True, **kwargs
             )
         except RuntimeError as error:  # `transformers` has logged which tensors are misshapen
-            raise ValueError(
-                f"{name_or_path}: tensors of model.safetensors do not fit the shapes of "
-                f"config.json: {error}"
-            ) from None
+            text = f"{name_or_path}: tensors do not fit the shapes of config.json: {error}"
+            raise ValueError(text) from None
         except SafetensorError as error:
             raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None
-        _check_keys(name_or_path, info["missing_keys"], info["unexpected_keys"])
+        check_keys(str(name_or_path), info["missing_keys"], info["unexpected_keys"])
         return model
 
 
@@ -318,10 +299,7 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
         ValueError: not a model of a known family.
     """
     name = str(name_or_path)
-    if Path(name).is_file():
-        config = read_record(name)
-    else:
-        config = _read_config(name)
+    config = read_record(name) if Path(name).is_file() else _read_config(name)
     own = config.get("model_type") == SpeechEncoderConfig.model_type
     family = _family(config.get("family" if own else "model_type"), where=name)
     base = config["base"] if own else family.base_config(config)
@@ -331,9 +309,8 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
 def _read_config(name: str) -> dict:
     """`config.json` of a directory or hub name."""
     path = Path(name)
-    if not path.exists() and (
-        path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
-    ):
+    no_hub_name = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    if no_hub_name and not path.exists():
         raise FileNotFoundError(f"{name}: no such directory; give a model directory or a hub name")
     if path.exists() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
@@ -342,26 +319,19 @@ def _read_config(name: str) -> dict:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path / 'config.json'}: not valid JSON: {error}") from None
     except OSError:
-        raise FileNotFoundError(
-            f"{name}: no such directory, and no hub has such a model, or none can be reached"
-        ) from None
+        text = f"{name}: no such directory, and no hub that can be reached has such a model"
+        raise FileNotFoundError(text) from None
 
 
 def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     """Wrap a `transformers` model (with or without heads on top) as a dense `SpeechEncoder`."""
-    base = family.base_config(config)
-    encoder = SpeechEncoder(
-        SpeechEncoderConfig(
-            family=family.name,
-            base=base,
-            do_normalize=family.wants_normalized_input(config, _read_preprocessor(name)),
-        )
-    )
+    base, file = family.base_config(config), _find(name, "preprocessor_config.json")
+    normalize = family.wants_normalized_input(config, read_record(file) if file else None)
+    encoder = SpeechEncoder(SpeechEncoderConfig(family.name, base, do_normalize=normalize))
     state = family.dense_state(_read_state(name))
     own = encoder.backbone.state_dict()
-    unexpected = [] if len(state) <= len(own) else sorted(set(state) - set(own))
-    _check_keys(name, sorted(set(own) - set(state)), unexpected)
-    state = {key: value.to(own[key].dtype) for key, value in state.items() if key in own}
+    check_keys(name, set(own) - set(state), set(state) - set(own))
+    state = {key: value.to(own[key].dtype) for key, value in state.items()}
     try:
         encoder.backbone.load_state_dict(state)
     except RuntimeError as error:
@@ -392,25 +362,22 @@ def _read_state(name: str) -> dict[str, Tensor]:
     raise FileNotFoundError(f"{name}: has no model.safetensors")
 
 
-def _read_preprocessor(name: str) -> dict | None:
-    file = _find(name, "preprocessor_config.json")
-    return read_record(file) if file else None
-
-
 def _family(name: str | None, where: str = "config") -> Family:
     if name not in FAMILIES:
-        raise ValueError(
-            f"{where}: model type '{name}' is not supported, choose from {', '.join(FAMILIES)}"
-        )
+        known = ", ".join(FAMILIES)
+        raise ValueError(f"{where}: model type '{name}' is not supported, choose from {known}")
     return FAMILIES[name]
 
 
-def _check_keys(name: str | Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
-    for what, keys in (("lacks", missing), ("has unknown", unexpected)):
+def check_keys(source: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """
+    Raises:
+        ValueError: the tensors of a file are not those of the model, by their names in it.
+    """
+    for what, keys in (("lacks", sorted(missing)), ("has unknown", sorted(unexpected))):
         if keys:
-            keys = sorted(keys)
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise ValueError(
-                f"{name}: model.safetensors {what} tensors {', '.join(keys[:3])}{more}; it does "
-                "not belong to this config.json or is damaged"
+                f"{source}: {what} tensors {', '.join(keys[:3])}{more}: damaged, or of another "
+                "architecture"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,6 @@ from torch.func import functional_call
 
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderOutput
 from espnet_prune.structured.families import COARSE
-from espnet_prune.structured.families.family import ModelInput, Watch
 from espnet_prune.structured.gates import HardConcrete
 from espnet_prune.structured.plan import Cost
 
@@ -75,30 +75,14 @@ class GatedEncoder(nn.Module):
         """site -> (size,) log_alpha."""
         return self._per_site(lambda gate: gate.log_alpha)
 
-    def forward(
-        self,
-        speech: Tensor | ModelInput,
-        speech_lengths: Tensor | None = None,
-        full_window: bool = True,
-        watch: Watch | None = None,
-    ) -> SpeechEncoderOutput:
-        """One forward pass with one draw of all gates (noise-free in eval mode).
-
-        The arguments are those of `SpeechEncoder.forward`.
-        """
-        return self.masked_forward(
-            self._per_site(lambda gate: gate()), speech, speech_lengths, full_window, watch
-        )
+    def forward(self, *args: Any, **kwargs: Any) -> SpeechEncoderOutput:
+        """`SpeechEncoder.forward` with one draw of all gates (noise-free in eval mode)."""
+        return self.masked_forward(self._per_site(lambda gate: gate()), *args, **kwargs)
 
     def masked_forward(
-        self,
-        units: Mapping[str, Tensor],
-        speech: Tensor | ModelInput,
-        speech_lengths: Tensor | None = None,
-        full_window: bool = True,
-        watch: Watch | None = None,
+        self, units: Mapping[str, Tensor], *args: Any, **kwargs: Any
     ) -> SpeechEncoderOutput:
-        """Forward pass of the encoder with every unit multiplied by `units`, site -> (size,)."""
+        """`SpeechEncoder.forward` with every unit multiplied by `units`, site -> (size,)."""
         weights, modules = self._scaled(units)
         try:
             for name, gate in modules.items():
@@ -106,7 +90,8 @@ class GatedEncoder(nn.Module):
             return functional_call(
                 self.encoder,
                 {f"backbone.{name}": value for name, value in weights.items()},
-                (speech, speech_lengths, full_window, watch),
+                args,
+                kwargs,
             )
         finally:
             for name in modules:
@@ -119,13 +104,8 @@ class GatedEncoder(nn.Module):
         modules: dict[str, Tensor] = {}
         for name, site in self.plan.sites.items():
             for scale in site.scales:
-                if scale.inherit:
-                    z = whole[name]
-                elif name in units:
-                    z = units[name]
-                else:
-                    continue
-                if not z.numel():
+                z = whole[name] if scale.inherit else units.get(name)
+                if z is None or not z.numel():
                     continue
                 if scale.dim is None:
                     modules[scale.target] = z
@@ -161,11 +141,8 @@ class GatedEncoder(nn.Module):
         if sparsity is None:
             return self._threshold(alphas, 0.0, ())
         fine = [name for name in alphas if self.plan.sites[name].kind not in COARSE]
-        options = [
-            masks
-            for moved in (fine, list(alphas))
-            for masks in self._around(alphas, moved, sparsity)
-        ]
+        moves = (fine, list(alphas))
+        options = [masks for moved in moves for masks in self._around(alphas, moved, sparsity)]
         return min(options, key=lambda masks: abs(self.exact_sparsity(masks) - sparsity))
 
     def _around(
@@ -174,19 +151,18 @@ class GatedEncoder(nn.Module):
         """The masks just below and just above the wanted sparsity, moving one threshold."""
         if not moved:
             return []
-        candidates = torch.cat([alphas[name] for name in moved]).unique()  # sorted
-        low, high = 0, len(candidates)
+        candidates = torch.cat([alphas[name] for name in moved]).unique().tolist()  # sorted
+
+        def sparsity_at(threshold: float) -> float:
+            return self.exact_sparsity(self._threshold(alphas, threshold, moved))
+
         # Exact sparsity grows with the threshold: the first candidate that reaches the target.
-        while low < high:
-            middle = (low + high) // 2
-            if self.exact_sparsity(self._threshold(alphas, candidates[middle], moved)) < sparsity:
-                low = middle + 1
-            else:
-                high = middle
-        return [self._threshold(alphas, t, moved) for t in candidates[max(0, low - 1) : low + 1]]
+        first = bisect_left(candidates, sparsity, key=sparsity_at)
+        around = candidates[max(0, first - 1) : first + 1]
+        return [self._threshold(alphas, threshold, moved) for threshold in around]
 
     def _threshold(
-        self, alphas: Mapping[str, Tensor], threshold: float | Tensor, moved: Iterable[str]
+        self, alphas: Mapping[str, Tensor], threshold: float, moved: Iterable[str]
     ) -> dict[str, Tensor]:
         """Masks by `threshold` at the sites `moved` and by 0 at the others."""
         masks = {}

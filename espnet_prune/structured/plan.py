@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -44,10 +45,8 @@ class Plan:
         unknown = set(declaration.tensors) - set(shapes)
         if unknown:
             raise ValueError(f"declared, but not in the model: {', '.join(sorted(unknown))}")
-        self.kept: Kept = {
-            name: tuple((kept or {}).get(name, range(site.size)))
-            for name, site in self.sites.items()
-        }
+        whole = {name: range(site.size) for name, site in self.sites.items()}
+        self.kept: Kept = {n: tuple((kept or {}).get(n, units)) for n, units in whole.items()}
         self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.protected = self._check_names(protected)
         self._parent_index = {
@@ -147,14 +146,7 @@ class Plan:
 
     def select(self, masks: Mapping[str, Tensor]) -> Kept:
         """What is left after canonical `masks`, in units of the base architecture."""
-        return {
-            name: tuple(
-                unit
-                for unit, keep in zip(self.kept[name], masks[name].tolist(), strict=True)
-                if keep
-            )
-            for name in self.sites
-        }
+        return {name: tuple(compress(self.kept[name], masks[name].tolist())) for name in self.sites}
 
     # -- cost --------------------------------------------------------------------------------------
 

@@ -1,14 +1,22 @@
-"""What every format turns a file into, and a configuration from the shapes of tensors."""
+"""What every format turns a file into: tensors under `transformers`' names and a configuration.
+
+keys.yaml has the rules for names: a pattern for the whole name in fairseq's or torchaudio's layout
+and what it becomes; null drops a tensor that belongs to pre-training or to a head on top. The new
+names are those of the model without heads.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
+from espnet_prune.files.reading import package_table
+
+RULES: dict[str, dict[str, str | None]] = package_table(__package__, "keys.yaml")
 POS_CONV = "encoder.pos_conv_embed.conv"
 
 
@@ -48,20 +56,9 @@ def sizes(state: Mapping[str, Tensor], source: str) -> dict:
     if not kernels or not layers:
         raise ValueError(f"{source}: lacks the tensors of the CNN or of the Transformer")
     projection = need(state, "feature_projection.projection.weight", source)
-    direction = next(
-        (
-            state[name]
-            for name in (
-                f"{POS_CONV}.weight_v",
-                f"{POS_CONV}.parametrizations.weight.original1",
-                f"{POS_CONV}.weight",
-            )
-            if name in state
-        ),
-        None,
-    )
-    if direction is None:
-        raise ValueError(f"{source}: lacks tensor {POS_CONV}.weight_v (the positional convolution)")
+    leaves = ("parametrizations.weight.original1", "weight", "weight_v")
+    found = [f"{POS_CONV}.{leaf}" for leaf in leaves if f"{POS_CONV}.{leaf}" in state]
+    direction = need(state, found[0] if found else f"{POS_CONV}.weight_v", source)
     base = {
         "conv_dim": [weight.shape[0] for weight in kernels],
         "conv_kernel": [weight.shape[2] for weight in kernels],
@@ -91,9 +88,7 @@ def is_wavlm(state: Mapping[str, Tensor]) -> bool:
 def need(state: Mapping[str, Tensor], name: str, source: str) -> Tensor:
     """A tensor that has to be there."""
     if name not in state:
-        raise ValueError(
-            f"{source}: lacks tensor {name} (`transformers`' name); the file is incomplete"
-        )
+        raise ValueError(f"{source}: lacks tensor {name} (`transformers`' name): incomplete")
     return state[name]
 
 
@@ -104,6 +99,42 @@ def option(config: Mapping, name: str, source: str) -> Any:
     return config[name]
 
 
+def strides(layers: Sequence[Sequence], base: Mapping, name: str, source: str) -> list[int]:
+    """Of the CNN, from (channels, kernel, stride) of each layer: the entry `name` of a checkpoint's
+    configuration, which has to fit the `sizes` of its tensors."""
+    expected = list(zip(base["conv_dim"], base["conv_kernel"], strict=True))
+    if [(int(dim), int(kernel)) for dim, kernel, _ in layers] != expected:
+        raise ValueError(f"{source}: {name} does not fit the tensors")
+    return [int(stride) for _, _, stride in layers]
+
+
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     found = (re.match(pattern, name) for name in state)
     return max((int(match.group(1)) + 1 for match in found if match), default=0)
+
+
+def rename(state: Mapping[str, Tensor], layout: str, source: str) -> dict[str, Tensor]:
+    """Tensors under `transformers`' names, Q, K and V apart.
+
+    Args:
+        layout: "fairseq" or "torchaudio".
+        source: names the file in errors.
+    Raises:
+        ValueError: no rule knows a tensor.
+    """
+    out: dict[str, Tensor] = {}
+    for name, value in state.items():
+        found = ((re.fullmatch(pattern, name), new) for pattern, new in RULES[layout].items())
+        match, new = next((each for each in found if each[0]), (None, None))
+        if match is None:
+            raise ValueError(
+                f"{source}: unknown tensor {name}: not the architecture of wav2vec 2.0, HuBERT or "
+                "WavLM"
+            )
+        if new is not None:
+            out[match.expand(new)] = value
+    for name in [name for name in out if ".attention.qkv." in name]:
+        parts = out.pop(name).chunk(3)
+        for letter, part in zip("qkv", parts, strict=True):
+            out[name.replace(".qkv.", f".{letter}_proj.")] = part
+    return out

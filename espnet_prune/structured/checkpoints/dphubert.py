@@ -16,8 +16,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from espnet_prune.structured.checkpoints.architecture import Contents, is_wavlm, need, option, sizes
-from espnet_prune.structured.checkpoints.keys import TORCHAUDIO, rename
+from espnet_prune.structured.checkpoints.architecture import (
+    Contents,
+    is_wavlm,
+    need,
+    option,
+    rename,
+    sizes,
+)
 from espnet_prune.structured.checkpoints.torchaudio import WAVLM_MAX_DISTANCE, common
 
 CNN_CHANNELS = 512
@@ -38,31 +44,25 @@ def convert(content: dict, source: str) -> Contents:
     config, state = content["config"], option(content, "state_dict", source)
     gates = [name for name in state if "hard_concrete" in name]
     if gates:
-        raise ValueError(
-            f"{source}: has gates ({gates[0]}), so its units are not removed yet: run DPHuBERT's "
-            "prune.py on it first"
-        )
-    state = rename(state, TORCHAUDIO, source)
+        raise ValueError(f"{source}: has gates ({gates[0]}): run DPHuBERT's prune.py on it first")
+    state = rename(state, "torchaudio", source)
     left = sizes(state, source)
     base = {**left, **common(config, left, source)}
     width, layers = left["hidden_size"], left["num_hidden_layers"]
     wavlm = is_wavlm(state) or "encoder_remaining_heads" in config
     heads, head_dim = _heads(config, width, source)
-    present = {
-        kind: _per_layer(config, f"encoder_use_{kind}", layers, source)
+    attends, feeds = (
+        _per_layer(config, f"encoder_use_{kind}", layers, source)
         for kind in ("attention", "feed_forward")
-    }
+    )
+    up = "encoder.layers.{}.feed_forward.intermediate_dense.weight"
     feed_forward = [
-        need(state, f"encoder.layers.{i}.feed_forward.intermediate_dense.weight", source).shape[0]
-        if present["feed_forward"][i]
-        else 0
-        for i in range(layers)
+        need(state, up.format(i), source).shape[0] if present else 0
+        for i, present in enumerate(feeds)
     ]
     remaining = [
-        _remaining_heads(config, state, i, head_dim, wavlm, source)
-        if present["attention"][i]
-        else []
-        for i in range(layers)
+        _remaining_heads(config, state, i, head_dim, wavlm, source) if present else []
+        for i, present in enumerate(attends)
     ]
     base |= {
         "conv_dim": [max(CNN_CHANNELS, *left["conv_dim"])] * len(left["conv_dim"]),
@@ -72,15 +72,14 @@ def convert(content: dict, source: str) -> Contents:
     if wavlm:
         _complete_position_bias(config, base, state, remaining, source)
     if base["do_stable_layer_norm"]:  # the norm before a sub-layer that is gone is not used
-        gone = [
+        gone = tuple(
             f"encoder.layers.{i}.{norm}."
-            for kind, norm in (("attention", "layer_norm"), ("feed_forward", "final_layer_norm"))
+            for norm, present in (("layer_norm", attends), ("final_layer_norm", feeds))
             for i in range(layers)
-            if not present[kind][i]
-        ]
-        state = {name: value for name, value in state.items() if not name.startswith(tuple(gone))}
-    if GAIN in state:
-        # The soft masks of the last CNN layer, which DPHuBERT cannot fold into a weight.
+            if not present[i]
+        )
+        state = {name: value for name, value in state.items() if not name.startswith(gone)}
+    if GAIN in state:  # the soft masks of the last CNN layer, which no weight can take over
         if bool((state[GAIN] == 1).all()):
             del state[GAIN]
         else:
@@ -135,12 +134,7 @@ def _heads(config: Mapping, width: int, source: str) -> tuple[int, int]:
 
 
 def _remaining_heads(
-    config: Mapping,
-    state: Mapping[str, Tensor],
-    layer: int,
-    head_dim: int,
-    wavlm: bool,
-    source: str,
+    config: Mapping, state: Mapping, layer: int, head_dim: int, wavlm: bool, source: str
 ) -> list[int]:
     """Numbers of a layer's heads: from the configuration for WavLM, else the first ones."""
     rows = need(state, f"encoder.layers.{layer}.attention.q_proj.weight", source).shape[0]
@@ -148,9 +142,8 @@ def _remaining_heads(
         return list(range(rows // head_dim))
     numbers = list(option(config, "encoder_remaining_heads", source)[layer])
     if len(numbers) * head_dim != rows or numbers != sorted(set(numbers)):
-        raise ValueError(
-            f"{source}: encoder_remaining_heads of layer {layer} does not fit its tensors"
-        )
+        text = f"{source}: encoder_remaining_heads of layer {layer} does not fit its tensors"
+        raise ValueError(text)
     return numbers
 
 

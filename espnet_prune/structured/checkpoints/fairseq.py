@@ -14,8 +14,15 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from espnet_prune.structured.checkpoints.architecture import Contents, is_wavlm, option, sizes
-from espnet_prune.structured.checkpoints.keys import FAIRSEQ, rename, strip
+from espnet_prune.structured.checkpoints.architecture import (
+    Contents,
+    is_wavlm,
+    option,
+    rename,
+    sizes,
+    strides,
+)
+from espnet_prune.structured.families.family import strip
 
 
 def matches(content: object) -> bool:
@@ -36,10 +43,10 @@ def convert(content: dict, source: str) -> Contents:
     tensors = content["model"] if "model" in content else content["model_weight"]
     state = strip(tensors, "w2v_encoder.w2v_model.", "w2v_model.")
     label_embeddings = "label_embs_concat" in state
-    state = rename(state, FAIRSEQ, source)
+    state = rename(state, "fairseq", source)
     base = sizes(state, source)
     base |= {
-        "conv_stride": [stride for _, _, stride in _conv_layers(model, base, source)],
+        "conv_stride": strides(_conv_layers(model, source), base, "conv_feature_layers", source),
         "num_attention_heads": int(option(model, "encoder_attention_heads", source)),
         "do_stable_layer_norm": bool(option(model, "layer_norm_first", source)),
         "hidden_act": model.get("activation_fn", "gelu"),
@@ -79,7 +86,7 @@ def _options(content: dict, source: str) -> tuple[Mapping, Mapping]:
     return model, task if isinstance(task, dict) else {}
 
 
-def _conv_layers(model: Mapping, base: dict, source: str) -> list[tuple[int, int, int]]:
+def _conv_layers(model: Mapping, source: str) -> list[tuple[int, int, int]]:
     """`conv_feature_layers`, e.g. "[(512,10,5)] + [(512,3,2)] * 4", as (channels, kernel, stride).
 
     fairseq evaluates the text as Python; here only lists, `+` and `*` are.
@@ -87,14 +94,9 @@ def _conv_layers(model: Mapping, base: dict, source: str) -> list[tuple[int, int
     text = option(model, "conv_feature_layers", source)
     try:
         layers = _evaluate(ast.parse(text, mode="eval").body)
-        layers = [(int(dim), int(kernel), int(stride)) for dim, kernel, stride in layers]
+        return [(int(dim), int(kernel), int(stride)) for dim, kernel, stride in layers]
     except (SyntaxError, ValueError, TypeError):
         raise ValueError(f"{source}: conv_feature_layers '{text}' cannot be read") from None
-    if [layer[:2] for layer in layers] != list(
-        zip(base["conv_dim"], base["conv_kernel"], strict=True)
-    ):
-        raise ValueError(f"{source}: conv_feature_layers '{text}' does not fit the tensors")
-    return layers
 
 
 def _evaluate(node: ast.expr) -> Any:

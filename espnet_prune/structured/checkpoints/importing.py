@@ -10,7 +10,7 @@ from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.checkpoints import dphubert, fairseq, torchaudio
 from espnet_prune.structured.checkpoints.architecture import Contents
 from espnet_prune.structured.checkpoints.reading import read_file
-from espnet_prune.structured.encoder import format_units
+from espnet_prune.structured.encoder import check_keys, format_units
 from espnet_prune.structured.families import FAMILIES
 
 #: Name of the format -> module with `matches(content)` and `convert(content, source)`. The first
@@ -33,8 +33,8 @@ def import_checkpoint(path: str | Path) -> tuple[str, SpeechEncoder]:
         if module.matches(content):
             return name, build(module.convert(content, source), source)
     raise ValueError(
-        f"{source}: its format is not known: neither a fairseq, torchaudio nor DPHuBERT checkpoint "
-        "of wav2vec 2.0, HuBERT or WavLM (a directory of `transformers` needs no import)"
+        f"{source}: its format is not known: no wav2vec 2.0, HuBERT or WavLM of "
+        f"{', '.join(FORMATS)} (a directory of `transformers` needs no import)"
     )
 
 
@@ -60,20 +60,12 @@ def build(contents: Contents, source: str) -> SpeechEncoder:
             encoder = SpeechEncoder(config)
     state = family.dense_state(contents.state)
     own = encoder.backbone.state_dict()
-    for what, names in (
-        ("lacks", set(own) - set(state)),
-        ("has unexpected", set(state) - set(own)),
-    ):
-        if names:
-            raise ValueError(
-                f"{source}: {what} tensors {', '.join(sorted(names)[:3])} (`transformers`' names; "
-                f"{len(names)} in all): incomplete, or another architecture"
-            )
+    check_keys(source, set(own) - set(state), set(state) - set(own))
     for name, value in state.items():
         if value.shape != own[name].shape:
             raise ValueError(
                 f"{source}: tensor {name} (`transformers`' name) is {tuple(value.shape)}, but has "
-                f"to be {tuple(own[name].shape)} after the file's other tensors and configuration"
+                f"to be {tuple(own[name].shape)}"
             )
     state = {name: value.to(own[name].dtype).contiguous() for name, value in state.items()}
     encoder.backbone.load_state_dict(state, assign=True)

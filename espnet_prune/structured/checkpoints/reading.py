@@ -20,11 +20,8 @@ from torch.serialization import safe_globals
 _OPTIONS = re.compile(
     r"argparse\.Namespace|(?:omegaconf|fairseq)\.[\w.]+|typing\.\w+|operator\.getitem"
 )
-_TYPES = [
-    f"{module}.{name}"
-    for module in ("builtins", "__builtin__")
-    for name in ("bool", "dict", "float", "int", "list", "object", "str", "tuple")
-]
+_MODULES = ("builtins", "__builtin__")
+_TYPES = ("bool", "dict", "float", "int", "list", "object", "str", "tuple")
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 
 
@@ -63,22 +60,23 @@ def read_file(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give a checkpoint file (.pt, .pth, .bin)")
-    allowed: dict[str, Callable] = {name: StandIn for name in _TYPES}
-    allowed["collections.defaultdict"] = _empty_dict
-    allowed["builtins.getattr"] = allowed["__builtin__.getattr"] = Member
+    allowed: dict[str, Callable] = {"collections.defaultdict": _empty_dict}
+    for module in _MODULES:
+        allowed |= {f"{module}.{name}": StandIn for name in _TYPES}
+        allowed[f"{module}.getattr"] = Member
     while True:
         try:
             with safe_globals([(stand_in, name) for name, stand_in in allowed.items()]):
                 return plain(torch.load(path, map_location="cpu", weights_only=True))
         except pickle.UnpicklingError as error:
-            name = _refused(error)
-            if name is None:
+            found = _REFUSED.search(str(error))
+            if found is None:
                 raise ValueError(f"{path}: damaged, or not a file of torch.save") from None
+            name = found[1]
             if name in allowed or not _OPTIONS.fullmatch(name):
                 raise ValueError(
-                    f"{path}: holds a '{name}', not only tensors and options, and is not opened: "
-                    "save {'state_dict': …, 'config': …} of plain tensors and values where the "
-                    "file comes from"
+                    f"{path}: holds a '{name}' and is not opened: save {{'state_dict': …, "
+                    "'config': …} of plain tensors and values where the file comes from"
                 ) from None
             # One name a round: the unpickler stops at the first that it does not know.
             allowed[name] = StandIn
@@ -86,11 +84,6 @@ def read_file(path: str | Path) -> Any:
                 AttributeError, UnicodeDecodeError) as error:  # fmt: skip
             reason = (str(error) or "it ends too early").splitlines()[0]
             raise ValueError(f"{path}: damaged: {reason}") from None
-
-
-def _refused(error: pickle.UnpicklingError) -> str | None:
-    found = _REFUSED.search(str(error))
-    return found.group(1) if found else None
 
 
 def plain(value: Any, within: tuple[int, ...] = ()) -> Any:

@@ -14,8 +14,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from espnet_prune.structured.checkpoints.architecture import Contents, is_wavlm, option, sizes
-from espnet_prune.structured.checkpoints.keys import TORCHAUDIO, rename, strip
+from espnet_prune.structured.checkpoints.architecture import (
+    Contents,
+    is_wavlm,
+    option,
+    rename,
+    sizes,
+    strides,
+)
+from espnet_prune.structured.families.family import strip
 
 # Width of the bundles' models -> heads, and the CNN that all of them have.
 HEADS = {768: 12, 1024: 16, 1280: 16, 1920: 16}
@@ -36,7 +43,7 @@ def convert(content: dict, source: str) -> Contents:
     """
     state = strip(content.get("state_dict", content), "model.", "wav2vec2.")
     hubert = any(name.startswith("logit_generator.") for name in content.get("state_dict", content))
-    state = rename(state, TORCHAUDIO, source)
+    state = rename(state, "torchaudio", source)
     base = sizes(state, source)
     wavlm = is_wavlm(state)
     config = content.get("config") if "state_dict" in content else None
@@ -52,13 +59,9 @@ def convert(content: dict, source: str) -> Contents:
 
 def common(config: Mapping, base: Mapping, source: str) -> dict:
     """Entries of a `transformers` configuration from arguments of torchaudio's factory."""
-    layers = option(config, "extractor_conv_layer_config", source)
-    if [(int(dim), int(kernel)) for dim, kernel, _ in layers] != list(
-        zip(base["conv_dim"], base["conv_kernel"], strict=True)
-    ):
-        raise ValueError(f"{source}: extractor_conv_layer_config does not fit the tensors")
+    name = "extractor_conv_layer_config"
     return {
-        "conv_stride": [int(stride) for _, _, stride in layers],
+        "conv_stride": strides(option(config, name, source), base, name, source),
         "do_stable_layer_norm": bool(option(config, "encoder_layer_norm_first", source)),
         "hidden_dropout": float(config.get("encoder_dropout", 0.1)),
         "attention_dropout": float(config.get("encoder_attention_dropout", 0.1)),
@@ -76,9 +79,8 @@ def _published(base: Mapping, source: str) -> dict:
     heads = HEADS.get(base["hidden_size"])
     if heads is None or base["conv_kernel"] != KERNELS:
         raise ValueError(
-            f"{source}: a state dict of width {base['hidden_size']} and CNN kernels "
-            f"{base['conv_kernel']} is not one of torchaudio's bundles: save {{'state_dict': …, "
-            "'config': {arguments of torchaudio's factory}} instead"
+            f"{source}: a state dict of width {base['hidden_size']} is not one of torchaudio's "
+            "bundles: save {'state_dict': …, 'config': {arguments of torchaudio's factory}}"
         )
     large = base["feat_extract_norm"] == "layer"
     return {

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from espnet_prune.structured.families.declaration import Axis, Block
+from espnet_prune.structured.families.declaration import Axis
 from espnet_prune.structured.plan import Plan
 
 COMMAND = "espnet-prune encoder latency"
@@ -106,18 +106,13 @@ class LatencyTable:
             FileNotFoundError: no such file.
             ValueError: no JSON, or not a latency table.
         """
-        path = Path(path)
-        if not path.is_file():
+        if not Path(path).is_file():
             raise FileNotFoundError(f"{path}: missing; make it with {COMMAND}")
         try:
-            found = json.loads(path.read_text())
-            grids = {
-                kind: Grid(
-                    tuple(tuple(map(float, axis)) for axis in grid["axes"]),
-                    torch.tensor(grid["seconds"], dtype=torch.double),
-                )
-                for kind, grid in found["grids"].items()
-            }
+            found, grids = json.loads(Path(path).read_text()), {}
+            for kind, grid in found["grids"].items():
+                axes = tuple(tuple(map(float, axis)) for axis in grid["axes"])
+                grids[kind] = Grid(axes, torch.tensor(grid["seconds"], dtype=torch.double))
             rest = float(found["rest_seconds"])
             if not (math.isfinite(rest) and rest >= 0):
                 raise ValueError("rest_seconds has to be a number from 0 on")
@@ -125,9 +120,8 @@ class LatencyTable:
             return cls(found["model"], found["fingerprint"], rest, grids, conditions, str(path))
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             what = f"it has no {error}" if isinstance(error, KeyError) else error
-            raise ValueError(
-                f"{path}: damaged, or not a latency table ({what}); make it with {COMMAND}"
-            ) from None
+            text = f"{path}: damaged, or not a latency table ({what}); make it with {COMMAND}"
+            raise ValueError(text) from None
 
     def to_json(self) -> dict:
         """Numbers for a JSON file."""
@@ -157,12 +151,13 @@ class LatencyTable:
                 f"for it with {COMMAND}"
             )
         blocks = plan.declaration.blocks
-        wrong = [b.kind for b in blocks if not self._has(b)]
-        if wrong:
-            raise ValueError(
-                f"{self.source}: damaged or old, it lacks times of '{wrong[0]}' by all its sizes; "
-                f"make it with {COMMAND}"
-            )
+        for block in blocks:
+            grid = self.grids.get(block.kind)
+            if grid is None or len(grid.axes) != len(block.axes):
+                raise ValueError(
+                    f"{self.source}: damaged or old, it lacks times of '{block.kind}' by all its "
+                    f"sizes; make it with {COMMAND}"
+                )
         whole = plan.effective(units)
         # All sums to the CPU at once: the cells of the grids are looked up there
         sums = torch.stack([unit.double().sum() for unit in whole.values()])
@@ -173,9 +168,6 @@ class LatencyTable:
             at = [size_of(axis, counts) for axis in block.axes]
             total = total + interpolate(grid.axes, grid.seconds, at)
         return total.to(sums.device)
-
-    def _has(self, block: Block) -> bool:
-        return block.kind in self.grids and len(self.grids[block.kind].axes) == len(block.axes)
 
 
 def size_of(axis: Axis, counts: Mapping[str, Tensor]) -> Tensor:

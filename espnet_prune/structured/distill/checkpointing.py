@@ -37,9 +37,7 @@ def checkpointed(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 def _call(module: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> Any:
     holder = _Holder(module, forward)
-    weights: dict[str, Tensor] = {
-        f"module.{name}": value for name, value in module.named_parameters()
-    }
+    weights: dict[str, Tensor] = dict(holder.named_parameters())
     gates = [(part, part.gate) for part in module.modules() if hasattr(part, "gate")]
 
     def compute(*args: Any) -> Any:

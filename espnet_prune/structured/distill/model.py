@@ -64,22 +64,18 @@ class PruningConf:
             raise ValueError(f"pruning_conf.cost is {self.cost!r}, choose from {', '.join(COSTS)}")
         if self.cost == "latency" and not self.latency_table:
             raise ValueError(
-                "pruning_conf.latency_table: give the file that espnet-prune encoder latency has "
-                "made, since cost is latency"
+                "pruning_conf.latency_table: give the file of espnet-prune encoder latency"
             )
         if not 0.0 <= self.target < 1.0:
             raise ValueError(f"pruning_conf.target is {self.target}, but has to be in [0, 1)")
-        if isinstance(self.round_to, bool) or not (
-            isinstance(self.round_to, int) and self.round_to >= 1
-        ):
+        if type(self.round_to) is not int or self.round_to < 1:
             raise ValueError(
                 f"pruning_conf.round_to is {self.round_to!r}, but has to be a whole number above 0"
             )
         wrong = [t for t in self.targets if not (isinstance(t, float) and 0.0 < t < self.target)]
         if wrong:
             raise ValueError(
-                f"pruning_conf.targets has {wrong[0]!r}, but they have to be above 0 and below "
-                f"target ({self.target})"
+                f"pruning_conf.targets has {wrong[0]!r}, but has to be in (0, {self.target})"
             )
 
     @classmethod
@@ -89,12 +85,10 @@ class PruningConf:
         Raises:
             ValueError: an unknown key, or a value that is not allowed.
         """
-        names = [f.name for f in fields(cls)]
-        unknown = sorted(set(conf) - set(names))
-        if unknown:
-            raise ValueError(
-                f"pruning_conf: unknown key '{unknown[0]}', choose from {', '.join(names)}"
-            )
+        names = ", ".join(field.name for field in fields(cls))
+        for key in conf:
+            if key not in cls.__dataclass_fields__:
+                raise ValueError(f"pruning_conf: unknown key '{key}', choose from {names}")
         return cls(**conf)
 
     def load_cost(self) -> Cost:
@@ -116,7 +110,7 @@ class DistillModel(nn.Module):
         pruning: None distils only.
         layers: numbers of the hidden states to compare; None takes all.
         losses: name in `LOSSES` -> weight.
-        full_window: see `SpeechEncoder.forward`; with it the silence that fills the window counts
+        full_window: see `SpeechEncoder.prepare`; with it the silence that fills the window counts
             in the loss, too, since Whisper's decoder listens to it.
         dropout: of the student; distillation wants the teacher's own function, hence 0.
         teacher_cache: directory to keep the teacher's hidden states in, see `TeacherCache`; for
@@ -153,12 +147,10 @@ class DistillModel(nn.Module):
         self.layers = list(range(teacher.num_layers + 1) if layers is None else layers)
         if not self.layers:
             raise ValueError("layers: is empty, give the hidden states to compare")
-        wrong = [n for n in self.layers if not 0 <= n <= teacher.num_layers]
-        if wrong:
-            raise ValueError(
-                f"layers: the teacher has no hidden state {wrong[0]}, "
-                f"only 0 to {teacher.num_layers}"
-            )
+        last = teacher.num_layers
+        for number in self.layers:
+            if not 0 <= number <= last:
+                raise ValueError(f"layers: there is no hidden state {number}, only 0 to {last}")
         if len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers: a hidden state is given twice in {self.layers}")
         self.losses = dict(losses or {"l2": 1.0, "cosine": 1.0})
@@ -171,11 +163,9 @@ class DistillModel(nn.Module):
         self._cache = (
             TeacherCache(teacher_cache, self._teacher, full_window) if teacher_cache else None
         )
+        inputs = [(e.config.base, e.config.do_normalize) for e in (student, teacher)]
         #: whether one preparation of the input serves both
-        self._same_input = (student.config.base, student.config.do_normalize) == (
-            teacher.config.base,
-            teacher.config.do_normalize,
-        )
+        self._same_input = inputs[0] == inputs[1]
         self.activation_checkpointing = activation_checkpointing
         self.pruning = pruning
         self.student: SpeechEncoder | GatedEncoder = student
@@ -229,17 +219,11 @@ class DistillModel(nn.Module):
             {"params": [p for p in self.encoder.parameters() if p.requires_grad]}
         ]
         if self.pruning is not None:
-            conf = self.pruning
-            gates, multipliers = self.gated.gates, self.lagrangian
-            groups += [
-                {"params": list(gates.parameters()), "lr": conf.gate_lr, "weight_decay": 0.0},
-                {
-                    "params": list(multipliers.parameters()),
-                    "lr": conf.multiplier_lr,
-                    "weight_decay": 0.0,
-                    "maximize": True,
-                },
-            ]
+            gates, ascending = self.gated.gates.parameters(), self.lagrangian.parameters()
+            rates = self.pruning.gate_lr, self.pruning.multiplier_lr
+            groups += [{"params": list(gates), "lr": rates[0], "weight_decay": 0.0}]
+            groups += [{"params": list(ascending), "lr": rates[1], "weight_decay": 0.0}]
+            groups[-1]["maximize"] = True
         return groups
 
     def forward(
@@ -264,13 +248,11 @@ class DistillModel(nn.Module):
         else:  # what slimming to the target of this moment would give
             masks = self._once("masks", lambda: self.gated.hard_masks(self.target))
             self.gated.masked_forward(masks, inputs, watch=losses)
-        distill, stats = losses.total, dict(losses.parts)
-        loss = distill
+        loss, stats = losses.total, {"distill": losses.total.detach(), **losses.parts}
         if self.pruning is not None:
-            loss = distill + self._sparsity_terms(stats)
-        stats = {"distill": distill.detach(), **stats, "loss": loss.detach()}
-        row: dict[str, float] = {"update": int(self.updates)}
-        row.update((name, float(value)) for name, value in stats.items())
+            loss = loss + self._sparsity_terms(stats)
+        stats["loss"] = loss.detach()
+        row = {"update": int(self.updates), **{k: float(v) for k, v in stats.items()}}
         weight = frames.sum().float()  # so that processes average as one would
         if self.training:
             self.history.append(row)
@@ -293,9 +275,6 @@ class DistillModel(nn.Module):
         family, backbone = self.encoder.family_of, self.encoder.backbone
         return checkpointed([*family.cnn_layers(backbone), *family.layers(backbone)])
 
-    def _exact_sparsity(self) -> float:
-        return self.gated.exact_sparsity(self.gated.hard_masks())
-
     def _once(self, name: str, compute: Callable[[], Any]) -> Any:
         """`compute()`, again only when the gates have changed since: an update has many forward
         passes, a validation only one state of the gates, and counting takes up to a second."""
@@ -309,13 +288,14 @@ class DistillModel(nn.Module):
         return known[name]
 
     def _sparsity_terms(self, stats: dict[str, Tensor]) -> Tensor:
-        target = self.target
-        expected = self.gated.expected_sparsity()
+        target, gated = self.target, self.gated
+        expected = gated.expected_sparsity()
+        exact = self._once("exact", lambda: gated.exact_sparsity(gated.hard_masks()))
         penalty = self.lagrangian(expected, target)
         stats.update(
             sparsity_target=torch.tensor(target),
             sparsity_expected=expected.detach(),
-            sparsity_exact=torch.tensor(self._once("exact", self._exact_sparsity)),
+            sparsity_exact=torch.tensor(exact),
             lagrangian=penalty.detach(),
             lambda1=self.lagrangian.lambda1.detach().clone(),
             lambda2=self.lagrangian.lambda2.detach().clone(),

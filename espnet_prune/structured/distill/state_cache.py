@@ -62,14 +62,19 @@ class StateCache:
         """What is kept of a waveform (T,): number of a hidden state -> (T', D)."""
         raise NotImplementedError
 
-    def each(
+    def padded(
         self, speech: Tensor, lengths: Tensor, layers: Collection[int]
-    ) -> list[dict[int, Tensor]]:
-        """`one` of every row of (B, T) waveforms with (B,) samples."""
-        return [
-            self.one(wave[:length], layers)
-            for wave, length in zip(speech, lengths.tolist(), strict=True)
-        ]
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """Hidden states of (B, T) waveforms at 16 kHz with (B,) samples, from disk where they are.
+
+        Returns: number of a hidden state -> (B, T', D), zero in the padding, for the numbers in
+            `layers`; frames (B,), of which T' is the largest.
+        """
+        rows = zip(speech, lengths.tolist(), strict=True)
+        each = [self.one(wave[:length], layers) for wave, length in rows]
+        padded = {n: pad_sequence([states[n] for states in each], True) for n in layers}
+        frames = [len(next(iter(states.values()))) for states in each]
+        return padded, torch.tensor(frames, device=lengths.device)
 
     def one(self, wave: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
         """number of a hidden state -> (T', D), of one waveform (T,), from disk if it is there."""
@@ -83,22 +88,14 @@ class StateCache:
             with safe_open(path, framework="pt", device=str(wave.device)) as file:
                 return {number: file.get_tensor(str(number)) for number in layers}
         answer = self.ask(wave)
-        self._write(path, answer)
+        if not self._full:
+            states = {str(n): state.cpu() for n, state in answer.items()}
+            try:
+                write_file(path, lambda temporary: save_file(states, temporary))
+            except Exception as error:  # safetensors has its own class for a failed write
+                self._full = True  # go on without, since the cache is only for speed
+                logging.warning(f"{self.directory}: hidden states are not cached any more: {error}")
         return answer
-
-    def _write(self, path: Path, answer: dict[int, Tensor]) -> None:
-        """Keep an answer; on a full disk go on without, since the cache is only for speed."""
-        if self._full:
-            return
-        states = {str(n): state.cpu() for n, state in answer.items()}
-        try:
-            write_file(path, lambda temporary: save_file(states, temporary))
-        except Exception as error:  # safetensors has its own class for a failed write
-            self._full = True
-            logging.warning(
-                f"{self.directory}: hidden states are not cached any more, and training goes on "
-                f"without: {error}"
-            )
 
 
 class TeacherCache(StateCache):
@@ -116,19 +113,13 @@ class TeacherCache(StateCache):
         self.teacher = teacher
 
     def __call__(
-        self, speech: Tensor, speech_lengths: Tensor, layers: Collection[int]
+        self, speech: Tensor, lengths: Tensor, layers: Collection[int]
     ) -> dict[int, Tensor]:
-        """number of a hidden state -> (B, T', D), zero in the padding, for the numbers in `layers`.
+        """The states of `padded`."""
+        return self.padded(speech, lengths, layers)[0]
 
-        Args:
-            speech: (B, T) waveforms at 16 kHz.
-            speech_lengths: (B,) samples.
-        """
-        each = self.each(speech, speech_lengths, layers)
-        return {
-            number: pad_sequence([states[number].float() for states in each], batch_first=True)
-            for number in layers
-        }
+    def one(self, wave: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
+        return {number: state.float() for number, state in super().one(wave, layers).items()}
 
     def ask(self, wave: Tensor) -> dict[int, Tensor]:
         encoder = self.encoder
@@ -159,18 +150,9 @@ class FeatureCache(StateCache):
         super().__init__(directory, encoder, full_window, kind=b"features")
 
     def features(self, speech: Tensor, lengths: Tensor) -> tuple[list[Tensor], Tensor]:
-        """As `PretrainedEncoder.forward`, zero in the padding.
-
-        Args:
-            speech: (B, T) waveforms at 16 kHz.
-            lengths: (B,) samples.
-        Returns: states (B, T', D) of all layers; frames (B,), of which T' is the largest.
-        """
-        layers = range(self.encoder.num_layers + 1)
-        each = self.each(speech, lengths, layers)
-        frames = torch.tensor([len(states[0]) for states in each], device=lengths.device)
-        padded = [pad_sequence([states[n] for states in each], batch_first=True) for n in layers]
-        return padded, frames
+        """As `SpeechEncoderOutput.features`, zero in the padding, of what `padded` takes."""
+        states, frames = self.padded(speech, lengths, range(self.encoder.num_layers + 1))
+        return list(states.values()), frames
 
     @torch.no_grad()
     def ask(self, wave: Tensor) -> dict[int, Tensor]:

@@ -32,9 +32,8 @@ class Teacher:
 
     def __init__(self, encoder: SpeechEncoder, dtype: str | None = None):
         if dtype is not None and dtype not in DTYPES:
-            raise ValueError(
-                f"teacher_dtype is '{dtype}', but has to be one of {', '.join(DTYPES)}"
-            )
+            known = ", ".join(DTYPES)
+            raise ValueError(f"teacher_dtype is '{dtype}', but has to be one of {known}")
         self.encoder = encoder.eval().requires_grad_(False)
         self.dtype = dtype
         if dtype is not None:
@@ -58,14 +57,10 @@ class Teacher:
             if number in layers:
                 states[number] = state
 
-        with self._precision(device.type):
+        precision: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if self.dtype is not None:
+            half = self.dtype != "float32"
+            precision = torch.autocast(device.type, DTYPES[self.dtype] if half else None, half)
+        with precision:
             self.encoder(inputs, watch=keep)
         return states
-
-    def _precision(self, device: str) -> contextlib.AbstractContextManager:
-        if self.dtype is None:
-            return contextlib.nullcontext()
-        dtype = DTYPES[self.dtype]
-        if dtype == torch.float32:
-            return torch.autocast(device, enabled=False)
-        return torch.autocast(device, dtype)

@@ -3,9 +3,9 @@
 A *site* is one prunable dimension: a set of units that can be kept or dropped one by one. A
 *tensor* says which of its dimensions are made of the units of which site. Gating, the
 differentiable expected cost, slimming, the exact count, the saved config and the plots are all
-derived from these two lists (see `espnet_prune.structured`), the latency from a third, of *blocks*
-that are timed one by one. All sizes are those of the base
-(unpruned) architecture; what is left of a pruned model is a set of kept unit numbers per site.
+derived from these two lists, the latency from a third, of *blocks* that are timed one by one. All
+sizes are those of the base (unpruned) architecture; what is left of a pruned model is a set of kept
+unit numbers per site.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+
+from espnet_prune.structured.families.layers import Nothing
 
 
 @dataclass(frozen=True)
@@ -263,7 +265,6 @@ class Declaration:
         size: int,
         rate: float,
         removed: tuple[str, ...],
-        replacement: type,
         pre_norm: str | None = None,
     ) -> None:
         """Declare a feed-forward sub-layer with linear layers `up` and `down`.
@@ -271,8 +272,7 @@ class Declaration:
         Args:
             name: prefix of the sites' names.
             size: intermediate dimension.
-            removed: modules in the order in which they run, to replace by `replacement` when the
-                whole sub-layer goes.
+            removed: modules in the order in which they run, gone when the whole sub-layer goes.
             pre_norm: the LayerNorm in front, which goes with it.
         """
         ffn = self.site(f"{name}.ffn", "ffn", 1, scales=(Scale(f"{down}.bias", 0),))
@@ -285,7 +285,7 @@ class Declaration:
         )
         self.linear(up, rate, rows=dim)
         self.linear(down, rate, columns=dim, bias=ffn)
-        self.removals += [Removal(module, ffn, replacement) for module in removed]
+        self.removals += [Removal(module, ffn, Nothing) for module in removed]
         self._owned_norm(pre_norm, ffn)
         self.block("feed_forward", (pre_norm or removed[0], removed[-1]), Axis(dim))
 

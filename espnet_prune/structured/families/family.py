@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -25,21 +26,6 @@ class ModelInput(NamedTuple):
     lengths: Tensor
 
 
-class HiddenStates(NamedTuple):
-    """What `Family.forward` returns.
-
-    Attributes:
-        states: one (B, T', D) for the input of the first layer and one for the output of each;
-            none when they were shown to `watch` instead.
-        last: (B, T', D) the output of the model, after its final norm.
-        lengths: (B,) frames.
-    """
-
-    states: list[Tensor]
-    last: Tensor
-    lengths: Tensor
-
-
 #: A model that `Family.build` has made; only its family knows what attributes it has.
 Backbone = Any
 
@@ -51,22 +37,24 @@ Watch = Callable[[int, Tensor], None]
 def watched(layers: Sequence[nn.Module], watch: Watch) -> Iterator[None]:
     """While active, the input of the first of `layers` and the output of each go to `watch`."""
 
-    def before(module: nn.Module, args: tuple) -> None:
-        watch(0, args[0])
+    def after(number: int, module: nn.Module, args: tuple, output: Any) -> None:
+        watch(number, output[0] if isinstance(output, tuple) else output)
 
-    def after(number: int) -> Callable:
-        def hook(module: nn.Module, args: tuple, output: Any) -> None:
-            watch(number, output[0] if isinstance(output, tuple) else output)
-
-        return hook
-
-    handles = [layers[0].register_forward_pre_hook(before)]
-    handles += [layer.register_forward_hook(after(n)) for n, layer in enumerate(layers, start=1)]
+    handles = [layers[0].register_forward_pre_hook(lambda _, args: watch(0, args[0]))]
+    handles += [layer.register_forward_hook(partial(after, n)) for n, layer in enumerate(layers, 1)]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def strip(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
+    """Names without the first of `prefixes` that occurs; what does not start with it is dropped."""
+    for prefix in prefixes:
+        if any(name.startswith(prefix) for name in state):
+            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    return dict(state)
 
 
 class Family:
@@ -75,7 +63,7 @@ class Family:
     Args:
         name: `model_type` of the architecture in `transformers`.
         config_class, model_class: the classes of `transformers`.
-        prefix: how parameter names start in checkpoints of models with heads on top.
+        prefixes: how parameter names start in checkpoints of models with heads on top.
 
     Attributes:
         has_window: the model was trained on windows of one length, which `full_window` pads to, and
@@ -85,11 +73,9 @@ class Family:
     sampling_rate = 16000
     has_window = False
 
-    def __init__(self, name: str, config_class: Any, model_class: Any, prefix: str):
-        self.name = name
-        self.config_class = config_class
-        self.model_class = model_class
-        self.prefix = prefix
+    def __init__(self, name: str, config_class: Any, model_class: Any, *prefixes: str):
+        self.name, self.prefixes = name, prefixes
+        self.config_class, self.model_class = config_class, model_class
 
     def base_config(self, config: dict) -> dict:
         """The part of a checkpoint's configuration that the encoder is built from."""
@@ -101,10 +87,7 @@ class Family:
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of a `transformers` checkpoint under the names of `build`'s model."""
-        if any(key.startswith(self.prefix) for key in state):
-            start = len(self.prefix)
-            return {k[start:]: v for k, v in state.items() if k.startswith(self.prefix)}
-        return dict(state)
+        return strip(state, *self.prefixes)
 
     def declare(self, config: dict, seconds: float) -> Declaration:
         """What can be pruned, with the costs for utterances of `seconds`."""
@@ -130,11 +113,13 @@ class Family:
 
     def forward(
         self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
-    ) -> HiddenStates:
-        """Hidden states of what `prepare` returned.
+    ) -> tuple[list[Tensor], Tensor]:
+        """Hidden states of what `prepare` returned, and the output after the final norm.
 
         Args:
             watch: is shown every hidden state as soon as it is there; none is kept then.
+        Returns: (B, T', D) each: the input of the first layer and the output of every layer; the
+            output of the model.
         """
         raise NotImplementedError
 

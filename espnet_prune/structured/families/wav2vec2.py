@@ -22,17 +22,9 @@ from transformers import (
 )
 
 from espnet_prune.structured.families.declaration import Axis, Binding, Declaration, Scale
-from espnet_prune.structured.families.family import (
-    Backbone,
-    Family,
-    HiddenStates,
-    ModelInput,
-    Watch,
-    watched,
-)
+from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch, watched
 from espnet_prune.structured.families.layers import (
     ChannelNorm,
-    Nothing,
     PrunableAttention,
     PrunablePositionalConv,
     PrunableRelativeAttention,
@@ -54,9 +46,7 @@ class Wav2Vec2Family(Family):
         # Masking, adapters and layer drop belong to training recipes; with them off the saved
         # model has no tensors that its forward pass does not use.
         if config.get("add_adapter"):
-            raise ValueError(
-                "add_adapter: models with an adapter are not supported, set it to false"
-            )
+            raise ValueError("add_adapter: is true, but models with an adapter are not supported")
         off = ("mask_time_prob", "mask_feature_prob", "layerdrop")
         return {**config, **dict.fromkeys(off, 0.0), "apply_spec_augment": False}
 
@@ -79,14 +69,14 @@ class Wav2Vec2Family(Family):
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = super().dense_state(state)
         conv = "encoder.pos_conv_embed.conv"
-        for old, new in (("weight_g", "original0"), ("weight_v", "original1")):
-            if f"{conv}.{old}" in state:  # the names of older checkpoints
-                state[f"{conv}.parametrizations.weight.{new}"] = state.pop(f"{conv}.{old}")
-        gain = state.pop(f"{conv}.parametrizations.weight.original0", None)
-        direction = state.pop(f"{conv}.parametrizations.weight.original1", None)
-        if gain is not None and direction is not None:
-            # weight norm over all but the kernel positions (dim 2)
-            state[f"{conv}.weight"] = torch._weight_norm(direction, gain, 2)
+        for names in (
+            ("parametrizations.weight.original1", "parametrizations.weight.original0"),
+            ("weight_v", "weight_g"),
+        ):  # the second are those of older checkpoints
+            if all(f"{conv}.{name}" in state for name in names):
+                direction, gain = (state.pop(f"{conv}.{name}") for name in names)
+                # weight norm over all but the kernel positions (dim 2)
+                state[f"{conv}.weight"] = torch._weight_norm(direction, gain, 2)
         return {k: v for k, v in state.items() if k != "masked_spec_embed"}
 
     def declare(self, config: dict, seconds: float) -> Declaration:
@@ -95,17 +85,16 @@ class Wav2Vec2Family(Family):
         rate = float(self.sampling_rate)
         previous = ""  # the site of the CNN layer before
         last = len(cfg.conv_dim) - 1
+        projection_norm = getattr(cfg, "feat_proj_layer_norm", True)
         for i, (dim, stride) in enumerate(zip(cfg.conv_dim, cfg.conv_stride, strict=True)):
             rate /= stride
-            name = f"feature_extractor.conv_layers.{i}"
-            reader = "feature_projection.projection"
-            if i < last:
-                reader = f"feature_extractor.conv_layers.{i + 1}.conv"
+            name, after = (f"feature_extractor.conv_layers.{n}" for n in (i, i + 1))
+            reader = f"{after}.conv" if i < last else "feature_projection.projection"
             scales = [Scale(f"{reader}.weight", 1)]
             own_norm = cfg.feat_extract_norm == "layer"
             if own_norm:
                 scales.append(Scale(f"{name}.layer_norm", None))
-            if i == last and getattr(cfg, "feat_proj_layer_norm", True):
+            if i == last and projection_norm:
                 scales.append(Scale("feature_projection.layer_norm", None))
             site = d.site(f"{name}.cnn", "cnn", dim, scales=tuple(scales), at_least=1)
             d.linear(f"{name}.conv", rate, site, previous or None, has_bias=cfg.conv_bias)
@@ -114,7 +103,7 @@ class Wav2Vec2Family(Family):
             channels = (Axis(previous), Axis(site)) if previous else (Axis(site),)
             d.block(f"cnn.{i}", (name, name), *channels)
             previous = site
-        if getattr(cfg, "feat_proj_layer_norm", True):
+        if projection_norm:
             d.norm("feature_projection.layer_norm", previous)
         if config.get("feat_proj_gain"):
             d.tensor("feature_projection.layer_norm.gain", {0: previous})
@@ -149,7 +138,6 @@ class Wav2Vec2Family(Family):
                 cfg.intermediate_size,
                 rate,
                 removed=(f"{layer}.feed_forward",),
-                replacement=Nothing,
                 pre_norm=f"{layer}.final_layer_norm" if pre else None,
             )
         return d
@@ -185,14 +173,13 @@ class Wav2Vec2Family(Family):
 
     def forward(
         self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
-    ) -> HiddenStates:
-        speech, mask, frames = inputs
+    ) -> tuple[list[Tensor], Tensor]:
         if watch is None:
-            out = model(speech, attention_mask=mask, output_hidden_states=True)
-            return HiddenStates(list(out.hidden_states), out.last_hidden_state, frames)
+            out = model(inputs.features, attention_mask=inputs.mask, output_hidden_states=True)
+            return list(out.hidden_states), out.last_hidden_state
         with watched(self.layers(model), watch):
-            out = model(speech, attention_mask=mask, output_hidden_states=False)
-        return HiddenStates([], out.last_hidden_state, frames)
+            out = model(inputs.features, attention_mask=inputs.mask, output_hidden_states=False)
+        return [], out.last_hidden_state
 
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.encoder.layers
@@ -239,6 +226,6 @@ def zero_mean_unit_variance(speech: Tensor, mask: Tensor) -> Tensor:
     return (speech - mean) / torch.sqrt(variance + 1e-7)
 
 
-WAV2VEC2 = Wav2Vec2Family("wav2vec2", Wav2Vec2Config, Wav2Vec2Model, prefix="wav2vec2.")
-HUBERT = Wav2Vec2Family("hubert", HubertConfig, HubertModel, prefix="hubert.")
-WAVLM = WavLMFamily("wavlm", WavLMConfig, WavLMModel, prefix="wavlm.")
+WAV2VEC2 = Wav2Vec2Family("wav2vec2", Wav2Vec2Config, Wav2Vec2Model, "wav2vec2.")
+HUBERT = Wav2Vec2Family("hubert", HubertConfig, HubertModel, "hubert.")
+WAVLM = WavLMFamily("wavlm", WavLMConfig, WavLMModel, "wavlm.")

@@ -12,14 +12,8 @@ from transformers.audio_utils import mel_filter_bank
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from espnet_prune.structured.families.declaration import Axis, Declaration, Scale
-from espnet_prune.structured.families.family import (
-    Backbone,
-    Family,
-    HiddenStates,
-    ModelInput,
-    Watch,
-)
-from espnet_prune.structured.families.layers import Nothing, PrunableAttention
+from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch
+from espnet_prune.structured.families.layers import PrunableAttention
 
 HOP = 160
 FFT = 400
@@ -64,19 +58,11 @@ class WhisperFamily(Family):
 
     def base_config(self, config: dict) -> dict:
         names = (
-            "num_mel_bins",
-            "d_model",
-            "encoder_layers",
-            "encoder_attention_heads",
-            "encoder_ffn_dim",
-            "activation_function",
-            "dropout",
-            "attention_dropout",
-            "activation_dropout",
-            "scale_embedding",
-            "max_source_positions",
+            "num_mel_bins d_model encoder_layers encoder_attention_heads encoder_ffn_dim "
+            "activation_function dropout attention_dropout activation_dropout scale_embedding "
+            "max_source_positions"
         )
-        return {name: config[name] for name in names if name in config}
+        return {name: config[name] for name in names.split() if name in config}
 
     def build(self, config: dict) -> Backbone:
         model = WhisperEncoder(self.config_class(**config))
@@ -95,19 +81,12 @@ class WhisperFamily(Family):
         model.mel_filters = torch.as_tensor(filters.T, dtype=torch.float32, device="cpu")
         return model
 
-    def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        for prefix in (self.prefix, "encoder."):
-            if any(key.startswith(prefix) for key in state):
-                return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
-        return dict(state)
-
     def declare(self, config: dict, seconds: float) -> Declaration:
         cfg = self.config_class(**config)
         d = Declaration()
         rate = self.sampling_rate / STRIDE
-        cnn = d.site(
-            "conv1.cnn", "cnn", cfg.d_model, scales=(Scale("conv2.weight", 1),), at_least=1
-        )
+        scales = (Scale("conv2.weight", 1),)
+        cnn = d.site("conv1.cnn", "cnn", cfg.d_model, scales=scales, at_least=1)
         d.linear("conv1", 2 * rate, rows=cnn)
         d.linear("conv2", rate, columns=cnn)
         d.block("cnn", ("conv1", "conv2"), Axis(cnn))
@@ -129,7 +108,6 @@ class WhisperFamily(Family):
                 cfg.encoder_ffn_dim,
                 rate,
                 removed=(f"{layer}.fc1", f"{layer}.fc2"),
-                replacement=Nothing,
                 pre_norm=f"{layer}.final_layer_norm",
             )
         return d
@@ -161,8 +139,8 @@ class WhisperFamily(Family):
 
     def forward(
         self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
-    ) -> HiddenStates:
-        features, inside, frames = inputs
+    ) -> tuple[list[Tensor], Tensor]:
+        features, inside, _ = inputs
         features = features.to(model.conv1.weight.dtype)
         mask = wide = None
         if inside is not None:
@@ -183,7 +161,7 @@ class WhisperFamily(Family):
             x = layer(x, mask)
         x = model.layer_norm(x)
         watch(len(model.layers), x)
-        return HiddenStates(states, x, frames)
+        return states, x
 
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.layers
@@ -198,4 +176,4 @@ class WhisperFamily(Family):
         return self.config_class(**config).max_source_positions * STRIDE
 
 
-WHISPER = WhisperFamily("whisper", WhisperConfig, WhisperEncoder, prefix="model.encoder.")
+WHISPER = WhisperFamily("whisper", WhisperConfig, WhisperEncoder, "model.encoder.", "encoder.")

@@ -133,7 +133,7 @@ def test_imported_model_with_gain_is_saved_loaded_and_pruned_again(tmp_path, lay
     [
         ("encoder_use_attention", [True, False], "not one value per layer"),
         ("encoder_use_attention", [True, True, True], "lacks tensor encoder.layers.1.attention"),
-        ("encoder_use_feed_forward", [True, False, False], "has unexpected tensors encoder.la"),
+        ("encoder_use_feed_forward", [True, False, False], "has unknown tensors encoder.la"),
         ("encoder_remaining_heads", [[0, 1], [], [1]], "encoder_remaining_heads of layer 0"),
         ("encoder_total_num_heads", [4, 4, 2], "encoder_total_num_heads does not fit"),
         ("encoder_num_buckets", None, "lacks 'encoder_num_buckets'"),

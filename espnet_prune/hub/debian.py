@@ -45,12 +45,18 @@ def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
     tree, done = work / "tree", work / "done"
     if all((done / name).exists() for name in names):
         return tree
-    _require("apt-get", "dpkg")
+    for tool in ("apt-get", "dpkg"):
+        if shutil.which(tool) is None:
+            text = "so Debian packages cannot be fetched on this machine"
+            raise PackageNotFound(f"{tool} is not on PATH, {text}")
     for folder in (tree, done):
         folder.mkdir(parents=True, exist_ok=True)
     with alone(work):  # several processes of a recipe want the same voice
         missing = [name for name in names if not (done / name).exists()]
-        warning = _update_lists(work) if missing else ""
+        if missing:
+            logger.info("fetching the lists of Debian packages into %s", work / "apt")
+            # Where it fails, older lists may still do.
+            warning = _complaint(_run(*_apt(work, "update"), cwd=work))
         for number, name in enumerate(missing, 1):
             logger.info("Debian package %d of %d: %s", number, len(missing), name)
             _fetch_one(name, work, tree, warning)
@@ -58,15 +64,13 @@ def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
     return tree
 
 
-def _require(*tools: str) -> None:
-    for tool in tools:
-        if shutil.which(tool) is None:
-            raise PackageNotFound(
-                f"{tool} is not on PATH, so Debian packages cannot be fetched on this machine"
-            )
+def _run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def _apt(work: Path, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _apt(work: Path, *arguments: str) -> list[str]:
+    """The command `apt-get`, with its state in a folder of ours."""
     options = {
         "Dir::State::Lists": work / "apt" / "lists",
         "Dir::Cache": work / "apt" / "cache",
@@ -77,29 +81,14 @@ def _apt(work: Path, *args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     }
     for folder in ("lists", "cache/archives"):
         (work / "apt" / folder / "partial").mkdir(parents=True, exist_ok=True)
-    command = ["apt-get", "-q"]
-    for key, value in options.items():
-        command += ["-o", f"{key}={value}"]
-    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(
-        [*command, *args], cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+    return ["apt-get", "-q", *(f"-o{key}={value}" for key, value in options.items()), *arguments]
 
 
 def _complaint(result: subprocess.CompletedProcess[str]) -> str:
     """The first error, else the first warning, that apt or dpkg printed."""
     lines = result.stderr.splitlines()
-    for prefix in ("E:", "W:", "dpkg"):
-        for line in lines:
-            if line.startswith(prefix):
-                return line
-    return lines[-1] if lines else ""
-
-
-def _update_lists(work: Path) -> str:
-    """Fetch the lists of packages; the complaint is kept, as older lists may still do."""
-    logger.info("fetching the lists of Debian packages into %s", work / "apt")
-    return _complaint(_apt(work, "update", cwd=work))
+    complaints = [line for mark in ("E:", "W:", "dpkg") for line in lines if line.startswith(mark)]
+    return [*complaints, *reversed(lines), ""][0]
 
 
 def _fetch_one(name: str, work: Path, tree: Path, warning: str) -> None:
@@ -107,15 +96,13 @@ def _fetch_one(name: str, work: Path, tree: Path, warning: str) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     files = temporary / "files"
     files.mkdir(parents=True)
-    result = _apt(work, "download", name, cwd=temporary)
+    result = _run(*_apt(work, "download", name), cwd=temporary)
     archives = list(temporary.glob("*.deb"))
     if result.returncode != 0 or len(archives) != 1:
         reason = _complaint(result) or "apt-get download wrote no file"
         said = f"; apt-get update said: {warning}" if warning else ""
         raise PackageNotFound(f"Debian package {name} cannot be had: {reason}{said}")
-    result = subprocess.run(
-        ["dpkg", "-x", str(archives[0]), str(files)], capture_output=True, text=True, check=False
-    )
+    result = _run("dpkg", "-x", str(archives[0]), str(files), cwd=temporary)
     if result.returncode != 0:
         raise PackageNotFound(f"Debian package {name} cannot be unpacked: {_complaint(result)}")
     _move_into(files, tree)

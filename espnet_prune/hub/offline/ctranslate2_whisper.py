@@ -1,4 +1,4 @@
-"""Reads a Whisper model in CTranslate2's binary format and writes it as a transformers directory.
+"""Read a Whisper model in CTranslate2's binary format and writes it as a transformers directory.
 
 The format, little-endian, binary version 6 (a *string* is a uint16 length that counts the final
 NUL, then the bytes)::
@@ -13,6 +13,7 @@ key and value; in cross-attention ``linear_0`` is the query and ``linear_1`` key
 """
 
 import math
+import re
 import shutil
 import struct
 from dataclasses import dataclass
@@ -58,10 +59,8 @@ class _Reader:
     def take(self, size: int, what: str) -> memoryview:
         left = len(self.data) - self.offset
         if size > left:
-            raise ValueError(
-                f"{self.path}: not a whole CTranslate2 model: {what} needs {size} bytes at byte "
-                f"{self.offset}, {left} are left"
-            )
+            text = f"{what} needs {size} bytes at byte {self.offset}, {left} are left"
+            raise ValueError(f"{self.path}: not a whole CTranslate2 model: {text}")
         view = memoryview(self.data)[self.offset : self.offset + size]
         self.offset += size
         return view
@@ -72,10 +71,8 @@ class _Reader:
     def string(self, what: str) -> str:
         raw = bytes(self.take(self.number("H", f"the length of {what}"), what))
         if not raw.endswith(b"\0") or not raw[:-1].isascii():
-            raise ValueError(
-                f"{self.path}: not a CTranslate2 model: {what} before byte {self.offset} is no "
-                "NUL-terminated ASCII string"
-            )
+            text = f"{what} before byte {self.offset} is no NUL-terminated ASCII string"
+            raise ValueError(f"{self.path}: not a CTranslate2 model: {text}")
         return raw[:-1].decode("ascii")
 
 
@@ -89,17 +86,15 @@ def _read_variable(reader: _Reader) -> tuple[str, np.ndarray]:
     if type_number not in DTYPES:
         raise ValueError(f"{reader.path}: variable {name} has the unknown type {type_number}")
     dtype = np.dtype(DTYPES[type_number])
-    size = reader.number("I", f"the size of {name}")
-    if size != math.prod(shape) * dtype.itemsize:
-        raise ValueError(
-            f"{reader.path}: variable {name} of shape {shape} and type {dtype.name} has {size} "
-            f"bytes instead of {math.prod(shape) * dtype.itemsize}"
-        )
+    size, wanted = reader.number("I", f"the size of {name}"), math.prod(shape) * dtype.itemsize
+    if size != wanted:
+        variable = f"variable {name} of shape {shape} and type {dtype.name}"
+        raise ValueError(f"{reader.path}: {variable} has {size} bytes instead of {wanted}")
     return name, np.frombuffer(reader.take(size, name), dtype=dtype).reshape(shape)
 
 
 def read_ctranslate2(path: str | Path) -> CTranslate2File:
-    """Reads every variable of a CTranslate2 ``model.bin``.
+    """Read every variable of a CTranslate2 ``model.bin``.
 
     Raises:
         FileNotFoundError: ``path`` is no file.
@@ -112,10 +107,8 @@ def read_ctranslate2(path: str | Path) -> CTranslate2File:
     reader = _Reader(path, path.read_bytes())
     version = reader.number("I", "the version")
     if version != BINARY_VERSION:
-        raise ValueError(
-            f"{path}: not a CTranslate2 model of binary version {BINARY_VERSION} "
-            f"(the first four bytes say {version})"
-        )
+        text = f"binary version {BINARY_VERSION} (the first four bytes say {version})"
+        raise ValueError(f"{path}: not a CTranslate2 model of {text}")
     specification = reader.string("the specification")
     revision = reader.number("I", "the revision")
     count = reader.number("I", "the number of variables")
@@ -126,10 +119,9 @@ def read_ctranslate2(path: str | Path) -> CTranslate2File:
         reader.string("an alias"): reader.string("an alias's variable")
         for _ in range(reader.number("I", "the number of aliases"))
     }
-    if reader.offset != len(reader.data):
-        raise ValueError(
-            f"{path}: {len(reader.data) - reader.offset} bytes after the last entry of the model"
-        )
+    left = len(reader.data) - reader.offset
+    if left:
+        raise ValueError(f"{path}: {left} bytes after the last entry of the model")
     return CTranslate2File(specification, revision, variables, aliases)
 
 
@@ -147,19 +139,15 @@ class _Weights:
     def tensor(self, name: str) -> torch.Tensor:
         value = self.raw(name)
         if value.dtype.kind != "f":
-            raise ValueError(
-                f"{self.path}: variable {name} is {value.dtype.name}; only models stored in "
-                "float16 or float32 can be converted, not quantised ones"
-            )
+            text = f"variable {name} is {value.dtype.name}, not float16 or float32"
+            raise ValueError(f"{self.path}: {text}; quantised models cannot be converted")
         return torch.from_numpy(value.astype(np.float32))
 
     def stacked(self, name: str, parts: int) -> tuple[torch.Tensor, ...]:
         value = self.tensor(name)
         if value.shape[0] % parts:
-            raise ValueError(
-                f"{self.path}: variable {name} of shape {tuple(value.shape)} does not hold "
-                f"{parts} stacked projections"
-            )
+            variable = f"variable {name} of shape {tuple(value.shape)}"
+            raise ValueError(f"{self.path}: {variable} does not hold {parts} stacked projections")
         return value.chunk(parts)
 
 
@@ -213,21 +201,17 @@ def _layer(weights: _Weights, scope: str, name: str) -> dict[str, torch.Tensor]:
 
 
 def _number_of_layers(model: CTranslate2File, side: str) -> int:
-    prefix = f"{side}/layer_"
-    numbers = {
-        name[len(prefix) :].split("/")[0] for name in model.variables if name.startswith(prefix)
-    }
-    return len(numbers - {"norm"})
+    layers = (re.match(rf"{side}/layer_(\d+)/", name) for name in model.variables)
+    return len({layer[1] for layer in layers if layer})
 
 
 def whisper_state_dict(
-    path: str | Path, model: CTranslate2File
+    path: Path, model: CTranslate2File
 ) -> tuple[WhisperConfig, dict[str, torch.Tensor]]:
-    """Renames a CTranslate2 Whisper's variables to transformers' parameters.
+    """Rename a CTranslate2 Whisper's variables to transformers' parameters.
 
     Args:
         path: file that ``model`` was read from, for messages.
-        model: content of that file.
 
     Returns:
         the architecture (token ids are not known here) and the state dict of
@@ -237,7 +221,6 @@ def whisper_state_dict(
         ValueError: another specification than Whisper, a quantised model, a variable too many or
             missing.
     """
-    path = Path(path)
     if model.specification != "WhisperSpec":
         raise ValueError(f"{path}: holds a {model.specification}, not a Whisper model")
     weights = _Weights(path, model.variables)
@@ -249,9 +232,8 @@ def whisper_state_dict(
     embeddings = weights.tensor("decoder/embeddings/weight")
     state = {"model.decoder.embed_tokens.weight": embeddings, "proj_out.weight": embeddings}
     for side in ("encoder", "decoder"):
-        state[f"model.{side}.embed_positions.weight"] = weights.tensor(
-            f"{side}/position_encodings/encodings"
-        )
+        positions = weights.tensor(f"{side}/position_encodings/encodings")
+        state[f"model.{side}.embed_positions.weight"] = positions
         for number in range(layers[side]):
             state |= _layer(weights, f"{side}/layer_{number}", f"model.{side}.layers.{number}")
         state |= _pair(weights, f"{side}/layer_norm", f"model.{side}.layer_norm")
@@ -309,7 +291,7 @@ def _suppressed_tokens(config_file: Path) -> dict[str, list[int]]:
 
 
 def convert_whisper(source: str | Path, target: str | Path) -> None:
-    """Converts a CTranslate2 directory of an English-only Whisper to a transformers directory.
+    """Convert a CTranslate2 directory of an English-only Whisper to a transformers directory.
 
     Args:
         source: holds ``model.bin``, ``config.json`` (tokens to suppress) and ``tokenizer.json``.
@@ -321,17 +303,13 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
         ValueError: a file is not what it should be, or the model is multilingual.
     """
     source, target = Path(source), Path(target)
-    for name in ("config.json", "tokenizer.json"):
-        if not (source / name).is_file():
-            raise FileNotFoundError(f"{source / name}: no such file")
-    config, state = whisper_state_dict(source / "model.bin", read_ctranslate2(source / "model.bin"))
-    if config.vocab_size >= MULTILINGUAL_VOCABULARY:
-        raise ValueError(
-            f"{source / 'model.bin'}: a multilingual Whisper ({config.vocab_size} tokens); only "
-            "English-only models are converted"
-        )
     ids = _token_ids(source / "tokenizer.json")
     suppressed = _suppressed_tokens(source / "config.json")
+    file = source / "model.bin"
+    config, state = whisper_state_dict(file, read_ctranslate2(file))
+    if config.vocab_size >= MULTILINGUAL_VOCABULARY:
+        text = f"a multilingual Whisper ({config.vocab_size} tokens)"
+        raise ValueError(f"{file}: {text}; only English-only models are converted")
     special = {
         "bos_token_id": ids["start"],
         "eos_token_id": ids["eos"],
@@ -348,7 +326,7 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{source / 'model.bin'}: not a Whisper model: {reason}") from error
+        raise ValueError(f"{file}: not a Whisper model: {reason}") from error
     model.tie_weights()
     model.generation_config = GenerationConfig(
         **special,
@@ -365,16 +343,9 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
 
 
 def _save_tokenizer(tokenizer_file: Path, target: Path, max_length: int) -> None:
-    """Puts the tokenizer beside the model so that ``AutoTokenizer`` finds Whisper's class."""
+    """Put the tokenizer beside the model so that ``AutoTokenizer`` finds Whisper's class."""
     shutil.copyfile(tokenizer_file, target / "tokenizer.json")
-    end = "<|endoftext|>"
-    settings = {
-        "tokenizer_class": "WhisperTokenizer",
-        "bos_token": end,
-        "eos_token": end,
-        "unk_token": end,
-        "pad_token": end,
-        "model_max_length": max_length,
-    }
-    write_json(target / "tokenizer_config.json", settings)
+    names = ("bos_token", "eos_token", "unk_token", "pad_token")
+    settings = {"tokenizer_class": "WhisperTokenizer", **dict.fromkeys(names, "<|endoftext|>")}
+    write_json(target / "tokenizer_config.json", {**settings, "model_max_length": max_length})
     AutoTokenizer.from_pretrained(target)

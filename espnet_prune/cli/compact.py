@@ -32,12 +32,7 @@ def words(parser: ArgumentParser):
     """
     add = parser.add_argument
     add("--language_model", type=Path, required=True, help="directory of the language model")
-    add(
-        "--tools_dir",
-        type=Path,
-        required=True,
-        help="folder to unpack word list and texts in",
-    )
+    add("--tools_dir", type=Path, required=True, help="folder to unpack word list and texts in")
     add("--most", type=int, default=12000, help="number of common words: tokens of the model")
     add("--times", type=int, default=10, help="times that each is in a list; 0: no lists")
     add("--text_times", type=int, default=8, help="times that texts should have it; 0: no texts")
@@ -57,12 +52,7 @@ def speech(parser: ArgumentParser):
     add("--passages", type=Path, required=True, help="file with a JSON list of sentences a line")
     add("--word_lists", type=Path, help="another such file, without facts, for train only")
     add("--output_dir", type=Path, required=True, help="directory for train, valid and test")
-    add(
-        "--tools_dir",
-        type=Path,
-        required=True,
-        help="folder to unpack packages of voices in",
-    )
+    add("--tools_dir", type=Path, required=True, help="folder to unpack packages of voices in")
     add("--held_out", type=int, default=60, help="first passages, half for valid, half for test")
     add("--fact_share", type=float, default=0.5, help="share of windows with a question")
     add("--voices", type=str.split, help="training voices, with blanks between")

@@ -41,12 +41,8 @@ CHUNK_SAMPLES = 30 * SAMPLING_RATE
 
 @dataclass(frozen=True)
 class Read:
-    """Prompts that the language model has gone through.
-
-    Attributes:
-        cache: keys and values of all P columns.
-        last: (B, 1, D) last hidden state of the last column.
-    """
+    """Prompts that the language model has gone through: keys and values of all P columns, and the
+    last hidden state (B, 1, D) of the last one."""
 
     prompts: Prompts
     cache: DynamicCache
@@ -122,7 +118,6 @@ class SpeechLLM(ABC):
 
         Args:
             speech: (T,) floating point, in [-1, 1].
-            sampling_rate: of `speech`; has to be the model's.
         Returns: tokens (N, D), and words "" where the model has no recogniser or hears no word.
         Raises:
             ValueError: another sampling rate, several channels, whole numbers, no samples, or too
@@ -221,10 +216,7 @@ class SpeechLLM(ABC):
         """A batch of prompts, left-padded. The question is also the query of the pruner.
 
         Args:
-            audio: B tensors (N_b, D) of `hear`.
-            questions: B texts.
-            pruner: which audio tokens stay; all when absent.
-            keys: B names of the recordings, for random strategies; see `TokenPruner`.
+            audio, pruner, keys: as for `select`; all tokens stay without a pruner.
             positions: `contiguous`, or `original` for those of the whole prompt.
             kept: instead of a pruner, B index tensors of `select`: for a query that is not the
                 text of the prompt.
@@ -273,10 +265,8 @@ class SpeechLLM(ABC):
     def read(self, prompts: Prompts, begun: Read | None = None) -> Read:
         """Let the language model go through prompts, once for all that continues them.
 
-        Args:
-            begun: others; the columns that both begin with are not computed again, so that the
-                beginning of a recording costs next to nothing after the whole. Results differ by
-                rounding.
+        The columns that `begun` begins with, too, are not computed again, so that the beginning of
+        a recording costs next to nothing after the whole. Results differ by rounding.
         """
         start, cache = 0, DynamicCache()
         if begun is not None:
@@ -335,35 +325,32 @@ class SpeechLLM(ABC):
             ids: for each prompt a list of sequences of token ids; it may be empty.
         """
         prompts, device, head = read.prompts, read.last.device, self.lm.get_output_embeddings()
-        inputs = [[i for part in row for i in part[:-1]] for row in ids]
+        inputs = [[i for tokens in row for i in tokens[:-1]] for row in ids]
         width = max(map(len, inputs))
         hidden = read.last
         if width:
-            # Padding and step 0 where a row has ended
-            part, step = torch.full((len(ids), width), PADDING), torch.zeros(len(ids), width).long()
-            for b, row in enumerate(ids):
-                ends = 0
-                for c, tokens in enumerate(row):
-                    span = slice(ends, ends := ends + len(tokens) - 1)
-                    part[b, span], step[b, span] = c, torch.arange(len(tokens) - 1)
-            padded = torch.tensor([row + [0] * (width - len(row)) for row in inputs], device=device)
+            parts = [[c for c, tokens in enumerate(row) for _ in tokens[:-1]] for row in ids]
+            steps = [[n for tokens in row for n in range(len(tokens) - 1)] for row in ids]
+            padded, part, step = (
+                torch.tensor([row + [filler] * (width - len(row)) for row in rows], device=device)
+                for rows, filler in ((inputs, 0), (parts, PADDING), (steps, 0))
+            )
             out = self.lm.base_model(
                 inputs_embeds=self._embedding(padded),
-                attention_mask=self._apart(prompts.attention_mask, part.to(device)),
-                position_ids=prompts.position_ids[:, -1:] + 1 + step.to(device),
+                attention_mask=self._apart(prompts.attention_mask, part),
+                position_ids=prompts.position_ids[:, -1:] + 1 + step,
                 past_key_values=read.cache,
                 use_cache=True,
             )
             read.cache.crop(-width)
             hidden = torch.cat([hidden, out.last_hidden_state], 1)
         likely = head(hidden).float().log_softmax(-1)
-        scores: list[list[Tensor]] = []
-        for row, of_row in zip(ids, likely, strict=True):
-            scores.append([])
+        scores: list[list[Tensor]] = [[] for _ in ids]
+        for b, row in enumerate(ids):
             ends = 1
             for tokens in row:
                 places = [0, *range(ends, ends := ends + len(tokens) - 1)]
-                scores[-1].append(of_row[places, tokens].mean())
+                scores[b].append(likely[b, places, tokens].mean())
         return scores
 
     def _apart(self, mask: Tensor, part: Tensor) -> Tensor:
@@ -421,17 +408,14 @@ def audio_chunks(
     """Cut a recording into chunks of 30 s, the last one as long as it is.
 
     Args:
-        speech: (T,) floating point.
-        sampling_rate: of `speech`; has to be `wanted_rate`.
+        speech: (T,) floating point, at `wanted_rate`.
     Returns: float32 arrays of up to `chunk_samples` samples, in order.
     Raises:
         ValueError: see `SpeechLLM.hear`.
     """
     if sampling_rate != wanted_rate:
         raise ValueError(f"audio is at {sampling_rate} Hz: resample it to {wanted_rate} Hz")
-    if isinstance(speech, Tensor):
-        speech = speech.detach().cpu().numpy()
-    speech = np.asarray(speech)
+    speech = speech.detach().cpu().numpy() if isinstance(speech, Tensor) else np.asarray(speech)
     if speech.ndim != 1:
         raise ValueError(f"audio has the shape {speech.shape}, but one channel (T,) is needed")
     if not len(speech):

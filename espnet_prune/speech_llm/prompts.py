@@ -50,12 +50,8 @@ class Prompts:
 
 
 def staying(is_audio: Tensor, kept: Tensor) -> Tensor:
-    """Indices into a prompt of P tokens that stay: all of its text, and the kept audio.
-
-    Args:
-        is_audio: (P,) bool.
-        kept: indices into the audio tokens, in time order.
-    """
+    """Indices into a prompt that stay: where `is_audio` (P,) is False, and its `kept` audio tokens,
+    which are numbered in time order."""
     stays = ~is_audio
     stays[is_audio.nonzero().squeeze(1)[kept]] = True
     return stays.nonzero().squeeze(1)
@@ -67,8 +63,7 @@ def left_pad(
     """Make a batch of pruned prompts.
 
     Args:
-        rows: B tensors (P_b, D), what stays.
-        places: B tensors (P_b,), where that was in the whole prompt, see `staying`.
+        rows, places: B tensors (P_b, D) of what stays, and (P_b,) of `staying`.
         positions: one of `POSITIONS`. `contiguous` numbers what stays from 0 on; `original` leaves
             every token the position that it has in the whole prompt, which keeps distances in time,
             and the text after the audio as far away as it was. New tokens follow the last position

@@ -36,12 +36,9 @@ class Qwen2Audio(SpeechLLM):
         return cls(loaded.to(device).eval(), AutoProcessor.from_pretrained(model))
 
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
+        options = {"padding": "max_length", "return_attention_mask": True, "return_tensors": "pt"}
         features = self.processor.feature_extractor(
-            chunks,
-            sampling_rate=self.sampling_rate,
-            padding="max_length",
-            return_attention_mask=True,
-            return_tensors="pt",
+            chunks, sampling_rate=self.sampling_rate, **options
         )
         tokens = self.encode_features(features.input_features, features.attention_mask)
         return [Heard(row) for row in tokens]

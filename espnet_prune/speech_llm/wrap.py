@@ -143,8 +143,7 @@ class PrunedGenerate:
     def _merge(
         self, ids: Tensor, features: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, list[str] | None]:
-        """(B, P, D) embeddings with the audio in its places, (B, P) bool where those are, and
-        `audio_keys` for a random strategy."""
+        """(B, P, D) embeddings with audio, (B, P) bool where that is, `audio_keys` if random."""
         embeds = self.model.get_input_embeddings()(ids)
         is_audio = ids == self.model.config.audio_token_id
         clips = self.llm.encode_features(features, mask)
@@ -157,8 +156,8 @@ class PrunedGenerate:
         embeds[is_audio] = audio
         if not STRATEGIES[self.pruner.strategy].random:
             return embeds, is_audio, None
-        sizes = [len(clip) for clip in clips]
-        return embeds, is_audio, audio_keys(features, mask, sizes, is_audio.sum(1).tolist())
+        keys = audio_keys(features, mask, list(map(len, clips)), is_audio.sum(1).tolist())
+        return embeds, is_audio, keys
 
     def _queries(self, text: list[Tensor], is_audio: list[Tensor]) -> list[str]:
         if self.query is None:
@@ -179,8 +178,7 @@ def audio_keys(
     Features, and not audio tokens: those are rounded otherwise in another batch.
 
     Args:
-        features, mask: (clips, bins, frames) and (clips, frames) of the processor, in the order of
-            the prompts.
+        features, mask: (clips, bins, frames) and (clips, frames), in the order of the prompts.
         clip_tokens, item_tokens: audio tokens of each clip, and of each prompt.
     """
     rows = zip(features.float().cpu(), mask.bool().cpu(), clip_tokens, strict=True)

@@ -52,9 +52,8 @@ class TokenPruner:
         seed: int = 0,
     ):
         if strategy not in STRATEGIES:
-            raise ValueError(
-                f"token pruning: unknown strategy '{strategy}', choose from {', '.join(STRATEGIES)}"
-            )
+            known = ", ".join(STRATEGIES)
+            raise ValueError(f"token pruning: unknown strategy '{strategy}', choose from {known}")
         if rate is not None and keep is not None:
             raise ValueError("token pruning: give rate or keep, not both")
         if rate is None and keep is None:
@@ -63,12 +62,9 @@ class TokenPruner:
             check_rate(rate)
         for name, value in (("keep", keep), ("window", window), ("frame_tokens", frame_tokens)):
             if value is not None and not (_whole(value) and value >= 1):
-                raise ValueError(
-                    f"token pruning: {name} is {value!r}, but has to be a whole number, 1 or more"
-                )
-        self.strategy = strategy
-        self.rate = rate
-        self.keep = keep
+                wrong = f"{name} is {value!r}, but has to be a whole number, 1 or more"
+                raise ValueError(f"token pruning: {wrong}")
+        self.strategy, self.rate, self.keep = strategy, rate, keep
         self.window = WINDOW if window is None else window
         self.frame_tokens = FRAME_TOKENS if frame_tokens is None else frame_tokens
         self.seed = seed
@@ -130,9 +126,8 @@ class TokenPruner:
             if query is None:
                 raise ValueError(f"strategy '{self.strategy}' needs the query's embeddings")
             if query.ndim != 3 or len(query) != len(audio):
-                raise ValueError(
-                    f"query has the shape {tuple(query.shape)}, but has to be ({len(audio)}, L, D)"
-                )
+                due = f"({len(audio)}, L, D)"
+                raise ValueError(f"query has the shape {tuple(query.shape)}, but has to be {due}")
             if query.shape[-1] != audio.shape[-1]:
                 raise ValueError(
                     f"audio tokens have {audio.shape[-1]} dimensions, the query's "
@@ -141,16 +136,9 @@ class TokenPruner:
             query_sizes = _lengths(query_lengths, query, "query")
         if strategy.needs_first_layer and first_layer is None:
             raise ValueError(f"strategy '{self.strategy}' needs the model's first layer")
-        tokens = Tokens(
-            audio=audio,
-            lengths=lengths,
-            query=query,
-            query_lengths=query_sizes,
-            first_layer=first_layer,
-            frame_tokens=self.frame_tokens,
-            window=self.window,
-            seeds=[self._seed(key) for key in (keys or range(len(audio)))],
-        )
+        seeds = [self._seed(key) for key in (keys or range(len(audio)))]
+        own = self.frame_tokens, self.window
+        tokens = Tokens(audio, lengths, query, query_sizes, first_layer, *own, seeds)
         keep = torch.tensor([self.kept_tokens(n) for n in lengths.tolist()], device=audio.device)
         return [row.nonzero().squeeze(1) for row in strategy.choose(tokens, keep)]
 
@@ -164,16 +152,13 @@ def check_rate(rate: float) -> None:
     Raises:
         ValueError: a rate that is no number in [0, 1).
     """
-    if not (_number(rate) and 0.0 <= rate < 1.0):
+    number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if not (number and 0.0 <= rate < 1.0):
         raise ValueError(f"token pruning: rate is {rate!r}, but has to be in [0, 1)")
 
 
 def _whole(value: object) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _lengths(lengths: Tensor | Sequence[int] | None, tokens: Tensor, what: str) -> Tensor:
@@ -183,8 +168,6 @@ def _lengths(lengths: Tensor | Sequence[int] | None, tokens: Tensor, what: str) 
     if lengths.shape != (len(tokens),):
         raise ValueError(f"{len(tokens)} rows, but lengths of shape {tuple(lengths.shape)}")
     if bool((lengths < 1).any()) or bool((lengths > tokens.shape[1]).any()):
-        raise ValueError(
-            f"a {what} has {int(lengths.min())} to {int(lengths.max())} tokens, but 1 to "
-            f"{tokens.shape[1]} are needed"
-        )
+        sizes = f"{int(lengths.min())} to {int(lengths.max())} tokens"
+        raise ValueError(f"a {what} has {sizes}, but 1 to {tokens.shape[1]} are needed")
     return lengths

@@ -31,8 +31,7 @@ def novelty(frames: Tensor, lengths: Tensor) -> Tensor:
     Returns: (B, T) float32 in [0, 2], the more the better; -inf in the padding.
     """
     unit = F.normalize(frames.float(), dim=-1)
-    scores = 1.0 - (unit[:, 1:] * unit[:, :-1]).sum(-1)
-    scores = F.pad(scores, (1, 0), value=2.0)
+    scores = F.pad(1.0 - (unit[:, 1:] * unit[:, :-1]).sum(-1), (1, 0), value=2.0)
     return scores.masked_fill(~inside(lengths, frames.shape[1]), -torch.inf)
 
 
@@ -64,9 +63,8 @@ def check_query_free(rate: float, score: str) -> None:
     """
     check_rate(rate)
     if score not in QUERY_FREE_SCORES:
-        raise ValueError(
-            f"token pruning: unknown score '{score}', choose from {', '.join(QUERY_FREE_SCORES)}"
-        )
+        known = ", ".join(QUERY_FREE_SCORES)
+        raise ValueError(f"token pruning: unknown score '{score}', choose from {known}")
 
 
 @torch.no_grad()
@@ -94,10 +92,8 @@ def staying_frames(
     """
     check_query_free(rate, score)
     if not len(lengths) or int(lengths.min()) < 1 or int(lengths.max()) > frames.shape[1]:
-        raise ValueError(
-            f"token pruning: utterances of {lengths.tolist()} frames in a batch of "
-            f"{frames.shape[1]}; each needs one at least"
-        )
+        sizes = f"utterances of {lengths.tolist()} frames in a batch of {frames.shape[1]}"
+        raise ValueError(f"token pruning: {sizes}; each needs one at least")
     keep = ((1.0 - rate) * lengths.double()).round().long().clamp_min(1)
     kept = top(QUERY_FREE_SCORES[score](frames, lengths), keep)
     order = (~kept).long().argsort(dim=1, stable=True)

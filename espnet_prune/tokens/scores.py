@@ -31,16 +31,12 @@ class FirstLayer:
     heads: int
 
     def __post_init__(self) -> None:
-        if self.query_weight.shape[0] % self.heads:
-            raise ValueError(
-                f"query_weight has {self.query_weight.shape[0]} rows, which {self.heads} heads "
-                "do not divide"
-            )
-        if self.key_weight.shape[0] % self.head_size or self.heads % self.kv_heads:
-            raise ValueError(
-                f"key_weight has {self.key_weight.shape[0]} rows, which is not a number of heads "
-                f"of size {self.head_size} that divides {self.heads}"
-            )
+        queries, keys, heads = len(self.query_weight), len(self.key_weight), self.heads
+        if queries % heads:
+            raise ValueError(f"query_weight has {queries} rows, which {heads} heads do not divide")
+        if keys % self.head_size or heads % self.kv_heads:
+            what = f"a number of heads of size {self.head_size} that divides {heads}"
+            raise ValueError(f"key_weight has {keys} rows, which is not {what}")
 
     @property
     def head_size(self) -> int:
@@ -85,11 +81,7 @@ def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Ten
 
 
 def attention_received(
-    tokens: Tensor,
-    lengths: Tensor,
-    layer: FirstLayer,
-    most_queries: int = 4096,
-    block: int = 2**23,
+    tokens: Tensor, lengths: Tensor, layer: FirstLayer, most_queries: int = 4096, block: int = 2**23
 ) -> Tensor:
     """Log of the attention that every token receives in the binarised first layer.
 
@@ -118,14 +110,14 @@ def attention_received(
     size = tokens.shape[1]
     real = inside(lengths, size)
     asked = lengths.clamp(max=most_queries)
-    k = _heads(_project(tokens, layer.key_weight), layer.kv_heads)
+    k = _heads(_sign(tokens) @ _sign(layer.key_weight).T, layer.kv_heads)
     if size <= most_queries:
         asking = tokens
     else:
         i = torch.arange(most_queries, device=tokens.device)[None]
         places = torch.where(i < asked[:, None], i * lengths[:, None] // asked[:, None], 0)
         asking = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
-    q = _heads(_project(asking, layer.query_weight), layer.heads)
+    q = _heads(_sign(asking) @ _sign(layer.query_weight).T, layer.heads)
     q = q.unflatten(1, (layer.kv_heads, -1))
     group, padded, k = q.shape[2], bool((lengths < size).any()), k.transpose(-1, -2)
     shape = len(tokens), layer.kv_heads, size
@@ -152,11 +144,6 @@ def attention_received(
             received[:, h : h + heads] = torch.logaddexp(received[:, h : h + heads], sums)
     result = received.logsumexp(1) - torch.log(asked * float(layer.heads))[:, None]
     return result.float().masked_fill(~real, -torch.inf)
-
-
-def _project(tokens: Tensor, weight: Tensor) -> Tensor:
-    """(B, N, heads * size) sign(S) sign(W)."""
-    return _sign(tokens) @ _sign(weight).T
 
 
 def _sign(x: Tensor) -> Tensor:

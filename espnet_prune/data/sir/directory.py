@@ -34,15 +34,7 @@ def make_data_dir(
 ) -> str:
     """The data directory of the items of some files: spoken, recorded, or a part of another one.
 
-    Args:
-        voices: of Flite and eSpeak NG, for items that are spoken; `EVALUATION_VOICES` when absent.
-        work: folder in which Flite is unpacked.
-        audio_dir: recordings of the items, see `write_recorded_dir`.
-        part_of: data directory that has all of the items, see `write_part`.
-        first: take so many items only, see `spread`.
-    Returns: what was made, in words.
-    Raises:
-        FileNotFoundError, ValueError: what files, recordings and voices say.
+    Arguments are the options of `espnet-prune sir data`. Returns what was made, in words.
     """
     found = read_all_items(items, keys=audio_dir is None and part_of is None)
     if first is not None:
@@ -147,10 +139,7 @@ def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> N
 
 
 def write_segments(
-    source: str | Path,
-    items: Sequence[SirItem],
-    target: str | Path,
-    longest: float = SEGMENT_SECONDS,
+    source: Path, items: Sequence[SirItem], target: Path, longest: float = SEGMENT_SECONDS
 ) -> int:
     """Whole sentences of at most `longest` seconds together, as segments with their texts.
 

@@ -26,7 +26,7 @@ from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
 from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
-from espnet_prune.evaluate.sir.recordings import Recording, read_recordings, written
+from espnet_prune.evaluate.sir.recordings import Recording, read_recordings
 from espnet_prune.files.freshness import digest, stamp
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
@@ -140,10 +140,8 @@ def _words(value: str | Sequence | None) -> list[str]:
 
 
 def model_mark(conf: Mapping) -> str:
-    """Digest of the configuration and, for a local directory, of its files' names and sizes.
-
-    Weights are not read: there may be 16 GB of them.
-    """
+    """Digest of the configuration and of names and sizes of a local directory's files: there may be
+    16 GB of them to read."""
     directories = [Path(v) for v in conf.values() if isinstance(v, str) and Path(v).is_dir()]
     files = [stamp(file) for each in directories for file in sorted(each.iterdir())]
     return digest([sorted(conf.items()), *files])[:16]
@@ -168,7 +166,7 @@ def answer_questions(
     recordings = read_recordings(settings.data_dir, keys)
     if TRANSCRIPT in wanted:
         for recording in recordings:
-            written(recording, TRANSCRIPT.input)
+            recording.written(TRANSCRIPT.input)
     name = Path(key_file).stem if key_file else "all"
     file = AnswerFile(Path(output_dir) / f"answers.{name}.jsonl", settings.header())
     left = [(r, tuple(c for c in wanted if (r.id, c) not in file.done)) for r in recordings]
@@ -243,7 +241,6 @@ class Answerer:
     the question alone, whatever else stands in the prompt.
 
     Args:
-        llm: the model.
         prompt: what is asked: "{question}" is replaced, and so is "{choices}" by the choices with
             letters, a line each, where it occurs.
         seed: of the order of choices.
@@ -257,10 +254,7 @@ class Answerer:
     ):
         if "{question}" not in prompt:
             raise ValueError(f"prompt is '{prompt}', but has to have {{question}} in it")
-        self.llm = llm
-        self.prompt = prompt
-        self.seed = seed
-        self.positions = positions
+        self.llm, self.prompt, self.seed, self.positions = llm, prompt, seed, positions
 
     def __call__(
         self, recordings: Sequence[Recording], pruners: Sequence[tuple[Condition, TokenPruner]]
@@ -290,7 +284,7 @@ class Answerer:
                 if condition.input == "heard":
                     texts = [words for _, words in heard]
                 else:
-                    texts = [written(r, condition.input) for r in recordings]
+                    texts = [r.written(condition.input) for r in recordings]
                 tokens = [self._embed(text) for text in texts]
                 kept = [torch.arange(len(t), device=t.device) for t in tokens]
             prompts = self.llm.prompts(

@@ -16,13 +16,7 @@ from espnet_prune.data.sir.questions import Question, read_questions
 
 @dataclass(frozen=True)
 class Recording:
-    """A recording and what is asked about it.
-
-    Attributes:
-        path: of its audio.
-        samples: how many it has to have; None if not known.
-        transcript: None if not known.
-    """
+    """A recording and what is asked about it; None is not known."""
 
     question: Question
     path: Path
@@ -36,6 +30,18 @@ class Recording:
     def load(self, fs: int) -> np.ndarray:
         """(T,) float32 samples, see `espnet_prune.data.audio.load_speech`."""
         return load_speech(self.path, fs, num_samples=self.samples)
+
+    def written(self, kind: str) -> str:
+        """What the model gets instead of audio: the transcript, or "" for `nothing`.
+
+        Raises:
+            ValueError: a transcript that is missing.
+        """
+        if kind == "nothing":
+            return ""
+        if not self.transcript:
+            raise ValueError(f"{self.id}: has no line in text, so there is no transcript")
+        return self.transcript
 
 
 def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> list[Recording]:
@@ -69,16 +75,3 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
             raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
         found.append(Recording(questions[name], path, number, text.get(name)))
     return found
-
-
-def written(recording: Recording, kind: str) -> str:
-    """What the model gets instead of audio: the transcript, or "" for `nothing`.
-
-    Raises:
-        ValueError: a transcript that is missing.
-    """
-    if kind == "nothing":
-        return ""
-    if not recording.transcript:
-        raise ValueError(f"{recording.id}: has no line in text, so there is no transcript")
-    return recording.transcript

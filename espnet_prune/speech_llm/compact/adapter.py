@@ -124,11 +124,8 @@ class AudioAdapter(nn.Module):
         self.register_buffer("token_ids", torch.tensor(list(token_ids)), persistent=False)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
-        """
-        Args:
-            frames: (B, T, inputs); what is beyond the lengths (B,) changes nothing before it.
-        Returns: (B, T, 1 + tokens) logits.
-        """
+        """(B, T, 1 + tokens) logits of frames (B, T, inputs); what is beyond the lengths (B,)
+        changes nothing before it."""
         return self.classify(self.hidden(frames, lengths)[-1])
 
     def hidden(self, frames: Tensor, lengths: Tensor) -> list[Tensor]:

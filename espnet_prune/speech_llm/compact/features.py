@@ -54,7 +54,7 @@ def write_features(
 
     Returns: what was written, in words.
     Raises:
-        FileNotFoundError, ValueError: what encoder, audio and tables say; no frame fits `seconds`.
+        ValueError: no frame fits `seconds`, or features are another encoder's.
     """
     most = int(seconds * Compact.frame_tokens)
     if most < 1:
@@ -149,8 +149,7 @@ def write_recordings(
 
     Args:
         source: with `text` and `questions`.
-        feats: window -> its features (T, D).
-        sizes: window -> its frames T.
+        feats, sizes: window -> its features (T, D), and their T.
     Returns: recordings and texts written.
     Raises:
         ValueError: no window of a passage.

@@ -151,7 +151,7 @@ def speak_parts(
 
     Yields: after each part what is in it, in words.
     Raises:
-        FileNotFoundError, ValueError: what files and voices say; a part without passages.
+        ValueError: a voice of both, or a part without passages.
     """
     voices, test_voices = voices or TRAINING_VOICES, test_voices or EVALUATION_VOICES
     both = set(voices) & set(test_voices)

@@ -14,24 +14,13 @@ from espnet_prune.plugin.registry import register
 
 
 def best_path(frames: list[int], left_out: set[int]) -> list[int]:
-    """The tokens of the best token of each frame: of a run of the same one is kept.
-
-    Args:
-        frames: a token for each frame.
-        left_out: blank and other tokens that stand for nothing.
-    """
+    """Tokens of the frames: of a run of the same one is kept, blank and the like are left out."""
     return [token for token, _ in groupby(frames) if token not in left_out]
 
 
 @torch.inference_mode()
 def transcribe(model, speech: Tensor, lengths: Tensor) -> list[list[int]]:
-    """Tokens of each utterance.
-
-    Args:
-        model: an `ESPnetASRModel` in evaluation mode.
-        speech: (B, T) waveforms.
-        lengths: (B,) samples.
-    """
+    """Tokens of each utterance, for waveforms (B, T) of `lengths` (B,) samples."""
     hidden, frames = model.encode(speech, lengths)
     best = model.ctc.argmax(hidden).tolist()
     left_out = {model.blank_id, model.sos, model.eos}

@@ -1,25 +1,5 @@
-"""Job runner with Kaldi's interface: ``[options] [JOB=1:N] LOG COMMAND...``.
+"""Job runner with Kaldi's interface, which ESPnet's espnet2.bin.launch can use as its ``--cmd``.
 
-Standard library only, so that run.pl and slurm.pl start at once and with any python3.
-ESPnet's espnet2.bin.launch can use those two as its ``--cmd``.
-"""
-
-from __future__ import annotations
-
-import os
-import re
-import shlex
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections import deque
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
-
-USAGE = """\
 usage: run.pl|slurm.pl [options] [JOB=FIRST:LAST] LOG COMMAND [ARGUMENT ...]
 
 Runs COMMAND with its output in LOG. With JOB=FIRST:LAST it runs once per number, and JOB in LOG
@@ -39,6 +19,23 @@ options (an underscore and a dash mean the same):
 The local backend uses --max_jobs_run and --num_threads. Partition, account and the like go to
 slurm through sbatch's own variables, as SBATCH_PARTITION=gpu.
 """
+
+# Standard library only, so that it starts at once and with any python3.
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 _OPTIONS = ("backend", "max_jobs_run", "num_threads", "mem", "gpu", "num_nodes", "time", "config")
 _COUNTS = ("max_jobs_run", "num_threads", "gpu", "num_nodes")
@@ -257,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the jobs that ``argv`` asks for; the exit status."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
-        print(USAGE, end="")
+        print(__doc__.partition("\n\n")[2], end="")
         return 0 if argv else 1
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _stop)

@@ -1,10 +1,18 @@
-"""Runs a Python module, any of ESPnet's say, with this package's plugins in ESPnet's tables.
+"""Run a Python program, any of ESPnet's say, with this package's plugins in ESPnet's tables.
 
-It takes what the interpreter itself takes, so that
+usage: python3 -m espnet_prune.plugin.run [-m] MODULE [ARG ...]
+       python3 -m espnet_prune.plugin.run SCRIPT.py [ARG ...]
+       python3 -m espnet_prune.plugin.run -c CODE [ARG ...]
 
-    ./run.sh --python "python3 -m espnet_prune.plugin.run"
+MODULE, SCRIPT.py or CODE runs as by python3 itself, and ESPnet's YAML files can say
 
-gives an unmodified ESPnet recipe the frontend and the encoder `pruned_ssl`.
+    frontend: pruned_ssl        # in every task that reads speech
+    encoder: pruned_ssl         # from the waveform, e.g. for fine-tuning
+
+examples:
+  python3 -m espnet_prune.plugin.run espnet2.bin.asr_train --config conf/train_asr.yaml ...
+  python3 -m espnet_prune.plugin.run espnet2.bin.asr_inference --help
+  ./run.sh --python "python3 -m espnet_prune.plugin.run"     # a whole ESPnet recipe, unmodified
 """
 
 from __future__ import annotations
@@ -20,23 +28,6 @@ from typing import NoReturn
 
 from espnet_prune.plugin.registry import register
 from espnet_prune.plugin.startup import faster
-
-HELP = """\
-usage: python3 -m espnet_prune.plugin.run [-m] MODULE [ARG ...]
-       python3 -m espnet_prune.plugin.run SCRIPT.py [ARG ...]
-       python3 -m espnet_prune.plugin.run -c CODE [ARG ...]
-
-Runs MODULE, SCRIPT.py or CODE as python3 does, with the plugins of espnet_prune
-in ESPnet's tables, so that its YAML files can say
-
-    frontend: pruned_ssl        # in every task that reads speech
-    encoder: pruned_ssl         # from the waveform, e.g. for fine-tuning
-
-examples:
-  python3 -m espnet_prune.plugin.run espnet2.bin.asr_train --config conf/train_asr.yaml ...
-  python3 -m espnet_prune.plugin.run espnet2.bin.asr_inference --help
-  ./run.sh --python "python3 -m espnet_prune.plugin.run"     # a whole ESPnet recipe, unmodified
-"""
 
 # Packages whose command lines are run by calling their `main`, see `_run_module`.
 OURS_AND_ESPNETS = ("espnet2", "espnet_prune")
@@ -65,14 +56,10 @@ provide_editdistance()
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run what the command line says.
-
-    Args:
-        argv: as after `python3 -m espnet_prune.plugin.run`.
-    """
+    """Run what the command line says."""
     argv = list(sys.argv[1:] if argv is None else argv)
     if not argv or argv[0] in ("-h", "--help"):
-        print(HELP, end="")
+        print(__doc__.partition("\n\n")[2], end="")
         return
     what = argv.pop(0)
     if what in ("-m", "-c"):

@@ -72,8 +72,8 @@ class TokenPruningEncoder(AbsEncoder):
         self.encoder = kind(input_size=input_size, **(encoder_conf or {}))
         if getattr(self.encoder, "interctc_use_conditioning", False):
             raise ValueError(
-                f"encoder token_pruning: '{encoder}' conditions on CTC, for which it would need "
-                "the model's CTC and all frames: set interctc_use_conditioning to false"
+                f"encoder token_pruning: '{encoder}' conditions on CTC, which needs all frames: "
+                "set interctc_use_conditioning to false"
             )
         self.rate = rate
         self.score = score
@@ -103,15 +103,13 @@ class TokenPruningEncoder(AbsEncoder):
         indices, kept = staying_frames(last, lengths.to(last.device), self.rate, self.score)
         pruned = take_frames(last, indices, kept)
         if layers is not None:
-            same = [_take_same(layer, last.shape[1], indices, kept) for layer in layers]
-            return (pruned, same), kept.to(lengths), states
+            pruned = pruned, [_take_same(each, last.shape[1], indices, kept) for each in layers]
         return pruned, kept.to(lengths), states
 
     def reload_pretrained_parameters(self) -> None:
         """Have the wrapped encoder put its pretrained weights back after ESPnet's --init."""
-        reload = getattr(self.encoder, "reload_pretrained_parameters", None)
-        if reload is not None:
-            reload()
+        if hasattr(self.encoder, "reload_pretrained_parameters"):
+            self.encoder.reload_pretrained_parameters()
 
 
 class TokenPruningPooling(AbsPooling):
@@ -178,12 +176,8 @@ class TokenPruningPooling(AbsPooling):
 
 def _class_of(cls: type, kind: str, name: str) -> type:
     """The class that a task's table has under a name."""
-    known = {
-        other: found
-        for choices in cls.tables.values()
-        for other, found in choices.classes.items()
-        if found is not cls
-    }
+    entries = (entry for choices in cls.tables.values() for entry in choices.classes.items())
+    known = {other: found for other, found in entries if found is not cls}
     if not isinstance(name, str) or name.lower() not in known:
         raise ValueError(
             f"{kind} token_pruning: unknown {kind} '{name}', choose from {', '.join(sorted(known))}"
@@ -197,7 +191,6 @@ def _take_same(layer, frames: int, indices: Tensor, lengths: Tensor):
         return layer[0], _take_same(layer[1], frames, indices, lengths)
     if layer.shape[1] != frames:
         raise ValueError(
-            f"encoder token_pruning: a layer has {layer.shape[1]} frames, but the last one "
-            f"{frames}: they cannot be pruned alike"
+            f"encoder token_pruning: a layer has {layer.shape[1]} frames, the last one {frames}"
         )
     return take_frames(layer, indices, lengths)

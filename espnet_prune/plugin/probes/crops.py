@@ -30,16 +30,9 @@ class SpeakerCrops(SpkPreprocessor):
         sample_rate: int = 16000,
         num_eval: int = 1,
     ):
-        super().__init__(
-            train,
-            target_duration,
-            spk2utt=spk2utt,
-            sample_rate=sample_rate,
-            num_eval=num_eval,
-            rir_apply_prob=0.0,
-            noise_info=[],
-            noise_apply_prob=0.0,
-        )
+        given = {"spk2utt": spk2utt, "sample_rate": sample_rate, "num_eval": num_eval}
+        clean = {"rir_apply_prob": 0.0, "noise_info": [], "noise_apply_prob": 0.0}
+        super().__init__(train, target_duration, **given, **clean)
 
     def _speech_process(self, data: dict) -> dict:
         if not self.train:

@@ -14,18 +14,14 @@ from __future__ import annotations
 import torch
 from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from espnet_prune.plugin.probes.frames import through_lstm
 
 
 class LSTMProbe(AbsEncoder):
     """ESPnet encoder `lstm_probe`: LSTM layers in one direction, and nothing else.
 
     ESPnet's own `rnn` puts a linear layer with tanh behind them.
-
-    Args:
-        input_size: width of the features.
-        hidden_size: units of a layer.
-        num_layers: number of layers.
     """
 
     def __init__(self, input_size: int, hidden_size: int = 512, num_layers: int = 1):
@@ -39,22 +35,15 @@ class LSTMProbe(AbsEncoder):
     def forward(
         self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None
     ) -> tuple[Tensor, Tensor, None]:
-        """
-        Args:
-            xs_pad: (B, T, D) features.
-            ilens: (B,) frames.
-            prev_states: not used.
-        Returns: (B, T', D') with T' the largest of the frames, the frames, and no states.
-        """
-        packed = pack_padded_sequence(xs_pad, ilens.cpu(), True, enforce_sorted=False)
-        return pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)[0], ilens, None
+        """Features (B, T, D) and their frames (B,) to (B, T', D') with T' the largest of them."""
+        return through_lstm(self.recurrent, xs_pad, ilens), ilens, None
 
 
 class FrameLabels(nn.Module):
     """ESPnet label aggregator `frame_labels`: who talks in a frame, from a number with bits.
 
-    The corpus `librimix` writes one number for a frame of the encoder, to be
-    read as data type text_int. ESPnet's own aggregator makes labels of frames from labels of
+    The corpus `librimix` writes one number for a frame of the encoder, to be read as data type
+    text_int. ESPnet's own aggregator makes labels of frames from labels of
     samples, which come from its data type rttm, and centres frame i on its begin, half a frame
     earlier than it is scored.
 

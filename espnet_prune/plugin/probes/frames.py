@@ -7,6 +7,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
+def through_lstm(lstm: nn.LSTM, x: Tensor, lengths: Tensor) -> Tensor:
+    """The output (B, T', D') for (B, T, D) with T' the largest of the lengths (B,)."""
+    packed = pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    return pad_packed_sequence(lstm(packed)[0], batch_first=True)[0]
+
+
 class FrameProbe(AbsEncoder):
     """A linear layer, then LSTMs in both directions; the output layer after it is ESPnet's CTC.
 
@@ -69,16 +75,8 @@ class FrameProbe(AbsEncoder):
     def forward(
         self, xs_pad: Tensor, ilens: Tensor, prev_states: Tensor | None = None
     ) -> tuple[Tensor, Tensor, None]:
-        """
-        Args:
-            xs_pad: (B, T, D) features.
-            ilens: (B,) frames.
-            prev_states: not used.
-        Returns: (B, T', D') with T' the largest of the frames, the frames, and no states.
-        """
+        """Features (B, T, D) and their frames (B,) to (B, T', D') with T' the largest of them."""
         hidden = self.project(xs_pad[:, : int(ilens.max())])
         if self.recurrent is not None:
-            packed = pack_padded_sequence(hidden, ilens.cpu(), True, enforce_sorted=False)
-            hidden, _ = pad_packed_sequence(self.recurrent(packed)[0], batch_first=True)
-            hidden = self.dropout(hidden)
+            hidden = self.dropout(through_lstm(self.recurrent, hidden, ilens))
         return hidden, ilens, None

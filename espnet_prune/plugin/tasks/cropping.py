@@ -46,11 +46,8 @@ class RandomCrop:
 class CroppingIterFactory(AbsIterFactory):
     """Tells a `RandomCrop` the epoch, then has another factory build the epoch's iterator.
 
-    The iterator's workers start afterwards and take the epoch with them.
-
-    Args:
-        factory: whose dataset has `crop` as preprocessor.
-        crop: the preprocessor.
+    The iterator's workers start afterwards and take the epoch with them. The dataset of `factory`
+    has `crop` as preprocessor.
     """
 
     def __init__(self, factory: AbsIterFactory, crop: RandomCrop):

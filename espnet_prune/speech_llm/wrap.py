@@ -15,12 +15,15 @@ from espnet_prune.speech_llm.prompts import left_pad, pad, staying
 from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
 from espnet_prune.tokens import STRATEGIES, TokenPruner
 
+#: one for all prompts, or one for each, or what the prompts say
+Query = str | Sequence[str] | None
+
 
 def prune_tokens(
     model: Qwen2AudioForConditionalGeneration,
     processor: Any,
     pruner: TokenPruner,
-    query: str | Sequence[str] | None = None,
+    query: Query = None,
     positions: str = "contiguous",
 ) -> PrunedGenerate:
     """Have `model.generate(**inputs)` prune audio tokens, until `unwrap()`.
@@ -52,7 +55,7 @@ def prune_tokens(
         )
     if isinstance(vars(model).get("generate"), PrunedGenerate):
         raise ValueError("the model prunes already: call unwrap() first")
-    return PrunedGenerate(model, processor, pruner, query, positions)
+    return PrunedGenerate(Qwen2Audio(model, processor), pruner, query, positions)
 
 
 class PrunedGenerate:
@@ -61,21 +64,14 @@ class PrunedGenerate:
     `kept` has the indices of the audio tokens that stayed in the last call, a tensor for each item.
     """
 
-    def __init__(
-        self,
-        model: Qwen2AudioForConditionalGeneration,
-        processor: Any,
-        pruner: TokenPruner,
-        query: str | Sequence[str] | None,
-        positions: str,
-    ):
-        self.llm = Qwen2Audio(model, processor)
-        self.llm.check_positions(positions)
-        self.model, self.pruner, self.query, self.positions = model, pruner, query, positions
+    def __init__(self, llm: Qwen2Audio, pruner: TokenPruner, query: Query, positions: str):
+        llm.check_positions(positions)
+        self.llm, self.pruner, self.query, self.positions = llm, pruner, query, positions
+        self.model = llm.lm
         self.kept: list[Tensor] = []
-        self._before = vars(model).get("generate")  # what someone else may have put there
-        self._generate = model.generate
-        model.generate = self
+        self._before = vars(self.model).get("generate")  # what someone else may have put there
+        self._generate = self.model.generate
+        self.model.generate = self
 
     def unwrap(self) -> None:
         """Give the model back as it was."""

@@ -99,23 +99,22 @@ def evenly(t: Tokens, keep: Tensor) -> Tensor:
 
 def random_tokens(t: Tokens, keep: Tensor) -> Tensor:
     """Tokens drawn at random (RAP)."""
-    kept = torch.zeros(t.audio.shape[:2], dtype=torch.bool)
-    for row, (n, k) in enumerate(zip(t.lengths.tolist(), keep.tolist(), strict=True)):
-        kept[row, torch.randperm(n, generator=_generator(t, row))[:k]] = True
-    return kept.to(t.audio.device)
+    return _drawn(t, keep, lambda n, k, draw: torch.randperm(n, generator=draw)[:k])
 
 
 def random_crop(t: Tokens, keep: Tensor) -> Tensor:
     """One crop that begins at random (RAC)."""
+    return _drawn(
+        t, keep, lambda n, k, draw: torch.randint(n - k + 1, (), generator=draw) + torch.arange(k)
+    )
+
+
+def _drawn(t: Tokens, keep: Tensor, choose: Callable[..., Tensor]) -> Tensor:
+    """What `choose` draws of each row, from its numbers of tokens, kept ones, and a generator."""
     kept = torch.zeros(t.audio.shape[:2], dtype=torch.bool)
-    for row, (n, k) in enumerate(zip(t.lengths.tolist(), keep.tolist(), strict=True)):
-        start = int(torch.randint(n - k + 1, (), generator=_generator(t, row)))
-        kept[row, start : start + k] = True
+    for row, n, k, seed in zip(kept, t.lengths.tolist(), keep.tolist(), t.seeds, strict=True):
+        row[choose(n, k, torch.Generator().manual_seed(int(seed)))] = True
     return kept.to(t.audio.device)
-
-
-def _generator(t: Tokens, row: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(t.seeds[row]))
 
 
 STRATEGIES: dict[str, Strategy] = {

@@ -7,9 +7,11 @@ under one condition.
 from __future__ import annotations
 
 import inspect
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +22,12 @@ from transformers.utils import logging as transformers_logging
 
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.sir.directory import data_mark
-from espnet_prune.data.sir.questions import LETTERS, Question, shuffled
+from espnet_prune.data.sir.questions import LETTERS, Question, Recording, read_recordings, shuffled
 from espnet_prune.evaluate.measuring import check_device
 from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
 from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
-from espnet_prune.evaluate.sir.recordings import Recording, read_recordings
 from espnet_prune.files.freshness import digest, stamp
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
@@ -187,14 +188,11 @@ def batches(
     left: Sequence[tuple[Recording, tuple[Condition, ...]]], size: int
 ) -> list[tuple[list[Recording], tuple[Condition, ...]]]:
     """Batches of neighbours that lack the same answers."""
-    found: list[tuple[list[Recording], tuple[Condition, ...]]] = []
-    for recording, missing in left:
-        if not missing:
-            continue
-        if found and found[-1][1] == missing and len(found[-1][0]) < size:
-            found[-1][0].append(recording)
-        else:
-            found.append(([recording], missing))
+    found = []
+    for missing, rows in itertools.groupby(filter(itemgetter(1), left), itemgetter(1)):
+        recordings = [recording for recording, _ in rows]
+        starts = range(0, len(recordings), size)
+        found += [(recordings[start : start + size], missing) for start in starts]
     return found
 
 

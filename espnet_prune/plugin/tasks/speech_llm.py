@@ -19,8 +19,14 @@ from espnet_prune.plugin.tasks.speech_llm_model import APART, AdapterCtcModel, S
 from espnet_prune.plugin.trained import load_trained
 from espnet_prune.plugin.trainer import KillSafeTrainer
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
-from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
-from espnet_prune.speech_llm.compact.model import SEPARATOR, CompactConfig, save_compact
+from espnet_prune.speech_llm.compact.model import (
+    SEPARATOR,
+    CompactConfig,
+    load_language_model,
+    lora_parameters,
+    save_compact,
+    with_lora,
+)
 from espnet_prune.speech_llm.compact.pieces import Pieces, load_tokenizer, piece_tokenizer, spell
 from espnet_prune.structured import load_encoder
 
@@ -65,6 +71,11 @@ class _SpeechLlmTask(AbsTask):
     num_optimizers: int = 1
     class_choices_list: list = []
     trainer = KillSafeTrainer
+    data_names: tuple[str, ...] = ()
+
+    @classmethod
+    def required_data_names(cls, train: bool = True, inference: bool = False):
+        return cls.data_names
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser):
@@ -127,9 +138,7 @@ class _SpeechLlmTask(AbsTask):
 class SpeechLlmCtcTask(_SpeechLlmTask):
     """First step: CTC training of the adapter."""
 
-    @classmethod
-    def required_data_names(cls, train: bool = True, inference: bool = False):
-        return ("feats", "words")
+    data_names = ("feats", "words")
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
@@ -146,15 +155,13 @@ class SpeechLlmLoraTask(_SpeechLlmTask):
     """Second step: LoRA training of the language model on what the adapter gives; `init_param`
     takes the first step's adapter."""
 
+    data_names = ("feats", "prompt", "answer")
+
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser):
         group = super().add_task_arguments(parser)
         group.add_argument("--lora_rank", type=int, default=16, help="Rank of LoRA's matrices")
         group.add_argument("--lora_alpha", type=float, default=32.0, help="Scale times rank")
-
-    @classmethod
-    def required_data_names(cls, train: bool = True, inference: bool = False):
-        return ("feats", "prompt", "answer")
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):

@@ -16,8 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from espnet_prune.data.normalize import normalize_text
 from espnet_prune.evaluate.metrics.error_rate import count_errors
 from espnet_prune.speech_llm.compact.adapter import AudioAdapter
-from espnet_prune.speech_llm.compact.lora import lora_parameters
-from espnet_prune.speech_llm.compact.model import BEFORE
+from espnet_prune.speech_llm.compact.model import BEFORE, lora_parameters
 from espnet_prune.speech_llm.prompts import PADDING, SHARED, seen_by
 from espnet_prune.tokens.scores import inside
 
@@ -82,14 +81,7 @@ class AdapterCtcModel(_FeatureModel):
         bf16: the adapter computes in bfloat16 (autocast); weights and the loss stay in float32.
     """
 
-    def __init__(
-        self,
-        adapter: AudioAdapter,
-        tokenizer,
-        noise: float = 0.0,
-        spelling: float = 0.0,
-        bf16: bool = False,
-    ):
+    def __init__(self, adapter: AudioAdapter, tokenizer, noise=0.0, spelling=0.0, bf16=False):
         super().__init__()
         self.adapter, self.tokenizer = adapter, tokenizer
         self.noise, self.spelling, self.bf16 = noise, spelling, bf16
@@ -187,7 +179,7 @@ class SpeechLoraModel(_FeatureModel):
 
     Args:
         adapter: trained by the first step.
-        lm: a `peft` model, see `espnet_prune.speech_llm.compact.lora.with_lora`.
+        lm: a `peft` model, see `espnet_prune.speech_llm.compact.model.with_lora`.
         tokenizer: its tokenizer.
         noise: on the adapter's input in training, see `noisy`.
         drop_blanks: in [0, 1], see above.
@@ -195,13 +187,7 @@ class SpeechLoraModel(_FeatureModel):
     """
 
     def __init__(
-        self,
-        adapter: AudioAdapter,
-        lm,
-        tokenizer,
-        noise: float = 0.0,
-        drop_blanks: float = 0.0,
-        bf16: bool = False,
+        self, adapter: AudioAdapter, lm, tokenizer, noise=0.0, drop_blanks=0.0, bf16=False
     ):
         super().__init__()
         if not 0.0 <= drop_blanks <= 1.0:
@@ -223,14 +209,7 @@ class SpeechLoraModel(_FeatureModel):
         return self
 
     def forward(
-        self,
-        feats: Tensor,
-        feats_lengths: Tensor,
-        prompt: Tensor,
-        prompt_lengths: Tensor,
-        answer: Tensor,
-        answer_lengths: Tensor,
-        **kwargs,
+        self, feats, feats_lengths, prompt, prompt_lengths, answer, answer_lengths, **kwargs
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss, and the share of the answers' tokens that are the likeliest (`acc`).
 

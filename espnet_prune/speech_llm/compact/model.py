@@ -24,22 +24,23 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_prune.extras import load_extra
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.speech_llm.base import Heard, SpeechLLM
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.encoding import encode_pairs, longest_chunk
-from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
 from espnet_prune.structured import SpeechEncoder, load_encoder
 
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
 #: folder of the repository whose run.sh makes the model
 RECIPE = "egs2/speech_llm/compact1"
 HOW_TO_GET = f"take {RECIPE}/model of the repository, or make it with {RECIPE}/run.sh"
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
 DTYPES = ("float32", "bfloat16", "auto")
 
 # The prompt, in training as in use.
@@ -226,6 +227,37 @@ def recipe_model() -> Path:
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: no such directory; {HOW_TO_GET}")
     return directory
+
+
+def with_lora(lm: Any, rank: int, alpha: float) -> Any:
+    """The language model, frozen, with LoRA (arXiv 2106.09685) in all attention projections.
+
+    Returns: a `peft` model around `lm`, which is changed in place.
+    """
+    peft = load_extra("peft", "speech-llm")
+    lora = peft.LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=ATTENTION, task_type="CAUSAL_LM"
+    )
+    return peft.get_peft_model(lm, lora)
+
+
+def lora_parameters(model: Any) -> dict[str, nn.Parameter]:
+    """The LoRA weights of a `peft` model, by names of the language model's own modules."""
+    return {
+        name.removeprefix("base_model.model.").replace(".default.", "."): parameter
+        for name, parameter in model.named_parameters()
+        if ".lora_" in name
+    }
+
+
+def load_language_model(directory: str | Path) -> tuple[Any, Any]:
+    """A causal language model in float32 and evaluation mode, and its tokenizer."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    lm = AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="sdpa"
+    )
+    return lm.eval(), AutoTokenizer.from_pretrained(directory)
 
 
 def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:

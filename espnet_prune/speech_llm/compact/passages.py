@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from espnet_prune.data.sir.questions import located
 from espnet_prune.data.text import has_unclear_number, prompt_transcript
+from espnet_prune.files.growing import go_on, grow
 from espnet_prune.files.reading import package_table, read_lines
-from espnet_prune.speech_llm.compact.lora import load_language_model
+from espnet_prune.files.writing import write_text
+from espnet_prune.speech_llm.compact.model import load_language_model
 
 PLAIN = "Use plain words and short sentences. No lists, no titles, no stage directions, no digits."
 #: seconds of speech of an average passage of SmolLM2-135M-Instruct, empty ones included
@@ -97,18 +99,16 @@ def write_passages(
         path: file to write; what an earlier, stopped run has written is kept (beside it, `.part`).
         tokens: longest passage.
     """
-    part = path.with_name(f"{path.name}.part")
     if path.is_file():
-        done = [json.loads(line) for line in path.read_text().splitlines()]
+        done = read_passages(path)
         if len(done) == passages:
             return done
-    lines = part.read_text().splitlines(keepends=True) if part.is_file() else []
-    done = [json.loads(line) for line in lines if line.endswith("\n")]
-    done = done[: len(done) - len(done) % batch]  # whole batches: a batch has one generator
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part.write_text("".join(json.dumps(sentences) + "\n" for sentences in done))
+    part = path.with_name(f"{path.name}.part")
+    # Batch by batch: a batch has one generator
+    batches = go_on(part, {"passages": passages, "seed": seed, "batch": batch, "tokens": tokens})
+    done = [row for rows in batches for row in rows]
     tokenizer.padding_side = "left"
-    with part.open("a") as file, tqdm(total=passages, initial=len(done), desc=path.name) as bar:
+    with tqdm(total=passages, initial=len(done), desc=path.name) as bar:
         for start in range(len(done), passages, batch):
             numbers = range(start, min(start + batch, passages))
             chats = [[{"role": "user", "content": prompt(n, seed)}] for n in numbers]
@@ -126,14 +126,13 @@ def write_passages(
                 repetition_penalty=1.1,
             )
             replies = output[:, inputs["input_ids"].shape[1] :]
-            for reply in tokenizer.batch_decode(replies, skip_special_tokens=True):
-                sentences = spoken_sentences(reply)
-                sentences = sentences if len(sentences) >= 3 else []
-                file.write(json.dumps(sentences) + "\n")
-                done.append(sentences)
-            file.flush()
-            bar.update(len(numbers))
-    part.replace(path)
+            texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
+            rows = [row if len(row) >= 3 else [] for row in map(spoken_sentences, texts)]
+            grow(part, [rows])
+            done += rows
+            bar.update(len(rows))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in done))
+    part.unlink()
     return done
 
 

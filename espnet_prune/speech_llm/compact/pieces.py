@@ -22,8 +22,12 @@ from tokenizers import Tokenizer
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_bytes, write_text
-from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
-from espnet_prune.speech_llm.compact.model import read_compact
+from espnet_prune.speech_llm.compact.model import (
+    load_language_model,
+    lora_parameters,
+    read_compact,
+    with_lora,
+)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import yaml
 from espnet_prune import cli
 from espnet_prune.bin.sir_inference import main
 from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.data.sir.questions import read_recordings
 from espnet_prune.evaluate.sir import inference
 from espnet_prune.evaluate.sir.answers import AnswerFile, read_answers
 from espnet_prune.evaluate.sir.conditions import FIRST_30_S, HEARD, NOTHING, WHOLE, Condition
 from espnet_prune.evaluate.sir.inference import Settings, batches
-from espnet_prune.evaluate.sir.recordings import read_recordings
 from espnet_prune.speech_llm import Diva, diva
 from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.tokens import TokenPruner

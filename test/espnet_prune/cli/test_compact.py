@@ -17,8 +17,12 @@ from espnet_prune.evaluate import compact as report
 from espnet_prune.speech_llm.compact import passages as passages_module
 from espnet_prune.speech_llm.compact import words as words_module
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
-from espnet_prune.speech_llm.compact.lora import lora_parameters, with_lora
-from espnet_prune.speech_llm.compact.model import CompactConfig, save_compact
+from espnet_prune.speech_llm.compact.model import (
+    CompactConfig,
+    lora_parameters,
+    save_compact,
+    with_lora,
+)
 from espnet_prune.speech_llm.compact.pieces import Pieces
 from espnet_prune.structured import load_encoder
 from test.espnet_prune.speech_llm.models import llama, tokenizer

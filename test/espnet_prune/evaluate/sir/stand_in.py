@@ -8,8 +8,13 @@ import soundfile
 
 from espnet_prune.data.data_dir import write_table
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
-from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
-from espnet_prune.speech_llm.compact.model import CompactConfig, save_compact
+from espnet_prune.speech_llm.compact.model import (
+    CompactConfig,
+    load_language_model,
+    lora_parameters,
+    save_compact,
+    with_lora,
+)
 from test.espnet_prune.speech_llm.models import RATE, llama, qwen2_audio, randomize, tokenizer
 from test.espnet_prune.tiny import saved
 

@@ -6,10 +6,9 @@ import soundfile
 import torch
 
 from espnet_prune.data.data_dir import read_table, write_table
-from espnet_prune.data.sir.questions import shuffled
+from espnet_prune.data.sir.questions import read_recordings, shuffled
 from espnet_prune.evaluate.sir.conditions import HEARD, NOTHING, TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.inference import Answerer
-from espnet_prune.evaluate.sir.recordings import read_recordings
 from espnet_prune.speech_llm import Heard
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.evaluate.sir.stand_in import SECONDS, save_data_dir

@@ -27,8 +27,7 @@ from espnet_prune.plugin.tasks.speech_llm_model import (
     without_blanks,
 )
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
-from espnet_prune.speech_llm.compact.lora import with_lora
-from espnet_prune.speech_llm.compact.model import SEPARATOR, Compact
+from espnet_prune.speech_llm.compact.model import SEPARATOR, Compact, with_lora
 from espnet_prune.speech_llm.compact.pieces import find_pieces
 from test.espnet_prune.speech_llm.models import llama, randomize, tokenizer
 from test.espnet_prune.tiny import saved

@@ -12,16 +12,18 @@ from espnet_prune.speech_llm import SPEECH_LLMS
 from espnet_prune.speech_llm.compact import model as module
 from espnet_prune.speech_llm.compact.adapter import REACH, AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.encoding import encode_pairs, encode_together, share_inputs
-from espnet_prune.speech_llm.compact.lora import load_language_model, lora_parameters, with_lora
 from espnet_prune.speech_llm.compact.model import (
     CONFIG,
     WEIGHTS,
     Compact,
     CompactConfig,
     computing_dtype,
+    load_language_model,
+    lora_parameters,
     read_compact,
     recipe_model,
     save_compact,
+    with_lora,
 )
 from espnet_prune.structured import load_encoder, slim
 from espnet_prune.tokens import TokenPruner, query_similarity

@@ -6,11 +6,10 @@ intervals, and prints a table.
 
 from __future__ import annotations
 
-import importlib
 from argparse import ArgumentParser
 from pathlib import Path
 
-from espnet_prune.cli.options import paths_by_name
+from espnet_prune.cli.options import calls, paths_by_name
 
 HYP = "hypotheses, in the same form"
 
@@ -22,21 +21,6 @@ def _add(parser, *names: str, output: str = "directory for scores.json", **helps
         parser.add_argument(f"--{name}", type=Path, required=required, help=text)
 
 
-def _scorer(module: str, function: str):
-    """What runs a scorer of `espnet_prune.evaluate.scoring` with the options as its arguments."""
-
-    def run(args):
-        from espnet_prune.evaluate.report import write_scores
-
-        scorer = getattr(
-            importlib.import_module(f"espnet_prune.evaluate.scoring.{module}"), function
-        )
-        options = {name: value for name, value in vars(args).items() if name != "output_dir"}
-        write_scores(args.output_dir, **scorer(**options))
-
-    return run
-
-
 def text(parser: ArgumentParser):
     """Score transcripts: WER and CER of one or two systems.
 
@@ -46,18 +30,11 @@ def text(parser: ArgumentParser):
     difference. Each rate has a folder with the errors of each utterance: score_wer/result.txt,
     score_cer/result.txt (of a second system: result_hyp2.txt).
     """
-    parser.add_argument(
-        "--normalizer", choices=("spoken", "whisper"), default="spoken", help="text normaliser"
-    )
+    choices = {"choices": ("spoken", "whisper"), "default": "spoken"}
+    parser.add_argument("--normalizer", help="text normaliser", **choices)
     hyp2 = "hypotheses of a second system to compare"
     _add(parser, "ref", "hyp", ref="references: 'utterance text' lines", hyp=HYP, hyp2=hyp2)
-
-    def run(args):
-        from espnet_prune.evaluate.scoring.text import score_text
-
-        print(score_text(**vars(args)))
-
-    return run
+    return calls("evaluate.scoring.text.score_text")
 
 
 def phones(parser: ArgumentParser):
@@ -66,7 +43,7 @@ def phones(parser: ArgumentParser):
     Phones are compared as they are written. An utterance without hypothesis counts as deleted.
     """
     _add(parser, "ref", "hyp", ref="references: 'utterance phones' lines", hyp=HYP)
-    return _scorer("labels", "score_phones")
+    return calls("evaluate.scoring.labels.score_phones")
 
 
 def accuracy(parser: ArgumentParser):
@@ -79,7 +56,7 @@ def accuracy(parser: ArgumentParser):
     parser.add_argument("--ref", help="'utterance label' lines, one file a fold", **files)
     parser.add_argument("--hyp", help="hypotheses, in the same form and order", **files)
     _add(parser)
-    return _scorer("labels", "score_accuracy")
+    return calls("evaluate.scoring.labels.score_accuracy")
 
 
 def slots(parser: ArgumentParser):
@@ -89,7 +66,7 @@ def slots(parser: ArgumentParser):
     hypothesis counts as one without slots.
     """
     _add(parser, "ref", "hyp", ref="references: 'utterance text' lines, slots marked", hyp=HYP)
-    return _scorer("labels", "score_slots")
+    return calls("evaluate.scoring.labels.score_slots")
 
 
 def eer(parser: ArgumentParser):
@@ -110,7 +87,7 @@ def eer(parser: ArgumentParser):
     parser.add_argument("--other_embeddings", type=Path, nargs="+", help=others)
     trials = "'trial label' lines; a label is 1, 0, target or nontarget"
     _add(parser, "trials", trials=trials, utt2spk="'utterance speaker' lines")
-    return _scorer("verification", "score_eer")
+    return calls("evaluate.scoring.verification.score_eer")
 
 
 def der(parser: ArgumentParser):
@@ -132,28 +109,7 @@ def der(parser: ArgumentParser):
         dev_posteriors="diarize.scp of the development set",
         output="directory for scores.json, and for hyp.rttm of --posteriors",
     )
-
-    def run(args):
-        from espnet_prune.data.rttm import rttm_text
-        from espnet_prune.evaluate.report import write_scores
-        from espnet_prune.evaluate.scoring.diarization import score_posteriors, score_rttm
-        from espnet_prune.files.writing import write_text
-
-        chosen = (args.dev_ref, args.dev_posteriors, args.frame_shift)
-        if args.hyp:
-            if chosen != (None, None, None):
-                raise ValueError("--hyp needs no development set and no --frame_shift")
-            scores = score_rttm(args.ref, args.hyp)
-        else:
-            if None in chosen:
-                raise ValueError("--posteriors needs --dev_ref, --dev_posteriors and --frame_shift")
-            if not args.frame_shift > 0:
-                raise ValueError(f"--frame_shift {args.frame_shift:g}: must be positive seconds")
-            scores, turns = score_posteriors(args.ref, args.posteriors, *chosen)
-            write_text(args.output_dir / "hyp.rttm", rttm_text(turns))
-        write_scores(args.output_dir, **scores)
-
-    return run
+    return calls("evaluate.scoring.diarization.score_der")
 
 
 def twv(parser: ArgumentParser):
@@ -174,7 +130,7 @@ def twv(parser: ArgumentParser):
     def run(args):
         args.scores = paths_by_name("--scores", args.scores)
         args.dev_scores = paths_by_name("--dev_scores", args.dev_scores)
-        _scorer("search", "score_twv")(args)
+        calls("evaluate.scoring.search.score_twv")(args)
 
     return run
 

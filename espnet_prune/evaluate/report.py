@@ -46,11 +46,11 @@ def percent(entry: Mapping[str, float], scale: float = 100, digits: int = 2) -> 
     return f"{value} [{', '.join(ends)}]" if ends else value
 
 
-def write_scores(output_dir: Path, metrics: Mapping[str, dict[str, float]], **details) -> None:
-    """Write scores.json and print the metrics in percent."""
+def write_scores(output_dir: Path, metrics: Mapping[str, dict[str, float]], **details) -> str:
+    """Write scores.json; returns a table of the metrics in percent."""
     write_json(output_dir / SCORES, {"metrics": metrics, **details})
     rows = [["metric", "% [95%]"], *([name, percent(entry)] for name, entry in metrics.items())]
-    print(table(rows))
+    return table(rows)
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:

@@ -11,15 +11,16 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet_prune.data.data_dir import read_table
-from espnet_prune.data.rttm import Turn, read_rttm
+from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
 from espnet_prune.evaluate.metrics.diarization import (
     DiarizationErrors,
     count_diarization_errors,
     diarization_error_rate,
     frames_to_turns,
 )
-from espnet_prune.evaluate.report import metric
+from espnet_prune.evaluate.report import metric, write_scores
 from espnet_prune.evaluate.scoring.reading import load_array
+from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,34 @@ MEDIANS = (1, 11)
 CHOICES = tuple(itertools.product(THRESHOLDS, MEDIANS))
 
 Recordings = dict[str, list[Turn]]
+
+
+def score_der(
+    ref: Path,
+    output_dir: Path,
+    hyp: Path | None = None,
+    posteriors: Path | None = None,
+    dev_ref: Path | None = None,
+    dev_posteriors: Path | None = None,
+    frame_shift: float | None = None,
+) -> str:
+    """DER of an RTTM file (see `score_rttm`) or of probabilities (see `score_posteriors`), whose
+    turns are written to hyp.rttm.
+
+    Raises:
+        ValueError: options are missing, or do not go together.
+    """
+    if hyp is not None:
+        if (dev_ref, dev_posteriors, frame_shift) != (None, None, None):
+            raise ValueError("--hyp needs no development set and no --frame_shift")
+        return write_scores(output_dir, **score_rttm(ref, hyp))
+    if posteriors is None or dev_ref is None or dev_posteriors is None or frame_shift is None:
+        raise ValueError("--posteriors needs --dev_ref, --dev_posteriors and --frame_shift")
+    if not frame_shift > 0:
+        raise ValueError(f"--frame_shift {frame_shift:g}: must be positive seconds")
+    scores, turns = score_posteriors(ref, posteriors, dev_ref, dev_posteriors, frame_shift)
+    write_text(output_dir / "hyp.rttm", rttm_text(turns))
+    return write_scores(output_dir, **scores)
 
 
 def score_rttm(ref: Path, hyp: Path) -> dict:

@@ -8,11 +8,11 @@ from pathlib import Path
 from espnet_prune.evaluate.metrics.accuracy import accuracy, correct
 from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
 from espnet_prune.evaluate.metrics.slots import slot_type_f1, slot_value_cer
-from espnet_prune.evaluate.report import metric
+from espnet_prune.evaluate.report import metric, write_scores
 from espnet_prune.evaluate.scoring.reading import read_pair
 
 
-def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path]) -> dict:
+def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path], output_dir: Path) -> str:
     """Accuracy of ``utterance label`` files, one a fold; without hypothesis an utterance is wrong.
 
     Raises:
@@ -32,15 +32,16 @@ def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path]) -> dict:
         folds.append(correct(references, hypotheses))
         missing += absent
     mean = accuracy(folds)
-    return {
-        "metrics": {"accuracy": metric(mean.value, mean)},
-        "folds": [float(fold.mean()) for fold in folds],
-        "utterances": sum(map(len, folds)),
-        "missing": missing,
-    }
+    return write_scores(
+        output_dir,
+        {"accuracy": metric(mean.value, mean)},
+        folds=[float(fold.mean()) for fold in folds],
+        utterances=sum(map(len, folds)),
+        missing=missing,
+    )
 
 
-def score_phones(ref: Path, hyp: Path) -> dict:
+def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
     """Phone error rate; phones are compared as they are written.
 
     Raises:
@@ -48,16 +49,17 @@ def score_phones(ref: Path, hyp: Path) -> dict:
     """
     references, hypotheses, missing = read_pair(ref, hyp, "its phones count as deleted")
     result = error_rate(count_errors(references, hypotheses))
-    return {
-        "metrics": {"per": metric(result.rate, result)},
-        "errors": result.errors,
-        "reference_length": result.reference_length,
-        "utterances": len(references),
-        "missing": missing,
-    }
+    return write_scores(
+        output_dir,
+        {"per": metric(result.rate, result)},
+        errors=result.errors,
+        reference_length=result.reference_length,
+        utterances=len(references),
+        missing=missing,
+    )
 
 
-def score_slots(ref: Path, hyp: Path) -> dict:
+def score_slots(ref: Path, hyp: Path, output_dir: Path) -> str:
     """Slot-type F1 and slot-value CER of texts with marked slots.
 
     Raises:
@@ -66,8 +68,5 @@ def score_slots(ref: Path, hyp: Path) -> dict:
     references, hypotheses, missing = read_pair(ref, hyp, "it counts as without slots")
     cer = slot_value_cer(references, hypotheses)
     f1 = slot_type_f1(references, hypotheses)
-    return {
-        "metrics": {"slot_type_f1": metric(f1.value, f1), "slot_value_cer": metric(cer.rate, cer)},
-        "utterances": len(references),
-        "missing": missing,
-    }
+    metrics = {"slot_type_f1": metric(f1.value, f1), "slot_value_cer": metric(cer.rate, cer)}
+    return write_scores(output_dir, metrics, utterances=len(references), missing=missing)

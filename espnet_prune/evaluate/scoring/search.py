@@ -13,7 +13,7 @@ from espnet_prune.evaluate.metrics.term_weighted_value import (
     actual_term_weighted_value,
     maximum_term_weighted_value,
 )
-from espnet_prune.evaluate.report import metric
+from espnet_prune.evaluate.report import metric, write_scores
 from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
@@ -22,9 +22,10 @@ logger = logging.getLogger(__name__)
 def score_twv(
     ref: Path,
     scores: Mapping[str, Path],
+    output_dir: Path,
     dev_ref: Path | None = None,
     dev_scores: Mapping[str, Path] | None = None,
-) -> dict:
+) -> str:
     """Term-weighted values of one system, the best of several on the development set.
 
     Args:
@@ -57,7 +58,7 @@ def score_twv(
         atwv = actual_term_weighted_value(matrix, targets, threshold)
         found["metrics"]["atwv"] = metric(atwv.value, atwv)
         found |= {"chosen_on_dev": chosen, "dev_mtwv": values, "dev_threshold": threshold}
-    return found
+    return write_scores(output_dir, **found)
 
 
 def choose(dev_ref: Path, systems: Mapping[str, Path]) -> tuple[str, float, dict[str, float]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.evaluate.metrics.verification import equal_error_rate
-from espnet_prune.evaluate.report import metric
+from espnet_prune.evaluate.report import metric, write_scores
 from espnet_prune.evaluate.scoring.reading import load_array
 
 LABELS = {"1": True, "0": False, "target": True, "nontarget": False}
@@ -20,11 +20,12 @@ LABELS = {"1": True, "0": False, "target": True, "nontarget": False}
 
 def score_eer(
     trials: Path,
+    output_dir: Path,
     scores: Path | None = None,
     embeddings: Path | None = None,
     other_embeddings: Sequence[Path] | None = None,
     utt2spk: Path | None = None,
-) -> dict:
+) -> str:
     """EER of trials.
 
     Args:
@@ -54,12 +55,9 @@ def score_eer(
         all_rates = [eer, *(equal_error_rate(other, targets, speakers) for other in others)]
         best = min(all_rates, key=lambda rate: rate.value)
         metrics["eer_best_on_test"] = metric(best.value, best)
-    return {
-        "metrics": metrics,
-        "trials": len(targets),
-        "targets": int(targets.sum()),
-        "interval_over": "trials" if speakers is None else "speakers",
-    }
+    over = "trials" if speakers is None else "speakers"
+    counts = {"trials": len(targets), "targets": int(targets.sum())}
+    return write_scores(output_dir, metrics, **counts, interval_over=over)
 
 
 def read_trials(path: Path) -> dict[str, bool]:

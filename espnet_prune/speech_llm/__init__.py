@@ -3,9 +3,9 @@
 from espnet_prune.speech_llm.base import Heard, Read, SpeechLLM, audio_chunks
 from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.speech_llm.diva import Diva
-from espnet_prune.speech_llm.prompts import POSITIONS, Prompts
+from espnet_prune.speech_llm.prompts import POSITIONS
 from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
-from espnet_prune.speech_llm.wrap import PrunedGenerate, prune_tokens
+from espnet_prune.speech_llm.wrap import prune_tokens
 
 #: The adapters by the name that selects them in a YAML file.
 SPEECH_LLMS: dict[str, type[SpeechLLM]] = {
@@ -20,8 +20,6 @@ __all__ = [
     "Compact",
     "Diva",
     "Heard",
-    "Prompts",
-    "PrunedGenerate",
     "Qwen2Audio",
     "Read",
     "SpeechLLM",

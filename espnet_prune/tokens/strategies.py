@@ -36,11 +36,6 @@ class Tokens:
     window: int
     seeds: Sequence[int]
 
-    def similarity(self) -> Tensor:
-        """(B, N) mean cosine similarity to the query."""
-        assert self.query is not None and self.query_lengths is not None
-        return query_similarity(self.audio, self.query, self.query_lengths)
-
 
 #: (tokens, keep (B,)) -> (B, N) bool, `keep` True in each row
 Choose = Callable[[Tokens, Tensor], Tensor]
@@ -68,7 +63,9 @@ def keep_all(t: Tokens, keep: Tensor) -> Tensor:
 
 def by_query(t: Tokens, keep: Tensor) -> Tensor:
     """Phase 1 alone: seconds like the query keep more, each its most similar tokens."""
-    return first_phase(t.similarity(), t.lengths, keep, t.frame_tokens)
+    assert t.query is not None and t.query_lengths is not None
+    similarity = query_similarity(t.audio, t.query, t.query_lengths)
+    return first_phase(similarity, t.lengths, keep, t.frame_tokens)
 
 
 def by_attention(t: Tokens, keep: Tensor) -> Tensor:

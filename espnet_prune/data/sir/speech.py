@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -89,7 +90,7 @@ def write_data_dir(
         cast(item, voices)
     wav = directory / "wav"
     wav.mkdir(parents=True, exist_ok=True)
-    worker = _Worker(speak, tuple(voices), wav)
+    worker = functools.partial(_speak_once, speak, tuple(voices), wav)
     made = list(parallel_map(worker, list(items), nj, f"speak {directory.name}"))
     rows = {item.id: row for item, row in zip(items, made, strict=True)}
     write_table(directory / "wav.scp", {item.id: wav / f"{item.id}.flac" for item in items})
@@ -102,27 +103,20 @@ def write_data_dir(
     return sum(samples.values()) / SAMPLING_RATE
 
 
-@dataclass(frozen=True)
-class _Worker:
-    """Speaks one item into its file; a record beside it has its times and what it is made of."""
-
-    speak: Speak
-    voices: tuple[str, ...]
-    wav: Path
-
-    def __call__(self, item: SirItem) -> dict:
-        made_of = json.dumps([item.sentences, item.key, cast(item, self.voices)])
-        digest = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
-        audio, record = self.wav / f"{item.id}.flac", self.wav / f"{item.id}.json"
-        if audio.is_file() and record.is_file():
-            row = read_record(record)
-            if row.pop("made_of") == digest:
-                return row
-        samples, spans = speak_item(item, self.speak, self.voices)
-        write_speech(audio, samples, SAMPLING_RATE)
-        times = [[round(span.start, 4), round(span.end, 4)] for span in spans]
-        first, end = item.key
-        key = [times[first][0], times[end - 1][1]]  # all sentences that hold the answer
-        row = {"samples": len(samples), "sentences": times, "key": key}
-        write_text(record, json.dumps({"made_of": digest, **row}) + "\n")
-        return row
+def _speak_once(speak: Speak, voices: Sequence[str], wav: Path, item: SirItem) -> dict:
+    """Speak an item into its file; a record beside it has its times and what it is made of."""
+    made_of = json.dumps([item.sentences, item.key, cast(item, voices)])
+    digest = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
+    audio, record = wav / f"{item.id}.flac", wav / f"{item.id}.json"
+    if audio.is_file() and record.is_file():
+        row = read_record(record)
+        if row.pop("made_of") == digest:
+            return row
+    samples, spans = speak_item(item, speak, voices)
+    write_speech(audio, samples, SAMPLING_RATE)
+    times = [[round(span.start, 4), round(span.end, 4)] for span in spans]
+    first, end = item.key
+    key = [times[first][0], times[end - 1][1]]  # all sentences that hold the answer
+    row = {"samples": len(samples), "sentences": times, "key": key}
+    write_text(record, json.dumps({"made_of": digest, **row}) + "\n")
+    return row

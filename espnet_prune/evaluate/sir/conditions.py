@@ -50,11 +50,7 @@ REFERENCES = (WHOLE, FIRST_30_S, TRANSCRIPT, HEARD, NOTHING)
 
 
 def single(strategy: str, conf: Mapping) -> Condition:
-    """The condition of one pruner.
-
-    Raises:
-        ValueError: as `TokenPruner`.
-    """
+    """The condition of one pruner; errors as of `TokenPruner`."""
     found = TokenPruner(strategy, **_checked(conf))
     if strategy == "none":
         return WHOLE
@@ -80,13 +76,11 @@ def grid(
 
 
 def pruner(condition: Condition, conf: Mapping, frame_tokens: int, window: int) -> TokenPruner:
-    """The pruner of a condition.
+    """The pruner of a condition; errors as of `TokenPruner`, and for an unknown key.
 
     Args:
         conf: `token_pruner_conf`: all but rate and keep is taken from it.
         frame_tokens, window: of the speech LLM, where `conf` does not say otherwise.
-    Raises:
-        ValueError: as `TokenPruner`, or an unknown key.
     """
     options = {"frame_tokens": frame_tokens, "window": window, **_checked(conf)}
     options.update(rate=condition.rate, keep=condition.keep)

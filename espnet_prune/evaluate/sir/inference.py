@@ -76,11 +76,7 @@ class Settings:
         return SPEECH_LLMS[self.speech_llm]
 
     def conditions(self) -> list[Condition]:
-        """The conditions that are asked for.
-
-        Raises:
-            ValueError: as `conditions.single` and `conditions.grid`; a rate that is not a number.
-        """
+        """The conditions that are asked for; errors as of `conditions.single` and `grid`."""
         strategies, rates = _words(self.strategies), _words(self.rates)
         if not strategies and not rates:
             return [conditions.single(self.token_pruner, self.token_pruner_conf)]

@@ -99,10 +99,8 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     grouped = scores.by_condition(answers)
     correct = {LIKELY: {condition: scores.right(rows) for condition, rows in grouped.items()}}
     if len(grouped) > 1 and NOTHING in grouped:
-        others = {c: rows for c, rows in grouped.items() if c != NOTHING}
-        correct[BY_PMI] = {
-            c: scores.right_by_pmi(rows, grouped[NOTHING]) for c, rows in others.items()
-        }
+        prior, others = grouped[NOTHING], grouped.keys() - {NOTHING}
+        correct[BY_PMI] = {c: scores.right_by_pmi(grouped[c], prior) for c in others}
     found = {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
@@ -163,13 +161,12 @@ def bounds(
     place, shuffled = scores.majority(places)
     letter, published = scores.majority([question.answer for question in questions])
     guess = scores.chance(questions)
-    rows = [["", *(f"{way} % [95%]" for way in ways)]]
-    for title, value in (
-        ("chance", f"{100 * guess:.1f}"),
-        (f"always {LETTERS[place]} (shuffled choices)", percent(shuffled)),
-        (f"always {LETTERS[letter]} (order of the file)", percent(published)),
-    ):
-        rows.append([title, *[value] * len(ways)])
+    rows = [
+        ["", *(f"{way} % [95%]" for way in ways)],
+        ["chance", *[f"{100 * guess:.1f}"] * len(ways)],
+        [f"always {LETTERS[place]} (shuffled choices)", *[percent(shuffled)] * len(ways)],
+        [f"always {LETTERS[letter]} (order of the file)", *[percent(published)] * len(ways)],
+    ]
     for condition in (NOTHING, TRANSCRIPT, HEARD, WHOLE, FIRST_30_S):
         if condition in found:
             own = found[condition].judged

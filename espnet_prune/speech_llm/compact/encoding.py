@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.data.audio import SAMPLING_RATE
-from espnet_prune.speech_llm.base import CHUNK_SAMPLES, SpeechLLM
+from espnet_prune.speech_llm.base import CHUNK_SAMPLES
 from espnet_prune.structured import SpeechEncoder
+from espnet_prune.tokens.pruner import FRAME_TOKENS
 
 #: samples of an audio token: two frames of the encoder
-TOKEN_SAMPLES = SAMPLING_RATE // SpeechLLM.frame_tokens
+TOKEN_SAMPLES = SAMPLING_RATE // FRAME_TOKENS
 
 
 def longest_chunk(encoder: SpeechEncoder) -> int:

@@ -23,15 +23,10 @@ from espnet_prune.files.freshness import digest, drop_stale, stamp
 from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.speech_llm.compact.encoding import encode_together
-from espnet_prune.speech_llm.compact.model import (
-    SEPARATOR,
-    TRANSCRIBE,
-    Compact,
-    ask,
-    computing_dtype,
-)
+from espnet_prune.speech_llm.compact.model import SEPARATOR, TRANSCRIBE, ask, computing_dtype
 from espnet_prune.speech_llm.compact.windows import WORDS
 from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.tokens.pruner import FRAME_TOKENS
 
 #: windows that are read at once and share inputs of the encoder
 BATCH = 16
@@ -56,7 +51,7 @@ def write_features(
     Raises:
         ValueError: no frame fits `seconds`, or features are another encoder's.
     """
-    most = int(seconds * Compact.frame_tokens)
+    most = int(seconds * FRAME_TOKENS)
     if most < 1:
         raise ValueError(f"--seconds is {seconds:g}, shorter than a frame; give more")
     loaded = load_encoder(encoder).eval().to("cuda" if ngpu else "cpu")
@@ -71,11 +66,8 @@ def write_features(
         write_table(output_dir / "ctc" / table, {name: values[name] for name in words})
     sizes = {name: shape[0] for name, shape in shapes.items()}
     rows, texts = write_recordings(data_dir, feats, sizes, output_dir / "lora", most, seed)
-    hours = sum(sizes.values()) / Compact.frame_tokens / 3600
-    return (
-        f"{output_dir}: {len(scp)} windows, {hours:.2f} h; "
-        f"for LoRA {rows} recordings, {texts} texts"
-    )
+    windows = f"{len(scp)} windows, {sum(sizes.values()) / FRAME_TOKENS / 3600:.2f} h"
+    return f"{output_dir}: {windows}; for LoRA {rows} recordings, {texts} texts"
 
 
 def fingerprint(encoder: SpeechEncoder) -> str:

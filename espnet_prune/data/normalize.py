@@ -1,13 +1,13 @@
 """Text normalisers before scoring, for references and hypotheses alike."""
 
 import functools
-import json
 import re
 import unicodedata
 from collections.abc import Callable
-from importlib import resources
+from pathlib import Path
 
 from espnet_prune.extras import load_extra
+from espnet_prune.files.reading import read_record
 
 # Longer numbers are codes or telephone numbers, which are read digit by digit.
 LONGEST_CARDINAL = 9
@@ -81,8 +81,8 @@ def whisper_normalizer() -> Callable[[str], str]:
 
     # transformers takes the American spellings from a model's directory; this package ships them.
     package = load_extra("whisper_normalizer", "superb")
-    file = resources.files(package) / "normalizers" / "english.json"
-    normalizer = EnglishTextNormalizer(json.loads(file.read_text(encoding="utf-8")))
+    file = Path(package.__file__).parent / "normalizers" / "english.json"
+    normalizer = EnglishTextNormalizer(read_record(file))
     return lambda text: " ".join(normalizer(text).split())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable
 from importlib import resources
@@ -12,23 +13,29 @@ from typing import Any
 def read_text(path: str | Path, hint: str = "") -> str:
     r"""The text of a UTF-8 file, with \n between lines and without a byte order mark.
 
+    A file named .gz is unpacked.
+
     Args:
         hint: what to do when the file is missing, for the message.
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is not UTF-8 text.
+        ValueError: the file is not UTF-8 text, or not gzipped.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file{hint and '; '}{hint}")
     data = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError) as error:
+            raise ValueError(f"{path}: not gzipped: {error}") from None
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise ValueError(
-            f"{path}: not UTF-8 text (byte {error.start}); convert it (line {line})"
-        ) from None
+        reason = f"not UTF-8 text (byte {error.start}); convert it (line {line})"
+        raise ValueError(f"{path}: {reason}") from None
     return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 

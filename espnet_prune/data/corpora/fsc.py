@@ -11,28 +11,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espnet_prune.data.corpora.common import (
-    SLOT_SEPARATOR,
-    Utterance,
-    read_csv,
-    require_dir,
-    write_sets,
-)
+from espnet_prune.data.corpora import common
 
 SLOTS = ("action", "object", "location")
 PUBLISHED = {"train": 23132, "valid": 3118, "test": 3793}
 
 
-def read_part(corpus: Path, part: str) -> list[Utterance]:
+def read_part(corpus: Path, part: str) -> list[common.Utterance]:
     """The utterances of data/<part>_data.csv, labelled action+object+location (see `read_csv`)."""
     found = []
     path = corpus / "data" / f"{part}_data.csv"
     columns = ("path", "speakerId", *SLOTS)
-    for _, row in read_csv(path, columns, "FSC of db.sh names the corpus"):
+    for _, row in common.read_csv(path, columns, "FSC of db.sh names the corpus"):
         # One word for ESPnet: "change language" is change_language.
-        label = SLOT_SEPARATOR.join("_".join(row[name].split()) for name in SLOTS)
+        label = common.SLOT_SEPARATOR.join("_".join(row[name].split()) for name in SLOTS)
         audio, speaker = corpus / row["path"], row["speakerId"]
-        found.append(Utterance(f"{speaker}-{audio.stem}", speaker, label, audio))
+        found.append(common.Utterance(f"{speaker}-{audio.stem}", speaker, label, audio))
     return found
 
 
@@ -42,6 +36,6 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     Raises:
         FileNotFoundError, ValueError: as `require_dir`, `read_csv` and `write_sets`.
     """
-    corpus = require_dir(corpus, "FSC")
+    corpus = common.require_dir(corpus, "FSC")
     sets = {part: read_part(corpus, part) for part in PUBLISHED}
-    return write_sets(out_dir, sets, PUBLISHED)
+    return common.write_sets(out_dir, sets, PUBLISHED)

@@ -10,13 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from espnet_prune.data.corpora.common import (
-    Utterance,
-    leave_one_out,
-    require_classes,
-    require_dir,
-    write_sets,
-)
+from espnet_prune.data.corpora import common
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
@@ -24,14 +18,14 @@ _NAME = re.compile(r"(\d)_([a-z]+)_(\d+)\.wav")
 TEST, VALID = range(0, 5), range(5, 10)
 
 
-def read_corpus(corpus: str | Path) -> list[tuple[Utterance, int]]:
+def read_corpus(corpus: str | Path) -> list[tuple[common.Utterance, int]]:
     """All recordings, labelled with the digit's word, and their indices.
 
     Raises:
         FileNotFoundError: no such directory, or no recording in it.
         ValueError: a .wav file with another name, or a speaker without one of the digits.
     """
-    corpus = require_dir(corpus, "FSDD")
+    corpus = common.require_dir(corpus, "FSDD")
     folder = corpus / "recordings" if (corpus / "recordings").is_dir() else corpus
     found = []
     for path in sorted(folder.glob("*.wav")):
@@ -40,12 +34,12 @@ def read_corpus(corpus: str | Path) -> list[tuple[Utterance, int]]:
             raise ValueError(f"{path}: is not named digit_speaker_index.wav; remove it")
         digit, speaker, index = match.groups()
         utterance = f"{speaker}-{digit}-{int(index):03d}"
-        found.append((Utterance(utterance, speaker, DIGITS[int(digit)], path), int(index)))
+        found.append((common.Utterance(utterance, speaker, DIGITS[int(digit)], path), int(index)))
     if not found:
         raise FileNotFoundError(f"{folder}: has no recordings {{digit}}_{{speaker}}_{{index}}.wav")
     for speaker in sorted({each.speaker for each, _ in found}):
         own = (each for each, _ in found if each.speaker == speaker)
-        require_classes(f"{folder}: {speaker}", own, DIGITS)
+        common.require_classes(f"{folder}: {speaker}", own, DIGITS)
     return found
 
 
@@ -59,13 +53,14 @@ def prepare_digits(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
         FileNotFoundError, ValueError: as `read_corpus`, or fewer than two speakers.
     """
     found = read_corpus(corpus)
-    speakers: dict[str, list[Utterance]] = {}
+    speakers: dict[str, list[common.Utterance]] = {}
     for each, _ in sorted(found, key=lambda pair: pair[0].speaker):
         speakers.setdefault(each.speaker, []).append(each)
     if len(speakers) < 2:
         raise ValueError(f"{corpus}: only the speaker {min(speakers)}; leaving one out needs two")
     valid = {each.name for each, index in found if index in TEST}
-    return write_sets(out_dir, leave_one_out(list(speakers.values()), lambda _: valid))
+    sets = common.leave_one_out(list(speakers.values()), lambda _: valid)
+    return common.write_sets(out_dir, sets)
 
 
 def prepare_speakers(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
@@ -75,8 +70,8 @@ def prepare_speakers(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     Raises:
         FileNotFoundError, ValueError: as `read_corpus`.
     """
-    sets: dict[str, list[Utterance]] = {"train": [], "valid": [], "test": []}
+    sets: dict[str, list[common.Utterance]] = {"train": [], "valid": [], "test": []}
     for each, index in read_corpus(corpus):
         name = "test" if index in TEST else "valid" if index in VALID else "train"
-        sets[name].append(Utterance(each.name, each.speaker, each.speaker, each.path))
-    return write_sets(out_dir, sets)
+        sets[name].append(common.Utterance(each.name, each.speaker, each.speaker, each.path))
+    return common.write_sets(out_dir, sets)

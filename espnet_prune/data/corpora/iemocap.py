@@ -12,15 +12,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from espnet_prune.data.corpora.common import (
-    Utterance,
-    held_out,
-    leave_one_out,
-    require_classes,
-    require_dir,
-    warn_unpublished,
-    write_sets,
-)
+from espnet_prune.data.corpora import common
 from espnet_prune.files.reading import read_lines
 
 CLASSES = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}
@@ -32,7 +24,7 @@ VALID_SHARE = 0.2
 _LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\t(Ses\d\d[FM]_\w+)\t(\w+)\t\[.*\]")
 
 
-def read_session(corpus: str | Path, session: int) -> list[Utterance]:
+def read_session(corpus: str | Path, session: int) -> list[common.Utterance]:
     """The utterances of the four classes of a session; a speaker is named Ses01F.
 
     Raises:
@@ -58,9 +50,9 @@ def read_session(corpus: str | Path, session: int) -> list[Utterance]:
                 # Who talks is in the name of the turn: F000 or M000.
                 speaker = f"Ses{session:02d}{turn[0]}"
                 name = f"{speaker}-{utterance}"
-                found.append(Utterance(name, speaker, CLASSES[emotion], audio))
-    require_classes(folder, found, CLASSES.values())
-    warn_unpublished(root, len(found), PUBLISHED[session], "utterances of the four classes")
+                found.append(common.Utterance(name, speaker, CLASSES[emotion], audio))
+    common.require_classes(folder, found, CLASSES.values())
+    common.warn_unpublished(root, len(found), PUBLISHED[session], "utterances of the four classes")
     return found
 
 
@@ -73,6 +65,7 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     Raises:
         FileNotFoundError, ValueError: as `read_session`, or audio is missing.
     """
-    corpus = require_dir(corpus, "IEMOCAP")
+    corpus = common.require_dir(corpus, "IEMOCAP")
     sessions = [read_session(corpus, session) for session in PUBLISHED]
-    return write_sets(out_dir, leave_one_out(sessions, lambda them: held_out(them, VALID_SHARE)))
+    sets = common.leave_one_out(sessions, lambda them: common.held_out(them, VALID_SHARE))
+    return common.write_sets(out_dir, sets)

@@ -18,18 +18,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from espnet_prune.data.audio import written_samples
-from espnet_prune.data.corpora.common import (
-    Utterance,
-    find_folder,
-    read_csv,
-    warn_unpublished,
-    write_sets,
-)
+from espnet_prune.data.audio import SAMPLING_RATE, written_samples
+from espnet_prune.data.corpora import common
 from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
 from espnet_prune.files.writing import write_text
 
-RATE = 16000
+RATE = SAMPLING_RATE
 #: Samples of a frame: 20 ms, as of the encoders.
 FRAME = 320
 #: Data directory -> names of the part, RTTM file, and mixtures as published.
@@ -45,9 +39,9 @@ _TOLERANCE_S = 0.1
 def find_root(corpus: str | Path) -> Path:
     """The folder wav16k/max of Libri2Mix (FileNotFoundError: it is not there)."""
     folders = ("Libri2Mix/wav16k/max", "wav16k/max", ".")
-    # The alignments may be in a folder metadata, too.
-    holds = ["metadata/mixture_*.csv"]
-    return find_folder(corpus, "LIBRIMIX", folders, holds, "generate it at 16 kHz in mode max")
+    holds = ["metadata/mixture_*.csv"]  # the alignments may be in a folder metadata, too
+    advice = "generate it at 16 kHz in mode max"
+    return common.find_folder(corpus, "LIBRIMIX", folders, holds, advice)
 
 
 def read_mixtures(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, int]]:
@@ -59,7 +53,8 @@ def read_mixtures(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, i
     """
     tables = {name: root / "metadata" / f"mixture_{name}_mix_both.csv" for name in names}
     part = next((name for name in names if tables[name].is_file()), names[0])
-    rows = read_csv(tables[part], ("mixture_ID", "length"), "generate mixtures of type mix_both")
+    advice = "generate mixtures of type mix_both"
+    rows = common.read_csv(tables[part], ("mixture_ID", "length"), advice)
     mixtures = {}
     for place, row in tqdm(rows, str(tables[part]), mininterval=2):
         try:
@@ -163,7 +158,7 @@ def prepare(
         advice = "--rttm_dir names metadata/LibriSpeech of SUPERB's fork of LibriMix"
         alignments = read_rttm(path, advice)
         mixtures = read_mixtures(root, names)
-        warn_unpublished(root, len(mixtures), published, f"mixtures of {part}")
+        common.warn_unpublished(root, len(mixtures), published, f"mixtures of {part}")
         try:
             turns = {
                 name: turns_of(name, alignments, samples / RATE)
@@ -176,6 +171,7 @@ def prepare(
             name: " ".join(map(str, frame_labels(turns[name], speakers_of(name), samples)))
             for name, (_, samples) in mixtures.items()
         }
-        chosen = [Utterance(name, name, "", file) for name, (file, _) in mixtures.items()]
-        numbers |= write_sets(out_dir, {part: chosen}, tables={part: {"frame_labels": labels}})
+        chosen = [common.Utterance(name, name, "", file) for name, (file, _) in mixtures.items()]
+        tables = {part: {"frame_labels": labels}}
+        numbers |= common.write_sets(out_dir, {part: chosen}, tables=tables)
     return numbers

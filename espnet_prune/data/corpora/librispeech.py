@@ -24,13 +24,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import (
-    Utterance,
-    find_folder,
-    read_fields,
-    warn_unpublished,
-    write_sets,
-)
+from espnet_prune.data.corpora import common
 from espnet_prune.files.writing import write_text
 
 logger = logging.getLogger(__name__)
@@ -66,7 +60,7 @@ def find_root(corpus: str | Path) -> Path:
         FileNotFoundError: no such directory, or no subset in it.
     """
     advice = "nor another subset; LIBRISPEECH of db.sh names the right directory"
-    return find_folder(corpus, "LIBRISPEECH", ("LibriSpeech", "."), sorted(SUBSETS), advice)
+    return common.find_folder(corpus, "LIBRISPEECH", ("LibriSpeech", "."), sorted(SUBSETS), advice)
 
 
 def data_name(subset: str) -> str:
@@ -74,7 +68,7 @@ def data_name(subset: str) -> str:
     return subset.replace("-", "_")
 
 
-def read_subset(folder: str | Path) -> list[Utterance]:
+def read_subset(folder: str | Path) -> list[common.Utterance]:
     """The utterances of a subset; the reader is the speaker.
 
     A subset without all of its published utterances is logged as a warning.
@@ -86,7 +80,7 @@ def read_subset(folder: str | Path) -> list[Utterance]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such directory; unpack {folder.name} there")
-    found: list[Utterance] = []
+    found: list[common.Utterance] = []
     silent: list[str] = []
     again = f"unpack {folder.name} again"
     for chapter in tqdm(sorted(folder.glob("*/*/")), folder.name, mininterval=2):
@@ -100,14 +94,14 @@ def read_subset(folder: str | Path) -> list[Utterance]:
             text = transcripts.pop(path.stem, "")
             if not text:
                 raise ValueError(f"{path}: has no transcript in {table.name}; {again}")
-            found.append(Utterance(path.stem, chapter.parent.name, text, path))
+            found.append(common.Utterance(path.stem, chapter.parent.name, text, path))
         silent += transcripts
     if not found:
         raise FileNotFoundError(f"{folder}: has no audio <speaker>/<chapter>/*.flac; {again}")
     if silent:
         text = f"{len(silent)} transcripts have no audio, the first is {silent[0]}"
         logger.warning("%s: %s", folder, text)
-    warn_unpublished(folder, len(found), SUBSETS.get(folder.name))
+    common.warn_unpublished(folder, len(found), SUBSETS.get(folder.name))
     return found
 
 
@@ -140,7 +134,7 @@ def prepare(corpus: str | Path, out_dir: str | Path, train_hours: int = 960) -> 
     out_dir = Path(out_dir)
     numbers: dict[str, int] = {}
     for folder in _folders_of(corpus, (*TRAINING[train_hours], *DEVELOPMENT, *TEST)):
-        numbers |= write_sets(out_dir, {data_name(folder.name): read_subset(folder)})
+        numbers |= common.write_sets(out_dir, {data_name(folder.name): read_subset(folder)})
     unions = {"dev": DEVELOPMENT}
     if len(TRAINING[train_hours]) > 1:
         unions[f"train_{train_hours}"] = TRAINING[train_hours]
@@ -150,7 +144,7 @@ def prepare(corpus: str | Path, out_dir: str | Path, train_hours: int = 960) -> 
     return numbers
 
 
-def read_lexicon(paths: Iterable[str | Path]) -> Lexicon:
+def read_lexicon(paths: Sequence[str | Path]) -> Lexicon:
     """Word -> its phones with spaces between, from `WORD PHONE PHONE …` lines.
 
     Of several pronunciations the first one is taken, in the order of the files and their lines. A
@@ -158,16 +152,16 @@ def read_lexicon(paths: Iterable[str | Path]) -> Lexicon:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a file is not UTF-8 text, or has no word with a pronunciation.
+        ValueError: a file is not UTF-8 text or is empty, or no word has a pronunciation.
     """
     lexicon: Lexicon = {}
     for path in paths:
-        words = [words for _, words in read_fields(path, "LIBRISPEECH_LEXICON of db.sh names it")]
-        if not any(phones for _, *phones in words):
-            raise ValueError(f"{path}: no line 'WORD PHONE PHONE …' in it; is it a lexicon?")
-        for word, *phones in words:
-            if phones:
-                lexicon.setdefault(word, " ".join(phones))
+        for _, words in common.read_fields(path, "LIBRISPEECH_LEXICON of db.sh names it"):
+            if len(words) > 1:
+                lexicon.setdefault(words[0], " ".join(words[1:]))
+    if paths and not lexicon:
+        names = ", ".join(map(str, paths))
+        raise ValueError(f"{names}: no line 'WORD PHONE PHONE …' in it; is it a lexicon?")
     return lexicon
 
 
@@ -202,14 +196,13 @@ def prepare_superb(
         if missing:
             write_text(path, "".join(f"{word}\n" for word in missing))
             examples = ", ".join(missing[:5]) + (", …" if len(missing) > 5 else "")
-            raise ValueError(
-                f"{', '.join(map(str, lexicon))}: {len(missing)} words of {', '.join(SUPERB)} have "
-                f"no pronunciation there ({examples}; all in {path}); add a lexicon that has them "
-                "to LIBRISPEECH_LEXICON of db.sh"
-            )
+            names = ", ".join(map(str, lexicon))
+            text = f"{len(missing)} words of {', '.join(SUPERB)} have no pronunciation there"
+            advice = "add a lexicon that has them to LIBRISPEECH_LEXICON of db.sh"
+            raise ValueError(f"{names}: {text} ({examples}; all in {path}); {advice}")
         path.unlink(missing_ok=True)
         sets = {
             name: [replace(each, text=phones_of(each.text, pronunciations)) for each in chosen]
             for name, chosen in sets.items()
         }
-    return write_sets(out_dir, sets)
+    return common.write_sets(out_dir, sets)

@@ -16,7 +16,7 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from espnet_prune.data.corpora.common import Utterance, find_folder, read_fields, write_sets
+from espnet_prune.data.corpora import common
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ ARCHIVE = "quesst14Database.tgz"
 LISTS = {"documents": "utterances", "dev": "dev", "eval": "eval"}
 
 
-def read_audio(root: Path, name: str) -> list[Utterance]:
+def read_audio(root: Path, name: str) -> list[common.Utterance]:
     """The English audio in a list; an utterance has the name of its file, without the suffix.
 
     A list that has fewer recordings than the folders they lie in is warned of.
@@ -36,15 +36,15 @@ def read_audio(root: Path, name: str) -> list[Utterance]:
         ValueError: a line is malformed.
     """
     path = root / "scoring" / f"language_key_{name}.lst"
-    found: list[Utterance] = []
+    found: list[common.Utterance] = []
     folders: Counter[Path] = Counter()
-    for place, fields in read_fields(path, f"unpack {ARCHIVE} again"):
+    for place, fields in common.read_fields(path, f"unpack {ARCHIVE} again"):
         if len(fields) != 2 or "/" not in fields[0]:
             raise ValueError(f"{place}: not 'path language'")
         file = root / fields[0].partition("/")[2]
         folders[file.parent] += 1
         if fields[1] == LANGUAGE:
-            found.append(Utterance(file.stem, file.stem, "", file))
+            found.append(common.Utterance(file.stem, file.stem, "", file))
     for folder, listed in folders.items():
         there = len(list(folder.glob("*.wav")))
         if listed < there:
@@ -61,7 +61,7 @@ def read_ground_truth(path: Path) -> dict[str, set[str]]:
         ValueError: a line of type LEXEME is malformed, or there is none.
     """
     held: dict[str, set[str]] = {}
-    for place, fields in read_fields(path, f"unpack {ARCHIVE} again"):
+    for place, fields in common.read_fields(path, f"unpack {ARCHIVE} again"):
         if fields[:1] != ["LEXEME"]:
             continue
         if len(fields) < 6:
@@ -83,7 +83,7 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
             `write_sets`, or no document holds any query.
     """
     folders, advice = ("quesst14Database", "."), f"unpack {ARCHIVE} there"
-    root = find_folder(corpus, "QUESST14", folders, ["scoring"], advice)
+    root = common.find_folder(corpus, "QUESST14", folders, ["scoring"], advice)
     audio = {name: read_audio(root, listed) for name, listed in LISTS.items()}
     documents = {each.name for each in audio["documents"]}
     tables = {}
@@ -94,4 +94,4 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
         if audio[name] and not any(ref.values()):
             raise ValueError(f"{path}: no document of language {LANGUAGE} holds any query")
         tables[name] = {"ref": {query: " ".join(sorted(there)) for query, there in ref.items()}}
-    return write_sets(out_dir, audio, tables=tables)
+    return common.write_sets(out_dir, audio, tables=tables)

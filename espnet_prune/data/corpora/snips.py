@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import Utterance, find_folder, write_sets
+from espnet_prune.data.corpora import common
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ SPEAKERS = {
 def find_root(corpus: str | Path) -> Path:
     """The folder of all.iob.snips.txt, `corpus` or SNIPS in it (errors: see `find_folder`)."""
     advice = "SNIPS of db.sh names the directory that s3prl's preparation of Audio SNIPS wrote"
-    return find_folder(corpus, "SNIPS", ("SNIPS", "."), [LABELS], advice)
+    return common.find_folder(corpus, "SNIPS", ("SNIPS", "."), [LABELS], advice)
 
 
 def read_labels(path: str | Path) -> dict[str, tuple[list[str], list[str]]]:
@@ -56,14 +56,12 @@ def read_labels(path: str | Path) -> dict[str, tuple[list[str], list[str]]]:
     """
     labels = {}
     for key, value in data_dir.read_table(path).items():
-        words, tab, tags = value.partition("\t")
-        parts = words.split(), tags.split()
-        if not tab or len(parts[0]) != len(parts[1]) or len(parts[0]) < 3:
-            raise ValueError(
-                f"{path}: {key}: has {len(parts[0])} words and {len(parts[1])} tags; wanted are "
-                "'BOS WORD … EOS', a tab, and as many tags"
-            )
-        labels[key] = parts[0][1:-1], parts[1][1:-1]
+        words, tags = (part.split() for part in value.partition("\t")[::2])
+        if len(words) != len(tags) or len(words) < 3:
+            number = f"{len(words)} words and {len(tags)} tags"
+            text = f"has {number}; wanted are 'BOS WORD … EOS', a tab, and as many tags"
+            raise ValueError(f"{path}: {key}: {text}")
+        labels[key] = words[1:-1], tags[1:-1]
     return labels
 
 
@@ -122,10 +120,11 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     """
     root = find_root(corpus)
     labels = read_labels(root / LABELS)
-    return write_sets(out_dir, {split: _read_split(root, split, labels) for split in SPEAKERS})
+    sets = {split: _read_split(root, split, labels) for split in SPEAKERS}
+    return common.write_sets(out_dir, sets)
 
 
-def _read_split(root: Path, split: str, labels: dict) -> list[Utterance]:
+def _read_split(root: Path, split: str, labels: dict) -> list[common.Utterance]:
     folder, speakers = root / split, SPEAKERS[split]
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such directory; it has the recordings of {split}")
@@ -133,15 +132,12 @@ def _read_split(root: Path, split: str, labels: dict) -> list[Utterance]:
     recordings = {key: path for key, path in paths.items() if _speaker(key) in speakers}
     absent = [each for each in speakers if each not in map(_speaker, recordings)]
     if absent:
-        raise FileNotFoundError(
-            f"{folder}: has no recordings {absent[0]}-*.wav; {', '.join(absent)} cannot be found"
-        )
+        text = f"has no recordings {absent[0]}-*.wav; {', '.join(absent)} cannot be found"
+        raise FileNotFoundError(f"{folder}: {text}")
     unlabelled = [key for key in recordings if key not in labels]
     if unlabelled:
-        raise ValueError(
-            f"{root / LABELS}: has no line for {len(unlabelled)} recordings in {folder}, the first "
-            f"is {unlabelled[0]}"
-        )
+        text = f"has no line for {len(unlabelled)} recordings in {folder}"
+        raise ValueError(f"{root / LABELS}: {text}, the first is {unlabelled[0]}")
     texts = {key: " ".join(tokens_of(*labels[key])) for key in recordings}
     silent = [key for key, text in texts.items() if not text]
     if silent:
@@ -152,7 +148,7 @@ def _read_split(root: Path, split: str, labels: dict) -> list[Utterance]:
         number = f"{len(unspoken)} of {len(unspoken) + len(recordings)}"
         text = f"{folder}: {number} utterances have no recording, the first is {unspoken[0]}"
         logger.warning("%s; results will not compare with others'", text)
-    return [Utterance(key, _speaker(key), texts[key], path) for key, path in recordings.items()]
+    return [common.Utterance(key, _speaker(key), texts[key], recordings[key]) for key in recordings]
 
 
 def _speaker(utterance: str) -> str:

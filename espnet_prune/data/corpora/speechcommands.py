@@ -16,13 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_prune.data.audio import read_speech, write_speech, written_samples
-from espnet_prune.data.corpora.common import (
-    Utterance,
-    read_fields,
-    require_classes,
-    require_dir,
-    write_sets,
-)
+from espnet_prune.data.corpora import common
 
 WORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 UNKNOWN, SILENCE, NOISE = "_unknown_", "_silence_", "_background_noise_"
@@ -32,13 +26,13 @@ PUBLISHED = {"train": 51088, "valid": 6798, "test": 3081}
 NOISE_HOP_S, NOISE_TRAIN = 0.5, 0.8
 
 
-def _labelled(path: Path, word: str) -> Utterance:
+def _labelled(path: Path, word: str) -> common.Utterance:
     speaker = path.stem.partition("_nohash_")[0]
     label = word if word in WORDS or word == SILENCE else UNKNOWN
-    return Utterance(f"{speaker}-{word.strip('_')}-{path.stem}", speaker, label, path)
+    return common.Utterance(f"{speaker}-{word.strip('_')}-{path.stem}", speaker, label, path)
 
 
-def read_words(corpus: Path) -> dict[str, list[Utterance]]:
+def read_words(corpus: Path) -> dict[str, list[common.Utterance]]:
     """train, valid and the rest that the official lists leave for testing.
 
     Raises:
@@ -46,10 +40,10 @@ def read_words(corpus: Path) -> dict[str, list[Utterance]]:
         ValueError: a class without recordings.
     """
     lists = {
-        part: {name for _, (name, *_) in read_fields(corpus / file, f"it lists {part} files")}
+        part: {words[0] for _, words in common.read_fields(corpus / file, "it is an official list")}
         for part, file in (("valid", "validation_list.txt"), ("testing", "testing_list.txt"))
     }
-    sets: dict[str, list[Utterance]] = {"train": [], "valid": [], "testing": []}
+    sets: dict[str, list[common.Utterance]] = {"train": [], "valid": [], "testing": []}
     folders = [path for path in sorted(corpus.iterdir()) if path.is_dir() and path.name != NOISE]
     seen: set[str] = set()
     for folder in tqdm(folders, "Speech Commands", mininterval=2):
@@ -61,31 +55,30 @@ def read_words(corpus: Path) -> dict[str, list[Utterance]]:
     for names in lists.values():
         gone = sorted(names - seen)
         if gone:
-            raise FileNotFoundError(
-                f"{corpus / gone[0]}: no such file, but an official list has it; unpack again"
-            )
-    require_classes(corpus, sets["train"], (*WORDS, UNKNOWN))
+            text = "no such file, but an official list has it; unpack again"
+            raise FileNotFoundError(f"{corpus / gone[0]}: {text}")
+    common.require_classes(corpus, sets["train"], (*WORDS, UNKNOWN))
     return sets
 
 
-def read_test(folder: Path) -> list[Utterance]:
+def read_test(folder: Path) -> list[common.Utterance]:
     """The official test set, a folder a class.
 
     Raises:
         FileNotFoundError: no such directory.
         ValueError: a class without recordings.
     """
-    require_dir(folder, "SPEECHCOMMANDS_TEST")
+    common.require_dir(folder, "SPEECHCOMMANDS_TEST")
     found = [
-        Utterance(f"{name.strip('_')}-{path.stem}", name.strip("_"), name, path)
+        common.Utterance(f"{name.strip('_')}-{path.stem}", name.strip("_"), name, path)
         for name in (*WORDS, UNKNOWN, SILENCE)
         for path in sorted((folder / name).glob("*.wav"))
     ]
-    require_classes(folder, found, (*WORDS, UNKNOWN, SILENCE))
+    common.require_classes(folder, found, (*WORDS, UNKNOWN, SILENCE))
     return found
 
 
-def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Utterance]]:
+def cut_silence(corpus: Path, folder: Path) -> dict[str, list[common.Utterance]]:
     """Seconds of the background noise as files in `folder`: the beginnings of the recordings for
     train, their ends for valid, with no sample in both.
 
@@ -96,7 +89,7 @@ def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Utterance]]:
     noises = sorted((corpus / NOISE).glob("*.wav"))
     if not noises:
         raise FileNotFoundError(f"{corpus / NOISE}: has no *.wav to cut class {SILENCE} from")
-    sets: dict[str, list[Utterance]] = {"train": [], "valid": []}
+    sets: dict[str, list[common.Utterance]] = {"train": [], "valid": []}
     for path in noises:
         samples, rate = read_speech(path)
         if len(samples) < 10 * rate:
@@ -108,7 +101,7 @@ def cut_silence(corpus: Path, folder: Path) -> dict[str, list[Utterance]]:
                 target = folder / path.stem / f"{name}.wav"
                 if written_samples(target, rate) != rate:
                     write_speech(target, samples[start : start + rate, 0], rate)
-                sets[part].append(Utterance(f"silence-{name}", "silence", SILENCE, target))
+                sets[part].append(common.Utterance(f"silence-{name}", "silence", SILENCE, target))
     return sets
 
 
@@ -120,11 +113,11 @@ def prepare(corpus: str | Path, test: str | Path, out_dir: str | Path) -> dict[s
     Raises:
         FileNotFoundError, ValueError: as `read_words`, `read_test` and `cut_silence`.
     """
-    corpus = require_dir(corpus, "SPEECHCOMMANDS")
+    corpus = common.require_dir(corpus, "SPEECHCOMMANDS")
     words, out_dir = read_words(corpus), Path(out_dir)
     sets = {"train": words["train"], "valid": words["valid"], "test": read_test(Path(test))}
     silence = cut_silence(corpus, out_dir / "silence")
     published = {name: number + len(silence.get(name, [])) for name, number in PUBLISHED.items()}
     for name, seconds in silence.items():
         sets[name] = [*sets[name], *seconds]
-    return write_sets(out_dir, sets, published)
+    return common.write_sets(out_dir, sets, published)

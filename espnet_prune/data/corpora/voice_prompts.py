@@ -7,7 +7,6 @@ Russian CC BY 3.0): one professional speaker for each of five languages, 8 kHz.
 
 from __future__ import annotations
 
-import gzip
 import logging
 import re
 from collections import Counter
@@ -19,7 +18,7 @@ import soundfile
 
 from espnet_prune.data.corpora import common
 from espnet_prune.data.text import has_unclear_number, prompt_transcript
-from espnet_prune.files.reading import package_table, read_text
+from espnet_prune.files.reading import package_table, read_lines, read_text
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
 logger = logging.getLogger(__name__)
@@ -76,13 +75,7 @@ def read_transcripts(path: str | Path) -> dict[str, str]:
         FileNotFoundError, ValueError: no such file, or a line is not of this form.
     """
     transcripts = {}
-    try:
-        lines = gzip.decompress(Path(path).read_bytes()).decode("utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not gzipped UTF-8 text ({error})") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_lines(path), 1):
         # A ';' inside a line is punctuation of the prompt.
         if not line.strip() or line.startswith(";"):
             continue
@@ -127,9 +120,8 @@ def read_prompts(tree: str | Path) -> list[Recording]:
     for language in LANGUAGES:
         folders = sorted((share / "asterisk" / "sounds").glob(f"{language}_*_*_*"))
         if not folders:
-            raise FileNotFoundError(
-                f"{share}: has no prompts of language {language}; remove it and fetch them again"
-            )
+            text = f"has no prompts of language {language}; remove it and fetch them again"
+            raise FileNotFoundError(f"{share}: {text}")
         for folder in folders:  # such as en_US_f_Allison
             speaker = f"{language}_{folder.name.split('_')[-1].lower()}"
             recordings += _read_speaker(folder, language, speaker, transcripts)
@@ -258,9 +250,8 @@ def prepare(
     try:
         recordings = fetch_prompts(download_dir)
     except PackageNotFound as error:
-        raise PackageNotFound(
-            f"{error}. Give --audio_dir DIR to use your own recordings instead of the voice prompts"
-        ) from None
+        advice = "Give --audio_dir DIR to use your own recordings instead of the voice prompts"
+        raise PackageNotFound(f"{error}. {advice}") from None
     return write_sets(recordings, out_dir, prompt_split)
 
 

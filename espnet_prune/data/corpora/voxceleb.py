@@ -21,13 +21,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import (
-    Utterance,
-    read_fields,
-    require_dir,
-    warn_unpublished,
-    write_sets,
-)
+from espnet_prune.data.corpora import common
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +41,7 @@ def find_audio(corpus: str | Path) -> dict[str, dict[str, Path]]:
     Raises:
         FileNotFoundError: no such directory, or no audio in it.
     """
-    corpus = require_dir(corpus, "VOXCELEB1")
+    corpus = common.require_dir(corpus, "VOXCELEB1")
     speakers: dict[str, dict[str, Path]] = {}
     for part in ("dev/wav", "test/wav", "wav"):
         folders = sorted((corpus / part).iterdir()) if (corpus / part).is_dir() else []
@@ -72,13 +66,13 @@ def _speaker(relative: str) -> str:
 
 def _utterance(
     audio: Mapping[str, Mapping[str, Path]], relative: str, label: str, wanted_by: Path
-) -> Utterance:
+) -> common.Utterance:
     """The utterance of a path in a list (FileNotFoundError: it is not in the corpus)."""
     speaker = _speaker(relative)
     file = audio.get(speaker, {}).get(relative)
     if file is None:
         raise FileNotFoundError(f"{wanted_by}: the corpus has no {relative}; unpack all of it")
-    return Utterance(utterance_name(relative), speaker, label, file)
+    return common.Utterance(utterance_name(relative), speaker, label, file)
 
 
 def prepare_identification(
@@ -95,13 +89,13 @@ def prepare_identification(
     """
     audio = find_audio(corpus)
     path = Path(split) if split else Path(corpus) / "iden_split.txt"
-    sets: dict[str, list[Utterance]] = {name: [] for name in SPLITS.values()}
-    for place, fields in read_fields(path, "it lists the train, valid and test files"):
+    sets: dict[str, list[common.Utterance]] = {name: [] for name in SPLITS.values()}
+    for place, fields in common.read_fields(path, "it lists the train, valid and test files"):
         if len(fields) != 2 or fields[0] not in SPLITS:
             raise ValueError(f"{place}: '{' '.join(fields)}' is not '1 path', '2 …' or '3 …'")
         label = _speaker(fields[1])
         sets[SPLITS[fields[0]]].append(_utterance(audio, fields[1], label, path))
-    return write_sets(out_dir, sets, PUBLISHED)
+    return common.write_sets(out_dir, sets, PUBLISHED)
 
 
 def read_trials(path: str | Path) -> dict[tuple[str, str], bool]:
@@ -115,7 +109,7 @@ def read_trials(path: str | Path) -> dict[tuple[str, str], bool]:
         ValueError: a line is malformed, or a trial has two labels or a wrong one.
     """
     trials: dict[tuple[str, str], bool] = {}
-    lines = list(read_fields(path, "put VoxCeleb1's list of trials there, veri_test.txt"))
+    lines = list(common.read_fields(path, "put VoxCeleb1's list of trials there, veri_test.txt"))
     for place, fields in lines:
         if len(fields) != 3 or fields[0] not in ("0", "1") or "*" in "".join(fields):
             raise ValueError(f"{place}: not '1 path path' or '0 path path'")
@@ -125,7 +119,7 @@ def read_trials(path: str | Path) -> dict[tuple[str, str], bool]:
         trials[first, second] = label == "1"
     if len(trials) != len(lines):
         logger.warning("%s: %d trials are there twice", path, len(lines) - len(trials))
-    warn_unpublished(path, len(lines), TRIALS, "trials")
+    common.warn_unpublished(path, len(lines), TRIALS, "trials")
     return trials
 
 
@@ -195,12 +189,10 @@ def prepare_verification(
     test = read_trials(path)
     test_speakers = set(map(_speaker, itertools.chain(*test)))
     training = [name for name in audio if name not in test_speakers]
-    warn_unpublished(corpus, len(training), TRAINING_SPEAKERS, "training speakers")
+    common.warn_unpublished(corpus, len(training), TRAINING_SPEAKERS, "training speakers")
     if held_out < 2 or len(training) - held_out < 2:
-        raise ValueError(
-            f"{corpus}: has {len(training)} training speakers, of which --held_out {held_out} "
-            "cannot be held out: give 2 or more, and leave 2 or more"
-        )
+        text = f"has {len(training)} training speakers, of which --held_out {held_out} cannot be"
+        raise ValueError(f"{corpus}: {text}: hold out 2 or more, and leave 2 or more")
     development = set(_draw(training, held_out))
     dev = development_trials({name: audio[name] for name in development})
     names = {
@@ -213,7 +205,7 @@ def prepare_verification(
         part: {"trials": {"*".join(map(utterance_name, pair)): int(pairs[pair]) for pair in pairs}}
         for part, pairs in (("dev", dev), ("test", test))
     }
-    return write_sets(out_dir, sets, tables=tables)
+    return common.write_sets(out_dir, sets, tables=tables)
 
 
 def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 
 from espnet_prune.files.reading import read_config, read_lines, read_record, read_rows, read_text
@@ -42,3 +44,12 @@ def test_config(tmp_path):
     path.write_text("- a\n")
     with pytest.raises(ValueError, match="a.yaml: not a YAML mapping"):
         read_config(path)
+
+
+def test_a_gzipped_file_is_unpacked(tmp_path):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress("\ufeffone\r\nzwölf\n".encode()))
+    assert read_lines(path) == ["one", "zwölf"]
+    path.write_bytes(b"plain")
+    with pytest.raises(ValueError, match="a.txt.gz: not gzipped"):
+        read_text(path)

@@ -42,8 +42,7 @@ def greedy_decode(
         model: whose decoder and generation config are used.
         states: (B, frames, d_model) the encoder's last hidden states.
         max_new_tokens: limit for what never ends by itself.
-    Returns:
-        B lists of token ids, without prompt and end token.
+    Returns: B lists of token ids, without prompt and end token.
     """
     config = model.generation_config
     many = getattr(config, "is_multilingual", False)

@@ -7,7 +7,9 @@ import shutil
 import statistics
 import tempfile
 import time
+import timeit
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from espnet_prune.data import data_dir
@@ -125,21 +127,14 @@ def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, dev
     encoder = load_encoder(upstream).to(device).eval()
     wave = noise(seconds, 1, encoder.device, encoder.dtype)[0][0]
     layers = range(encoder.num_layers + 1)
-    asked, read = [], []
     Path(directory).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=directory) as folder, torch.inference_mode():
         cache = FeatureCache(folder, encoder, full_window=True)
-        for _ in range(4):
-            begin = time.perf_counter()
-            cache.ask(wave)[0].cpu()
-            asked.append(time.perf_counter() - begin)
+        measure = partial(timeit.repeat, timer=time.perf_counter, number=1, repeat=4)
+        asked = measure(lambda: cache.ask(wave)[0].cpu())
         cache.one(wave, layers)
         (file,) = Path(folder).glob("*/*.safetensors")
-        for _ in range(4):
-            _forget(file)
-            begin = time.perf_counter()
-            cache.one(wave, layers)[0].cpu()
-            read.append(time.perf_counter() - begin)
+        read = measure(lambda: cache.one(wave, layers)[0].cpu(), lambda: _forget(file))
     asked, read = (1000 * statistics.median(times[1:]) for times in (asked, read))
     verdict = "faster" if read < asked else "no faster; leave --feature_cache true out"
     return (

@@ -31,11 +31,9 @@ def plot_superb(
     Where the size of the scored model is not known, its score is a dashed line.
 
     Args:
-        name, score: of the model.
-        parameters: in millions, or None.
-        macs: in 10^9, by the leaderboard's profiler, or None.
+        parameters: in millions.
+        macs: in 10^9, by the leaderboard's profiler.
         published: name of a model in `PUBLISHED` -> its score over the same tasks.
-        path: PNG file to write.
     """
     panels = {
         "parameters": ("parameters (M)", parameters),
@@ -52,14 +50,9 @@ def plot_superb(
             # Names stand towards the middle, so that they stay inside the axes.
             side = {m: published[m] for m in known if (sizes[m] > middle) == right}
             for model, height in _spread(side, gap).items():
-                axis.annotate(
-                    model,
-                    (sizes[model], published[model]),
-                    xytext=(sizes[model] + (-0.05 if right else 0.05) * middle, height),
-                    ha="right" if right else "left",
-                    va="center",
-                    fontsize=7,
-                )
+                place = (sizes[model] + (-0.05 if right else 0.05) * middle, height)
+                look = {"ha": "right" if right else "left", "va": "center", "fontsize": 7}
+                axis.annotate(model, (sizes[model], published[model]), place, **look)
         if size is None:
             axis.axhline(score, color="tab:blue", ls="--", lw=1, label=f"{name} (size not given)")
         else:

@@ -97,10 +97,8 @@ def search(
     names = []
     for name, states in listener.each(documents, "documents"):
         if not len(states[0]):
-            raise ValueError(
-                f"{documents}: {name} is too short for a frame of the encoder, which needs "
-                f"{listener.least} samples; remove it"
-            )
+            short = f"too short for a frame of the encoder, which needs {listener.least} samples"
+            raise ValueError(f"{documents}: {name} is {short}; remove it")
         every.add(states)
         names.append(name)
     sets = {title: _prepare(listener, folder, title, every) for title, folder in query_dirs.items()}

@@ -141,10 +141,6 @@ def write_table(
 ) -> str:
     """Write RESULTS.md, results.json and results.png; returns the table.
 
-    A cell is the mean over seeds, in [] the ends of the 95% bootstrap intervals over the test data
-    (also means over seeds), and in () the least and greatest of the seeds. Below it are the
-    learning rates that the probes were trained with.
-
     Args:
         encoders: name and results directories, one a seed of the probes, for each row.
         tasks: columns: folders in the results directories.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,16 +41,20 @@ def score_der(
     dev_posteriors: Path | None = None,
     frame_shift: float | None = None,
 ) -> str:
-    """DER of an RTTM file (see `score_rttm`) or of probabilities (see `score_posteriors`), whose
-    turns are written to hyp.rttm.
+    """DER of an RTTM file, or of probabilities (see `score_posteriors`), whose turns are written to
+    hyp.rttm. A recording without hypothesis counts as missed.
 
     Raises:
-        ValueError: options are missing, or do not go together.
+        FileNotFoundError, ValueError: a file cannot be read, a recording has no reference, or
+            options are missing or do not go together.
     """
     if hyp is not None:
         if (dev_ref, dev_posteriors, frame_shift) != (None, None, None):
             raise ValueError("--hyp needs no development set and no --frame_shift")
-        return write_scores(output_dir, **score_rttm(ref, hyp))
+        reference, hypothesis = read_rttm(ref), read_rttm(hyp)
+        errors = _count(reference, hypothesis, hyp)
+        _warn_missing(hyp, reference, hypothesis)
+        return write_scores(output_dir, **_scores(errors))
     if posteriors is None or dev_ref is None or dev_posteriors is None or frame_shift is None:
         raise ValueError("--posteriors needs --dev_ref, --dev_posteriors and --frame_shift")
     if not frame_shift > 0:
@@ -58,18 +62,6 @@ def score_der(
     scores, turns = score_posteriors(ref, posteriors, dev_ref, dev_posteriors, frame_shift)
     write_text(output_dir / "hyp.rttm", rttm_text(turns))
     return write_scores(output_dir, **scores)
-
-
-def score_rttm(ref: Path, hyp: Path) -> dict:
-    """DER of an RTTM file; a recording without hypothesis counts as missed.
-
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, or a recording has no reference.
-    """
-    reference, hypothesis = read_rttm(ref), read_rttm(hyp)
-    errors = _count(reference, hypothesis, hyp)
-    _warn_missing(hyp, reference, hypothesis)
-    return _scores(errors)
 
 
 def score_posteriors(
@@ -88,7 +80,8 @@ def score_posteriors(
     """
     on_dev, _ = _errors_of_choices(dev_ref, dev_posteriors, frame_shift)
     on_test, probabilities = _errors_of_choices(ref, posteriors, frame_shift)
-    chosen, best = _best(on_dev), _best(on_test)
+    sums = [[errors.errors.sum() for errors in choices] for choices in (on_dev, on_test)]
+    chosen, best = np.argmin(sums, axis=1).tolist()
     scores = _scores(on_test[chosen])
     rate = diarization_error_rate(on_test[best])
     scores["metrics"]["der_best_on_test"] = metric(rate.value, rate)
@@ -131,13 +124,8 @@ def _read_probabilities(path: Path) -> dict[str, np.ndarray]:
     return probabilities
 
 
-def _all_turns(
-    probabilities: Mapping[str, np.ndarray], frame_shift: float, choice: tuple[float, int]
-) -> Recordings:
-    return {
-        recording: frames_to_turns(array, frame_shift, *choice)
-        for recording, array in probabilities.items()
-    }
+def _all_turns(probabilities: Mapping[str, np.ndarray], frame_shift: float, choice) -> Recordings:
+    return {key: frames_to_turns(a, frame_shift, *choice) for key, a in probabilities.items()}
 
 
 def _count(reference: Recordings, hypothesis: Recordings, path: Path) -> DiarizationErrors:
@@ -150,7 +138,3 @@ def _count(reference: Recordings, hypothesis: Recordings, path: Path) -> Diariza
 def _warn_missing(path: Path, reference: Recordings, hypothesis: Mapping) -> None:
     for recording in sorted(reference.keys() - hypothesis.keys()):
         logger.warning("%s: no hypothesis for %s: it counts as missed", path, recording)
-
-
-def _best(errors: Sequence[DiarizationErrors]) -> int:
-    return int(np.argmin([part.errors.sum() for part in errors]))

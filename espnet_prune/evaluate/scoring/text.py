@@ -65,10 +65,8 @@ def score_text(
     """
     normalize = NORMALIZERS[normalizer]()
     references = read_references(ref, normalize)
-    systems = [read_system("hyp", hyp, references, normalize)]
-    if hyp2 is not None:
-        systems.append(read_system("hyp2", hyp2, references, normalize))
-
+    given = {"hyp": hyp} if hyp2 is None else {"hyp": hyp, "hyp2": hyp2}
+    systems = [read_system(name, path, references, normalize) for name, path in given.items()]
     summary: dict = {"ref": str(ref), "utterances": len(references), "normalizer": normalizer}
     summary["systems"] = {}
     rows = [["system", "utterances", "words", "WER % [95%]", "CER % [95%]"]]

@@ -20,7 +20,7 @@ import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 from espnet_prune.files.reading import read_lines, read_text
@@ -176,9 +176,8 @@ def parse_segment(value: str) -> tuple[str, float, float]:
         if len(fields) != 3 or not 0 <= begin < end < float("inf"):
             raise ValueError
     except (IndexError, ValueError):
-        raise ValueError(
-            f"'{value}' is not 'recording begin end' with 0 <= begin < end, in seconds"
-        ) from None
+        text = "is not 'recording begin end' with 0 <= begin < end, in seconds"
+        raise ValueError(f"'{value}' {text}") from None
     return recording, begin, end
 
 
@@ -231,7 +230,7 @@ def validate(data_dir: str | Path, need_text: bool = True, check_audio: bool = T
         if not (folder / name).is_file() and (need_text or name != "text")
     ]
     tables: dict[str, Table] = {}
-    for path in [folder / name for name in (*names, "spk2utt") if (folder / name).is_file()]:
+    for path in filter(Path.is_file, (folder / name for name in (*names, "spk2utt"))):
         try:
             rows = _read_rows(path)
         except ValueError as error:
@@ -325,15 +324,12 @@ def fix(data_dir: str | Path) -> list[str]:
         raise ValueError(f"{folder}: no utterance is good in all of {', '.join(keyed)}; redo it")
     fixed = select(tables, keep)
     if base == "segments":
-        unused = sorted(tables["wav.scp"].keys() - fixed["wav.scp"].keys())
-        messages += [
-            f"{folder / 'wav.scp'}: dropped {key}: no utterance needs it" for key in unused
-        ]
+        for key in sorted(tables["wav.scp"].keys() - fixed["wav.scp"].keys()):
+            messages.append(f"{folder / 'wav.scp'}: dropped {key}: no utterance needs it")
     backup = folder / ".backup"
     backup.mkdir(exist_ok=True)
-    for name in [*names, "spk2utt"]:
-        if (folder / name).is_file():
-            shutil.copy2(folder / name, backup / name)
+    for path in filter(Path.is_file, (folder / name for name in (*names, "spk2utt"))):
+        shutil.copy2(path, backup)
     write_dir(folder, fixed)
     return messages
 
@@ -373,24 +369,24 @@ def subset(
         FileNotFoundError: ``source`` or ``utt_list`` is absent.
         ValueError: not exactly one choice, N < 1, an unknown utterance, source equals target.
     """
-    if sum(choice is not None for choice in (first, utt_list, random)) != 1:
+    if [first, utt_list, random].count(None) != 2:
         raise ValueError("subset takes exactly one of first, utt_list and random")
     require_apart(source, target)
     tables = read_dir(source)
-    everything = utterances(tables)
-    number = first if first is not None else random
-    if number is not None and number < 1:
-        raise ValueError(f"a subset of {number} utterances is asked for; give 1 or more")
-    if first is not None:
-        keep = everything[:first]
-    elif random is not None:
-        keep = sorted(everything, key=lambda utterance: hash_key(utterance, seed))[:random]
+    keep = utterances(tables)
+    if utt_list is not None:
+        known, keep = set(keep), list(dict(_read_rows(utt_list)))
+        for unknown in sorted(set(keep) - known):
+            raise ValueError(f"{utt_list}: {unknown} is not an utterance of {source}")
+        if not keep:
+            raise ValueError(f"{utt_list}: is empty")
     else:
-        keep = list(dict(_read_rows(utt_list)))
-        unknown = sorted(set(keep) - set(everything))
-        if unknown or not keep:
-            what = f"{unknown[0]} is not an utterance of {source}" if unknown else "is empty"
-            raise ValueError(f"{utt_list}: {what}")
+        number = random if first is None else first
+        if number < 1:
+            raise ValueError(f"a subset of {number} utterances is asked for; give 1 or more")
+        if random is not None:
+            keep.sort(key=lambda utterance: hash_key(utterance, seed))
+        keep = keep[:number]
     write_dir(target, select(tables, keep))
     _carry_feats_type([Path(source)], Path(target))
     return len(keep)
@@ -423,11 +419,10 @@ def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
     common = set.intersection(*(set(part) for part in parts))
     left_out = sorted(set().union(*parts) - common)
     tables: dict[str, Table] = {name: {} for name in common}
-    for folder, part in zip(folders, parts, strict=True):
-        for name in common:
-            for key, value in part[name].items():
-                if tables[name].setdefault(key, value) != value:
-                    raise ValueError(f"{folder / name}: {key}: has another value in another source")
+    for (folder, part), name in product(zip(folders, parts, strict=True), common):
+        for key, value in part[name].items():
+            if tables[name].setdefault(key, value) != value:
+                raise ValueError(f"{folder / name}: {key}: has another value in another source")
     write_dir(target, tables)
     _carry_feats_type(folders, Path(target))
     return [f"{target}: left out {name}, which not every source has" for name in left_out]

@@ -111,10 +111,9 @@ def _write_window(task: _Task) -> int:
         speech, rate = read_speech(path)
         piece = speech[part.begin : part.begin + part.num_samples]
         if rate != task.fs or piece.shape != (part.num_samples, 1):
-            raise ValueError(
-                f"{path}: {speech.shape[0]} samples, {speech.shape[1]} channels at {rate} Hz do "
-                f"not agree with utt2num_samples and {task.fs} Hz; run `data format` again"
-            )
+            found = f"{speech.shape[0]} samples, {speech.shape[1]} channels at {rate} Hz"
+            text = f"do not agree with utt2num_samples and {task.fs} Hz; run `data format` again"
+            raise ValueError(f"{path}: {found} {text}")
         samples[part.offset : part.offset + part.num_samples] = piece[:, 0]
     write_speech(task.target, samples, task.fs)
     return total

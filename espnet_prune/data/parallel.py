@@ -14,8 +14,6 @@ from typing import TypeVar
 from tqdm import tqdm
 
 Item = TypeVar("Item")
-
-
 Result = TypeVar("Result")
 
 
@@ -41,10 +39,9 @@ def parallel_map(
             results = pool.map(function, items, chunksize=chunk)
             yield from tqdm(results, title, len(items), mininterval=2)
         except BrokenProcessPool:
-            raise ValueError(
-                f"{title}: a worker was killed, perhaps for want of memory; "
-                "run it again with a smaller --nj, what is written is kept"
-            ) from None
+            advice = "run it again with a smaller --nj, what is written is kept"
+            text = f"a worker was killed, perhaps for want of memory; {advice}"
+            raise ValueError(f"{title}: {text}") from None
 
 
 def _end_with_parent() -> None:

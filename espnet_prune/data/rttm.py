@@ -37,10 +37,8 @@ def read_rttm(path: str | Path, hint: str = "") -> dict[str, list[Turn]]:
             if not (begin >= 0 and 0 <= duration < float("inf")):
                 raise ValueError
         except (IndexError, ValueError):
-            raise ValueError(
-                f"{path}: line {number}: not 'SPEAKER recording channel begin duration <NA> <NA> "
-                "speaker …' with times in seconds"
-            ) from None
+            form = "SPEAKER recording channel begin duration <NA> <NA> speaker …"
+            raise ValueError(f"{path}: line {number}: not '{form}', in seconds") from None
         turns.setdefault(fields[1], []).append(Turn(speaker, begin, begin + duration))
     return turns
 

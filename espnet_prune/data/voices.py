@@ -30,8 +30,6 @@ TRAINING_VOICES = tuple(
     en-gb-scotland+f3""".split()
 )
 EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
-#: ALSA's library, as Debian has named it since 2025, and before
-SOUND_PACKAGES = ("libasound2t64", "libasound2")
 
 
 class Voices:
@@ -83,7 +81,10 @@ class Flite:
         # It can play to a sound card, so newer ones do not start without ALSA's library
         help_ = subprocess.run([self._program], env=self._env, capture_output=True, text=True)
         if "libasound" in help_.stderr:
-            fetch_first(SOUND_PACKAGES, work)
+            try:
+                fetch_packages(["libasound2t64"], work)
+            except PackageNotFound:
+                fetch_packages(["libasound2"], work)  # its name before 2025
 
     def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
         """(T,) float32 at 16 kHz."""
@@ -91,25 +92,13 @@ class Flite:
             # From a file: an argument that begins with a dash, or is very long, would not do
             source, target = Path(folder, "text"), Path(folder, "wav")
             source.write_text(text + "\n", encoding="utf-8")
-            command = [str(self._program), "-voice", FLITE[voice]]
-            command += ["--setf", f"duration_stretch={1 / speed:g}"]
-            command += ["-f", str(source), "-o", str(target)]
+            options = ["-voice", FLITE[voice], "--setf", f"duration_stretch={1 / speed:g}"]
+            command = [self._program, *options, "-f", source, "-o", target]
             done = subprocess.run(command, env=self._env, capture_output=True, text=True)
             if done.returncode or not target.is_file():
                 raise ValueError(f"'{text}': flite failed: {done.stderr.strip()[-300:]}")
             samples, rate = soundfile.read(target, dtype="float32")
         return resample(samples, rate, SAMPLING_RATE)
-
-
-def fetch_first(names: tuple[str, ...], work: str | Path) -> None:
-    """Fetch the first of these packages that there is (`fetch_packages`)."""
-    for name in names:
-        try:
-            fetch_packages([name], work)
-            return
-        except PackageNotFound:
-            if name == names[-1]:
-                raise
 
 
 class Espeak:

@@ -55,9 +55,8 @@ def write_sets(
             raise ValueError(f"{name}: {twice} is there twice")
         gone = [each.path for each in chosen if not each.path.is_file()]
         if gone:
-            raise FileNotFoundError(
-                f"{gone[0]}: no such file ({len(gone)} of the {len(chosen)} of {name} are missing)"
-            )
+            text = f"no such file ({len(gone)} of the {len(chosen)} of {name} are missing)"
+            raise FileNotFoundError(f"{gone[0]}: {text}")
         warn_unpublished(name, len(chosen), (published or {}).get(name))
     for name, chosen in sets.items():
         known = {

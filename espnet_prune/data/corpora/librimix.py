@@ -67,10 +67,8 @@ def read_mixtures(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, i
         path = root / part / "mix_both" / f"{name}.wav"
         found = written_samples(path, RATE)
         if found != samples:
-            raise ValueError(
-                f"{path}: has {found or 'no readable'} samples at {RATE} Hz, but the metadata say "
-                f"{samples}; generate Libri2Mix again"
-            )
+            text = f"has {found or 'no readable'} samples at {RATE} Hz, but the metadata say"
+            raise ValueError(f"{path}: {text} {samples}; generate Libri2Mix again")
         mixtures[name] = (path, samples)
     if not mixtures:
         raise ValueError(f"{tables[part]}: has no mixture")

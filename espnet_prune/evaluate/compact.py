@@ -45,13 +45,8 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
         audio, words = llm.hear(samples[: llm.chunk_samples], llm.sampling_rate)
         heard.append(words)
         asked = questions[name]
-        given = {
-            "audio": audio,
-            "transcript": llm.embed_text(llm.answer_lead + texts[name]),
-            "heard": llm.embed_text(llm.answer_lead + words) if words else llm.empty_audio(),
-            "nothing": llm.empty_audio(),
-        }
-        for source, tokens in given.items():
+        given = audio, *map(llm.written_audio, (texts[name], words, ""))
+        for source, tokens in zip(SOURCES, given, strict=True):
             prompts = llm.prompts([tokens], [asked.question])
             (scores,) = llm.score_choices(prompts, [asked.choices])
             right[source].append(int(scores.argmax()) == asked.answer)

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from espnet_prune.data.audio import SAMPLING_RATE
+from espnet_prune.data.audio import SAMPLING_RATE, check_speech
 from espnet_prune.speech_llm.prompts import (
     PADDING,
     POSITIONS,
@@ -146,6 +146,10 @@ class SpeechLLM(ABC):
     def empty_audio(self) -> Tensor:
         """(0, D): a prompt without audio."""
         return self._embedding.weight.new_zeros(0, self._embedding.weight.shape[1])
+
+    def written_audio(self, text: str) -> Tensor:
+        """(L, D): a text in the place of audio, after the blank that the layout asks for."""
+        return self.embed_text(self.answer_lead + text) if text else self.empty_audio()
 
     def first_layer(self) -> FirstLayer:
         """Query and key projection of the language model's first layer.
@@ -413,16 +417,9 @@ def audio_chunks(
     Raises:
         ValueError: see `SpeechLLM.hear`.
     """
-    if sampling_rate != wanted_rate:
-        raise ValueError(f"audio is at {sampling_rate} Hz: resample it to {wanted_rate} Hz")
     speech = speech.detach().cpu().numpy() if isinstance(speech, Tensor) else np.asarray(speech)
-    if speech.ndim != 1:
-        raise ValueError(f"audio has the shape {speech.shape}, but one channel (T,) is needed")
-    if not len(speech):
-        raise ValueError("audio is empty")
     if not np.issubdtype(speech.dtype, np.floating):
         raise ValueError(f"audio is {speech.dtype}: give floating point numbers in [-1, 1]")
     speech = speech.astype(np.float32)
-    if not np.isfinite(speech).all():
-        raise ValueError("audio has values that are not finite")
+    check_speech(speech, sampling_rate, "audio", fs=wanted_rate)
     return [speech[i : i + chunk_samples] for i in range(0, len(speech), chunk_samples)]

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -279,7 +278,7 @@ class Answerer:
                     texts = [words for _, words in heard]
                 else:
                     texts = [r.written(condition.input) for r in recordings]
-                tokens = [self._embed(text) for text in texts]
+                tokens = [self.llm.written_audio(text) for text in texts]
                 kept = [torch.arange(len(t), device=t.device) for t in tokens]
             prompts = self.llm.prompts(
                 tokens, [self._text(q) for q in asked], kept=kept, positions=self.positions
@@ -306,12 +305,6 @@ class Answerer:
                     recordings, asked, seconds, tokens, kept, scores, strict=True
                 )
             ]
-
-    def _embed(self, text: str) -> Tensor:
-        """Text in the place of audio, with the blank before it that the layout asks for."""
-        if not text:
-            return self.llm.empty_audio()
-        return self.llm.embed_text(self.llm.answer_lead + text)
 
     def _text(self, question: Question) -> str:
         lines = map("{}. {}".format, LETTERS, question.choices)

@@ -14,6 +14,7 @@ from espnet_prune.cli import main
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.evaluate import compact as report
+from espnet_prune.speech_llm import SpeechLLM
 from espnet_prune.speech_llm.compact import passages as passages_module
 from espnet_prune.speech_llm.compact import words as words_module
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
@@ -234,6 +235,7 @@ class Ear:
 
     sampling_rate, chunk_samples = 16000, 480000
     answer_lead = " "
+    written_audio = SpeechLLM.written_audio
 
     def hear(self, wave, rate):
         return len(wave) > 0.7 * rate, "the red cat wins"

@@ -230,11 +230,11 @@ WAVE = torch.randn(100)
 @pytest.mark.parametrize(
     "wave, rate, message",
     [
-        (WAVE, 8000, "audio is at 8000 Hz: resample it to 16000 Hz"),
-        (WAVE[:0], RATE, "audio is empty"),
-        (WAVE[None], RATE, r"audio has the shape \(1, 100\)"),
+        (WAVE, 8000, "audio: has 8000 Hz instead of 16000 Hz"),
+        (WAVE[:0], RATE, "audio: is empty"),
+        (WAVE[None], RATE, r"audio: has shape \(1, 100\) instead of one channel"),
         (torch.ones(100, dtype=torch.int16), RATE, "audio is int16"),
-        (np.full(100, np.nan), RATE, "not finite"),
+        (np.full(100, np.nan), RATE, "100 of 100 samples are NaN or infinite"),
     ],
 )
 def test_bad_audio_is_refused(wave, rate, message):

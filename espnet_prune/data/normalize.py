@@ -1,4 +1,4 @@
-"""Text normalisers before scoring, for references and hypotheses alike."""
+"""Text normalisers before scoring, for references and hypotheses alike; prompts as spoken."""
 
 import functools
 import re
@@ -17,6 +17,7 @@ _SPOKEN_SYMBOLS = {"%": " percent ", "&": " and "}
 _THOUSANDS = re.compile(r"(?<![0-9])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])")
 _DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
 _NUMBER = re.compile(r"([0-9]+)((?:st|nd|rd|th)(?![^\W\d_]))?")
+_ANNOTATION = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
 _BETWEEN_LETTERS = re.compile(r"(?<=[^\W_])'(?=[^\W_])")
 
 
@@ -67,6 +68,28 @@ def normalize_text(text: str) -> str:
     text = _BETWEEN_LETTERS.sub("\0", text.replace("\0", " "))
     kept = (c if _keep(c) else "'" if c == "\0" else " " for c in text)
     return " ".join("".join(kept).split())
+
+
+def drop_annotations(text: str) -> str:
+    """Text without what is in brackets, parentheses or angle brackets: it is not spoken."""
+    return _ANNOTATION.sub(" ", text)
+
+
+def prompt_transcript(text: str) -> str:
+    """Prompt as lower-case words with single spaces between.
+
+    Annotations in brackets are dropped, the telephone keys * and # and the full stops of an
+    address are spelt out; the rest is `normalize_text`.
+    """
+    text = drop_annotations(text)
+    # An address is read with its full stops, as in "www dot asterisk dot org".
+    text = re.sub(r"\bwww\.[\w.]*\w", lambda match: match[0].replace(".", " dot "), text)
+    return normalize_text(text.replace("*", " star ").replace("#", " pound "))
+
+
+def has_unclear_number(text: str) -> bool:
+    """Whether text has a number of several digits: 600 may be read "six hundred" or "six oh oh"."""
+    return re.search(r"[0-9][.,]?[0-9]", drop_annotations(text)) is not None
 
 
 def whisper_normalizer() -> Callable[[str], str]:

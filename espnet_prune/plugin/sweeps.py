@@ -102,15 +102,9 @@ def prune_sweep(
 ) -> None:
     """Run a pruning recipe at several sizes with several methods, and write a table and plots.
 
-    It is called in the recipe's directory, after stages 1 to 3 of its run.sh (data and teacher).
+    Arguments are the options of `encoder sweep`. ``expdir`` gets ssl_prune_METHOD_TARGET[_seedN],
+    their logs and the table. Methods without a first training spend all updates in the second.
 
-    Args:
-        expdir: the recipe's option; gets ssl_prune_METHOD_TARGET[_seedN], their logs and the table.
-        targets: shares of the parameters to remove; 0.5 is run with all seeds, others with seed 0.
-        methods: of `METHODS`.
-        updates: updates of both trainings together, which methods without the first spend in the
-            second.
-        output: name of the table.
     Raises:
         ValueError: unknown method, or a run that failed.
     """
@@ -163,13 +157,8 @@ def prune_sweep(
 class SuperbSweep:
     """Probes of several encoders on several tasks, with learning rates and seeds.
 
-    Args:
-        encoders: name -> directory or hub name; learning rates are chosen with the first.
-        tasks: task -> directory of its recipe.
-        seeds: seeds of the tasks in `seeded`; the others have the first one.
-        learning_rates: rates to try for all tasks but those in `fixed`; the config's if empty.
-        expdir: gets NAME/results_seedN/TASK, learning_rates/TASK.json, log/*.log and the table.
-        command: command for the table.
+    Fields are the options of `superb sweep`. ``expdir`` gets NAME/results_seedN/TASK,
+    learning_rates/TASK.json, log/*.log and the table.
     """
 
     runner: Runner
@@ -231,9 +220,8 @@ class SuperbSweep:
     def _rate(self, task: str) -> float | None:
         """The chosen rate; None for the config's."""
         path = self._rates(task)
-        if not self.learning_rates or not path.is_file():
-            return None
-        return read_record(path, ["chosen"])["chosen"]
+        known = self.learning_rates and path.is_file()
+        return read_record(path, ["chosen"])["chosen"] if known else None
 
     def _recipe(self, name: str, task: str, *options: object) -> None:
         log = self.expdir / "log" / f"{name}.log"

@@ -17,7 +17,7 @@ from pathlib import Path
 import soundfile
 
 from espnet_prune.data.corpora import common
-from espnet_prune.data.text import has_unclear_number, prompt_transcript
+from espnet_prune.data.normalize import has_unclear_number, prompt_transcript
 from espnet_prune.files.reading import package_table, read_lines, read_text
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 

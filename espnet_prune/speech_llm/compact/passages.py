@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from espnet_prune.data.normalize import has_unclear_number, prompt_transcript
 from espnet_prune.data.sir.questions import located
-from espnet_prune.data.text import has_unclear_number, prompt_transcript
 from espnet_prune.files.growing import go_on, grow
 from espnet_prune.files.reading import package_table, read_lines
 from espnet_prune.files.writing import write_text

@@ -44,18 +44,11 @@ def transcripts(
 
     model, trained = ASRTask.build_model_from_file(config, weights, device)
     model.eval()
-    tokenizer = build_tokenizer(
-        trained.token_type,
-        bpemodel=trained.bpemodel,
-        non_linguistic_symbols=trained.non_linguistic_symbols,
-    )
+    symbols = trained.non_linguistic_symbols
+    tokenizer = build_tokenizer(trained.token_type, trained.bpemodel, symbols)
+    collate = ASRTask.build_collate_fn(trained, False)
     loader = ASRTask.build_streaming_iterator(
-        [audio],
-        dtype="float32",
-        preprocess_fn=None,
-        collate_fn=ASRTask.build_collate_fn(trained, False),
-        key_file=key_file,
-        inference=True,
+        [audio], None, collate, key_file=key_file, dtype="float32", inference=True
     )
     number = len(read_table(key_file or audio[0]))
     for keys, batch in tqdm(loader, "transcribe", number, mininterval=2):

@@ -73,9 +73,9 @@ def add(choices, plugin: Plugin, where: str) -> None:
     """Add one plugin to one table.
 
     Args:
-        choices: an `espnet2.train.class_choices.ClassChoices`, which checks nothing by itself
-            after its construction. A class that builds others of its table has a dict `tables`,
-            which gets it.
+        choices: an `espnet2.train.class_choices.ClassChoices`, which checks nothing after its
+            construction. A class that builds others of its table has a dict `tables`, which gets
+            it.
         where: the table's name.
     Raises:
         ValueError: as `register`.
@@ -85,15 +85,12 @@ def add(choices, plugin: Plugin, where: str) -> None:
     if present is cls:
         return
     if present is not None:
-        raise ValueError(
-            f"{where}: '{plugin.name}' is taken by {present.__module__}.{present.__qualname__}, "
-            f"so {plugin.target} cannot have that name"
-        )
-    if choices.base_type is not None and not issubclass(cls, choices.base_type):
-        raise ValueError(
-            f"{where}: takes {choices.base_type.__module__}.{choices.base_type.__qualname__} only, "
-            f"which {plugin.target} is not"
-        )
+        other = f"{present.__module__}.{present.__qualname__}, so {plugin.target} cannot have it"
+        raise ValueError(f"{where}: '{plugin.name}' is taken by {other}")
+    base = choices.base_type
+    if base is not None and not issubclass(cls, base):
+        kind = f"{base.__module__}.{base.__qualname__}"
+        raise ValueError(f"{where}: takes {kind} only, which {plugin.target} is not")
     choices.classes[plugin.name] = cls
     if hasattr(cls, "tables"):
         cls.tables[where] = choices

@@ -31,8 +31,6 @@ def write_results(
     Args:
         task: just run: its folder in `results_dir`.
         upstream: directory of the encoder.
-        seed: of the probe.
-        command: that ran the task.
     Raises:
         FileNotFoundError, ValueError: the task was not scored, or a damaged file.
     """
@@ -41,15 +39,8 @@ def write_results(
         raise FileNotFoundError(f"{folder / SCORES}: no such file; run the scoring first")
     parameters = float(load_encoder(upstream).plan().parameters()) / 1e6
     rates, sweeps = rates_of(trainings_of(folder))
-    made = {
-        "task": task,
-        "upstream": upstream,
-        "parameters_millions": parameters,
-        "seed": seed,
-        "command": command,
-        "learning_rates": rates,
-        "sweeps": sweeps,
-    }
+    made = {"task": task, "upstream": upstream, "parameters_millions": parameters, "seed": seed}
+    made |= {"command": command, "learning_rates": rates, "sweeps": sweeps}
     write_json(folder / RUN, made)
     rows, runs = rows_of(results_dir)
     parts = ["# Results", "", f"Encoder: {upstream}, {parameters:.3f} M parameters, frozen."]

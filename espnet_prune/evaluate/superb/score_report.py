@@ -66,8 +66,7 @@ def report_score(
         results: directory of results; or else
         json: file with figures in percent; its name comes first in those of what is written.
         name: of the model; that of the directory or file if not given.
-        parameters: of the encoder, in millions.
-        macs: of the encoder, in 10^9, as the leaderboard's profiler counts.
+        parameters, macs: of the encoder, in millions and 10^9 (by the leaderboard's profiler).
         output_dir: the directory of results, or that of the file, if not given.
     Raises:
         FileNotFoundError, ValueError: no figures, or impossible ones; a size that is not positive;

@@ -37,8 +37,7 @@ class PrunedSSLEncoder(AbsEncoder):
     checkpoint.
 
     Args:
-        input_size: ESPnet passes it; 1, a waveform.
-        model: directory or hub name of the encoder.
+        input_size: 1, a waveform.
         freeze_feature_encoder: do not train the convolutions in front of the Transformer.
         freeze_finetune_updates: updates of the optimizer during which only what follows the
             encoder is trained. Multi-GPU training needs `unused_parameters: true` with it.
@@ -86,7 +85,6 @@ class PrunedSSLEncoder(AbsEncoder):
         Args:
             xs_pad: (B, T) or (B, T, 1) waveforms at 16 kHz.
             ilens: (B,) samples.
-            prev_states, ctc: not used, this encoder neither streams nor conditions on CTC.
             return_all_hs: give the output of each layer, too, as speech translation asks for.
         Returns: last hidden states (B, T', D), or these and the list of all layers' outputs;
             their lengths (B,), of which T' is the largest; None.

@@ -45,9 +45,7 @@ class TokenPruningEncoder(AbsEncoder):
     give `ctc_weight: 0` in slu.
 
     Args:
-        input_size: ESPnet passes it on.
-        encoder: name of the encoder in the task's own table.
-        encoder_conf: its arguments.
+        encoder, encoder_conf: name of the encoder in the task's own table, and its arguments.
         rate: share of the frames of each utterance that go, in [0, 1); one at least stays.
         score: `neighbours` or `mean`.
     Raises:
@@ -121,9 +119,7 @@ class TokenPruningPooling(AbsPooling):
     Stock poolings take all of that padding for real.
 
     Args:
-        input_size: ESPnet passes it on.
-        pooling: name of the pooling in the task's own table.
-        pooling_conf: its arguments.
+        pooling, pooling_conf: name of the pooling in the task's own table, and its arguments.
         rate, score: as in `TokenPruningEncoder`.
     Raises:
         ValueError: a pooling that the task does not have, a rate or score out of range.

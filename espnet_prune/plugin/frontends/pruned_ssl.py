@@ -33,14 +33,12 @@ class PrunedSSLFrontend(AbsFrontend):
     The weights come from ESPnet's checkpoint, which holds them even when they are frozen.
 
     Args:
-        model: directory or hub name of the encoder.
         fs: sampling rate of the speech, as ESPnet's recipes pass it ("16k").
-        layer: "weighted", or an index into the hidden states.
         freeze: do not train the encoder, and keep it in evaluation mode. Multi-GPU training with
             false and a layer below the last needs ESPnet's `unused_parameters: true`.
         full_window: Whisper only: pad to its 30 s window as in its training, else to the longest
             utterance of the batch, which is faster.
-        crop_seconds: of longer utterances a random part, another one each time, in training only.
+        crop_seconds: another random part of longer utterances each time, in training only.
         cache: directory for the hidden states of every utterance (see `FeatureCache`), for a frozen
             encoder and utterances that are the same in each epoch.
         hop_length: samples per frame. ESPnet's diarisation recipes pass it; it is no choice.

@@ -18,7 +18,6 @@ class SpeakerCrops(SpkPreprocessor):
             trial and its label.
         target_duration: seconds of a crop; shorter utterances are repeated.
         spk2utt: table whose order numbers the training speakers.
-        sample_rate: in Hz.
         num_eval: crops of an utterance in validation.
     """
 

@@ -27,7 +27,6 @@ class FrameProbe(AbsEncoder):
         encoder_conf: {project_size: 1024, num_layers: 2}    # ASR, SF
 
     Args:
-        input_size: width of the features.
         project_size: width of the linear layer.
         num_layers: number of BLSTM layers; 0 for none.
         hidden_size: units of a BLSTM layer in each direction.

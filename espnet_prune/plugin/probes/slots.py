@@ -28,10 +28,8 @@ class SlotDecoder(LinearDecoder):
     Args:
         vocab_size: number of classes: the product of the slots' sizes. The last slot changes
             fastest in their order.
-        encoder_output_size: width of the features.
         slot_sizes: number of values of each slot.
-        pooling: "mean", "max" or "CLS", as ESPnet's `linear` has it.
-        dropout: in front of the pooling.
+        pooling, dropout: as ESPnet's `linear` has them; dropout is in front of the pooling.
     Raises:
         ValueError: the classes are not the combinations of so many values.
     """

@@ -29,12 +29,8 @@ class XvectorProbe(AbsEncoder):
 
     ESPnet's own `xvector` has no linear layer, but batch normalisation, and its pooling divides by
     the number of frames before the TDNN, which takes some away. Here the first and last frame are
-    repeated, so that there are as many frames behind the TDNN as before.
-
-    Args:
-        input_size: width of the features.
-        hidden_size: width of the linear layer and of all TDNN layers but the last.
-        output_size: width of the last one.
+    repeated, so that there are as many frames behind the TDNN as before. All layers but the last
+    have the width `hidden_size`.
     """
 
     def __init__(self, input_size: int, hidden_size: int = 512, output_size: int = 1500):
@@ -65,10 +61,6 @@ class XvectorProbeProjector(AbsProjector):
     """ESPnet projector `xvector_probe`: W2 ReLU(W1 x) with a ReLU behind it, in training.
 
     In evaluation the embedding is ReLU(W1 x), the layer before, as in s3prl.
-
-    Args:
-        input_size: width of the pooled statistics.
-        output_size: width of both layers.
     """
 
     def __init__(self, input_size: int, output_size: int = 512):
@@ -92,13 +84,11 @@ class AMSoftmax(AbsLoss):
 
     Cross entropy over s (cos theta_j - m [j is the speaker]), theta_j the angle between the
     embedding and the weights of speaker j (F. Wang et al., "Additive margin softmax for face
-    verification", 2018).
+    verification", 2018); s is the scale, m the margin.
 
     Args:
         nout: width of the embeddings.
         nclasses: number of training speakers.
-        scale: s.
-        margin: m.
     """
 
     def __init__(self, nout: int, nclasses: int, scale: float = 30.0, margin: float = 0.4):

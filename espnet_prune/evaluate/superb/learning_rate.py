@@ -103,19 +103,19 @@ def common_rate(files: Sequence[str | Path]) -> dict:
     if not files:
         raise ValueError(f"no {RATES_FILE}: run the sweep first")
     sweeps = [read_record(file, ("criterion", "trainings")) for file in files]
-    rates = []
+    first = None
     for file, sweep in zip(files, sweeps, strict=True):
         rows = sweep["trainings"]
         if not isinstance(rows, list) or not all(isinstance(r, dict) and "lr" in r for r in rows):
             raise ValueError(f"{file}: a training without 'lr'; run the sweep again")
-        rates.append([row["lr"] for row in rows])
-    criterion = sweeps[0]["criterion"]
-    for file, sweep, own in zip(files, sweeps, rates, strict=True):
-        if sweep["criterion"] != criterion or own != rates[0]:
+        tried = sweep["criterion"], [row["lr"] for row in rows]
+        first = first or tried
+        if tried != first:
             raise ValueError(f"{file}: has another criterion or other rates than {files[0]}")
+    criterion, rates = first
     name, _, mode = criterion.rpartition(".")
     means = {}
-    for place, rate in enumerate(rates[0]):
+    for place, rate in enumerate(rates):
         values = [sweep["trainings"][place].get(name) for sweep in sweeps]
         if None not in values:
             means[rate] = statistics.mean(values)

@@ -31,6 +31,10 @@ class Metric:
         """Whether lower is better."""
         return self.sota < self.fbank
 
+    def share(self, value: float) -> float:
+        """The share of the way from `fbank` to `sota`."""
+        return (value - self.fbank) / (self.sota - self.fbank)
+
 
 @dataclass(frozen=True)
 class PublishedModel:
@@ -93,15 +97,11 @@ def superb_score(values: Mapping[str, float]) -> SuperbScore:
         elif absent:
             raise ValueError(f"{absent[0]} is missing: {task} needs {' and '.join(names)}")
         else:
-            tasks[task] = 1000 * sum(_share(name, values[name]) for name in names) / len(names)
+            shares = [METRICS[name].share(values[name]) for name in names]
+            tasks[task] = 1000 * sum(shares) / len(names)
     if not tasks:
         raise ValueError(f"there are no figures to score; known are {', '.join(METRICS)}")
     return SuperbScore(sum(tasks.values()) / len(tasks), tasks, missing)
-
-
-def _share(name: str, value: float) -> float:
-    metric = METRICS[name]
-    return (value - metric.fbank) / (metric.sota - metric.fbank)
 
 
 def published_score(model: PublishedModel, missing: list[str]) -> float:

@@ -115,8 +115,8 @@ def _task_rows(figures: Figures, result: SuperbScore) -> list[list[str]]:
     for name, metric in METRICS.items():
         if name in figures:
             row = [metric.task, metric.title, percent(figures[name], scale=1)]
-            ends = [f"{metric.fbank:.2f}", f"{metric.sota:.2f}"]
-            rows.append([*row, *ends, f"{result.tasks[metric.task]:.0f}"])
+            row += [f"{metric.fbank:.2f}", f"{metric.sota:.2f}"]
+            rows.append([*row, f"{result.tasks[metric.task]:.0f}"])
     return rows
 
 

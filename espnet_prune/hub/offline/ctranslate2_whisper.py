@@ -262,32 +262,25 @@ def whisper_state_dict(
     return config, state
 
 
-def _token_ids(tokenizer_file: Path) -> dict[str, int]:
-    """The ids of Whisper's special tokens in a ``tokenizer.json``."""
-    names = {
-        "eos": "<|endoftext|>",
-        "start": "<|startoftranscript|>",
-        "no_timestamps": "<|notimestamps|>",
-        "previous": "<|startofprev|>",
-    }
-    try:
-        added = read_record(tokenizer_file)["added_tokens"]
-        ids = {token["content"]: token["id"] for token in added}
-        return {key: ids[name] for key, name in names.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{tokenizer_file}: not Whisper's tokenizer ({error!r})") from error
+def _token_settings(source: Path) -> tuple[dict[str, int], dict]:
+    """Whisper's special tokens under transformers' names: for the model, and for generation only.
 
-
-def _suppressed_tokens(config_file: Path) -> dict[str, list[int]]:
-    """The tokens that Whisper must not write, under transformers' names."""
+    They stand in tokenizer.json, and those that must not be written in config.json.
+    """
+    file = source / "tokenizer.json"
     try:
-        config = read_record(config_file)
-        return {
-            "suppress_tokens": config["suppress_ids"],
-            "begin_suppress_tokens": config["suppress_ids_begin"],
-        }
+        ids = {token["content"]: token["id"] for token in read_record(file)["added_tokens"]}
+        start, end = ids["<|startoftranscript|>"], ids["<|endoftext|>"]
+        special = {"bos_token_id": start, "eos_token_id": end, "pad_token_id": end}
+        generation = {"no_timestamps_token_id": ids["<|notimestamps|>"]}
+        generation["prev_sot_token_id"] = ids["<|startofprev|>"]
+        file = source / "config.json"
+        config = read_record(file)
+        generation["suppress_tokens"] = config["suppress_ids"]
+        generation["begin_suppress_tokens"] = config["suppress_ids_begin"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{config_file}: not a CTranslate2 Whisper's ({error!r})") from error
+        raise ValueError(f"{file}: not a CTranslate2 Whisper's ({error!r})") from error
+    return {**special, "decoder_start_token_id": start}, generation
 
 
 def convert_whisper(source: str | Path, target: str | Path) -> None:
@@ -303,19 +296,12 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
         ValueError: a file is not what it should be, or the model is multilingual.
     """
     source, target = Path(source), Path(target)
-    ids = _token_ids(source / "tokenizer.json")
-    suppressed = _suppressed_tokens(source / "config.json")
+    special, generation = _token_settings(source)
     file = source / "model.bin"
     config, state = whisper_state_dict(file, read_ctranslate2(file))
     if config.vocab_size >= MULTILINGUAL_VOCABULARY:
         text = f"a multilingual Whisper ({config.vocab_size} tokens)"
         raise ValueError(f"{file}: {text}; only English-only models are converted")
-    special = {
-        "bos_token_id": ids["start"],
-        "eos_token_id": ids["eos"],
-        "pad_token_id": ids["eos"],
-        "decoder_start_token_id": ids["start"],
-    }
     for key, value in special.items():
         setattr(config, key, value)
 
@@ -330,9 +316,7 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
     model.tie_weights()
     model.generation_config = GenerationConfig(
         **special,
-        **suppressed,
-        no_timestamps_token_id=ids["no_timestamps"],
-        prev_sot_token_id=ids["previous"],
+        **generation,
         is_multilingual=False,
         return_timestamps=False,
         max_length=config.max_target_positions,

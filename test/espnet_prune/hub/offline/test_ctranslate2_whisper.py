@@ -142,7 +142,7 @@ def test_missing_file(ctranslate2_dir, tmp_path, name):
 
 def test_foreign_tokenizer(ctranslate2_dir, tmp_path):
     (ctranslate2_dir / "tokenizer.json").write_text('{"added_tokens": []}')
-    with pytest.raises(ValueError, match="tokenizer.json: not Whisper's tokenizer"):
+    with pytest.raises(ValueError, match="tokenizer.json: not a CTranslate2 Whisper's"):
         convert_whisper(ctranslate2_dir, tmp_path / "model")
 
 

@@ -141,7 +141,8 @@ def _check_rates(fs: int | str, hop_length: int | None, sampling_rate: int, fram
         )
     hop = sampling_rate // frame_rate
     if hop_length not in (None, hop):
-        raise ValueError(f"frontend pruned_ssl: hop_length: {hop_length}, but a frame has {hop}")
+        text = f"hop_length: {hop_length}, but one frame is {hop} samples"
+        raise ValueError(f"frontend pruned_ssl: {text}")
 
 
 def _check_layer(layer: int | str, num_layers: int) -> int | None:

@@ -129,13 +129,7 @@ def slot_text(parser: ArgumentParser):
     """Write texts with slots from the tokens of snips."""
     parser.add_argument("source", help="'utterance tokens' lines, such as a recogniser's output")
     parser.add_argument("target", help="file to write, for `score slots`")
-
-    def run(args):
-        from espnet_prune.data.corpora.snips import write_texts
-
-        write_texts(args.source, args.target)
-
-    return run
+    return calls("data.corpora.snips.write_texts")
 
 
 def trial_pairs(parser: ArgumentParser):
@@ -159,26 +153,14 @@ def fresh(parser: ArgumentParser):
     inputs in the file .inputs; where it holds something but no such file, nothing is checked.
     """
     parser.add_argument("directory")
-    parser.add_argument("inputs", nargs="+")
-
-    def run(args):
-        from espnet_prune.files.freshness import claim
-
-        claim(args.directory, _files_or_words(args.inputs))
-
-    return run
+    parser.add_argument("inputs", nargs="+", type=_file_or_word)
+    return calls("files.freshness.claim")
 
 
 def digest(parser: ArgumentParser):
     """Print one line that changes with the inputs: files by content, or words."""
-    parser.add_argument("inputs", nargs="+")
-
-    def run(args):
-        from espnet_prune.files.freshness import digest
-
-        print(digest(_files_or_words(args.inputs)))
-
-    return run
+    parser.add_argument("inputs", nargs="+", type=_file_or_word)
+    return calls("files.freshness.digest")
 
 
 def _add_nj(parser: ArgumentParser) -> None:
@@ -186,8 +168,8 @@ def _add_nj(parser: ArgumentParser) -> None:
     parser.add_argument("--nj", type=int, default=1, dest="num_workers", metavar="N", help=text)
 
 
-def _files_or_words(inputs: list[str]) -> list[Path | str]:
-    return [Path(each) if os.path.isfile(each) else each for each in inputs]
+def _file_or_word(text: str) -> Path | str:
+    return Path(text) if os.path.isfile(text) else text
 
 
 VERBS = {

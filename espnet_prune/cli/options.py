@@ -62,13 +62,13 @@ def paths_by_name(option: str, pairs: list[list[str]]) -> dict[str, Path]:
 def calls(function: str) -> Callable[[argparse.Namespace], None]:
     """What runs a verb: `function`, "module.name" in the package, called with the options by name.
 
-    The line that it returns is printed, or each of several as soon as it comes.
+    The line that it returns, if any, is printed, or each of several as soon as it comes.
     """
 
     def run(args: argparse.Namespace) -> None:
         module, _, name = function.rpartition(".")
         found = getattr(importlib.import_module(f"espnet_prune.{module}"), name)(**vars(args))
-        for line in [found] if isinstance(found, str) else found:
+        for line in [found] if isinstance(found, str) else found or ():
             print(line, flush=True)
 
     return run

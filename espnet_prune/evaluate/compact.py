@@ -52,7 +52,7 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
             right[source].append(int(scores.argmax()) == asked.answer)
     said = [normalize_text(texts[name]) for name in names]
     wer = error_rate(count_errors(said, list(map(normalize_text, heard))))
-    found = {"windows": len(names), "wer": metric(wer.rate, wer)}
+    found = {"windows": len(names), "wer": metric(wer)}
     for source, of in right.items():
         found[source] = asdict(accuracy([np.array(of)]))
     return found

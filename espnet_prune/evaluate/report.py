@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
+from espnet_prune.evaluate.metrics.bootstrap import Estimate
+from espnet_prune.evaluate.metrics.error_rate import ErrorRate
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 
 SCORES = "scores.json"
-
-
-class Interval(Protocol):
-    """The ends of a confidence interval."""
-
-    low: float
-    high: float
 
 
 def table(rows: list[list[str]]) -> str:
@@ -34,9 +28,9 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def metric(value: float, interval: Interval) -> dict[str, float]:
+def metric(estimate: Estimate | ErrorRate) -> dict[str, float]:
     """An entry of ``metrics`` in scores.json."""
-    return {"value": value, "low": interval.low, "high": interval.high}
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
 def percent(entry: Mapping[str, float], scale: float = 100, digits: int = 2) -> str:

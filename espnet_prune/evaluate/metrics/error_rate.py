@@ -48,6 +48,10 @@ class ErrorRate:
     low: float
     high: float
 
+    @property
+    def value(self) -> float:
+        return self.rate
+
 
 @dataclass(frozen=True)
 class ErrorRateDifference:

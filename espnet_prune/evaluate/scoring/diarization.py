@@ -84,7 +84,7 @@ def score_posteriors(
     chosen, best = np.argmin(sums, axis=1).tolist()
     scores = _scores(on_test[chosen])
     rate = diarization_error_rate(on_test[best])
-    scores["metrics"]["der_best_on_test"] = metric(rate.value, rate)
+    scores["metrics"]["der_best_on_test"] = metric(rate)
     for name, place in (("chosen_on_dev", chosen), ("best_on_test", best)):
         scores[name] = dict(zip(("threshold", "median"), CHOICES[place], strict=True))
     return scores, _all_turns(probabilities, frame_shift, CHOICES[chosen])
@@ -94,7 +94,7 @@ def _scores(errors: DiarizationErrors) -> dict:
     rate = diarization_error_rate(errors)
     parts = ("missed", "false_alarm", "confusion", "speech")
     return {
-        "metrics": {"der": metric(rate.value, rate)},
+        "metrics": {"der": metric(rate)},
         "recordings": len(errors.speech),
         **{f"{name}_seconds": float(getattr(errors, name).sum()) for name in parts},
     }

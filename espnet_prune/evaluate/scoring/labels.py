@@ -34,7 +34,7 @@ def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path], output_dir: Path) -
     mean = accuracy(folds)
     return write_scores(
         output_dir,
-        {"accuracy": metric(mean.value, mean)},
+        {"accuracy": metric(mean)},
         folds=[float(fold.mean()) for fold in folds],
         utterances=sum(map(len, folds)),
         missing=missing,
@@ -51,7 +51,7 @@ def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
     result = error_rate(count_errors(references, hypotheses))
     return write_scores(
         output_dir,
-        {"per": metric(result.rate, result)},
+        {"per": metric(result)},
         errors=result.errors,
         reference_length=result.reference_length,
         utterances=len(references),
@@ -68,5 +68,5 @@ def score_slots(ref: Path, hyp: Path, output_dir: Path) -> str:
     references, hypotheses, missing = read_pair(ref, hyp, "it counts as without slots")
     cer = slot_value_cer(references, hypotheses)
     f1 = slot_type_f1(references, hypotheses)
-    metrics = {"slot_type_f1": metric(f1.value, f1), "slot_value_cer": metric(cer.rate, cer)}
+    metrics = {"slot_type_f1": metric(f1), "slot_value_cer": metric(cer)}
     return write_scores(output_dir, metrics, utterances=len(references), missing=missing)

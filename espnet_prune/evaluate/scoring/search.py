@@ -49,14 +49,14 @@ def score_twv(
     matrix, targets = read_trials(ref, scores[chosen])
     mtwv, test_threshold = maximum_term_weighted_value(matrix, targets)
     found = {
-        "metrics": {"mtwv": metric(mtwv.value, mtwv)},
+        "metrics": {"mtwv": metric(mtwv)},
         "queries": int(targets.any(axis=1).sum()),
         "documents": matrix.shape[1],
         "mtwv_threshold": test_threshold,
     }
     if dev_ref is not None:
         atwv = actual_term_weighted_value(matrix, targets, threshold)
-        found["metrics"]["atwv"] = metric(atwv.value, atwv)
+        found["metrics"]["atwv"] = metric(atwv)
         found |= {"chosen_on_dev": chosen, "dev_mtwv": values, "dev_threshold": threshold}
     return write_scores(output_dir, **found)
 

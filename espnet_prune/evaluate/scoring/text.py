@@ -82,7 +82,7 @@ def score_text(
             **{rate: dataclasses.asdict(result) for rate, result in results.items()},
         }
         if system.name == "hyp":
-            summary["metrics"] = {rate: metric(r.rate, r) for rate, r in results.items()}
+            summary["metrics"] = {rate: metric(r) for rate, r in results.items()}
         words = str(results["wer"].reference_length)
         rows.append([str(system.path), str(len(references)), words])
         rows[-1] += [_percent(results[rate]) for rate in UNITS]

@@ -49,12 +49,12 @@ def score_eer(
         speakers = np.array([[_look_up(utt2spk, table, name) for name in pair] for pair in pairs])
     targets = np.array(list(found.values()))
     eer = equal_error_rate(values, targets, speakers)
-    metrics = {"eer": metric(eer.value, eer)}
+    metrics = {"eer": metric(eer)}
     if other_embeddings:
         others = (cosine_scores(path, pairs) for path in other_embeddings)
         all_rates = [eer, *(equal_error_rate(other, targets, speakers) for other in others)]
         best = min(all_rates, key=lambda rate: rate.value)
-        metrics["eer_best_on_test"] = metric(best.value, best)
+        metrics["eer_best_on_test"] = metric(best)
     over = "trials" if speakers is None else "speakers"
     counts = {"trials": len(targets), "targets": int(targets.sum())}
     return write_scores(output_dir, metrics, **counts, interval_over=over)

@@ -25,11 +25,6 @@ logger = logging.getLogger(__name__)
 Figures = dict[str, dict[str, float]]  # metric -> value, and low and high where known
 
 
-def read_json(path: Path) -> Figures:
-    """Figures of a file with metric -> value."""
-    return {name: {"value": value} for name, value in read_record(path).items()}
-
-
 def read_results(folder: Path) -> Figures:
     """Figures of the tasks' folders, as percentages; a task without scores.json is left out."""
     if not folder.is_dir():
@@ -77,7 +72,7 @@ def report_score(
             raise ValueError(f"{option} {size:g}: must be positive")
     if json is not None:
         source, folder, stem, default = json, json.parent, f"{json.stem}_superb_score", json.stem
-        figures = read_json(json)
+        figures = {metric: {"value": value} for metric, value in read_record(json).items()}
     else:
         assert results is not None
         source, folder, stem, default = results, results, "superb_score", results.resolve().name

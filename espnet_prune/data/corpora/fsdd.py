@@ -25,8 +25,8 @@ def read_corpus(corpus: str | Path) -> list[tuple[common.Utterance, int]]:
         FileNotFoundError: no such directory, or no recording in it.
         ValueError: a .wav file with another name, or a speaker without one of the digits.
     """
-    corpus = common.require_dir(corpus, "FSDD")
-    folder = corpus / "recordings" if (corpus / "recordings").is_dir() else corpus
+    advice = "unpack the recordings {digit}_{speaker}_{index}.wav there"
+    folder = common.find_folder(corpus, "FSDD", ("recordings", "."), ["*.wav"], advice)
     found = []
     for path in sorted(folder.glob("*.wav")):
         match = _NAME.fullmatch(path.name)
@@ -35,8 +35,6 @@ def read_corpus(corpus: str | Path) -> list[tuple[common.Utterance, int]]:
         digit, speaker, index = match.groups()
         utterance = f"{speaker}-{digit}-{int(index):03d}"
         found.append((common.Utterance(utterance, speaker, DIGITS[int(digit)], path), int(index)))
-    if not found:
-        raise FileNotFoundError(f"{folder}: has no recordings {{digit}}_{{speaker}}_{{index}}.wav")
     for speaker in sorted({each.speaker for each, _ in found}):
         own = (each for each, _ in found if each.speaker == speaker)
         common.require_classes(f"{folder}: {speaker}", own, DIGITS)

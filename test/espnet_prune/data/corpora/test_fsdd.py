@@ -47,7 +47,7 @@ def test_broken_corpora(tmp_path):
     with pytest.raises(FileNotFoundError, match="FSDD of db.sh names it"):
         prepare_digits(tmp_path / "nowhere", tmp_path / "data")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileNotFoundError, match="has no recordings"):
+    with pytest.raises(FileNotFoundError, match=r"has no recordings/\*.wav"):
         prepare_digits(tmp_path / "empty", tmp_path / "data")
     with pytest.raises(ValueError, match="only the speaker theo"):
         prepare_digits(fsdd(tmp_path / "one", ("theo",)), tmp_path / "data")

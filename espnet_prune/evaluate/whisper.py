@@ -74,10 +74,9 @@ def fingerprint(teacher_dir: Path, encoder: str | None, scp: dict[str, str]) -> 
     audio = [f"{key} {value} {stamp(audio_path(value))}" for key, value in scp.items()]
     marks = {"data_dir": digest(audio)}
     for name, model in (("teacher_dir", teacher_dir), ("encoder", encoder)):
-        files = sorted(Path(model or teacher_dir).glob("*"))
-        weights = [file for file in files if file.suffix in (".safetensors", ".bin")]
-        configs = [file for file in files if file.name == "config.json"]
-        marks[name] = digest([str(model), *weights, *configs])
+        place = Path(model or teacher_dir)
+        weights = sorted([*place.glob("*.safetensors"), *place.glob("*.bin")])
+        marks[name] = digest([str(model), *weights, *place.glob("config.json")])
     return marks
 
 

@@ -32,13 +32,9 @@ def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path], output_dir: Path) -
         folds.append(correct(references, hypotheses))
         missing += absent
     mean = accuracy(folds)
-    return write_scores(
-        output_dir,
-        {"accuracy": metric(mean)},
-        folds=[float(fold.mean()) for fold in folds],
-        utterances=sum(map(len, folds)),
-        missing=missing,
-    )
+    means = [float(fold.mean()) for fold in folds]
+    counts = {"folds": means, "utterances": sum(map(len, folds)), "missing": missing}
+    return write_scores(output_dir, {"accuracy": metric(mean)}, **counts)
 
 
 def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
@@ -49,14 +45,9 @@ def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
     """
     references, hypotheses, missing = read_pair(ref, hyp, "its phones count as deleted")
     result = error_rate(count_errors(references, hypotheses))
-    return write_scores(
-        output_dir,
-        {"per": metric(result)},
-        errors=result.errors,
-        reference_length=result.reference_length,
-        utterances=len(references),
-        missing=missing,
-    )
+    counts = {"errors": result.errors, "reference_length": result.reference_length}
+    counts |= {"utterances": len(references), "missing": missing}
+    return write_scores(output_dir, {"per": metric(result)}, **counts)
 
 
 def score_slots(ref: Path, hyp: Path, output_dir: Path) -> str:

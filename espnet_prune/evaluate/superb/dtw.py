@@ -25,13 +25,7 @@ _TINY = 1e-9
 
 
 def local_costs(queries: Tensor, document: Tensor) -> Tensor:
-    """Costs of matching frames, in [0, 1].
-
-    Args:
-        queries: (Q, N, D) frames.
-        document: (M, D) frames.
-    Returns: (Q, N, M).
-    """
+    """Costs (Q, N, M) in [0, 1] of frames (Q, N, D) of queries and (M, D) of a document."""
     queries = functional.normalize(queries, dim=-1, eps=_TINY)
     document = functional.normalize(document, dim=-1, eps=_TINY)
     costs = torch.expm1(1 - queries @ document.T)

@@ -141,8 +141,6 @@ def write_search(
     """Write NAME/layerN.txt, 'query document score' lines; layer 0 is the first layer's input.
 
     Args:
-        upstream: directory or hub name of the encoder.
-        documents: formatted data directory.
         query_dirs: name of a set of queries -> its formatted data directory.
     Raises:
         FileNotFoundError, ValueError: as `Listener.states` and `search`.

@@ -69,6 +69,11 @@ def mixed_precision() -> dict:
     return {}
 
 
+def writes(distributed_option) -> bool:
+    """Whether this process is the one that writes files."""
+    return not distributed_option.distributed or distributed_option.dist_rank == 0
+
+
 class KillSafeTrainer(Trainer):
     """ESPnet's trainer, with checkpoints that survive a kill, and `mixed_precision`."""
 
@@ -76,11 +81,10 @@ class KillSafeTrainer(Trainer):
     def run(cls, model, trainer_options, **kwargs) -> None:
         trainer.autocast_args = mixed_precision()
         with atomic_torch_save():
-            distributed = kwargs["distributed_option"]
             if trainer_options.resume:
-                if not distributed.distributed or distributed.dist_rank == 0:
+                if writes(kwargs["distributed_option"]):
                     repair(Path(trainer_options.output_dir))
-                if distributed.distributed:
+                if kwargs["distributed_option"].distributed:
                     torch.distributed.barrier()
             super().run(model=model, trainer_options=trainer_options, **kwargs)
 
@@ -92,24 +96,19 @@ class PruneTrainer(KillSafeTrainer):
     `images/course.png` (losses, sparsities, multipliers over updates) and `images/kept.png`."""
 
     @classmethod
-    def train_one_epoch(cls, model, summary_writer, options, distributed_option, **kwargs) -> bool:
+    def train_one_epoch(cls, model, options, distributed_option, **kwargs) -> bool:
         module = getattr(model, "module", model)
         start = int(module.updates)
         module.history.clear()
-        writes = not distributed_option.distributed or distributed_option.dist_rank == 0
         targets = contextlib.nullcontext()
-        if writes and module.pruning is not None and module.pruning.targets:
+        if writes(distributed_option) and module.pruning is not None and module.pruning.targets:
             targets = saved_targets(module, kwargs["optimizers"][0], Path(options.output_dir))
         with targets:
             invalid = super().train_one_epoch(
-                model=model,
-                summary_writer=summary_writer,
-                options=options,
-                distributed_option=distributed_option,
-                **kwargs,
+                model=model, options=options, distributed_option=distributed_option, **kwargs
             )
-        if writes:
-            report(module, Path(options.output_dir), start, summary_writer)
+        if writes(distributed_option):
+            report(module, Path(options.output_dir), start, kwargs["summary_writer"])
         return invalid
 
     @classmethod
@@ -124,7 +123,7 @@ class PruneTrainer(KillSafeTrainer):
         if not rows:
             return
         mean = held_out(rows, distributed_option.distributed, "cuda" if options.ngpu else "cpu")
-        if not distributed_option.distributed or distributed_option.dist_rank == 0:
+        if writes(distributed_option):
             extend(Path(options.output_dir) / VALIDATION, [mean], mean["update"])
 
 
@@ -136,10 +135,8 @@ def held_out(rows: list[dict[str, float]], distributed: bool, device: str) -> di
         device: that processes exchange on.
     """
     names = [name for name in rows[0] if name not in ("update", "weight")]
-    sums = torch.tensor(
-        [[row["weight"], *(row["weight"] * row[name] for name in names)] for row in rows],
-        dtype=torch.float64,
-    ).sum(0)
+    weighted = [[row["weight"], *(row["weight"] * row[name] for name in names)] for row in rows]
+    sums = torch.tensor(weighted, dtype=torch.float64).sum(0)
     if distributed:
         sums = sums.to(device)
         torch.distributed.all_reduce(sums)

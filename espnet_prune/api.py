@@ -167,10 +167,8 @@ def _item(item: Any, number: int) -> Iterator[_Utterance]:
 def _array(item: Any, name: str) -> _Utterance:
     samples = item.detach().cpu().numpy() if isinstance(item, Tensor) else np.asarray(item)
     if samples.ndim != 1 or not np.issubdtype(samples.dtype, np.floating):
-        raise ValueError(
-            f"{name}: has the shape {samples.shape} and the type {samples.dtype}, but has to be "
-            "(T,) samples of one channel at 16 kHz, floats in [-1, 1]"
-        )
+        found = f"has the shape {samples.shape} and the type {samples.dtype}"
+        raise ValueError(f"{name}: {found}, but has to be (T,) floats in [-1, 1] at 16 kHz")
     return _Utterance(name, samples.astype(np.float32))
 
 
@@ -178,8 +176,7 @@ def _of_data_directory(folder: Path) -> Iterator[_Utterance]:
     scp = data_dir.read_table(folder / "wav.scp")
     paths = {name: data_dir.audio_path(value) for name, value in scp.items()}
     if not (folder / "segments").is_file():
-        for name, path in paths.items():
-            yield _Utterance(f"{name} ({path})", path=path)
+        yield from (_Utterance(f"{name} ({path})", path=path) for name, path in paths.items())
         return
     for name, value in data_dir.read_table(folder / "segments").items():
         recording, begin, end = data_dir.parse_segment(value)
@@ -216,8 +213,6 @@ def _windows(
             piece = read[part.utterance][part.begin : part.begin + part.num_samples]
             samples[part.offset : part.offset + part.num_samples] = piece
         windows.append(torch.from_numpy(samples))
-    logging.info(
-        f"{len(read)} of {len(utterances)} utterances, {seconds / 60:.1f} minutes, in "
-        f"{len(windows)} windows"
-    )
+    share = f"{len(read)} of {len(utterances)} utterances, {seconds / 60:.1f} minutes"
+    logging.info(f"{share}, in {len(windows)} windows")
     return windows

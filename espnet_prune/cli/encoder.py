@@ -7,10 +7,34 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from espnet_prune.cli.options import add_machine, calls, true_or_false
-from espnet_prune.cli.pruning import prune
 from espnet_prune.cli.sweeps import encoder_sweep
 
-_ABOVE_ZERO = ("seconds", "batch", "repeats")
+
+def prune(parser: ArgumentParser):
+    """Prune a speech encoder on audio, without ESPnet's trainer.
+
+    Gates are learned together with the weights, what they drop is removed, and the smaller encoder
+    is distilled from the dense one. Recipes (egs2/*/ssl_prune1) do this for large data.
+    """
+    add = parser.add_argument
+    add("model", help="directory or hub name of a speech encoder")
+    add("data", nargs="+", type=Path, help="audio files, folders of audio, or data directories")
+    add("--target", type=float, default=0.5, help="share of the cost to remove")
+    add("--output_dir", type=Path, required=True, help="encoder directory to write")
+    costs = ("parameters", "macs")
+    add("--cost", choices=costs, default="parameters", help="what the target is a share of")
+    add("--updates", type=int, default=150, help="updates with gates")
+    add("--distill_updates", type=int, default=450, help="updates after slimming")
+    add("--seed", type=int, default=0, help="seed of gates and order of audio")
+    add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
+
+    def run(args):
+        from espnet_prune.api import prune
+
+        options = dict(vars(args))
+        prune(options.pop("model"), options.pop("data"), **options)
+
+    return run
 
 
 def slim(parser: ArgumentParser):
@@ -40,6 +64,10 @@ def slim(parser: ArgumentParser):
         from espnet_prune.plugin.trainer import TARGET
         from espnet_prune.structured.pruning import slimmed
 
+        def write(model, target, output_dir):
+            encoder, summary = slimmed(model, target, args.calibrate)
+            write_pruned(encoder, summary, output_dir, model.student.cost)
+
         model_file = args.model_file or weights_for(args.train_dir, args.target)
         model = load_trained(args.train_dir, model_file)
         if model.pruning is None:
@@ -47,21 +75,15 @@ def slim(parser: ArgumentParser):
                 raise ValueError(f"--target: the model of {args.train_dir} has no gates")
             write_pruned(model.encoder, {"updates": int(model.updates)}, args.output_dir)
             return
-        encoder, summary = slimmed(model, args.target, args.calibrate)
-        write_pruned(encoder, summary, args.output_dir, model.student.cost)
+        write(model, args.target, args.output_dir)
         for target in model.pruning.targets if args.all_targets else ():
-            weights = args.train_dir / TARGET.format(target)
-            if not weights.is_file():
-                print(
-                    f"warning: {weights}: missing: the expected sparsity never came to {target:g} "
-                    "of pruning_conf.targets, so it gets no encoder; train longer",
-                    file=sys.stderr,
-                )
-                continue
-            model = load_trained(args.train_dir, weights.name)
-            encoder, summary = slimmed(model, target, args.calibrate)
-            output_dir = args.output_dir.with_name(f"{args.output_dir.name}_{target:g}")
-            write_pruned(encoder, summary, output_dir, model.student.cost)
+            weights, name = args.train_dir / TARGET.format(target), args.output_dir.name
+            if weights.is_file():
+                model = load_trained(args.train_dir, weights.name)
+                write(model, target, args.output_dir.with_name(f"{name}_{target:g}"))
+            else:
+                fault = f"missing: the expected sparsity never came to {target:g}; train longer"
+                print(f"warning: {weights}: {fault}", file=sys.stderr)
 
     return run
 
@@ -89,11 +111,9 @@ def random(parser: ArgumentParser):
         from espnet_prune.structured.baselines import prune_at_random
 
         conf = pruning_options(args.training)
-        cost = conf.load_cost()
-        encoder = load_encoder(args.teacher)
-        small, exact = prune_at_random(
-            encoder, conf.target, cost, conf.protected, args.seed, conf.round_to
-        )
+        cost, encoder = conf.load_cost(), load_encoder(args.teacher)
+        options = (conf.protected, args.seed, conf.round_to)
+        small, exact = prune_at_random(encoder, conf.target, cost, *options)
         summary = {"target": conf.target, "cost": conf.cost, "exact": exact}
         write_pruned(small, summary, args.output_dir, cost)
 
@@ -138,12 +158,7 @@ def export(parser: ArgumentParser):
     add("--model", required=True, help="directory or hub name of an encoder")
     add("--to", choices=("onnx",), default="onnx", help="format (default: onnx)")
     add("--output", type=Path, required=True, help="file to write, *.onnx")
-    add(
-        "--all_layers",
-        type=true_or_false,
-        default=False,
-        help="true gives all hidden states instead of the last",
-    )
+    add("--all_layers", type=true_or_false, default=False, help="true gives all hidden states")
 
     def run(args):
         import logging
@@ -153,10 +168,9 @@ def export(parser: ArgumentParser):
 
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         difference = export_onnx(load_encoder(args.model), args.output, args.all_layers)
-        size = args.output.stat().st_size / 1e6
+        size = f"{args.output.stat().st_size / 1e6:.1f} MB"
         print(
-            f"{args.output}: {size:.1f} MB, differs from torch by {difference:.1e} of the "
-            "largest number"
+            f"{args.output}: {size}, differs from torch by {difference:.1e} of the largest number"
         )
 
     return run
@@ -263,17 +277,11 @@ def latency(parser: ArgumentParser):
         found = measure(dense, args.seconds, args.repeats, args.batch, words)
         found.table.conditions.update(conditions_of(args))
         errors = (found.predicted / found.measured - 1)[-CHECKS:]
-        conditions = (
-            f"{_conditions(args)}, median of {args.repeats} passes of {len(found.measured)} models "
-            "in turn"
-        )
-        write_report(
-            args.output,
-            conditions,
-            **found.table.to_json(),
-            trials={"measured": found.measured.tolist(), "predicted": found.predicted.tolist()},
-            checks=CHECKS,
-        )
+        passes = f"median of {args.repeats} passes of {len(found.measured)} models in turn"
+        conditions = f"{_conditions(args)}, {passes}"
+        trials = {"measured": found.measured.tolist(), "predicted": found.predicted.tolist()}
+        numbers = {**found.table.to_json(), "trials": trials, "checks": CHECKS}
+        write_report(args.output, conditions, **numbers)
         print(
             table(latency_rows(found.table)),
             f"\n{conditions}. Dense model {1000 * found.measured[0]:.1f} ms, of which "
@@ -295,14 +303,8 @@ def compare(parser: ArgumentParser):
     straight-through estimator.
     """
     add = parser.add_argument
-    add(
-        "--run",
-        nargs=2,
-        action="append",
-        required=True,
-        metavar=("NAME", "DIR"),
-        help="name in the plot and training directory of a run with gates",
-    )
+    pair = {"nargs": 2, "action": "append", "metavar": ("NAME", "DIR")}
+    add("--run", required=True, **pair, help="name in the plot and training directory of a run")
     add("--last", type=int, default=25, help="updates in the means (default: 25)")
     add("--output", type=Path, required=True, help="PNG file to write")
 
@@ -318,14 +320,8 @@ def results(parser: ArgumentParser):
     add = parser.add_argument
     add("--dense", required=True, help="directory or hub name of the dense model")
     add("--exp", type=Path, required=True, help="experiment; its pruned/ is read")
-    add(
-        "--score",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("LABEL", "JSON"),
-        help="scores.json of `espnet-prune score text` with --hyp pruned --hyp2 dense",
-    )
+    pair = {"nargs": 2, "action": "append", "metavar": ("LABEL", "JSON"), "default": []}
+    add("--score", **pair, help="scores.json of `score text` with --hyp pruned --hyp2 dense")
     add("--command", default="", help="command that made the experiment")
     add("--seconds", type=float, default=30.0, help="length of the timed audio")
     add("--repeats", type=int, default=7, help="timed runs of each model")
@@ -342,13 +338,8 @@ def table(parser: ArgumentParser):
     """
     add = parser.add_argument
     add("experiments", nargs="+", type=Path, help="experiment directories")
-    add(
-        "--score",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a scores.json inside every experiment, e.g. whisper/test_en/scores.json",
-    )
+    text = "a scores.json inside every experiment, e.g. whisper/test_en/scores.json"
+    add("--score", action="append", default=[], metavar="FILE", help=text)
     add("--output", type=Path, help="file to write the table to, with the plot")
 
     return calls("evaluate.pruning.compare_experiments")
@@ -403,7 +394,7 @@ def _add_timing(parser: ArgumentParser, seconds: float | None, repeats: int) -> 
 
 
 def _check_above_zero(args: Namespace) -> None:
-    for name in _ABOVE_ZERO:
+    for name in ("seconds", "batch", "repeats"):
         value = getattr(args, name)
         if value is not None and value <= 0:
             raise ValueError(f"--{name} is {value}, but has to be above 0")
@@ -412,10 +403,8 @@ def _check_above_zero(args: Namespace) -> None:
 def _conditions(args: Namespace) -> str:
     import torch
 
-    return (
-        f"{args.seconds:g} s of audio, batch {args.batch}, {args.dtype}, {args.device}, "
-        f"{torch.get_num_threads()} threads"
-    )
+    machine = f"{args.dtype}, {args.device}, {torch.get_num_threads()} threads"
+    return f"{args.seconds:g} s of audio, batch {args.batch}, {machine}"
 
 
 VERBS = {

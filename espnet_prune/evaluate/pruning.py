@@ -133,8 +133,7 @@ def write_results(
         exp: experiment; its pruned/ is compared.
         score: as in `score_rows`.
         command: that made the experiment.
-        seconds: length of the timed audio.
-        repeats: timed runs of each model.
+        seconds, repeats: length of the timed audio, and timed runs of each model.
     Returns: the text of RESULTS.md.
     """
     encoders = load_encoder(dense).eval(), load_encoder(exp / "pruned").eval()

@@ -76,16 +76,11 @@ def spread_updates(config: dict, gpus: int, accum_grad: int | None = None) -> di
         raise ValueError(f"{lacking[0]}: missing, so updates cannot be spread over GPUs")
     updates, rest = divmod(config["num_iters_per_epoch"], passes)
     if rest:
-        raise ValueError(
-            f"num_iters_per_epoch: {config['num_iters_per_epoch']} is no multiple of accum_grad, "
-            f"{passes}"
-        )
-    return {
-        **config,
-        "batch_bins": config["batch_bins"] * passes // new,
-        "accum_grad": new,
-        "num_iters_per_epoch": updates * new,
-    }
+        number = config["num_iters_per_epoch"]
+        raise ValueError(f"num_iters_per_epoch: {number} is no multiple of accum_grad, {passes}")
+    bins = config["batch_bins"] * passes // new
+    spread = {"batch_bins": bins, "accum_grad": new, "num_iters_per_epoch": updates * new}
+    return {**config, **spread}
 
 
 def write_spread(

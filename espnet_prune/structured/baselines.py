@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import torch
 
-from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.families import COARSE
 from espnet_prune.structured.gated import GatedEncoder
 from espnet_prune.structured.plan import Cost
@@ -45,9 +45,8 @@ def from_scratch(like: SpeechEncoder, seed: int = 0) -> SpeechEncoder:
         like: pruned or dense; it is not changed.
         seed: of the weights; the generator of torch is left as it was.
     """
-    config = like.config.__class__(
-        family=like.family, base=like.config.base, do_normalize=like.config.do_normalize
-    )
+    old = like.config
+    config = SpeechEncoderConfig(old.family, old.base, do_normalize=old.do_normalize)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dense = SpeechEncoder(config)

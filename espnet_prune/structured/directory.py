@@ -25,9 +25,8 @@ def check_directory(output_dir: str | Path) -> None:
     Raises:
         ValueError: the directory exists and holds a file that is not of an encoder directory.
     """
-    output_dir = Path(output_dir)
-    others = {file.name for file in output_dir.iterdir()} if output_dir.exists() else set()
-    others -= set(FILES)
+    there = Path(output_dir).iterdir() if Path(output_dir).exists() else ()
+    others = {file.name for file in there} - set(FILES)
     if others:
         raise ValueError(
             f"{output_dir}: holds {min(others)}, which is not part of an encoder directory: give a "

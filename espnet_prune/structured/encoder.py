@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,9 @@ from espnet_prune.structured.plan import Kept, Plan
 
 def format_units(units: tuple[int, ...]) -> str:
     """(0, 1, 2, 5) -> "0-2,5"."""
-    runs: list[list[int]] = []
-    for unit in units:
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1][1] = unit
-        else:
-            runs.append([unit, unit])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    groups = groupby(enumerate(units), lambda place: place[1] - place[0])
+    runs = [[unit for _, unit in group] for _, group in groups]
+    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def parse_units(text: str) -> tuple[int, ...]:
@@ -67,10 +64,8 @@ class SpeechEncoderConfig(PretrainedConfig):
         do_normalize: bool = False,
         **kwargs: Any,
     ):
-        self.family = family
-        self.base = base or {}
-        self.kept = kept or {}
-        self.do_normalize = do_normalize
+        self.family, self.do_normalize = family, do_normalize
+        self.base, self.kept = base or {}, kept or {}
         super().__init__(**kwargs)
 
 
@@ -97,11 +92,7 @@ class SpeechEncoderOutput(ModelOutput):
 
 
 class SpeechEncoder(PreTrainedModel):
-    """A dense or pruned speech encoder: 16 kHz waveforms in, hidden states of all layers out.
-
-    Args:
-        config: with all sites whole this is the dense model.
-    """
+    """A dense or pruned speech encoder: 16 kHz waveforms in, hidden states of all layers out."""
 
     config_class = SpeechEncoderConfig
     config: SpeechEncoderConfig
@@ -148,9 +139,8 @@ class SpeechEncoder(PreTrainedModel):
                 `default_seconds`.
             protected: kinds or names of sites to leave whole.
         """
-        base = self.config.base
-        seconds = seconds or self.family_of.default_seconds(base)
-        declaration = self.family_of.declare(base, seconds)
+        family, base = self.family_of, self.config.base
+        declaration = family.declare(base, seconds or family.default_seconds(base))
         return Plan(declaration, self._base_shapes, self.kept, protected)
 
     def _restructure(self) -> None:
@@ -253,7 +243,7 @@ class SpeechEncoder(PreTrainedModel):
             raise ValueError(text) from None
         except SafetensorError as error:
             raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None
-        check_keys(str(name_or_path), info["missing_keys"], info["unexpected_keys"])
+        check_keys(info["missing_keys"], info["unexpected_keys"], f"{name_or_path}: ")
         return model
 
 
@@ -330,7 +320,7 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     encoder = SpeechEncoder(SpeechEncoderConfig(family.name, base, do_normalize=normalize))
     state = family.dense_state(_read_state(name))
     own = encoder.backbone.state_dict()
-    check_keys(name, set(own) - set(state), set(state) - set(own))
+    check_keys(set(own) - set(state), set(state) - set(own), f"{name}: ")
     state = {key: value.to(own[key].dtype) for key, value in state.items()}
     try:
         encoder.backbone.load_state_dict(state)
@@ -369,7 +359,7 @@ def _family(name: str | None, where: str = "config") -> Family:
     return FAMILIES[name]
 
 
-def check_keys(source: str, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+def check_keys(missing: Iterable[str], unexpected: Iterable[str], prefix: str = "") -> None:
     """
     Raises:
         ValueError: the tensors of a file are not those of the model, by their names in it.
@@ -377,7 +367,5 @@ def check_keys(source: str, missing: Iterable[str], unexpected: Iterable[str]) -
     for what, keys in (("lacks", sorted(missing)), ("has unknown", sorted(unexpected))):
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise ValueError(
-                f"{source}: {what} tensors {', '.join(keys[:3])}{more}: damaged, or of another "
-                "architecture"
-            )
+            names = f"{', '.join(keys[:3])}{more}"
+            raise ValueError(f"{prefix}{what} tensors {names}: damaged, or of another architecture")

@@ -47,10 +47,8 @@ def prune_encoder(
     Args:
         encoder: dense or already pruned, on the device to compute on; it is not changed.
         waveforms: (T,) at 16 kHz each. One is a batch; all are seen once before one comes again.
-        target: share of the cost to remove, in [0, 1).
-        cost: what the target is a share of: "parameters" or "macs".
-        updates: optimiser updates with gates.
-        distill_updates: optimiser updates after slimming.
+        target: share of the cost ("parameters" or "macs") to remove, in [0, 1).
+        updates, distill_updates: optimiser updates with gates, and after slimming.
         seed: of the gates' noise and of the order of the waveforms. The same seed gives the same
             encoder on the same machine; torch's own random state is left alone.
     Returns: the pruned encoder in eval mode, on the same device, and the summary of `slimmed`.
@@ -60,19 +58,18 @@ def prune_encoder(
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
     if updates < 1 or distill_updates < 0:
-        raise ValueError(
-            f"{updates} updates with gates and {distill_updates} after slimming: at least 1 and 0 "
-            "are needed"
-        )
+        counts = f"{updates} updates with gates and {distill_updates} after slimming"
+        raise ValueError(f"{counts}: at least 1 and 0 are needed")
     # A gate has the same way to go, from open to closed, in however many updates
     pace = min(1.0, 150 / updates)
+    gate_lr, multiplier_lr = max(0.02, 0.2 * pace), max(0.02, 0.1 * pace)
     pruning = PruningConf(
-        target=target,
-        cost=cost,
+        target,
+        cost,
         ramp_updates=round(RAMP * updates),
         init=4.5,
-        gate_lr=max(0.02, 0.2 * pace),
-        multiplier_lr=max(0.02, 0.1 * pace),
+        gate_lr=gate_lr,
+        multiplier_lr=multiplier_lr,
     )
     device = encoder.device
     teacher = copy.deepcopy(encoder)
@@ -85,8 +82,8 @@ def prune_encoder(
         small, summary = slimmed(model)
         if distill_updates:
             model = DistillModel(teacher, small, seed=seed).to(device)
-            rates = _three_stages(distill_updates)
-            _train(model, batches, distill_updates, DISTILL_LR, rates, "distil")
+            stages = _three_stages(distill_updates)
+            _train(model, batches, distill_updates, DISTILL_LR, stages, "distil")
     return small.eval(), {**summary, "distill_updates": distill_updates}
 
 
@@ -115,10 +112,8 @@ def slimmed(
         "updates": int(model.updates),
     }
     if abs(exact - target) > 0.01:
-        logging.warning(
-            f"warning: the exact sparsity is {exact:.2%}, the target {target:.2%}: "
-            "train longer, or protect fewer sites"
-        )
+        found = f"the exact sparsity is {exact:.2%}, the target {target:.2%}"
+        logging.warning(f"warning: {found}: train longer, or protect fewer sites")
     return slim(gated.encoder, masks), summary
 
 
@@ -142,16 +137,17 @@ def _train(
     scheduler = LambdaLR(optimizer, rates)
     model.train()
     with tqdm(total=updates, desc=title) as bar:
-        for _ in range(updates):
+        for number in range(updates):
             wave = next(batches).to(device)
             loss, stats, _ = model(wave[None], torch.tensor([len(wave)], device=device))
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), GRAD_CLIP)
-            if norm.isfinite():
-                optimizer.step()
-                scheduler.step()
-                model.updates += 1
+            if not norm.isfinite():
+                raise ValueError(f"{title}: the gradient of update {number + 1} is NaN or infinite")
+            optimizer.step()
+            scheduler.step()
+            model.updates += 1
             shown = {"loss": f"{float(stats['distill']):.4f}"}
             if "sparsity_expected" in stats:
                 shown["sparsity"] = f"{float(stats['sparsity_expected']):.3f}"

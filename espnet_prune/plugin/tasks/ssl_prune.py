@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -39,41 +41,18 @@ class SSLPruneTask(AbsTask):
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser):
-        group = parser.add_argument_group(description="Task related")
-        group.add_argument(
-            "--teacher",
-            type=str_or_none,
-            default=None,
-            help="Directory or hub name of the dense encoder to distil from (required)",
-        )
-        group.add_argument(
-            "--student",
-            type=str_or_none,
-            default=None,
-            help="Encoder to train; the teacher itself when not given",
-        )
-        group.add_argument(
-            "--pruning_conf",
-            action=NestedDictAction,
-            default=None,
-            help="Gates and sparsity control: "
-            + ", ".join(f.name for f in dataclasses.fields(PruningConf))
-            + ". Without it there are no gates (second phase)",
-        )
-        group.add_argument(
-            "--crop_seconds",
-            type=float_or_none,
-            default=None,
-            help="Longer utterances are cropped to a random part of this length in training, "
-            "another one in each epoch",
-        )
-        group.add_argument(
-            "--model_conf",
-            action=NestedDictAction,
-            default={},
-            help="layers, losses, full_window, dropout, teacher_cache, teacher_dtype and "
-            "activation_checkpointing of espnet_prune.structured.distill.DistillModel",
-        )
+        add = parser.add_argument_group(description="Task related").add_argument
+        text = "Directory or hub name of the dense encoder to distil from (required)"
+        add("--teacher", type=str_or_none, help=text)
+        add("--student", type=str_or_none, help="Encoder to train (default: the teacher itself)")
+        keys = ", ".join(field.name for field in dataclasses.fields(PruningConf))
+        text = f"Gates and sparsity control: {keys}. Without it there are no gates (second phase)"
+        add("--pruning_conf", action=NestedDictAction, help=text)
+        text = "Crop longer utterances in training to a random part, another one in each epoch"
+        add("--crop_seconds", type=float_or_none, help=text)
+        names = list(inspect.signature(DistillModel).parameters)[3:-1]
+        text = f"Options of espnet_prune.structured.distill.DistillModel: {', '.join(names)}"
+        add("--model_conf", action=NestedDictAction, default={}, help=text)
 
     @classmethod
     def build_collate_fn(
@@ -96,9 +75,8 @@ class SSLPruneTask(AbsTask):
         if mode != "train" or args.crop_seconds is None:
             return factory
         if args.iterator_type != "sequence":
-            raise ValueError(
-                f"crop_seconds: not with iterator_type '{args.iterator_type}', only with sequence"
-            )
+            kind = args.iterator_type
+            raise ValueError(f"crop_seconds: not with iterator_type '{kind}', only with sequence")
         return CroppingIterFactory(factory, factory.dataset.preprocess)
 
     @classmethod
@@ -119,14 +97,12 @@ class SSLPruneTask(AbsTask):
             raise ValueError(f"crop_seconds is {crop_seconds}, but has to be positive")
         if crop_seconds is not None and args.model_conf.get("teacher_cache"):
             raise ValueError(
-                "crop_seconds: another crop in each epoch is never found in teacher_cache; "
-                "leave one of them out"
+                "crop_seconds: another crop in each epoch is never found in teacher_cache"
             )
         teacher = load_encoder(args.teacher)
         student = load_encoder(args.student or args.teacher)
-        pruning = None
-        if args.pruning_conf is not None:
-            pruning = PruningConf.from_dict(args.pruning_conf)
+        given = args.pruning_conf
+        pruning = None if given is None else PruningConf.from_dict(given)
         conf = dict(args.model_conf)
         conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
         try:
@@ -146,10 +122,8 @@ class SSLPruneTask(AbsTask):
         follows the optimiser's steps."""
         optimizer = optim_classes[args.optim](model.parameter_groups(), **args.optim_conf)
         if model.pruning is not None and "maximize" not in optimizer.defaults:
-            raise ValueError(
-                f"optim: '{args.optim}' cannot ascend, which the Lagrange multipliers have to; "
-                "choose adamw, adam or sgd"
-            )
+            fault = "cannot ascend, as the Lagrange multipliers have to"
+            raise ValueError(f"optim: '{args.optim}' {fault}; choose adamw, adam or sgd")
 
         def count(*_):
             model.updates += 1
@@ -167,10 +141,9 @@ def describe(model: DistillModel) -> list[str]:
         f"{plan.macs() / 1e9:.3f} G MACs per second of audio"
     ]
     if model.pruning is not None:
-        counts: dict[str, int] = {}
+        counts = Counter[str]()
         for name in model.student.plan.prunable():
-            kind = plan.sites[name].kind
-            counts[kind] = counts.get(kind, 0) + plan.size(name)
+            counts[plan.sites[name].kind] += plan.size(name)
         units = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         lines.append(f"Gates: {units}; target {model.pruning.target:.1%} of {model.pruning.cost}")
     return lines

@@ -39,26 +39,38 @@ class Contents:
     masks: dict[str, Tensor] = field(default_factory=dict)
 
 
-def sizes(state: Mapping[str, Tensor], source: str) -> dict:
-    """What the shapes of tensors (under `transformers`' names) say about the architecture.
+class Tensors(dict[str, Tensor]):
+    """Tensors under `transformers`' names, of which one that has to be there may be missing."""
+
+    def __missing__(self, name: str) -> Tensor:
+        raise ValueError(f"lacks tensor {name} (`transformers`' name): incomplete")
+
+
+class Options(dict[str, Any]):
+    """A checkpoint's configuration, of which an entry that has to be there may be missing."""
+
+    def __getitem__(self, name: str) -> Any:
+        if self.get(name) is None:
+            raise ValueError(f"its configuration lacks '{name}'")
+        return super().__getitem__(name)
+
+
+def sizes(state: Tensors) -> dict:
+    """What the shapes of tensors say about the architecture.
 
     Args:
         state: tensors of a dense or slimmed model; of a slimmed one the sizes are what is left.
-        source: names the file in errors.
-    Raises:
-        ValueError: a tensor that every such model has is missing.
     """
     kernels = [
-        need(state, f"feature_extractor.conv_layers.{i}.conv.weight", source)
+        state[f"feature_extractor.conv_layers.{i}.conv.weight"]
         for i in range(_count(state, r"feature_extractor\.conv_layers\.(\d+)\."))
     ]
     layers = _count(state, r"encoder\.layers\.(\d+)\.")
     if not kernels or not layers:
-        raise ValueError(f"{source}: lacks the tensors of the CNN or of the Transformer")
-    projection = need(state, "feature_projection.projection.weight", source)
+        raise ValueError("lacks the tensors of the CNN or of the Transformer")
     leaves = ("parametrizations.weight.original1", "weight", "weight_v")
-    found = [f"{POS_CONV}.{leaf}" for leaf in leaves if f"{POS_CONV}.{leaf}" in state]
-    direction = need(state, found[0] if found else f"{POS_CONV}.weight_v", source)
+    names = [f"{POS_CONV}.{leaf}" for leaf in leaves if f"{POS_CONV}.{leaf}" in state]
+    direction = state[names[0] if names else f"{POS_CONV}.weight_v"]
     base = {
         "conv_dim": [weight.shape[0] for weight in kernels],
         "conv_kernel": [weight.shape[2] for weight in kernels],
@@ -66,7 +78,7 @@ def sizes(state: Mapping[str, Tensor], source: str) -> dict:
         "feat_extract_norm": (
             "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in state else "group"
         ),
-        "hidden_size": projection.shape[0],
+        "hidden_size": state["feature_projection.projection.weight"].shape[0],
         "num_hidden_layers": layers,
         "num_conv_pos_embeddings": direction.shape[2],
         "num_conv_pos_embedding_groups": direction.shape[0] // direction.shape[1],
@@ -85,26 +97,12 @@ def is_wavlm(state: Mapping[str, Tensor]) -> bool:
     return any(".gru_rel_pos_" in name for name in state)
 
 
-def need(state: Mapping[str, Tensor], name: str, source: str) -> Tensor:
-    """A tensor that has to be there."""
-    if name not in state:
-        raise ValueError(f"{source}: lacks tensor {name} (`transformers`' name): incomplete")
-    return state[name]
-
-
-def option(config: Mapping, name: str, source: str) -> Any:
-    """An entry of a checkpoint's configuration that has to be there."""
-    if config.get(name) is None:
-        raise ValueError(f"{source}: its configuration lacks '{name}'")
-    return config[name]
-
-
-def strides(layers: Sequence[Sequence], base: Mapping, name: str, source: str) -> list[int]:
+def strides(layers: Sequence[Sequence], base: Mapping, name: str) -> list[int]:
     """Of the CNN, from (channels, kernel, stride) of each layer: the entry `name` of a checkpoint's
     configuration, which has to fit the `sizes` of its tensors."""
     expected = list(zip(base["conv_dim"], base["conv_kernel"], strict=True))
     if [(int(dim), int(kernel)) for dim, kernel, _ in layers] != expected:
-        raise ValueError(f"{source}: {name} does not fit the tensors")
+        raise ValueError(f"{name} does not fit the tensors")
     return [int(stride) for _, _, stride in layers]
 
 
@@ -113,24 +111,18 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return max((int(match.group(1)) + 1 for match in found if match), default=0)
 
 
-def rename(state: Mapping[str, Tensor], layout: str, source: str) -> dict[str, Tensor]:
-    """Tensors under `transformers`' names, Q, K and V apart.
+def rename(state: Mapping[str, Tensor], layout: str) -> Tensors:
+    """Tensors of a layout, "fairseq" or "torchaudio", under `transformers`' names; Q, K, V apart.
 
-    Args:
-        layout: "fairseq" or "torchaudio".
-        source: names the file in errors.
     Raises:
         ValueError: no rule knows a tensor.
     """
-    out: dict[str, Tensor] = {}
+    out = Tensors()
     for name, value in state.items():
         found = ((re.fullmatch(pattern, name), new) for pattern, new in RULES[layout].items())
         match, new = next((each for each in found if each[0]), (None, None))
         if match is None:
-            raise ValueError(
-                f"{source}: unknown tensor {name}: not the architecture of wav2vec 2.0, HuBERT or "
-                "WavLM"
-            )
+            raise ValueError(f"unknown tensor {name}: no wav2vec 2.0, HuBERT or WavLM")
         if new is not None:
             out[match.expand(new)] = value
     for name in [name for name in out if ".attention.qkv." in name]:

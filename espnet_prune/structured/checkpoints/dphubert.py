@@ -18,9 +18,8 @@ from torch import Tensor
 
 from espnet_prune.structured.checkpoints.architecture import (
     Contents,
+    Options,
     is_wavlm,
-    need,
-    option,
     rename,
     sizes,
 )
@@ -36,32 +35,30 @@ def matches(content: object) -> bool:
     return isinstance(config, dict) and "encoder_use_attention" in config
 
 
-def convert(content: dict, source: str) -> Contents:
+def convert(content: dict) -> Contents:
     """
     Raises:
         ValueError: the model still has gates, or tensors and configuration contradict each other.
     """
-    config, state = content["config"], option(content, "state_dict", source)
+    config, state = Options(content["config"]), Options(content)["state_dict"]
     gates = [name for name in state if "hard_concrete" in name]
     if gates:
-        raise ValueError(f"{source}: has gates ({gates[0]}): run DPHuBERT's prune.py on it first")
-    state = rename(state, "torchaudio", source)
-    left = sizes(state, source)
-    base = {**left, **common(config, left, source)}
+        raise ValueError(f"has gates ({gates[0]}): run DPHuBERT's prune.py on it first")
+    state = rename(state, "torchaudio")
+    left = sizes(state)
+    base = {**left, **common(config, left)}
     width, layers = left["hidden_size"], left["num_hidden_layers"]
     wavlm = is_wavlm(state) or "encoder_remaining_heads" in config
-    heads, head_dim = _heads(config, width, source)
+    heads, head_dim = _heads(config, width)
     attends, feeds = (
-        _per_layer(config, f"encoder_use_{kind}", layers, source)
-        for kind in ("attention", "feed_forward")
+        _per_layer(config, f"encoder_use_{kind}", layers) for kind in ("attention", "feed_forward")
     )
     up = "encoder.layers.{}.feed_forward.intermediate_dense.weight"
     feed_forward = [
-        need(state, up.format(i), source).shape[0] if present else 0
-        for i, present in enumerate(feeds)
+        state[up.format(i)].shape[0] if present else 0 for i, present in enumerate(feeds)
     ]
     remaining = [
-        _remaining_heads(config, state, i, head_dim, wavlm, source) if present else []
+        _remaining_heads(config, state, i, head_dim, wavlm) if present else []
         for i, present in enumerate(attends)
     ]
     base |= {
@@ -70,7 +67,7 @@ def convert(content: dict, source: str) -> Contents:
         "intermediate_size": max(4 * width, *feed_forward),
     }
     if wavlm:
-        _complete_position_bias(config, base, state, remaining, source)
+        _complete_position_bias(config, base, state, remaining)
     if base["do_stable_layer_norm"]:  # the norm before a sub-layer that is gone is not used
         gone = tuple(
             f"encoder.layers.{i}.{norm}."
@@ -115,40 +112,39 @@ def _first(count: int, size: int) -> Tensor:
     return (torch.arange(size) < count).float()
 
 
-def _per_layer(config: Mapping, name: str, layers: int, source: str) -> list:
-    values = option(config, name, source)
+def _per_layer(config: Options, name: str, layers: int) -> list:
+    values = config[name]
     if not isinstance(values, (list, tuple)) or len(values) != layers:
-        raise ValueError(f"{source}: '{name}' of its configuration is not one value per layer")
+        raise ValueError(f"'{name}' of its configuration is not one value per layer")
     return list(values)
 
 
-def _heads(config: Mapping, width: int, source: str) -> tuple[int, int]:
+def _heads(config: Options, width: int) -> tuple[int, int]:
     """Heads of the base architecture, and their dimensions."""
     if "encoder_total_num_heads" in config:
         totals = set(config["encoder_total_num_heads"])
         if len(totals) != 1 or width % (heads := totals.pop()):
-            raise ValueError(f"{source}: encoder_total_num_heads does not fit a width of {width}")
+            raise ValueError(f"encoder_total_num_heads does not fit a width of {width}")
         return heads, width // heads
-    head_dim = int(option(config, "encoder_head_dim", source))
+    head_dim = int(config["encoder_head_dim"])
     return width // head_dim, head_dim
 
 
 def _remaining_heads(
-    config: Mapping, state: Mapping, layer: int, head_dim: int, wavlm: bool, source: str
+    config: Options, state: Mapping, layer: int, head_dim: int, wavlm: bool
 ) -> list[int]:
     """Numbers of a layer's heads: from the configuration for WavLM, else the first ones."""
-    rows = need(state, f"encoder.layers.{layer}.attention.q_proj.weight", source).shape[0]
+    rows = state[f"encoder.layers.{layer}.attention.q_proj.weight"].shape[0]
     if not wavlm:
         return list(range(rows // head_dim))
-    numbers = list(option(config, "encoder_remaining_heads", source)[layer])
+    numbers = list(config["encoder_remaining_heads"][layer])
     if len(numbers) * head_dim != rows or numbers != sorted(set(numbers)):
-        text = f"{source}: encoder_remaining_heads of layer {layer} does not fit its tensors"
-        raise ValueError(text)
+        raise ValueError(f"encoder_remaining_heads of layer {layer} does not fit its tensors")
     return numbers
 
 
 def _complete_position_bias(
-    config: Mapping, base: dict, state: dict[str, Tensor], remaining: list[list[int]], source: str
+    config: Options, base: dict, state: dict[str, Tensor], remaining: list[list[int]]
 ) -> None:
     """Bring WavLM's position bias into the shapes of `PrunableRelativeAttention`.
 
@@ -156,11 +152,11 @@ def _complete_position_bias(
     attention there, after which no layer has a position bias: a table of zeros says the same.
     """
     base["max_bucket_distance"] = int(config.get("encoder_max_distance", WAVLM_MAX_DISTANCE))
-    base["num_buckets"] = int(option(config, "encoder_num_buckets", source))
+    base["num_buckets"] = int(config["encoder_num_buckets"])
     table = "encoder.layers.0.attention.rel_attn_embed.weight"
     if table not in state and not remaining[0]:
         state[table] = torch.zeros(base["num_buckets"], base["num_attention_heads"])
     for i, heads in enumerate(remaining):
         if heads:
             name = f"encoder.layers.{i}.attention.gru_rel_pos_const"
-            state[name] = need(state, name, source)[:, heads]
+            state[name] = state[name][:, heads]

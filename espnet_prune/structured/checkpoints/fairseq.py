@@ -16,8 +16,8 @@ from typing import Any
 
 from espnet_prune.structured.checkpoints.architecture import (
     Contents,
+    Options,
     is_wavlm,
-    option,
     rename,
     sizes,
     strides,
@@ -32,23 +32,23 @@ def matches(content: object) -> bool:
     )
 
 
-def convert(content: dict, source: str) -> Contents:
+def convert(content: dict) -> Contents:
     """
     Raises:
         ValueError: options are missing or ask for something that these families do not have.
     """
-    model, task = _options(content, source)
+    model, task = _options(content)
     if model.get("layer_type", "transformer") != "transformer":
-        raise ValueError(f"{source}: layer_type '{model['layer_type']}' is not supported")
+        raise ValueError(f"layer_type '{model['layer_type']}' is not supported")
     tensors = content["model"] if "model" in content else content["model_weight"]
     state = strip(tensors, "w2v_encoder.w2v_model.", "w2v_model.")
     label_embeddings = "label_embs_concat" in state
-    state = rename(state, "fairseq", source)
-    base = sizes(state, source)
+    state = rename(state, "fairseq")
+    base = sizes(state)
     base |= {
-        "conv_stride": strides(_conv_layers(model, source), base, "conv_feature_layers", source),
-        "num_attention_heads": int(option(model, "encoder_attention_heads", source)),
-        "do_stable_layer_norm": bool(option(model, "layer_norm_first", source)),
+        "conv_stride": strides(_conv_layers(model), base, "conv_feature_layers"),
+        "num_attention_heads": int(model["encoder_attention_heads"]),
+        "do_stable_layer_norm": bool(model["layer_norm_first"]),
         "hidden_act": model.get("activation_fn", "gelu"),
         "hidden_dropout": float(model.get("dropout", 0.1)),
         "attention_dropout": float(model.get("attention_dropout", 0.1)),
@@ -56,17 +56,17 @@ def convert(content: dict, source: str) -> Contents:
         "feat_proj_dropout": float(model.get("dropout_input", 0.0)),
     }
     if base["hidden_act"] not in ("gelu", "relu"):
-        raise ValueError(f"{source}: activation_fn '{base['hidden_act']}' is not supported")
+        raise ValueError(f"activation_fn '{base['hidden_act']}' is not supported")
     family = "wav2vec2"
     if is_wavlm(state):
         family = "wavlm"
-        base["max_bucket_distance"] = int(option(model, "max_distance", source))
+        base["max_bucket_distance"] = int(model["max_distance"])
     elif label_embeddings or "label_rate" in model:
         family = "hubert"
     return Contents(family, base, state, bool(task.get("normalize", False)))
 
 
-def _options(content: dict, source: str) -> tuple[Mapping, Mapping]:
+def _options(content: dict) -> tuple[Options, Mapping]:
     """Options of the (innermost) model and of the task."""
     if "model_weight" in content:
         model, task = content.get("model_cfg"), content.get("task_cfg")
@@ -82,21 +82,21 @@ def _options(content: dict, source: str) -> tuple[Mapping, Mapping]:
         if isinstance(options, dict) and isinstance(options.get("task"), dict):
             task = options["task"]
     if not isinstance(model, dict):
-        raise ValueError(f"{source}: has tensors, but no options ('cfg' or 'args') of its model")
-    return model, task if isinstance(task, dict) else {}
+        raise ValueError("has tensors, but no options ('cfg' or 'args') of its model")
+    return Options(model), task if isinstance(task, dict) else {}
 
 
-def _conv_layers(model: Mapping, source: str) -> list[tuple[int, int, int]]:
+def _conv_layers(model: Options) -> list[tuple[int, int, int]]:
     """`conv_feature_layers`, e.g. "[(512,10,5)] + [(512,3,2)] * 4", as (channels, kernel, stride).
 
     fairseq evaluates the text as Python; here only lists, `+` and `*` are.
     """
-    text = option(model, "conv_feature_layers", source)
+    text = model["conv_feature_layers"]
     try:
         layers = _evaluate(ast.parse(text, mode="eval").body)
         return [(int(dim), int(kernel), int(stride)) for dim, kernel, stride in layers]
     except (SyntaxError, ValueError, TypeError):
-        raise ValueError(f"{source}: conv_feature_layers '{text}' cannot be read") from None
+        raise ValueError(f"conv_feature_layers '{text}' cannot be read") from None
 
 
 def _evaluate(node: ast.expr) -> Any:

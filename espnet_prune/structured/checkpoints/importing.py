@@ -6,14 +6,14 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig, outline
 from espnet_prune.structured.checkpoints import dphubert, fairseq, torchaudio
 from espnet_prune.structured.checkpoints.architecture import Contents
 from espnet_prune.structured.checkpoints.reading import read_file
-from espnet_prune.structured.encoder import check_keys, format_units
+from espnet_prune.structured.encoder import check_keys
 from espnet_prune.structured.families import FAMILIES
 
-#: Name of the format -> module with `matches(content)` and `convert(content, source)`. The first
+#: Name of the format -> module with `matches(content)` and `convert(content)`. The first
 #: that matches is taken: DPHuBERT's files are torchaudio's with more in their configuration.
 FORMATS = {"fairseq": fairseq, "dphubert": dphubert, "torchaudio": torchaudio}
 
@@ -28,43 +28,39 @@ def import_checkpoint(path: str | Path) -> tuple[str, SpeechEncoder]:
             architecture, missing or misshapen tensors.
     """
     content = read_file(path)
-    source = str(path)
     for name, module in FORMATS.items():
         if module.matches(content):
-            return name, build(module.convert(content, source), source)
+            try:
+                return name, build(module.convert(content))
+            except ValueError as error:
+                raise ValueError(f"{path}: {error}") from None
     raise ValueError(
-        f"{source}: its format is not known: no wav2vec 2.0, HuBERT or WavLM of "
+        f"{path}: its format is not known: no wav2vec 2.0, HuBERT or WavLM of "
         f"{', '.join(FORMATS)} (a directory of `transformers` needs no import)"
     )
 
 
-def build(contents: Contents, source: str) -> SpeechEncoder:
+def build(contents: Contents) -> SpeechEncoder:
     """An encoder with the tensors and what is left of the base architecture.
 
     Raises:
         ValueError: missing, unknown or misshapen tensors.
     """
     family = FAMILIES[contents.family]
-    config = SpeechEncoderConfig(
-        family=family.name,
-        base=family.base_config(contents.base),
-        do_normalize=contents.do_normalize,
-    )
+    base, normalize = family.base_config(contents.base), contents.do_normalize
+    config = SpeechEncoderConfig(family.name, base, do_normalize=normalize)
     with torch.device("meta"):
         encoder = SpeechEncoder(config)
     if contents.masks:
         plan = encoder.plan()
-        kept = plan.select(plan.canonical(contents.masks))
-        config.kept = {n: format_units(u) for n, u in kept.items() if len(u) < plan.sites[n].size}
-        with torch.device("meta"):
-            encoder = SpeechEncoder(config)
+        encoder = outline(encoder, plan.select(plan.canonical(contents.masks)))
     state = family.dense_state(contents.state)
     own = encoder.backbone.state_dict()
-    check_keys(source, set(own) - set(state), set(state) - set(own))
+    check_keys(set(own) - set(state), set(state) - set(own))
     for name, value in state.items():
         if value.shape != own[name].shape:
             raise ValueError(
-                f"{source}: tensor {name} (`transformers`' name) is {tuple(value.shape)}, but has "
+                f"tensor {name} (`transformers`' name) is {tuple(value.shape)}, but has "
                 f"to be {tuple(own[name].shape)}"
             )
     state = {name: value.to(own[name].dtype).contiguous() for name, value in state.items()}

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 
 from espnet_prune.structured.checkpoints.architecture import (
     Contents,
+    Options,
     is_wavlm,
-    option,
     rename,
     sizes,
     strides,
@@ -36,33 +36,32 @@ def matches(content: object) -> bool:
     return isinstance(state, dict) and any("encoder.transformer." in str(name) for name in state)
 
 
-def convert(content: dict, source: str) -> Contents:
+def convert(content: dict) -> Contents:
     """
     Raises:
         ValueError: no published architecture, and no configuration either.
     """
     state = strip(content.get("state_dict", content), "model.", "wav2vec2.")
     hubert = any(name.startswith("logit_generator.") for name in content.get("state_dict", content))
-    state = rename(state, "torchaudio", source)
-    base = sizes(state, source)
+    state = rename(state, "torchaudio")
+    base = sizes(state)
     wavlm = is_wavlm(state)
-    config = content.get("config") if "state_dict" in content else None
-    if config is None:
-        config = _published(base, source)
-    base |= common(config, base, source)
-    base["num_attention_heads"] = int(option(config, "encoder_num_heads", source))
+    given = content.get("config") if "state_dict" in content else None
+    config = Options(_published(base) if given is None else given)
+    base |= common(config, base)
+    base["num_attention_heads"] = int(config["encoder_num_heads"])
     if wavlm:
         base["max_bucket_distance"] = int(config.get("encoder_max_distance", WAVLM_MAX_DISTANCE))
     family = "wavlm" if wavlm else "hubert" if hubert else "wav2vec2"
     return Contents(family, base, state, bool(config.get("normalize_waveform", False)))
 
 
-def common(config: Mapping, base: Mapping, source: str) -> dict:
+def common(config: Options, base: Mapping) -> dict:
     """Entries of a `transformers` configuration from arguments of torchaudio's factory."""
     name = "extractor_conv_layer_config"
     return {
-        "conv_stride": strides(option(config, name, source), base, name, source),
-        "do_stable_layer_norm": bool(option(config, "encoder_layer_norm_first", source)),
+        "conv_stride": strides(config[name], base, name),
+        "do_stable_layer_norm": bool(config["encoder_layer_norm_first"]),
         "hidden_dropout": float(config.get("encoder_dropout", 0.1)),
         "attention_dropout": float(config.get("encoder_attention_dropout", 0.1)),
         "activation_dropout": float(config.get("encoder_ff_interm_dropout", 0.1)),
@@ -70,7 +69,7 @@ def common(config: Mapping, base: Mapping, source: str) -> dict:
     }
 
 
-def _published(base: Mapping, source: str) -> dict:
+def _published(base: Mapping) -> dict:
     """The factory's arguments for one of the bundles' architectures.
 
     In all of them the models with a LayerNorm in every CNN layer normalise before attention and
@@ -79,7 +78,7 @@ def _published(base: Mapping, source: str) -> dict:
     heads = HEADS.get(base["hidden_size"])
     if heads is None or base["conv_kernel"] != KERNELS:
         raise ValueError(
-            f"{source}: a state dict of width {base['hidden_size']} is not one of torchaudio's "
+            f"a state dict of width {base['hidden_size']} is not one of torchaudio's "
             "bundles: save {'state_dict': …, 'config': {arguments of torchaudio's factory}}"
         )
     large = base["feat_extract_norm"] == "layer"

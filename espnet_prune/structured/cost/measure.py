@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-import functools
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,14 +43,10 @@ def counted_macs(encoder: SpeechEncoder, seconds: float) -> dict[str, float]:
     speech, lengths = noise(seconds, 1, encoder.device, encoder.dtype)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         encoder(speech, lengths, full_window=False)
-    top = type(encoder).__name__
-    counts: dict[str, float] = {}
-    for name, by_operator in counter.get_flop_counts().items():
-        if name == "Global":
-            counts[""] = sum(by_operator.values()) / 2
-        elif name.startswith(f"{top}."):
-            counts[name.removeprefix(f"{top}.")] = sum(by_operator.values()) / 2
-    return counts
+    top = f"{type(encoder).__name__}."
+    counts = {name: sum(ops.values()) / 2 for name, ops in counter.get_flop_counts().items()}
+    inner = {n.removeprefix(top): count for n, count in counts.items() if n.startswith(top)}
+    return {"": counts["Global"], **inner}
 
 
 @dataclass(frozen=True)
@@ -106,11 +102,11 @@ def time_encoders(
     encoders: Sequence[SpeechEncoder], seconds: float, repeats: int, batch: int = 1
 ) -> list[Timing]:
     """`time_in_turns` of encoders that are on one device and of one type."""
-    calls: list[Callable] = [
-        functools.partial(encoder, full_window=False)  # type: ignore[misc]  # base class unknown
-        for encoder in encoders
-    ]
-    first = encoders[0]
+
+    def call(encoder: SpeechEncoder) -> Callable[[Tensor, Tensor], object]:
+        return lambda speech, lengths: encoder(speech, lengths, full_window=False)
+
+    calls, first = [call(encoder) for encoder in encoders], encoders[0]
     return time_in_turns(calls, seconds, repeats, batch, first.device, first.dtype)
 
 
@@ -134,7 +130,9 @@ def peak_memory_of(run: Callable[[], object], device: torch.device | str) -> int
         run()
         return torch.cuda.max_memory_allocated(device) - before
     try:
-        _give_back_free_memory()
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
+        if trim is not None:
+            trim(0)  # what is held free goes back to the system, so that its use again is seen
         Path("/proc/self/clear_refs").write_text("5")  # the peak starts from here
         before = _status("VmRSS")
         run()
@@ -143,18 +141,11 @@ def peak_memory_of(run: Callable[[], object], device: torch.device | str) -> int
         return None
 
 
-def _give_back_free_memory() -> None:
-    """Have the C library return what it holds free, so that its use again is seen."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
-    if trim is not None:
-        trim(0)
-
-
 def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"/proc/self/status has no {field}")
+    found = re.search(rf"^{field}:\s*(\d+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise OSError(f"/proc/self/status has no {field}")
+    return int(found[1]) * 1024
 
 
 def _synchronize(tensor: Tensor) -> None:

@@ -62,14 +62,10 @@ def profile_rows(found: dict[str, dict]) -> list[list[str]]:
 
 def module_rows(found: dict[str, dict], depth: int) -> list[list[str]]:
     """Counted G MACs a second of the modules down to a depth of names, a column for each model."""
-    names: dict[str, None] = {}
-    for numbers in found.values():
-        names.update(dict.fromkeys(n for n in numbers["modules"] if n.count(".") < depth))
-    rows = [["module (counted G MACs/s)", *found]]
-    for name in names:
-        cells = [numbers["modules"].get(name, 0.0) for numbers in found.values()]
-        rows.append([name, *(f"{cell / 1e9:.4f}" for cell in cells)])
-    return rows
+    modules = [numbers["modules"] for numbers in found.values()]
+    names = dict.fromkeys(name for counts in modules for name in counts if name.count(".") < depth)
+    rows = [[name, *(f"{counts.get(name, 0) / 1e9:.4f}" for counts in modules)] for name in names]
+    return [["module (counted G MACs/s)", *found], *rows]
 
 
 def latency_rows(found: LatencyTable) -> list[list[str]]:

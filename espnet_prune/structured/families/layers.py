@@ -83,11 +83,13 @@ class PrunableAttention(nn.Module):
     k_proj: nn.Linear
     v_proj: nn.Linear
     out_proj: nn.Linear
+    #: what goes when the whole sub-layer goes
+    removable: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
 
     def __init__(self, dense: Any):
         super().__init__()
-        self.q_proj, self.k_proj = dense.q_proj, dense.k_proj
-        self.v_proj, self.out_proj = dense.v_proj, dense.out_proj
+        for name in self.removable:
+            setattr(self, name, getattr(dense, name))
         self.base_heads: int = dense.num_heads
         self.base_head_dim: int = dense.head_dim
         self.scaling: float = dense.head_dim**-0.5
@@ -100,23 +102,17 @@ class PrunableAttention(nn.Module):
         self, mha: tuple[int, ...], heads: tuple[int, ...], qk: tuple[int, ...], vo: tuple[int, ...]
     ) -> None:
         """Take over what is kept; all numbers are units of the base architecture."""
-        self.present = bool(mha)
-        self.heads = heads
-        self.qk_sizes = self._per_head(qk)
-        self.vo_sizes = self._per_head(vo)
+        self.present, self.heads = bool(mha), heads
+        self.qk_sizes, self.vo_sizes = self._per_head(qk), self._per_head(vo)
         if not self.present:
-            self.remove()
+            for name in self.removable:
+                setattr(self, name, None)
 
     def _per_head(self, units: tuple[int, ...]) -> tuple[int, ...]:
         counts = dict.fromkeys(self.heads, 0)
         for unit in units:
             counts[unit // self.base_head_dim] += 1
         return tuple(counts.values())
-
-    def remove(self) -> None:
-        """Drop the parameters of a sub-layer that is gone."""
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            setattr(self, name, None)
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D).
@@ -139,17 +135,13 @@ class PrunableAttention(nn.Module):
     def _attend_equal(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
     ) -> Tensor:
-        batch, time, _ = query.shape
-        heads = len(self.heads)
-        query, key, value = (
-            t.view(batch, time, heads, -1).transpose(1, 2) for t in (query, key, value)
-        )
-        return self._products(query, key, value, mask).transpose(1, 2).reshape(batch, time, -1)
+        shape = (*query.shape[:2], len(self.heads), -1)
+        q, k, v = (part.view(shape).transpose(1, 2) for part in (query, key, value))
+        return self._products(q, k, v, mask).transpose(1, 2).flatten(2)
 
     def _attend_unequal(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
     ) -> Tensor:
-        batch, time, _ = query.shape
         heads = zip(
             query.split(self.qk_sizes, -1),
             key.split(self.qk_sizes, -1),
@@ -171,18 +163,13 @@ class PrunableAttention(nn.Module):
             # Scores of zero: one zero column says the same to the kernel.
             q, k = (F.pad(t, (0, 1)) for t in (q, k))
         dropout = self.attention_dropout if self.training else 0.0
-        if q.shape[-1] == v.shape[-1]:
-            return F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
-            )
-        # The fused kernels want one size for Q, K and V: the shorter is filled up with zeros.
-        width = max(q.shape[-1], v.shape[-1])
-        kept = v.shape[-1]
-        q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, dropout_p=dropout, scale=self.scaling
-        )
-        return out[..., :kept]
+        width, kept = max(q.shape[-1], v.shape[-1]), v.shape[-1]
+        if q.shape[-1] != kept:
+            # The fused kernels want one size for Q, K and V: the shorter is filled up with zeros.
+            q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scaling)[
+            ..., :kept
+        ]
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
@@ -201,21 +188,15 @@ class PrunableRelativeAttention(PrunableAttention):
     gru_rel_pos_const: nn.Parameter
     gru_rel_pos_linear: nn.Linear
     rel_attn_embed: nn.Embedding
+    removable = (*PrunableAttention.removable, "gru_rel_pos_const", "gru_rel_pos_linear")
 
     def __init__(self, dense: Any):
         super().__init__(dense)
-        self.gru_rel_pos_const = dense.gru_rel_pos_const
-        self.gru_rel_pos_linear = dense.gru_rel_pos_linear
         self.num_buckets, self.max_distance = dense.num_buckets, dense.max_distance
         if hasattr(dense, "rel_attn_embed"):
             self.rel_attn_embed = dense.rel_attn_embed
         # `transformers`' own bucket computation, which reads the two attributes above.
         self._relative_positions_bucket: Callable = dense._relative_positions_bucket
-
-    def remove(self) -> None:
-        super().remove()
-        for name in ("gru_rel_pos_const", "gru_rel_pos_linear"):
-            setattr(self, name, None)
 
     def position_bias(self, time: int) -> Tensor:
         """(base heads, T, T) the bias before gating."""
@@ -274,9 +255,8 @@ class PrunableRelativeAttention(PrunableAttention):
         outputs = []
         for number, head in enumerate(self.heads):
             scores = query[number] @ key[number].transpose(1, 2)
-            scores.addcmul_(
-                gates[..., number : number + 1].to(scores.dtype), bias[head].to(scores.dtype)
-            )
+            gate = gates[..., number : number + 1]
+            scores.addcmul_(gate.to(scores.dtype), bias[head].to(scores.dtype))
             if padding is not None:
                 scores.masked_fill_(padding[:, None], float("-inf"))
             probabilities = F.dropout(scores.softmax(-1), dropout, dropout > 0)
@@ -313,13 +293,8 @@ class PrunablePositionalConv(nn.Module):
     def __init__(self, dense: Any):
         super().__init__()
         conv = dense.conv
-        self.conv = nn.Conv1d(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            padding=conv.padding,
-            groups=conv.groups,
-        )
+        sizes = (conv.in_channels, conv.out_channels, conv.kernel_size)
+        self.conv = nn.Conv1d(*sizes, padding=conv.padding, groups=conv.groups)
         with torch.no_grad():
             self.conv.weight.copy_(conv.weight)
             assert self.conv.bias is not None
@@ -374,11 +349,8 @@ def _conv1d(x: Tensor, weight: Tensor, bias: Tensor, padding: int, groups: int) 
     As a 2-d convolution, CPUs read them as they lie. That is a quarter faster, once there are
     frames enough to make up for bringing the weights into the same order.
     """
-    if (
-        x.device.type != "cpu"
-        or torch.compiler.is_compiling()
-        or x.shape[0] * x.shape[2] < LONG_ENOUGH
-    ):
+    short = x.shape[0] * x.shape[2] < LONG_ENOUGH
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or short:
         return F.conv1d(x, weight, bias, padding=padding, groups=groups)
     x = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
     y = F.conv2d(x, weight.unsqueeze(2), bias, padding=(0, padding), groups=groups)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from espnet_prune.cli.encoder import prune
 from espnet_prune.cli.errors import run_or_exit
-from espnet_prune.cli.pruning import prune
 from test.espnet_prune.tiny import saved
 
 

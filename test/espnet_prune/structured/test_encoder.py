@@ -75,7 +75,7 @@ def test_truncated_file(pruned):
     [
         ({"family": "hubert"}, "hubert|does not have|lacks"),
         ({"family": "conformer"}, "model type 'conformer' is not supported"),
-        ({"kept": {"layers.9.ffn_dim": "0-3"}}, "'kept' names sites"),
+        ({"kept": {"layers.9.ffn_dim": "0-3"}}, "'kept': whisper has no site layers.9.ffn_dim"),
     ],
 )
 def test_config_of_another_model(pruned, change, message):

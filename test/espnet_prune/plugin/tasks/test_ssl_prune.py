@@ -243,7 +243,7 @@ def test_atomic_save_leaves_nothing_half_written(tmp_path):
         ({"pruning_conf": {"round_to": 0}}, "round_to is 0, but has to be a whole number above 0"),
         (
             {"pruning_conf": {"target": 0.4, "targets": [0.2, 0.4]}},
-            r"targets has 0.4, but they have to be above 0 and below target \(0.4\)",
+            r"pruning_conf.targets has 0.4, but has to be in \(0, 0.4\)",
         ),
         ({"pruning_conf": {"protected": ["heads"]}}, "unknown site 'heads': give a kind"),
         ({"model_conf": {"layer": [1]}}, "model_conf: .*'layer'"),

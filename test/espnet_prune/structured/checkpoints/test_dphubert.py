@@ -47,7 +47,7 @@ def test_any_cut(wavlm, layout, heads, ffn, channels, seed):
     if wavlm and not heads[0]:  # then DPHuBERT has no position bias
         with torch.no_grad():
             model.encoder.transformer.layers[0].attention.rel_attn_embed.weight.zero_()
-    encoder = build(convert(content, "x"), "x")
+    encoder = build(convert(content))
     assert_same_states(encoder, model, SPEECH, tolerance=1e-4)
 
 

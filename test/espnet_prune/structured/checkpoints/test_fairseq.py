@@ -137,7 +137,7 @@ LAYERS = st.lists(st.tuples(*[st.integers(1, 600)] * 3), min_size=1, max_size=3)
 def test_conv_layers_are_what_python_makes_of_the_text(parts):
     text = " + ".join(str(layers) if n == 1 else f"{layers} * {n}" for layers, n in parts)
     expected = eval(text)  # as fairseq does
-    assert _conv_layers({"conv_feature_layers": text}, "x") == expected
+    assert _conv_layers({"conv_feature_layers": text}) == expected
 
 
 def test_missing_tensor(tmp_path):

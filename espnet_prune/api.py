@@ -22,8 +22,8 @@ from espnet_prune.data.audio import check_speech, one_channel, read_speech
 from espnet_prune.data.packing import plan_windows
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.structured import SpeechEncoder, load_encoder
-from espnet_prune.structured.directory import check_directory
-from espnet_prune.structured.pruning import prune_encoder
+from espnet_prune.structured.encoder_directory import check_directory
+from espnet_prune.structured.prune_and_distil import prune_encoder
 
 #: seconds: shortest utterance, silence between two in a window, room of the smallest window
 MIN_SECONDS, GAP, MIN_FILL = 0.1, 0.3, 5.0
@@ -100,7 +100,7 @@ def prune(
     small, summary = prune_encoder(encoder, waveforms, target, cost, updates, distill_updates, seed)
     small.cpu()
     if output_dir is not None:
-        from espnet_prune.evaluate.pruning import write_pruned  # which sets matplotlib up
+        from espnet_prune.evaluate.pruning_report import write_pruned  # which sets matplotlib up
 
         write_pruned(small, summary, Path(output_dir))
     return small

@@ -14,7 +14,7 @@ from espnet_prune.cli import errors as cli
 
 
 def run(args: argparse.Namespace) -> None:
-    from espnet_prune.evaluate.whisper import transcribe_directory
+    from espnet_prune.evaluate.whisper_decoding import transcribe_directory
 
     transcribe_directory(**vars(args))
 

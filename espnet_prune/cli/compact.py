@@ -137,7 +137,7 @@ def report(parser: ArgumentParser):
     add("--language_model", type=Path, help="directory, instead of the model's own")
     add("--device", default="cpu", help="cpu or cuda")
     add("--output", type=Path, required=True, help="Markdown file to write; .json beside it")
-    return calls("evaluate.compact.write_report")
+    return calls("evaluate.compact_report.write_report")
 
 
 VERBS = {

@@ -1,4 +1,4 @@
-"""`espnet-prune corpus`: data directories from a corpus, by the table corpora.yaml beside this."""
+"""`espnet-prune corpus`: data directories from a corpus, by the table data/corpora/corpora.yaml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from argparse import ArgumentParser
 
 from espnet_prune.files.reading import package_table
 
-CORPORA = package_table(__package__, "corpora.yaml")
+CORPORA = package_table("espnet_prune.data.corpora", "corpora.yaml")
 
 
 def _verb(corpus: dict):

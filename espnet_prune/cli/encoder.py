@@ -59,10 +59,10 @@ def slim(parser: ArgumentParser):
         if args.target is not None and not 0.0 <= args.target < 1.0:
             raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
 
-        from espnet_prune.evaluate.pruning import write_pruned
-        from espnet_prune.plugin.trained import load_trained, weights_for
+        from espnet_prune.evaluate.pruning_report import write_pruned
+        from espnet_prune.plugin.trained_model import load_trained, weights_for
         from espnet_prune.plugin.trainer import TARGET
-        from espnet_prune.structured.pruning import slimmed
+        from espnet_prune.structured.prune_and_distil import slimmed
 
         def write(model, target, output_dir):
             encoder, summary = slimmed(model, target, args.calibrate)
@@ -105,8 +105,8 @@ def random(parser: ArgumentParser):
     add("training", nargs="*", metavar="-- OPTION", help="options of the training")
 
     def run(args):
-        from espnet_prune.evaluate.pruning import write_pruned
-        from espnet_prune.plugin.trained import pruning_options
+        from espnet_prune.evaluate.pruning_report import write_pruned
+        from espnet_prune.plugin.trained_model import pruning_options
         from espnet_prune.structured import load_encoder
         from espnet_prune.structured.baselines import prune_at_random
 
@@ -133,10 +133,10 @@ def scratch(parser: ArgumentParser):
     _add_output_dir(parser)
 
     def run(args):
-        from espnet_prune.evaluate.pruning import write_pruned
+        from espnet_prune.evaluate.pruning_report import write_pruned
         from espnet_prune.structured import load_encoder
         from espnet_prune.structured.baselines import from_scratch
-        from espnet_prune.structured.directory import sizes
+        from espnet_prune.structured.encoder_directory import sizes
 
         student = from_scratch(load_encoder(args.like), args.seed)
         found = sizes(student)
@@ -189,7 +189,7 @@ def import_(parser: ArgumentParser):
 
     def run(args):
         from espnet_prune.structured.checkpoints import import_checkpoint
-        from espnet_prune.structured.directory import check_directory, write_encoder
+        from espnet_prune.structured.encoder_directory import check_directory, write_encoder
 
         check_directory(args.output_dir)
         kind, encoder = import_checkpoint(args.checkpoint)
@@ -308,7 +308,7 @@ def compare(parser: ArgumentParser):
     add("--last", type=int, default=25, help="updates in the means (default: 25)")
     add("--output", type=Path, required=True, help="PNG file to write")
 
-    return calls("evaluate.pruning.compare_trainings")
+    return calls("evaluate.pruning_report.compare_trainings")
 
 
 def results(parser: ArgumentParser):
@@ -326,7 +326,7 @@ def results(parser: ArgumentParser):
     add("--seconds", type=float, default=30.0, help="length of the timed audio")
     add("--repeats", type=int, default=7, help="timed runs of each model")
 
-    return calls("evaluate.pruning.write_results")
+    return calls("evaluate.pruning_report.write_results")
 
 
 def table(parser: ArgumentParser):
@@ -342,7 +342,7 @@ def table(parser: ArgumentParser):
     add("--score", action="append", default=[], metavar="FILE", help=text)
     add("--output", type=Path, help="file to write the table to, with the plot")
 
-    return calls("evaluate.pruning.compare_experiments")
+    return calls("evaluate.pruning_report.compare_experiments")
 
 
 def size(parser: ArgumentParser):
@@ -357,7 +357,7 @@ def removed_share(parser: ArgumentParser):
     parser.add_argument("pruned", help="directory of the encoder")
 
     def run(args):
-        from espnet_prune.structured.directory import removed_share
+        from espnet_prune.structured.encoder_directory import removed_share
 
         print(f"{round(removed_share(args.pruned), 2):g}")
 

@@ -30,7 +30,7 @@ def encoder_sweep(parser: ArgumentParser):
     _add_runner(parser)
 
     def run(args):
-        from espnet_prune.plugin.sweeps import prune_sweep
+        from espnet_prune.launch.sweeps import prune_sweep
 
         args.expdir = args.expdir or Path("exp_debug" if args.debug else "exp")
         args.updates = args.updates or (12 if args.debug else 600)
@@ -61,7 +61,7 @@ def superb_sweep(parser: ArgumentParser):
     _add_runner(parser)
 
     def run(args):
-        from espnet_prune.plugin.sweeps import SuperbSweep
+        from espnet_prune.launch.sweeps import SuperbSweep
 
         options = vars(args)
         runner, stages = _runner(args), (options.pop("stage"), options.pop("stop_stage"))
@@ -80,7 +80,7 @@ def _add_runner(parser: ArgumentParser) -> None:
 
 def _runner(args: Namespace):
     """The runner of the options of `_add_runner`, which are taken out."""
-    from espnet_prune.plugin.sweeps import Runner
+    from espnet_prune.launch.sweeps import Runner
 
     names = ("nj", "python", "debug", "options")
     return Runner(**{name: vars(args).pop(name) for name in names})

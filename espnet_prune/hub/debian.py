@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from espnet_prune.files.alone import alone
+from espnet_prune.files.lock import alone
 
 logger = logging.getLogger(__name__)
 

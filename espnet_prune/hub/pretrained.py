@@ -12,7 +12,7 @@ from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import TypeVar
 
-from espnet_prune.files.alone import alone
+from espnet_prune.files.lock import alone
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 from espnet_prune.hub.packages import packaged_model, unpack

@@ -12,8 +12,8 @@ import torch
 from espnet2.train import trainer
 from espnet2.train.trainer import Trainer
 
-from espnet_prune.evaluate.plots import plot_course, plot_kept
-from espnet_prune.evaluate.pruning import HISTORY, VALIDATION, read_history
+from espnet_prune.evaluate.pruning_plots import plot_course, plot_kept
+from espnet_prune.evaluate.pruning_report import HISTORY, VALIDATION, read_history
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.structured.distill import DistillModel
 

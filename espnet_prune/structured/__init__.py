@@ -7,7 +7,7 @@ from espnet_prune.structured.encoder import (
     SpeechEncoderOutput,
     load_encoder,
 )
-from espnet_prune.structured.gated import GatedEncoder
+from espnet_prune.structured.gated_encoder import GatedEncoder
 from espnet_prune.structured.plan import Cost, Kept, Plan
 from espnet_prune.structured.slim import outline, slim
 

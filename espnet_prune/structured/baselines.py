@@ -8,7 +8,7 @@ import torch
 
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.families import COARSE
-from espnet_prune.structured.gated import GatedEncoder
+from espnet_prune.structured.gated_encoder import GatedEncoder
 from espnet_prune.structured.plan import Cost
 from espnet_prune.structured.slim import slim
 

@@ -3,7 +3,7 @@
 import torch
 
 from espnet_prune.structured import GatedEncoder
-from espnet_prune.structured.gates import Lagrangian, ramped_target
+from espnet_prune.structured.sparsity_schedule import Lagrangian, ramped_target
 
 
 def train_gates(gated: GatedEncoder, target: float, updates: int, ramp: int) -> None:

@@ -41,7 +41,7 @@ skip_bad=false        # Drop unreadable audio instead of stopping.
 # Probe
 upstream=             # Directory or hub name of the encoder.
 superb_task=          # PR, ASR, KS, QbE, SID, ASV, SD, IC, SF, ER, or a name of your own.
-espnet_task=          # asr, cls, spk or diar; none: no training.
+espnet_task=          # asr, cls, spk, diar; qbe: no training.
 config=               # Config of the probe's training.
 probe_args=           # Options that override it, e.g. "--max_epoch 2".
 probe_tag=            # Names the experiment; from config and arguments when empty.
@@ -65,16 +65,16 @@ stages="1 data, 2 formatting, 3 upstream, 4 tokens or labels, 5 lengths, 6 train
 parse_options "$@"
 
 required="test_sets upstream superb_task espnet_task"
-if [ "${espnet_task}" != none ]; then required+=" train_set valid_set config"; fi
+if [ "${espnet_task}" != qbe ]; then required+=" train_set valid_set config"; fi
 for name in ${required}; do
     if [ -z "${!name}" ]; then option_error "--${name} is required"; fi
 done
 case "${espnet_task}" in
     asr | cls | spk | diar) ;;
-    none) skip_stages+=" 4 5 6" ;;
-    *) option_error "--espnet_task is '${espnet_task}', choose asr, cls, spk, diar or none" ;;
+    qbe) skip_stages+=" 4 5 6" ;;
+    *) option_error "--espnet_task is '${espnet_task}', choose asr, cls, spk, diar or qbe" ;;
 esac
-if [ "${espnet_task}" != none ] && [ ! -f "${config}" ]; then
+if [ "${espnet_task}" != qbe ] && [ ! -f "${config}" ]; then
     option_error "--config ${config}: no such file"
 fi
 rates=() tests=() probe_words=() inference_words=() data_words=() fold_words=()
@@ -126,7 +126,7 @@ fs=16k # of all encoders
 cache_dir=
 if "${feature_cache}"; then
     cache_dir=${expdir}/feature_cache
-    if [ "${espnet_task}" != none ]; then
+    if [ "${espnet_task}" != qbe ]; then
         ${python} -m espnet_prune superb cacheable --config "${config}"
     fi
 fi

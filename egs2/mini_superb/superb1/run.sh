@@ -77,7 +77,7 @@ if [ -z "${encoders}" ]; then
 fi
 
 # A hundred trainings of seconds: their processes are forks of one that has imported everything.
-python=${MAIN_ROOT}/espnet_prune/plugin/warm_python.py
+python=${MAIN_ROOT}/espnet_prune/launch/warm_python.py
 if [ -z "${WARM_PYTHON:-}" ]; then
     warm=$(mktemp -d)
     export WARM_PYTHON=${warm}/socket

@@ -10,7 +10,7 @@ set -o pipefail
 
 template/superb1/superb.sh \
     --superb_task QbE \
-    --espnet_task none \
+    --espnet_task qbe \
     --train_set documents \
     --valid_set dev \
     --test_sets eval \

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet_prune.evaluate.report import SCORES, percent, table
-from espnet_prune.evaluate.superb.plot import plot_superb
+from espnet_prune.evaluate.superb.plots import plot_superb
 from espnet_prune.evaluate.superb.score import (
     METRICS,
     PUBLISHED,

@@ -10,7 +10,7 @@ from espnet2.asr.encoder.abs_encoder import AbsEncoder
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from espnet_prune.plugin.inner_encoder import PretrainedEncoder
+from espnet_prune.plugin.pretrained_encoder import PretrainedEncoder
 
 # How the families call the convolutions between the waveform (or spectrogram) and the Transformer.
 FEATURE_ENCODERS = ("feature_extractor", "conv1", "conv2")

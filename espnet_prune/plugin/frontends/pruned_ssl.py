@@ -7,7 +7,7 @@ import torch
 from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 
-from espnet_prune.plugin.inner_encoder import PretrainedEncoder
+from espnet_prune.plugin.pretrained_encoder import PretrainedEncoder
 from espnet_prune.structured.distill.state_cache import FeatureCache
 
 

@@ -16,7 +16,7 @@ from espnet2.utils.types import str_or_none
 from espnet_prune.files.reading import read_config, read_record
 from espnet_prune.hub.pretrained import RECORD
 from espnet_prune.plugin.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel
-from espnet_prune.plugin.trained import load_trained
+from espnet_prune.plugin.trained_model import load_trained
 from espnet_prune.plugin.trainer import KillSafeTrainer
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.speech_llm.compact.model import (

@@ -16,7 +16,7 @@ from espnet_prune.structured.distill.losses import LOSSES, DistillationLoss
 from espnet_prune.structured.distill.state_cache import TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
 from espnet_prune.structured.families.family import ModelInput
-from espnet_prune.structured.gates import Lagrangian, ramped_target
+from espnet_prune.structured.sparsity_schedule import Lagrangian, ramped_target
 
 COSTS = ("parameters", "macs", "latency")
 

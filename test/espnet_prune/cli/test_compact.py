@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from espnet_prune.cli import main
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
-from espnet_prune.evaluate import compact as report
+from espnet_prune.evaluate import compact_report as report
 from espnet_prune.speech_llm import SpeechLLM
 from espnet_prune.speech_llm.compact import passages as passages_module
 from espnet_prune.speech_llm.compact import words as words_module

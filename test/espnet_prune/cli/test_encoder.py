@@ -6,11 +6,11 @@ import torch
 import yaml
 
 from espnet_prune.cli import main
-from espnet_prune.evaluate.pruning import write_pruned
+from espnet_prune.evaluate.pruning_report import write_pruned
 from espnet_prune.structured import LatencyTable, load_encoder, slim
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.export import onnx
-from espnet_prune.structured.pruning import slimmed
+from espnet_prune.structured.prune_and_distil import slimmed
 from test.espnet_prune.latency_tables import table_file
 from test.espnet_prune.structured.checkpoints.dphubert_files import cut
 from test.espnet_prune.structured.checkpoints.torchaudio_models import assert_same_states

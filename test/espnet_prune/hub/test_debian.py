@@ -102,7 +102,7 @@ def test_a_name_that_is_no_package_is_refused(name, tmp_path):
 def test_module_needs_the_standard_library_only():
     """The installer imports it with bare python3, before anything is installed."""
     root = Path(__file__).resolve().parents[3]
-    code = "import espnet_prune.hub.debian, espnet_prune.plugin.jobs"
+    code = "import espnet_prune.hub.debian, espnet_prune.launch.jobs"
     subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = [{str(root)!r}]\n{code}"],
         check=True,

@@ -1,6 +1,6 @@
 import pytest
 
-from espnet_prune.evaluate.superb.plot import plot_superb
+from espnet_prune.evaluate.superb.plots import plot_superb
 from espnet_prune.evaluate.superb.score import (
     METRICS,
     PUBLISHED,

@@ -16,9 +16,9 @@ import torch
 import yaml
 
 from espnet_prune.cli import main
-from espnet_prune.evaluate.pruning import read_history
+from espnet_prune.evaluate.pruning_report import read_history
 from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask, check_utterance
-from espnet_prune.plugin.trained import load_trained
+from espnet_prune.plugin.trained_model import load_trained
 from espnet_prune.plugin.trainer import atomic_torch_save, mixed_precision, thinned
 from espnet_prune.structured import load_encoder
 from test.espnet_prune.tiny import saved

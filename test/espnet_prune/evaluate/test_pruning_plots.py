@@ -1,6 +1,6 @@
 from PIL import Image
 
-from espnet_prune.evaluate.plots import plot_gates
+from espnet_prune.evaluate.pruning_plots import plot_gates
 
 
 def test_the_figure_of_gates_is_drawn_and_the_same_again(tmp_path):

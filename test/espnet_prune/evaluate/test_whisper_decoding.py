@@ -19,8 +19,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from espnet_prune.bin.whisper_inference import main
-from espnet_prune.evaluate import whisper
-from espnet_prune.evaluate.whisper import greedy_decode
+from espnet_prune.evaluate.whisper_decoding import greedy_decode
 from espnet_prune.structured import load_encoder
 
 END, START, NO_TIMESTAMPS = 256, 257, 258
@@ -184,12 +183,12 @@ def test_goes_on_where_it_was_stopped(teacher_dir, data_dir, tmp_path, monkeypat
             raise KeyboardInterrupt
         return load_speech(value, name=name)
 
-    load_speech = whisper.load_speech
-    monkeypatch.setattr(whisper, "load_speech", load)
+    load_speech = whisper_decoding.load_speech
+    monkeypatch.setattr(whisper_decoding, "load_speech", load)
     with pytest.raises(KeyboardInterrupt):
         run(teacher_dir, data_dir, tmp_path / "out", "--batch_size", 1)
     assert not (tmp_path / "out/text").exists()
-    with (tmp_path / "out" / whisper.PARTIAL).open("a") as file:
+    with (tmp_path / "out" / whisper_decoding.PARTIAL).open("a") as file:
         file.write('["utt0", "half a li')  # as a killed process leaves it
     assert run(teacher_dir, data_dir, tmp_path / "out", "--batch_size", 1) == whole
     # The shortest three were done; the fourth was begun twice.
@@ -201,7 +200,7 @@ def test_goes_on_where_it_was_stopped(teacher_dir, data_dir, tmp_path, monkeypat
 def test_other_inputs_are_decoded_anew(teacher_dir, data_dir, tmp_path):
     run(teacher_dir, data_dir, tmp_path / "out")
     soundfile.write(data_dir / "0.wav", np.zeros(4000), 16000)
-    partial = tmp_path / "out" / whisper.PARTIAL
+    partial = tmp_path / "out" / whisper_decoding.PARTIAL
     partial.write_text('{"data_dir": "of another run"}\n["utt0", "stale"]\n')
     assert run(teacher_dir, data_dir, tmp_path / "out") == reference(teacher_dir, data_dir)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from espnet_prune.structured import load_encoder
-from espnet_prune.structured.directory import removed_share, size_line, sizes, write_encoder
+from espnet_prune.structured.encoder_directory import removed_share, size_line, sizes, write_encoder
 
 
 def test_a_directory_is_swapped_in_whole(tiny, tmp_path):

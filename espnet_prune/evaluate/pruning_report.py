@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from espnet_prune.evaluate.environment import environment_report
-from espnet_prune.evaluate.plots import plot_compare, plot_gates, plot_kept, plot_sizes
+from espnet_prune.evaluate.pruning_plots import plot_compare, plot_gates, plot_kept, plot_sizes
 from espnet_prune.evaluate.report import table
 from espnet_prune.files.reading import read_record, read_rows
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.structured import Cost, SpeechEncoder, load_encoder, outline
 from espnet_prune.structured.cost.measure import time_encoders
-from espnet_prune.structured.directory import PLOT, SUMMARY, size_line, sizes, write_encoder
+from espnet_prune.structured.encoder_directory import PLOT, SUMMARY, size_line, sizes, write_encoder
 
 #: histories in a training directory: a row for each forward pass, and for each validation
 HISTORY, VALIDATION = "updates.jsonl", "valid.jsonl"

@@ -218,7 +218,7 @@ def _run_slurm(request: Request) -> list[Path]:
 
 def _slurm_script(request: Request) -> str:
     """A batch script that hands one job of the array to the local backend on its node."""
-    line = shlex.join([sys.executable, "-m", "espnet_prune.plugin.jobs", "--backend", "local"])
+    line = shlex.join([sys.executable, "-m", "espnet_prune.launch.jobs", "--backend", "local"])
     if request.numbers:
         line += f' {request.variable}="$SLURM_ARRAY_TASK_ID"'
     line += " " + shlex.join([request.log, *request.command])

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from espnet_prune.cli import main
-from espnet_prune.plugin.sweeps import Runner
+from espnet_prune.launch.sweeps import Runner
 
 SCRIPT = """#!/bin/sh
 printf '%s\\n' "$*" >> {log}

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from espnet_prune.plugin import warm_python
+from espnet_prune.launch import warm_python
 
 PROGRAM = Path(warm_python.__file__)
 SERVE = """
-from espnet_prune.plugin import warm_python
 warm_python.MODULES = ["this"]  # prints; the others take seconds
 warm_python.serve("{}")
 """

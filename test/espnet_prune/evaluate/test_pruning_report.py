@@ -5,7 +5,7 @@ import pytest
 from matplotlib.axes import Axes
 
 from espnet_prune.cli import main
-from espnet_prune.evaluate.pruning import score_rows
+from espnet_prune.evaluate.pruning_report import score_rows
 from espnet_prune.structured import load_encoder
 from test.espnet_prune.tiny import saved
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from espnet_prune.plugin import jobs
+from espnet_prune.launch import jobs
 
 ROOT = Path(__file__).resolve().parents[3]
 TEMPLATE = ROOT / "egs2" / "TEMPLATE" / "common"
@@ -161,7 +161,7 @@ def test_unknown_options_are_ignored_with_a_warning(tmp_path, capsys):
 
 def test_stopping_the_runner_stops_its_jobs(tmp_path):
     log = tmp_path / "a.log"
-    command = [sys.executable, "-m", "espnet_prune.plugin.jobs", str(log)]
+    command = [sys.executable, "-m", "espnet_prune.launch.jobs", str(log)]
     runner = subprocess.Popen([*command, "bash", "-c", "sleep 60 & echo $! ; wait"], cwd=ROOT)
     while not (log.exists() and log.read_text().count("\n") >= 4):
         time.sleep(0.02)

@@ -19,6 +19,7 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutput
 
 from espnet_prune.bin.whisper_inference import main
+from espnet_prune.evaluate import whisper_decoding
 from espnet_prune.evaluate.whisper_decoding import greedy_decode
 from espnet_prune.structured import load_encoder
 

@@ -11,6 +11,7 @@ from espnet_prune.launch import warm_python
 
 PROGRAM = Path(warm_python.__file__)
 SERVE = """
+from espnet_prune.launch import warm_python
 warm_python.MODULES = ["this"]  # prints; the others take seconds
 warm_python.serve("{}")
 """

@@ -7,6 +7,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from espnet_prune.cli.options import calls, sampling_rate, true_or_false
+from espnet_prune.data import data_dir  # of the standard library only
 
 
 def validate(parser: ArgumentParser):
@@ -18,8 +19,6 @@ def validate(parser: ArgumentParser):
     add("--no_text", nargs="?", const=True, help=text, **boolean)
 
     def run(args):
-        from espnet_prune.data import data_dir
-
         errors = data_dir.validate(args.data_dir, need_text=not args.no_text)
         if errors:
             shown = f"{args.data_dir}: {len(errors)} faults, {min(20, len(errors))} shown"
@@ -34,8 +33,6 @@ def fix(parser: ArgumentParser):
     parser.add_argument("data_dir", help="directory to mend; the old files go to its .backup")
 
     def run(args):
-        from espnet_prune.data import data_dir
-
         messages = data_dir.fix(args.data_dir)
         kept = data_dir.utterances(data_dir.read_dir(args.data_dir))
         print(*messages, f"{args.data_dir}: {len(kept)} kept", sep="\n")
@@ -54,8 +51,6 @@ def subset(parser: ArgumentParser):
     parser.add_argument("--seed", type=int, default=0, help="seed of --random")
 
     def run(args):
-        from espnet_prune.data import data_dir
-
         number = data_dir.subset(**vars(args))
         print(f"{args.target}: {number} utterances")
 
@@ -76,9 +71,7 @@ def split(parser: ArgumentParser):
     parser.add_argument("pattern", help="name of a part; JOB stands for its number from 1")
 
     def run(args):
-        from espnet_prune.data import data_dir
-
-        data_dir.split(args.scp, args.num_parts, args.pattern)
+        data_dir.split(**vars(args))
 
     return run
 
@@ -94,14 +87,7 @@ def format_(parser: ArgumentParser):
     text = "drop bad utterances and list them in bad_utts, instead of failing"
     add("--skip_bad", type=true_or_false, default=False, metavar="BOOL", help=text)
     _add_nj(parser)
-
-    def run(args):
-        from espnet_prune.data.formatting import format_wav
-
-        for line in format_wav(**vars(args)).lines():
-            print(f"{args.target}: {line}")
-
-    return run
+    return calls("data.formatting.format_wav")
 
 
 def pack(parser: ArgumentParser):
@@ -115,14 +101,7 @@ def pack(parser: ArgumentParser):
     add("--min_fill", type=float, help=text)
     add("--seed", type=int, default=0, help="seed of the order")
     _add_nj(parser)
-
-    def run(args):
-        from espnet_prune.data.packing import pack
-
-        for line in pack(**vars(args)).lines():
-            print(f"{args.target}: {line}")
-
-    return run
+    return calls("data.packing.pack")
 
 
 def slot_text(parser: ArgumentParser):

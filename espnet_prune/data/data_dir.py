@@ -22,11 +22,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import pairwise, product
 from pathlib import Path
+from typing import TypeVar
 
 from espnet_prune.files.reading import read_lines, read_text
 from espnet_prune.files.writing import write_text
 
 Table = dict[str, str]
+Item = TypeVar("Item")
 
 #: what mends a data directory
 FIX = "run espnet-prune data fix"
@@ -384,9 +386,7 @@ def subset(
         number = random if first is None else first
         if number < 1:
             raise ValueError(f"a subset of {number} utterances is asked for; give 1 or more")
-        if random is not None:
-            keep.sort(key=lambda utterance: hash_key(utterance, seed))
-        keep = keep[:number]
+        keep = keep[:number] if random is None else drawn(keep, number, seed)
     write_dir(target, select(tables, keep))
     _carry_feats_type([Path(source)], Path(target))
     return len(keep)
@@ -466,3 +466,8 @@ def split(scp: str | Path, num_parts: int, pattern: str) -> list[Path]:
 def hash_key(name: str, seed: int = 0) -> str:
     """SHA-256 of seed and name: an order that looks random and is the same everywhere."""
     return hashlib.sha256(f"{seed}:{name}".encode()).hexdigest()
+
+
+def drawn(items: Iterable[Item], number: int | None = None, seed: int = 0) -> list[Item]:
+    """So many of the items, or all, in the order of `hash_key` of what they say."""
+    return sorted(items, key=lambda item: hash_key(str(item), seed))[:number]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from espnet_prune.data import data_dir
@@ -19,8 +19,6 @@ from espnet_prune.data.parallel import parallel_map
 from espnet_prune.files.freshness import digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
 
-logger = logging.getLogger(__name__)
-
 AUDIO_FORMATS = ("flac", "wav")
 
 
@@ -31,8 +29,6 @@ class _Task:
     begin: float
     end: float | None
     target: Path
-    fs: int
-    min_seconds: float
 
 
 @dataclass(frozen=True)
@@ -44,40 +40,17 @@ class _Outcome:
     fault: str = ""
 
 
-def _format_one(task: _Task) -> _Outcome:
+def _format_one(fs: int, min_seconds: float, task: _Task) -> _Outcome:
     try:
-        kept = written_samples(task.target, task.fs)
+        kept = written_samples(task.target, fs)
         if kept is not None:
             return _Outcome(task.utterance, kept)
         samples, rate = read_speech(task.source, task.begin, task.end)
-        mono = one_channel(samples, rate, task.source, task.fs, task.min_seconds)
-        write_speech(task.target, mono, task.fs)
+        mono = one_channel(samples, rate, task.source, fs, min_seconds)
+        write_speech(task.target, mono, fs)
         return _Outcome(task.utterance, len(mono), rate, samples.shape[1])
     except (ValueError, FileNotFoundError) as error:
         return _Outcome(task.utterance, fault=str(error))
-
-
-@dataclass(frozen=True)
-class FormatSummary:
-    """What format_wav did: counts of utterances, and the faults of the bad ones."""
-
-    num_utterances: int
-    num_kept: int
-    resampled: dict[int, int]
-    num_mixed: int
-    bad: dict[str, str]
-    seconds: float
-
-    def lines(self) -> list[str]:
-        length = f"{self.num_utterances} utterances, {self.seconds / 60:.1f} minutes"
-        lines = [f"{length} ({self.num_kept} of them written by an earlier run)"]
-        for rate, number in sorted(self.resampled.items()):
-            lines.append(f"{number} utterances resampled from {rate} Hz")
-        if self.num_mixed:
-            lines.append(f"{self.num_mixed} utterances mixed down to one channel")
-        if self.bad:
-            lines.append(f"{len(self.bad)} bad utterances dropped, see bad_utts")
-        return lines
 
 
 def format_wav(
@@ -89,7 +62,7 @@ def format_wav(
     min_seconds: float = 0.1,
     skip_bad: bool = False,
     num_workers: int = 1,
-) -> FormatSummary:
+) -> list[str]:
     """Write a data directory whose audio is one 16 bit mono file per utterance at ``fs`` Hz.
 
     Recordings at another rate are resampled, several channels averaged, segments cut out. Files
@@ -103,6 +76,8 @@ def format_wav(
         skip_bad: drop bad utterances and list them in ``bad_utts`` instead of failing.
         num_workers: number of processes.
 
+    Returns: what was done, in lines.
+
     Raises:
         FileNotFoundError, ValueError: ``source`` is not a valid data directory, an option is out
             of range, no utterance is good, or some are bad (one line each) without ``skip_bad``.
@@ -113,14 +88,15 @@ def format_wav(
     if fs < 1:
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
     tables = data_dir.read_source(source, target, check_audio=False)
-    tasks, bad = _tasks(source, target, tables, fs, audio_format, min_seconds)
+    tasks, bad = _tasks(source, target, tables, audio_format)
     made_of = {
         str(task.target.relative_to(target)): digest([stamp(task.source), task.begin, task.end, fs])
         for task in tasks
         if task.source.is_file()
     }
     drop_stale(target, made_of)
-    everything = list(parallel_map(_format_one, tasks, num_workers, f"format {target.name}"))
+    worker = partial(_format_one, fs, min_seconds)
+    everything = list(parallel_map(worker, tasks, num_workers, f"format {target.name}"))
     bad |= {outcome.utterance: outcome.fault for outcome in everything if outcome.fault}
     outcomes = [outcome for outcome in everything if not outcome.fault]
     if bad and not skip_bad:
@@ -141,23 +117,27 @@ def format_wav(
     else:
         (target / "bad_utts").unlink(missing_ok=True)
     data_dir.write_dir(target, chosen)
-    return FormatSummary(
-        num_utterances=len(outcomes),
-        num_kept=sum(o.rate is None for o in outcomes),
-        resampled=dict(Counter(o.rate for o in outcomes if o.rate not in (None, fs))),
-        num_mixed=sum(o.channels > 1 for o in outcomes),
-        bad=bad,
-        seconds=sum(o.num_samples for o in outcomes) / fs,
-    )
+    return [f"{target}: {line}" for line in _summary(outcomes, len(bad), fs)]
+
+
+def _summary(outcomes: list[_Outcome], num_bad: int, fs: int) -> list[str]:
+    minutes = sum(outcome.num_samples for outcome in outcomes) / fs / 60
+    kept = sum(outcome.rate is None for outcome in outcomes)
+    number = f"{len(outcomes)} utterances, {minutes:.1f} minutes"
+    lines = [f"{number} ({kept} of them written by an earlier run)"]
+    rates = Counter(outcome.rate for outcome in outcomes if outcome.rate not in (None, fs))
+    for rate, resampled in sorted(rates.items()):
+        lines.append(f"{resampled} utterances resampled from {rate} Hz")
+    mixed = sum(outcome.channels > 1 for outcome in outcomes)
+    if mixed:
+        lines.append(f"{mixed} utterances mixed down to one channel")
+    if num_bad:
+        lines.append(f"{num_bad} bad utterances dropped, see bad_utts")
+    return lines
 
 
 def _tasks(
-    source: Path,
-    target: Path,
-    tables: dict[str, data_dir.Table],
-    fs: int,
-    suffix: str,
-    least: float,
+    source: Path, target: Path, tables: dict[str, data_dir.Table], suffix: str
 ) -> tuple[list[_Task], dict[str, str]]:
     """The work per utterance, and the utterances whose entry in wav.scp cannot be used."""
     tasks, bad = [], {}
@@ -177,5 +157,5 @@ def _tasks(
             bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
             continue
         file = target / "data" / speaker / f"{utterance}.{suffix}"
-        tasks.append(_Task(utterance, path, begin, end, file, fs, least))
+        tasks.append(_Task(utterance, path, begin, end, file))
     return tasks, bad

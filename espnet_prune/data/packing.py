@@ -4,6 +4,7 @@ utterance, so distillation on packed windows costs a tenth of that on single pro
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -59,13 +60,13 @@ def plan_windows(
     windows: list[list[Part]] = []
     rooms: dict[int, int] = {}  # by the identity of an open window
     open_windows: list[list[Part]] = []
-    for utterance in sorted(num_samples, key=lambda name: data_dir.hash_key(name, seed)):
+    for utterance in data_dir.drawn(num_samples, seed=seed):
         total = num_samples[utterance]
         if total < 1:
             raise ValueError(f"{utterance}: has {total} samples")
         pieces = -(-total // window)
         bounds = [total * piece // pieces for piece in range(pieces + 1)]
-        for begin, end in zip(bounds, bounds[1:], strict=False):
+        for begin, end in pairwise(bounds):
             length = end - begin
             fits = (w for w in open_windows if _filled(w) + gap + length <= rooms[id(w)])
             chosen = next(fits, None)
@@ -119,21 +120,6 @@ def _write_window(task: _Task) -> int:
     return total
 
 
-@dataclass(frozen=True)
-class PackSummary:
-    """What pack did."""
-
-    num_utterances: int
-    num_windows: int
-    speech_seconds: float
-    capacity_seconds: float
-
-    def lines(self) -> list[str]:
-        speech = f"{self.num_utterances} utterances, {self.speech_seconds / 60:.1f} minutes"
-        share = f"{100 * self.speech_seconds / self.capacity_seconds:.0f}% of them speech"
-        return [f"{speech}, in {self.num_windows} windows, {share}"]
-
-
 def pack(
     source: str | Path,
     target: str | Path,
@@ -143,7 +129,7 @@ def pack(
     seed: int = 0,
     min_fill: float | None = None,
     num_workers: int = 1,
-) -> PackSummary:
+) -> list[str]:
     """Pack the utterances of a formatted data directory into windows of audio.
 
     ``target`` becomes a data directory whose utterances are the windows (each its own speaker, no
@@ -158,6 +144,8 @@ def pack(
         seed: seed of the order.
         min_fill: least room of a window in seconds, see `plan_windows`; all of it when absent.
         num_workers: number of processes.
+
+    Returns: what was done, in a line.
 
     Raises:
         FileNotFoundError, ValueError: ``source`` is not a formatted data directory, or its audio
@@ -197,9 +185,7 @@ def pack(
     }
     write_text(target / "feats_type", "raw\n")
     data_dir.write_dir(target, packed)
-    return PackSummary(
-        num_utterances=len(num_samples),
-        num_windows=len(windows),
-        speech_seconds=sum(num_samples.values()) / fs,
-        capacity_seconds=len(windows) * window,
-    )
+    seconds = sum(num_samples.values()) / fs
+    speech = f"{len(num_samples)} utterances, {seconds / 60:.1f} minutes"
+    share = f"{100 * seconds / (len(windows) * window):.0f}% of them speech"
+    return [f"{target}: {speech}, in {len(windows)} windows, {share}"]

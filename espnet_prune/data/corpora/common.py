@@ -1,4 +1,8 @@
-"""What corpora share: utterances and their sets, and the corpus as it is published."""
+"""What corpora share: utterances and their sets, and the corpus as it is published.
+
+All functions that read corpora raise FileNotFoundError where the corpus or a file of it is missing,
+and ValueError where a file is malformed, lacks something, or has it twice.
+"""
 
 from __future__ import annotations
 
@@ -42,10 +46,6 @@ def write_sets(
         published: name -> number of utterances in the published corpus; another one is logged as a
             warning.
         tables: name -> further tables of the set.
-
-    Raises:
-        FileNotFoundError: audio is missing.
-        ValueError: a set is empty, or has one name twice.
     """
     for name, chosen in sets.items():
         if not chosen:
@@ -75,12 +75,16 @@ def warn_unpublished(
 ) -> None:
     """Log a warning when ``place`` has more or fewer of something than the published corpus."""
     if published not in (None, number):
-        text = f"{place}: has {number} {what} instead of the published {published}"
-        logger.warning("%s; results will not compare with others'", text)
+        warn_incomparable(f"{place}: has {number} {what} instead of the published {published}")
+
+
+def warn_incomparable(what: str) -> None:
+    """Log what makes a corpus another one than the published."""
+    logger.warning("%s; results will not compare with others'", what)
 
 
 def require_dir(path: str | Path, variable: str) -> Path:
-    """The directory that a variable of db.sh names (FileNotFoundError: it is none)."""
+    """The directory that a variable of db.sh names."""
     path = Path(path)
     if not path.is_dir():
         raise FileNotFoundError(f"{path}: no such directory; {variable} of db.sh names it")
@@ -92,11 +96,7 @@ def find_folder(
 ) -> Path:
     """The first of these folders of a corpus that holds a file or folder of one of the patterns.
 
-    Args:
-        variable: of db.sh, which names the corpus.
-
-    Raises:
-        FileNotFoundError: no such directory, or none of the folders holds it.
+    `variable` is that of db.sh which names the corpus.
     """
     corpus = require_dir(corpus, variable)
     for name in folders:
@@ -106,7 +106,7 @@ def find_folder(
 
 
 def require_classes(place: object, found: Iterable[Utterance], classes: Iterable[str]) -> None:
-    """Check that each class is the text of an utterance (ValueError: one is not)."""
+    """Check that each class is the text of an utterance."""
     absent = set(classes) - {each.text for each in found}
     if absent:
         raise ValueError(f"{place}: class {min(absent)} has no recordings; unpack it again")
@@ -115,9 +115,7 @@ def require_classes(place: object, found: Iterable[Utterance], classes: Iterable
 def read_fields(path: str | Path, hint: str = "") -> Iterator[tuple[str, list[str]]]:
     """The words of each line that has some, and before them the line's place for messages.
 
-    Raises:
-        FileNotFoundError: no such file; ``hint`` says what it is.
-        ValueError: it has no words.
+    A file without words is an error; ``hint`` says what it is.
     """
     rows = [(number, line.split()) for number, line in enumerate(read_lines(path, hint), 1)]
     if not any(words for _, words in rows):
@@ -130,9 +128,7 @@ def read_csv(
 ) -> Iterator[tuple[str, dict[str, str]]]:
     """The rows of a CSV file, and before each its place for messages.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: one of the columns is missing, or empty in a row.
+    A column of `columns` that is missing, or empty in a row, is an error.
     """
     rows = csv.DictReader(io.StringIO(read_text(path, hint)))
     absent = [name for name in columns if name not in (rows.fieldnames or ())]
@@ -143,12 +139,6 @@ def read_csv(
         if empty:
             raise ValueError(f"{path}: line {rows.line_num}: column {empty[0]} is empty")
         yield f"{path}: line {rows.line_num}", row
-
-
-def held_out(items: Iterable[Utterance], share: float) -> set[str]:
-    """The names of that share of the utterances, by a hash of their names."""
-    ordered = sorted((each.name for each in items), key=data_dir.hash_key)
-    return set(ordered[: round(share * len(ordered))])
 
 
 def leave_one_out(

@@ -18,7 +18,7 @@ PUBLISHED = {"train": 23132, "valid": 3118, "test": 3793}
 
 
 def read_part(corpus: Path, part: str) -> list[common.Utterance]:
-    """The utterances of data/<part>_data.csv, labelled action+object+location (see `read_csv`)."""
+    """The utterances of data/<part>_data.csv, labelled action+object+location."""
     found = []
     path = corpus / "data" / f"{part}_data.csv"
     columns = ("path", "speakerId", *SLOTS)
@@ -31,11 +31,7 @@ def read_part(corpus: Path, part: str) -> list[common.Utterance]:
 
 
 def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
-    """Write the data directories train, valid and test; returns their numbers of utterances.
-
-    Raises:
-        FileNotFoundError, ValueError: as `require_dir`, `read_csv` and `write_sets`.
-    """
+    """Write the data directories train, valid and test; returns their numbers of utterances."""
     corpus = common.require_dir(corpus, "FSC")
     sets = {part: read_part(corpus, part) for part in PUBLISHED}
     return common.write_sets(out_dir, sets, PUBLISHED)

@@ -19,12 +19,7 @@ TEST, VALID = range(0, 5), range(5, 10)
 
 
 def read_corpus(corpus: str | Path) -> list[tuple[common.Utterance, int]]:
-    """All recordings, labelled with the digit's word, and their indices.
-
-    Raises:
-        FileNotFoundError: no such directory, or no recording in it.
-        ValueError: a .wav file with another name, or a speaker without one of the digits.
-    """
+    """All recordings, labelled with the digit's word, and their indices."""
     advice = "unpack the recordings {digit}_{speaker}_{index}.wav there"
     folder = common.find_folder(corpus, "FSDD", ("recordings", "."), ["*.wav"], advice)
     found = []
@@ -46,28 +41,19 @@ def prepare_digits(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
 
     In fold n (from 1) ``test_foldN`` is all of the n-th speaker, ``valid_foldN`` the indices 0 to 4
     of the others, and ``train_foldN`` their remaining ones: nobody is trained and tested on.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_corpus`, or fewer than two speakers.
     """
     found = read_corpus(corpus)
-    speakers: dict[str, list[common.Utterance]] = {}
-    for each, _ in sorted(found, key=lambda pair: pair[0].speaker):
-        speakers.setdefault(each.speaker, []).append(each)
+    speakers = sorted({each.speaker for each, _ in found})
     if len(speakers) < 2:
-        raise ValueError(f"{corpus}: only the speaker {min(speakers)}; leaving one out needs two")
+        raise ValueError(f"{corpus}: only the speaker {speakers[0]}; leaving one out needs two")
+    groups = [[each for each, _ in found if each.speaker == speaker] for speaker in speakers]
     valid = {each.name for each, index in found if index in TEST}
-    sets = common.leave_one_out(list(speakers.values()), lambda _: valid)
-    return common.write_sets(out_dir, sets)
+    return common.write_sets(out_dir, common.leave_one_out(groups, lambda _: valid))
 
 
 def prepare_speakers(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
     """Sets to recognise speakers: ``test`` has the indices 0 to 4, ``valid`` 5 to 9, ``train``
-    those from 10 on.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_corpus`.
-    """
+    those from 10 on."""
     sets: dict[str, list[common.Utterance]] = {"train": [], "valid": [], "test": []}
     for each, index in read_corpus(corpus):
         name = "test" if index in TEST else "valid" if index in VALID else "train"

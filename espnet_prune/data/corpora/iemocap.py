@@ -13,6 +13,7 @@ import re
 from pathlib import Path
 
 from espnet_prune.data.corpora import common
+from espnet_prune.data.data_dir import drawn
 from espnet_prune.files.reading import read_lines
 
 CLASSES = {"ang": "ang", "hap": "hap", "exc": "hap", "neu": "neu", "sad": "sad"}
@@ -25,12 +26,7 @@ _LINE = re.compile(r"\[[\d.]+ - [\d.]+\]\t(Ses\d\d[FM]_\w+)\t(\w+)\t\[.*\]")
 
 
 def read_session(corpus: str | Path, session: int) -> list[common.Utterance]:
-    """The utterances of the four classes of a session; a speaker is named Ses01F.
-
-    Raises:
-        FileNotFoundError: the session or its evaluations are missing.
-        ValueError: evaluations without a single utterance, or a class without one.
-    """
+    """The utterances of the four classes of a session; a speaker is named Ses01F."""
     root = Path(corpus) / f"Session{session}"
     folder = root / "dialog" / "EmoEvaluation"
     # Names of other systems' metadata files begin with a dot.
@@ -44,13 +40,14 @@ def read_session(corpus: str | Path, session: int) -> list[common.Utterance]:
         if not rated:
             raise ValueError(f"{path}: has no line '[begin - end]\\tutterance\\temotion\\t[…]'")
         for utterance, emotion in (match.groups() for match in rated):
-            if emotion in CLASSES:
-                dialog, _, turn = utterance.rpartition("_")
-                audio = root / "sentences" / "wav" / dialog / f"{utterance}.wav"
-                # Who talks is in the name of the turn: F000 or M000.
-                speaker = f"Ses{session:02d}{turn[0]}"
-                name = f"{speaker}-{utterance}"
-                found.append(common.Utterance(name, speaker, CLASSES[emotion], audio))
+            if emotion not in CLASSES:
+                continue
+            dialog, _, turn = utterance.rpartition("_")
+            audio = root / "sentences" / "wav" / dialog / f"{utterance}.wav"
+            # Who talks is in the name of the turn: F000 or M000.
+            speaker = f"Ses{session:02d}{turn[0]}"
+            name = f"{speaker}-{utterance}"
+            found.append(common.Utterance(name, speaker, CLASSES[emotion], audio))
     common.require_classes(folder, found, CLASSES.values())
     common.warn_unpublished(root, len(found), PUBLISHED[session], "utterances of the four classes")
     return found
@@ -61,11 +58,11 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
 
     ``test_foldN`` is session N; of the others ``valid_foldN`` is a fifth of the utterances, by a
     hash of their names, and ``train_foldN`` the rest.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_session`, or audio is missing.
     """
+
+    def validation(others: list[common.Utterance]) -> set[str]:
+        return set(drawn((each.name for each in others), round(VALID_SHARE * len(others))))
+
     corpus = common.require_dir(corpus, "IEMOCAP")
     sessions = [read_session(corpus, session) for session in PUBLISHED]
-    sets = common.leave_one_out(sessions, lambda them: common.held_out(them, VALID_SHARE))
-    return common.write_sets(out_dir, sets)
+    return common.write_sets(out_dir, common.leave_one_out(sessions, validation))

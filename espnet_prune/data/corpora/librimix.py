@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from espnet_prune.data.audio import SAMPLING_RATE, written_samples
+from espnet_prune.data.audio import SAMPLING_RATE as RATE
+from espnet_prune.data.audio import written_samples
 from espnet_prune.data.corpora import common
 from espnet_prune.data.rttm import Turn, read_rttm, rttm_text
 from espnet_prune.files.writing import write_text
 
-RATE = SAMPLING_RATE
 #: Samples of a frame: 20 ms, as of the encoders.
 FRAME = 320
 #: Data directory -> names of the part, RTTM file, and mixtures as published.
@@ -37,7 +37,7 @@ _TOLERANCE_S = 0.1
 
 
 def find_root(corpus: str | Path) -> Path:
-    """The folder wav16k/max of Libri2Mix (FileNotFoundError: it is not there)."""
+    """The folder wav16k/max of Libri2Mix."""
     folders = ("Libri2Mix/wav16k/max", "wav16k/max", ".")
     holds = ["metadata/mixture_*.csv"]  # the alignments may be in a folder metadata, too
     advice = "generate it at 16 kHz in mode max"
@@ -47,9 +47,7 @@ def find_root(corpus: str | Path) -> Path:
 def read_mixtures(root: Path, names: tuple[str, ...]) -> dict[str, tuple[Path, int]]:
     """Mixture -> its audio and number of samples, from a part's metadata.
 
-    Raises:
-        FileNotFoundError: no metadata of any of the names.
-        ValueError: the metadata are malformed, or audio is missing or of another length.
+    Audio that is missing is an error, as is audio of another length.
     """
     tables = {name: root / "metadata" / f"mixture_{name}_mix_both.csv" for name in names}
     part = next((name for name in names if tables[name].is_file()), names[0])
@@ -99,8 +97,8 @@ def turns_of(mixture: str, alignments: dict[str, list[Turn]], end: float) -> lis
             raise ValueError(f"has no turns of {rest}, a source of mixture {mixture}")
         for turn in found:
             if turn.speaker != speaker:
-                text = f"{rest} is of speaker {turn.speaker}, but {mixture} says {speaker}"
-                raise ValueError(text)
+                of = f"is of speaker {turn.speaker}"
+                raise ValueError(f"{rest} {of}, but {mixture} says {speaker}")
             if turn.end > end + _TOLERANCE_S or turn.begin >= end:
                 text = f"talks until {turn.end:g} s, but mixture {mixture} ends at {end:g} s"
                 raise ValueError(f"{rest} {text}; generate Libri2Mix in mode max")
@@ -144,9 +142,6 @@ def prepare(
 
     Args:
         rttm_dir: folder of the alignments; <corpus>/metadata/LibriSpeech by default.
-
-    Raises:
-        FileNotFoundError, ValueError: as `find_root`, `read_mixtures`, `turns_of` and `read_rttm`.
     """
     root, out_dir = find_root(corpus), Path(out_dir)
     rttm_dir = Path(rttm_dir) if rttm_dir else Path(corpus) / "metadata" / "LibriSpeech"

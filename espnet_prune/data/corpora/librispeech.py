@@ -54,11 +54,7 @@ Lexicon = dict[str, str]
 
 
 def find_root(corpus: str | Path) -> Path:
-    """The folder of the subsets: `corpus`, or LibriSpeech in it, as the archives unpack.
-
-    Raises:
-        FileNotFoundError: no such directory, or no subset in it.
-    """
+    """The folder of the subsets: `corpus`, or LibriSpeech in it, as the archives unpack."""
     advice = "nor another subset; LIBRISPEECH of db.sh names the right directory"
     return common.find_folder(corpus, "LIBRISPEECH", ("LibriSpeech", "."), sorted(SUBSETS), advice)
 
@@ -71,17 +67,13 @@ def data_name(subset: str) -> str:
 def read_subset(folder: str | Path) -> list[common.Utterance]:
     """The utterances of a subset; the reader is the speaker.
 
-    A subset without all of its published utterances is logged as a warning.
-
-    Raises:
-        FileNotFoundError: no such subset, no audio in it, or a chapter without transcripts.
-        ValueError: a recording without a transcript, or transcripts that cannot be read.
+    A recording without a transcript is an error; a subset without all of its published utterances
+    is logged as a warning.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such directory; unpack {folder.name} there")
-    found: list[common.Utterance] = []
-    silent: list[str] = []
+    found, silent = [], []
     again = f"unpack {folder.name} again"
     for chapter in tqdm(sorted(folder.glob("*/*/")), folder.name, mininterval=2):
         recordings = sorted(chapter.glob("*.flac"))
@@ -124,9 +116,6 @@ def prepare(corpus: str | Path, out_dir: str | Path, train_hours: int = 960) -> 
 
     Args:
         train_hours: a key of `TRAINING`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `find_root` and `read_subset`, or no such training set.
     """
     if train_hours not in TRAINING:
         choices = " or ".join(map(str, TRAINING))
@@ -148,11 +137,7 @@ def read_lexicon(paths: Sequence[str | Path]) -> Lexicon:
     """Word -> its phones with spaces between, from `WORD PHONE PHONE …` lines.
 
     Of several pronunciations the first one is taken, in the order of the files and their lines. A
-    word without phones is as if it were not there.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file is not UTF-8 text or is empty, or no word has a pronunciation.
+    word without phones is as if it were not there; files without any pronunciation are an error.
     """
     lexicon: Lexicon = {}
     for path in paths:
@@ -181,11 +166,8 @@ def prepare_superb(
     """Write train_clean_100, dev_clean and test_clean; returns their numbers of utterances.
 
     Args:
-        lexicon: files of pronunciations: `text` has phones instead of words.
-
-    Raises:
-        FileNotFoundError, ValueError: as `find_root`, `read_subset` and `read_lexicon`, or words
-            are in no lexicon; these are written to `MISSING_WORDS` in `out_dir`.
+        lexicon: files of pronunciations: `text` has phones instead of words. Words that are in
+            none of them are an error; they are written to `MISSING_WORDS` in `out_dir`.
     """
     pronunciations = read_lexicon(lexicon)
     sets = {data_name(each.name): read_subset(each) for each in _folders_of(corpus, SUPERB)}

@@ -12,13 +12,10 @@ English queries and documents only (language nnenglish; s3prl, downstream/quesst
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from pathlib import Path
 
 from espnet_prune.data.corpora import common
-
-logger = logging.getLogger(__name__)
 
 LANGUAGE = "nnenglish"
 ARCHIVE = "quesst14Database.tgz"
@@ -30,14 +27,9 @@ def read_audio(root: Path, name: str) -> list[common.Utterance]:
     """The English audio in a list; an utterance has the name of its file, without the suffix.
 
     A list that has fewer recordings than the folders they lie in is warned of.
-
-    Raises:
-        FileNotFoundError: no such list.
-        ValueError: a line is malformed.
     """
     path = root / "scoring" / f"language_key_{name}.lst"
-    found: list[common.Utterance] = []
-    folders: Counter[Path] = Counter()
+    found, folders = [], Counter()
     for place, fields in common.read_fields(path, f"unpack {ARCHIVE} again"):
         if len(fields) != 2 or "/" not in fields[0]:
             raise ValueError(f"{place}: not 'path language'")
@@ -49,17 +41,12 @@ def read_audio(root: Path, name: str) -> list[common.Utterance]:
         there = len(list(folder.glob("*.wav")))
         if listed < there:
             text = f"{path}: has {listed} recordings, but {folder} has {there}"
-            logger.warning("%s; results will not compare with others'; unpack %s", text, ARCHIVE)
+            common.warn_incomparable(f"{text}; unpack {ARCHIVE} again")
     return found
 
 
 def read_ground_truth(path: Path) -> dict[str, set[str]]:
-    """Query -> documents that hold it.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line of type LEXEME is malformed, or there is none.
-    """
+    """Query -> documents that hold it."""
     held: dict[str, set[str]] = {}
     for place, fields in common.read_fields(path, f"unpack {ARCHIVE} again"):
         if fields[:1] != ["LEXEME"]:
@@ -77,10 +64,6 @@ def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
 
     dev and eval also get the table ref, 'query documents that hold it', with the English documents
     only. A query that none of them holds has a line without documents; scoring leaves it out.
-
-    Raises:
-        FileNotFoundError, ValueError: as `find_folder`, `read_audio`, `read_ground_truth` and
-            `write_sets`, or no document holds any query.
     """
     folders, advice = ("quesst14Database", "."), f"unpack {ARCHIVE} there"
     root = common.find_folder(corpus, "QUESST14", folders, ["scoring"], advice)

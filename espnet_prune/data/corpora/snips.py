@@ -19,14 +19,11 @@ reads `PLAY B-artist ELLA FITZGERALD E-artist`, see `tokens_to_text`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora import common
-
-logger = logging.getLogger(__name__)
 
 LABELS = "all.iob.snips.txt"
 SPACE = "<space>"
@@ -42,18 +39,13 @@ SPEAKERS = {
 
 
 def find_root(corpus: str | Path) -> Path:
-    """The folder of all.iob.snips.txt, `corpus` or SNIPS in it (errors: see `find_folder`)."""
+    """The folder of all.iob.snips.txt, `corpus` or SNIPS in it."""
     advice = "SNIPS of db.sh names the directory that s3prl's preparation of Audio SNIPS wrote"
     return common.find_folder(corpus, "SNIPS", ("SNIPS", "."), [LABELS], advice)
 
 
 def read_labels(path: str | Path) -> dict[str, tuple[list[str], list[str]]]:
-    """Utterance -> its words and their tags, without the marks of begin and end and the intent.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line is not as in the module's description.
-    """
+    """Utterance -> its words and their tags, without the marks of begin and end and the intent."""
     labels = {}
     for key, value in data_dir.read_table(path).items():
         words, tags = (part.split() for part in value.partition("\t")[::2])
@@ -112,12 +104,7 @@ def write_texts(source: str | Path, target: str | Path) -> None:
 
 
 def prepare(corpus: str | Path, out_dir: str | Path) -> dict[str, int]:
-    """Write the data directories train, valid and test; returns their numbers of utterances.
-
-    Raises:
-        FileNotFoundError: the corpus, a split or all recordings of a speaker are not there.
-        ValueError: the labels cannot be read, or recordings have none.
-    """
+    """Write the data directories train, valid and test; returns their numbers of utterances."""
     root = find_root(corpus)
     labels = read_labels(root / LABELS)
     sets = {split: _read_split(root, split, labels) for split in SPEAKERS}
@@ -146,8 +133,8 @@ def _read_split(root: Path, split: str, labels: dict) -> list[common.Utterance]:
     unspoken = sorted(listed - recordings.keys())
     if unspoken:
         number = f"{len(unspoken)} of {len(unspoken) + len(recordings)}"
-        text = f"{folder}: {number} utterances have no recording, the first is {unspoken[0]}"
-        logger.warning("%s; results will not compare with others'", text)
+        text = f"{number} utterances have no recording, the first is {unspoken[0]}"
+        common.warn_incomparable(f"{folder}: {text}")
     return [common.Utterance(key, _speaker(key), texts[key], recordings[key]) for key in recordings]
 
 

@@ -33,12 +33,7 @@ def _labelled(path: Path, word: str) -> common.Utterance:
 
 
 def read_words(corpus: Path) -> dict[str, list[common.Utterance]]:
-    """train, valid and the rest that the official lists leave for testing.
-
-    Raises:
-        FileNotFoundError: a list, or a file that is on it, is missing.
-        ValueError: a class without recordings.
-    """
+    """train, valid and the rest that the official lists leave for testing."""
     lists = {
         part: {words[0] for _, words in common.read_fields(corpus / file, "it is an official list")}
         for part, file in (("valid", "validation_list.txt"), ("testing", "testing_list.txt"))
@@ -52,22 +47,15 @@ def read_words(corpus: Path) -> dict[str, list[common.Utterance]]:
             seen.add(name)
             part = next((part for part, names in lists.items() if name in names), "train")
             sets[part].append(_labelled(path, folder.name))
-    for names in lists.values():
-        gone = sorted(names - seen)
-        if gone:
-            text = "no such file, but an official list has it; unpack again"
-            raise FileNotFoundError(f"{corpus / gone[0]}: {text}")
+    for gone in sorted(set().union(*lists.values()) - seen):
+        text = "no such file, but an official list has it; unpack again"
+        raise FileNotFoundError(f"{corpus / gone}: {text}")
     common.require_classes(corpus, sets["train"], (*WORDS, UNKNOWN))
     return sets
 
 
 def read_test(folder: Path) -> list[common.Utterance]:
-    """The official test set, a folder a class.
-
-    Raises:
-        FileNotFoundError: no such directory.
-        ValueError: a class without recordings.
-    """
+    """The official test set, a folder a class."""
     common.require_dir(folder, "SPEECHCOMMANDS_TEST")
     found = [
         common.Utterance(f"{name.strip('_')}-{path.stem}", name.strip("_"), name, path)
@@ -81,10 +69,6 @@ def read_test(folder: Path) -> list[common.Utterance]:
 def cut_silence(corpus: Path, folder: Path) -> dict[str, list[common.Utterance]]:
     """Seconds of the background noise as files in `folder`: the beginnings of the recordings for
     train, their ends for valid, with no sample in both.
-
-    Raises:
-        FileNotFoundError: no background noise.
-        ValueError: it is shorter than ten seconds.
     """
     noises = sorted((corpus / NOISE).glob("*.wav"))
     if not noises:
@@ -109,15 +93,10 @@ def prepare(corpus: str | Path, test: str | Path, out_dir: str | Path) -> dict[s
     """Write the data directories train, valid and test; returns their numbers of utterances.
 
     The seconds of silence are written to the folder silence of `out_dir`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `read_words`, `read_test` and `cut_silence`.
     """
     corpus = common.require_dir(corpus, "SPEECHCOMMANDS")
-    words, out_dir = read_words(corpus), Path(out_dir)
-    sets = {"train": words["train"], "valid": words["valid"], "test": read_test(Path(test))}
-    silence = cut_silence(corpus, out_dir / "silence")
-    published = {name: number + len(silence.get(name, [])) for name, number in PUBLISHED.items()}
-    for name, seconds in silence.items():
-        sets[name] = [*sets[name], *seconds]
-    return common.write_sets(out_dir, sets, published)
+    words, test_set = read_words(corpus), read_test(Path(test))
+    silence = cut_silence(corpus, Path(out_dir) / "silence")
+    sets = {name: [*words[name], *seconds] for name, seconds in silence.items()}
+    published = {name: PUBLISHED[name] + len(seconds) for name, seconds in silence.items()}
+    return common.write_sets(out_dir, {**sets, "test": test_set}, {**PUBLISHED, **published})

@@ -69,11 +69,7 @@ def prompt_split(name: str) -> str:
 
 def read_transcripts(path: str | Path) -> dict[str, str]:
     """Read Asterisk's list of prompts, core-sounds-en.txt.gz: ``name: text`` lines, with comments
-    after ';'.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file, or a line is not of this form.
-    """
+    after ';'."""
     transcripts = {}
     for number, line in enumerate(read_lines(path), 1):
         # A ';' inside a line is punctuation of the prompt.
@@ -98,9 +94,8 @@ def is_speech(name: str, transcripts: dict[str, str]) -> bool:
     The English list describes those wholly in brackets ("[this is a simple beep tone]"), and
     their names are the same in all languages.
     """
-    if name.startswith("silence/"):
-        return False
-    return name not in transcripts or bool(prompt_transcript(transcripts[name]))
+    spoken = name not in transcripts or prompt_transcript(transcripts[name])
+    return bool(spoken) and not name.startswith("silence/")
 
 
 def spoken_transcript(text: str) -> str:
@@ -109,11 +104,7 @@ def spoken_transcript(text: str) -> str:
 
 
 def read_prompts(tree: str | Path) -> list[Recording]:
-    """The spoken prompts of all languages from the tree that `debian.fetch_packages` made.
-
-    Raises:
-        FileNotFoundError: the tree lacks a language or the transcripts.
-    """
+    """The spoken prompts of all languages from the tree that `debian.fetch_packages` made."""
     share = Path(tree) / "usr" / "share"
     transcripts = read_transcripts(share / "doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
     recordings = []
@@ -131,24 +122,23 @@ def read_prompts(tree: str | Path) -> list[Recording]:
 def _read_speaker(
     folder: Path, language: str, speaker: str, transcripts: dict[str, str]
 ) -> list[Recording]:
-    recordings = []
-    no_speech = 0
+    recordings, no_speech = [], 0
     for path in sorted(folder.rglob("*.wav")):
-        name = path.relative_to(folder).with_suffix("").as_posix()
+        name, text = path.relative_to(folder).with_suffix("").as_posix(), ""
         if not is_speech(name, transcripts):
             no_speech += 1
-        elif soundfile.info(path).frames == 0:
+            continue
+        if soundfile.info(path).frames == 0:
             logger.warning("%s: left out, the package ships it without samples", path)
-        else:
-            text = ""
-            if language == "en":
-                text = spoken_transcript(correct_spelling(transcripts.get(name, "")))
-            if language == "en" and not text:
+            continue
+        if language == "en":
+            text = spoken_transcript(correct_spelling(transcripts.get(name, "")))
+            if not text:
                 logger.warning("%s: without transcript, it is unclear how it is read", name)
-            utterance = f"{speaker}-{name.replace('/', '_')}"
-            recordings.append(Recording(utterance, speaker, name, path, text, language))
-    number = f"{len(recordings)} prompts, and {no_speech} silences, tones and noises left out"
-    logger.info("%s: %s", speaker, number)
+        utterance = f"{speaker}-{name.replace('/', '_')}"
+        recordings.append(Recording(utterance, speaker, name, path, text, language))
+    text = "%s: %d prompts, and %d silences, tones and noises left out"
+    logger.info(text, speaker, len(recordings), no_speech)
     return recordings
 
 
@@ -156,11 +146,7 @@ def read_audio_dir(folder: str | Path) -> list[Recording]:
     """All audio files below a folder; ``x.txt`` beside ``x.wav`` is its English transcript.
 
     The folder of a file is taken for its speaker; the path of a file below ``folder``, without
-    suffix, for its name.
-
-    Raises:
-        FileNotFoundError: no such folder, or no audio in it.
-        ValueError: two files would have one utterance id, or a transcript is not UTF-8.
+    suffix, for its name. Two files that would have one utterance id are an error.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -183,8 +169,8 @@ def read_audio_dir(folder: str | Path) -> list[Recording]:
                 logger.warning("%s: not used, no words or a number of several digits", sidecar)
         recordings[utterance] = Recording(utterance, speaker, name.as_posix(), path, text)
     transcribed = sum(bool(recording.text) for recording in recordings.values())
-    number = f"{len(recordings)} recordings, {transcribed} of them with a transcript"
-    logger.info("%s: %s", folder, number)
+    text = "%s: %d recordings, %d of them with a transcript"
+    logger.info(text, folder, len(recordings), transcribed)
     return list(recordings.values())
 
 
@@ -208,9 +194,6 @@ def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of)
 
     Args:
         split: function from the name of a recording to train, dev or test.
-
-    Raises:
-        ValueError: a set would be empty.
     """
     sets: dict[str, list[common.Utterance]] = {"train_ssl": [], "valid_ssl": []}
     if any(recording.text for recording in recordings):
@@ -240,10 +223,6 @@ def prepare(
     Args:
         download_dir: folder for the Debian packages.
         audio_dir: a folder of audio to take instead of the packaged prompts.
-
-    Raises:
-        FileNotFoundError: packages or audio cannot be had.
-        ValueError: the audio does not do for the sets.
     """
     if audio_dir is not None:
         return write_sets(read_audio_dir(audio_dir), out_dir)
@@ -259,8 +238,7 @@ def fetch_prompts(download_dir: str | Path) -> list[Recording]:
     """The spoken prompts of all languages, as Debian packages them (`fetch_packages`)."""
     names = [f"asterisk-core-sounds-{language}-wav" for language in LANGUAGES]
     recordings = read_prompts(fetch_packages(["asterisk-core-sounds-en", *names], download_dir))
-    languages = Counter(recording.language for recording in recordings)
-    logger.info("prompts by language: %s", dict(languages))
+    logger.info("prompts by language: %s", dict(Counter(each.language for each in recordings)))
     return recordings
 
 
@@ -270,10 +248,6 @@ def prepare_languages(out_dir: str | Path, download_dir: str | Path) -> dict[str
     There is one speaker for each language, so that a probe may as well tell the speakers apart.
     A prompt is in the same set in all languages, and in the one where the ASR recipe has it. Those
     that are longer than 30 s, Whisper's window, are left out.
-
-    Raises:
-        FileNotFoundError: the packages cannot be had.
-        ValueError: a set would be empty.
     """
     sets: dict[str, list[common.Utterance]] = {name: [] for name in SPLITS}
     for recording in fetch_prompts(download_dir):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from espnet_prune.data import data_dir
 from espnet_prune.data.corpora import common
+from espnet_prune.data.data_dir import drawn
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,7 @@ HELD_OUT, UTTERANCES_EACH, TARGETS_EACH = 40, 20, 50
 
 
 def find_audio(corpus: str | Path) -> dict[str, dict[str, Path]]:
-    """Speaker -> path from the speaker on -> file, sorted.
-
-    Raises:
-        FileNotFoundError: no such directory, or no audio in it.
-    """
+    """Speaker -> path from the speaker on -> file, sorted."""
     corpus = common.require_dir(corpus, "VOXCELEB1")
     speakers: dict[str, dict[str, Path]] = {}
     for part in ("dev/wav", "test/wav", "wav"):
@@ -67,7 +64,7 @@ def _speaker(relative: str) -> str:
 def _utterance(
     audio: Mapping[str, Mapping[str, Path]], relative: str, label: str, wanted_by: Path
 ) -> common.Utterance:
-    """The utterance of a path in a list (FileNotFoundError: it is not in the corpus)."""
+    """The utterance of a path in a list."""
     speaker = _speaker(relative)
     file = audio.get(speaker, {}).get(relative)
     if file is None:
@@ -82,10 +79,6 @@ def prepare_identification(
 
     Args:
         split: the official split, by default iden_split.txt of the corpus.
-
-    Raises:
-        FileNotFoundError: no corpus, no split, or a file of the split is missing.
-        ValueError: a line of the split is malformed, or one of its parts is empty.
     """
     audio = find_audio(corpus)
     path = Path(split) if split else Path(corpus) / "iden_split.txt"
@@ -103,10 +96,6 @@ def read_trials(path: str | Path) -> dict[tuple[str, str], bool]:
 
     A trial that is there several times counts once, with a warning; so does another number of
     trials than the published one.
-
-    Raises:
-        FileNotFoundError: there is no such list.
-        ValueError: a line is malformed, or a trial has two labels or a wrong one.
     """
     trials: dict[tuple[str, str], bool] = {}
     lines = list(common.read_fields(path, "put VoxCeleb1's list of trials there, veri_test.txt"))
@@ -143,26 +132,21 @@ def development_trials(
     """
     if len(speakers) < 2:
         raise ValueError(f"development trials need two speakers or more, there are {len(speakers)}")
-    chosen = {name: _draw(paths, utterances_each) for name, paths in sorted(speakers.items())}
+    chosen = {name: drawn(paths, utterances_each) for name, paths in sorted(speakers.items())}
     trials: dict[tuple[str, str], bool] = {}
     for name, paths in chosen.items():
         pairs = list(itertools.combinations(sorted(paths), 2))
         if not pairs:
             raise ValueError(f"speaker {name} has one utterance only, which makes no target trial")
         apart = [pair for pair in pairs if pair[0].split("/")[1] != pair[1].split("/")[1]]
-        targets = _draw(apart, targets_each)
-        targets += _draw(set(pairs) - set(apart), targets_each - len(targets))
+        targets = drawn(apart, targets_each)
+        targets += drawn(set(pairs) - set(apart), targets_each - len(targets))
         others = [path for other in chosen if other != name for path in chosen[other]]
         # Not both ways round, as (b, a) asks the same as (a, b).
         free = [pair for pair in itertools.product(paths, others) if pair[::-1] not in trials]
         trials.update(dict.fromkeys(targets, True))
-        trials.update(dict.fromkeys(_draw(free, len(targets)), False))
+        trials.update(dict.fromkeys(drawn(free, len(targets)), False))
     return trials
-
-
-def _draw(items: Iterable, number: int) -> list:
-    """Up to so many of the items, by a hash of what they say."""
-    return sorted(items, key=lambda item: data_dir.hash_key(str(item)))[:number]
 
 
 def prepare_verification(
@@ -179,10 +163,6 @@ def prepare_verification(
     Args:
         trials: list of test trials, by default veri_test.txt of the corpus.
         held_out: number of training speakers that go to dev instead.
-
-    Raises:
-        FileNotFoundError: no list, or an utterance of it is not in the corpus.
-        ValueError: as `read_trials` and `development_trials`, or too few training speakers.
     """
     audio = find_audio(corpus)
     path = Path(trials) if trials else Path(corpus) / "veri_test.txt"
@@ -193,7 +173,7 @@ def prepare_verification(
     if held_out < 2 or len(training) - held_out < 2:
         text = f"has {len(training)} training speakers, of which --held_out {held_out} cannot be"
         raise ValueError(f"{corpus}: {text}: hold out 2 or more, and leave 2 or more")
-    development = set(_draw(training, held_out))
+    development = set(drawn(training, held_out))
     dev = development_trials({name: audio[name] for name in development})
     names = {
         "train": [p for name in training if name not in development for p in audio[name]],
@@ -216,16 +196,12 @@ def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
 
     Args:
         source: formatted data directory of the utterances.
-        trials: table 'utterance*utterance label'.
+        trials: table 'utterance*utterance label' (ValueError: an utterance is not in the source).
 
     Returns: the number of trials.
-
-    Raises:
-        ValueError: an utterance of a trial is not in the source.
     """
     source, target = Path(source), Path(target)
-    audio = data_dir.read_table(source / "wav.scp")
-    samples = data_dir.read_table(source / "utt2num_samples")
+    audio, samples = (data_dir.read_table(source / name) for name in ("wav.scp", "utt2num_samples"))
     labels = data_dir.read_table(trials)
     pairs = {trial: trial.split("*") for trial in labels}
     for trial, pair in pairs.items():
@@ -233,12 +209,12 @@ def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
             if utterance not in audio or len(pair) != 2:
                 text = f"{utterance} is not in {source}; prepare both again"
                 raise ValueError(f"{trials}: {trial}: {text}")
-    for name, table, side in (
-        ("utt2num_samples", samples, 0),
-        ("speech2", audio, 1),
-        ("wav.scp", audio, 0),
-    ):
-        found = {trial: table[pair[side]] for trial, pair in pairs.items()}
-        data_dir.write_table(target / name, found)
-    data_dir.write_table(target / "spk_labels", labels)
+    tables = {
+        "utt2num_samples": {trial: samples[first] for trial, (first, _) in pairs.items()},
+        "speech2": {trial: audio[second] for trial, (_, second) in pairs.items()},
+        "spk_labels": labels,
+        "wav.scp": {trial: audio[first] for trial, (first, _) in pairs.items()},
+    }
+    for name, table in tables.items():
+        data_dir.write_table(target / name, table)
     return len(labels)

@@ -263,3 +263,10 @@ def test_commands_that_only_read_a_file_stand_for_it(value):
 def test_other_commands_are_refused(value):
     with pytest.raises(ValueError, match="is a command; write its output to a file"):
         data_dir.audio_path(value)
+
+
+def test_what_is_drawn_depends_on_names_and_seed_alone():
+    names = [f"u{n}" for n in range(50)]
+    chosen = data_dir.drawn(names, 10)
+    assert len(set(chosen)) == 10 and chosen == data_dir.drawn(names[::-1], 10)
+    assert data_dir.drawn(names)[:10] == chosen != data_dir.drawn(names, 10, seed=1)

@@ -1,7 +1,7 @@
 import pytest
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.corpora.common import Utterance, held_out, write_sets
+from espnet_prune.data.corpora.common import Utterance, write_sets
 
 
 @pytest.fixture
@@ -29,10 +29,3 @@ def test_what_is_wrong_with_a_set(audio, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"gone.wav: no such file \(1 of the 2 of train"):
         write_sets(tmp_path / "data", {"train": [each, gone]})
     assert not (tmp_path / "data").exists()
-
-
-def test_what_is_held_out_depends_on_names_alone(audio):
-    items = [Utterance(f"u{n}", "s", "x", audio) for n in range(50)]
-    chosen = held_out(items, 0.2)
-    assert len(chosen) == 10
-    assert chosen == held_out(items[::-1], 0.2)

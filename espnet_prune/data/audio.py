@@ -1,9 +1,13 @@
-"""The one door for audio: read it, check it, resample it, write it."""
+"""The one door for audio: read it, check it, resample it, write it.
+
+What cannot be used as speech raises ValueError, a file that is missing FileNotFoundError.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +30,7 @@ def check_speech(
     fs: int | None = None,
     min_seconds: float = 0.0,
 ) -> None:
-    """Check that samples can be used as speech.
+    """Check samples: ValueError for several channels, none, another rate, too few, NaN or infinite.
 
     Args:
         samples: (T,) float samples of one channel.
@@ -34,9 +38,6 @@ def check_speech(
         name: what to call them in the error: a file or an utterance.
         fs: the sampling rate in Hz they must have, if any.
         min_seconds: the shortest length in seconds that is taken.
-
-    Raises:
-        ValueError: several channels, no samples, another rate, too short, NaN or infinite samples.
     """
     samples = np.asarray(samples)
     bad = np.flatnonzero(~np.isfinite(samples))
@@ -62,9 +63,7 @@ def read_speech(
 ) -> tuple[np.ndarray, int]:
     """Read a file, or its part between two times in seconds: (T, channels) float32 and rate in Hz.
 
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is empty, not audio or ends early, or the part lies outside of it.
+    A file that is empty, not audio or ends early, and a part outside of it, are errors.
     """
     path = Path(path)
     if not path.is_file():
@@ -92,9 +91,6 @@ def check_whole(path: str | Path) -> None:
 
     Reading takes what is there of a file whose copying was broken off, and says nothing. Other
     formats than WAV, and headers written before the length was known, are not judged.
-
-    Raises:
-        ValueError: it ends early.
     """
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -138,10 +134,6 @@ def load_speech(
         fs: the sampling rate in Hz it has to have.
         name: of the utterance, for messages.
         num_samples: how many samples it has to have, if that is known.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: as `read_speech` and `check_speech`, or another number of samples.
     """
     path = source if isinstance(source, Path) else audio_path(source)
     name = f"{name}: {path}" if name else str(path)
@@ -153,7 +145,7 @@ def load_speech(
 
 
 def check_length(found: int, wanted: int | None, name: str | Path) -> None:
-    """Check a number of samples against utt2num_samples (ValueError: it is another one)."""
+    """Check a number of samples against utt2num_samples."""
     if wanted is not None and found != wanted:
         how = "it ends early" if found < wanted else "it is another recording"
         text = f"has {found} samples, but utt2num_samples says {wanted}: {how}; make it again"
@@ -168,9 +160,6 @@ def one_channel(
     Args:
         samples: (T, channels) as `read_speech` gives them.
         rate, name, min_seconds: as for `check_speech`.
-
-    Raises:
-        ValueError: as `check_speech`.
     """
     mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
     check_speech(mono, rate, name, min_seconds=min_seconds)
@@ -181,10 +170,8 @@ def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
     """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, whole or not at all."""
     kind = Path(path).suffix[1:].upper()
     integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-
-    def write(temporary: Path) -> None:
-        soundfile.write(temporary, integers, fs, format=kind, subtype="PCM_16")
-
+    options = {"samplerate": fs, "format": kind, "subtype": "PCM_16"}
+    write = partial(soundfile.write, data=integers, **options)
     write_file(path, write, sync=False)  # a corpus has many, and `written_samples` looks at them
 
 

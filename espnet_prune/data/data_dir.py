@@ -11,6 +11,9 @@ A data directory holds small tables, one ``key value`` a line, sorted by key:
     utt2*            any other table by utterance is carried along
 
 Without ``segments`` a key of wav.scp is an utterance.
+
+A directory or a table that is absent raises FileNotFoundError. ValueError is raised by a table that
+is not UTF-8 text, or has an empty line, one key twice or a malformed value.
 """
 
 from __future__ import annotations
@@ -39,12 +42,7 @@ _READ_COMMAND = re.compile(
 
 
 def read_table(path: str | Path) -> Table:
-    """Read ``key value`` lines into a dict, in the order of the file.
-
-    Raises:
-        FileNotFoundError: the file is absent.
-        ValueError: it is not UTF-8 text, or has an empty line or one key twice.
-    """
+    """Read ``key value`` lines into a dict, in the order of the file."""
     table: Table = {}
     for number, (key, value) in enumerate(_read_rows(path), 1):
         if key in table:
@@ -83,12 +81,7 @@ def table_names(data_dir: str | Path) -> list[str]:
 
 
 def read_dir(data_dir: str | Path) -> dict[str, Table]:
-    """Read all tables of a data directory, by name, except the derived spk2utt.
-
-    Raises:
-        FileNotFoundError: the directory, its wav.scp or its utt2spk is absent.
-        ValueError: a table cannot be read.
-    """
+    """Read all tables of a data directory, by name, except the derived spk2utt."""
     return {name: read_table(Path(data_dir) / name) for name in _needed_names(data_dir)}
 
 
@@ -104,10 +97,10 @@ def _needed_names(data_dir: str | Path) -> list[str]:
 def read_source(
     source: str | Path, target: str | Path, *, check_audio: bool = True
 ) -> dict[str, Table]:
-    """Read all tables of a data directory that another one is made from (see `validate`).
+    """Read all tables of a data directory that another one is made from.
 
     Raises:
-        FileNotFoundError, ValueError: it is not valid, or ``target`` is the same directory.
+        ValueError: it is not valid (see `validate`), or ``target`` is the same directory.
     """
     require_apart(source, target)
     errors = validate(source, need_text=False, check_audio=check_audio)
@@ -155,10 +148,8 @@ def utterances(tables: Mapping[str, Table]) -> list[str]:
 def audio_path(value: str) -> Path:
     """The audio file a value of wav.scp names.
 
-    ``cat FILE |`` and ``flac -c -d -s FILE |`` are taken as FILE.
-
-    Raises:
-        ValueError: the value is empty or another command.
+    ``cat FILE |`` and ``flac -c -d -s FILE |`` are taken as FILE; another command, or none, is a
+    ValueError.
     """
     if not value:
         raise ValueError("no path is given")
@@ -172,18 +163,18 @@ def audio_path(value: str) -> Path:
 
 def parse_segment(value: str) -> tuple[str, float, float]:
     """Read a value of segments: recording, begin and end in seconds (ValueError if it is not)."""
-    fields = value.split()
     try:
-        recording, begin, end = fields[0], float(fields[1]), float(fields[2])
-        if len(fields) != 3 or not 0 <= begin < end < float("inf"):
+        recording, *times = value.split()
+        begin, end = map(float, times)
+        if not 0 <= begin < end < float("inf"):
             raise ValueError
-    except (IndexError, ValueError):
+    except ValueError:
         text = "is not 'recording begin end' with 0 <= begin < end, in seconds"
         raise ValueError(f"'{value}' {text}") from None
     return recording, begin, end
 
 
-def _faults(name: str, table: Table, recordings: Mapping[str, str]) -> dict[str, str]:
+def _faults(name: str, table: Table, recordings: Mapping[str, str]) -> Table:
     """What is wrong with single entries of a table: key -> complaint."""
     complaints = {key: _fault(name, value, recordings) for key, value in table.items()}
     return {key: complaint for key, complaint in complaints.items() if complaint}
@@ -296,11 +287,7 @@ def fix(data_dir: str | Path) -> list[str]:
 
     Sorts; drops utterances that are not in every table, whose entry is malformed, that have two
     different lines under one key, or whose audio is missing; rebuilds spk2utt. The files as they
-    were go into ``.backup``.
-
-    Raises:
-        FileNotFoundError: the directory, its wav.scp or its utt2spk is absent.
-        ValueError: a table cannot be read, or no utterance would be left.
+    were go into ``.backup``. That no utterance would be left is a ValueError.
     """
     folder = Path(data_dir)
     names = _needed_names(folder)
@@ -342,13 +329,12 @@ def select(tables: Mapping[str, Table], keep: Iterable[str]) -> dict[str, Table]
     chosen = {
         name: {key: value for key, value in table.items() if key in keep}
         for name, table in tables.items()
-        if name != "wav.scp"
     }
-    recordings = keep
     if "segments" in tables:
-        recordings = {parse_segment(value)[0] for value in chosen["segments"].values()}
-    scp = tables["wav.scp"].items()
-    return {**chosen, "wav.scp": {key: value for key, value in scp if key in recordings}}
+        needed = {parse_segment(value)[0] for value in chosen["segments"].values()}
+        scp = tables["wav.scp"].items()
+        chosen["wav.scp"] = {key: value for key, value in scp if key in needed}
+    return chosen
 
 
 def subset(
@@ -368,7 +354,6 @@ def subset(
     of utterances takes them all.
 
     Raises:
-        FileNotFoundError: ``source`` or ``utt_list`` is absent.
         ValueError: not exactly one choice, N < 1, an unknown utterance, source equals target.
     """
     if [first, utt_list, random].count(None) != 2:
@@ -398,7 +383,6 @@ def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
     A table that is not in every source is left out.
 
     Raises:
-        FileNotFoundError: a source, its wav.scp or its utt2spk is absent.
         ValueError: two sources have the same utterance, or one recording with two paths; or
             some have segments and some have not.
     """
@@ -442,12 +426,8 @@ def split(scp: str | Path, num_parts: int, pattern: str) -> list[Path]:
     """Split a file by lines into consecutive parts whose sizes differ by one at most.
 
     Args:
-        num_parts: number of parts N.
+        num_parts: number of parts N, from 1 to that of the lines.
         pattern: path of a part, with JOB for its number 1..N.
-
-    Raises:
-        FileNotFoundError: ``scp`` is absent.
-        ValueError: N < 1 or more than there are lines, or the pattern lacks JOB.
     """
     lines = [f"{key} {value}".rstrip() + "\n" for key, value in _read_rows(scp)]
     number = len(lines)

@@ -70,11 +70,9 @@ def format_wav(
     gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of ``source``.
 
     Args:
-        fs: sampling rate in Hz.
-        audio_format: "flac" or "wav".
+        audio_format: one of `AUDIO_FORMATS`.
         min_seconds: shorter utterances are bad.
         skip_bad: drop bad utterances and list them in ``bad_utts`` instead of failing.
-        num_workers: number of processes.
 
     Returns: what was done, in lines.
 

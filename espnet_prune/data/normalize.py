@@ -39,11 +39,6 @@ def _spell(match: re.Match) -> str:
     return f" {words} "
 
 
-def _keep(character: str) -> bool:
-    """Letters, their combining marks and digits."""
-    return unicodedata.category(character)[0] in "LMN"
-
-
 def normalize_text(text: str) -> str:
     """Lower case, numbers as English words, no punctuation, single spaces.
 
@@ -66,8 +61,9 @@ def normalize_text(text: str) -> str:
     text = _NUMBER.sub(_spell, text)
     # "\0" holds the place of the apostrophes to keep.
     text = _BETWEEN_LETTERS.sub("\0", text.replace("\0", " "))
-    kept = (c if _keep(c) else "'" if c == "\0" else " " for c in text)
-    return " ".join("".join(kept).split())
+    # Letters, their combining marks and digits stay.
+    text = "".join(c if c == "\0" or unicodedata.category(c)[0] in "LMN" else " " for c in text)
+    return " ".join(text.replace("\0", "'").split())
 
 
 def drop_annotations(text: str) -> str:

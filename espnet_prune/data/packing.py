@@ -79,8 +79,7 @@ def plan_windows(
             offset = _filled(chosen) + gap if chosen else 0
             chosen.append(Part(utterance, offset, begin, length))
             if len(open_windows) > _OPEN_WINDOWS:
-                fullest = max(range(len(open_windows)), key=lambda i: _filled(open_windows[i]))
-                del open_windows[fullest]
+                open_windows.remove(max(open_windows, key=_filled))
     return windows
 
 
@@ -143,7 +142,6 @@ def pack(
         gap: silence between two parts in seconds.
         seed: seed of the order.
         min_fill: least room of a window in seconds, see `plan_windows`; all of it when absent.
-        num_workers: number of processes.
 
     Returns: what was done, in a line.
 

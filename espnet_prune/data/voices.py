@@ -31,6 +31,11 @@ TRAINING_VOICES = tuple(
 )
 EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 
+# Of eSpeak NG's speak_lib.h. Synchronous: else the library starts threads, and where one still runs
+# when the library is unloaded the whole process crashes.
+_SYNCHRONOUS, _CHARACTERS, _UTF8, _RATE = 2, 1, 1, 1
+_WORDS_A_MINUTE = 165
+
 
 class Voices:
     """Speaks English sentences, a text in a voice always the same way.
@@ -43,7 +48,7 @@ class Voices:
     """
 
     def __init__(self, work: str | Path):
-        self._work = Path(work)
+        self._work = work
 
     @cached_property
     def _flite(self) -> Flite:
@@ -65,7 +70,7 @@ class Voices:
         if not voice.startswith("en"):
             known = f"{', '.join(FLITE)} or an English one of eSpeak NG such as en-us or en+f2"
             raise ValueError(f"unknown voice '{voice}', choose from {known}")
-        return trim(Espeak().speak(text, voice, speed))
+        return trim(speak_espeak(text, voice, speed))
 
 
 class Flite:
@@ -101,56 +106,39 @@ class Flite:
         return resample(samples, rate, SAMPLING_RATE)
 
 
-class Espeak:
-    """eSpeak NG's library, by its C interface.
+def speak_espeak(text: str, voice: str, speed: float = 1.0) -> np.ndarray:
+    """A sentence by eSpeak NG's library, (T,) float32 at 16 kHz.
 
     The library keeps the state of its flutter and noise over sentences and has no call that
     resets it; so that a sentence sounds the same whatever came before, it is loaded anew each time.
     """
+    espeakng_loader = load_extra("espeakng_loader", "sir")
+    parts: list[np.ndarray] = []
 
-    # Of speak_lib.h. Synchronous: else the library starts threads, and where one still runs when
-    # the library is unloaded the whole process crashes.
-    _SYNCHRONOUS, _CHARACTERS, _UTF8, _RATE = 2, 1, 1, 1
-    _WORDS_A_MINUTE = 165
+    # Kept until the end: the library does not hold a reference.
+    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+    def collect(samples, number: int, _events) -> int:
+        if samples and number:
+            parts.append(np.ctypeslib.as_array(samples, (number,)).copy())
+        return 0
 
-    def speak(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray:
-        """(T,) float32 at 16 kHz.
-
-        Raises:
-            ValueError: an unknown voice.
-        """
-        espeakng_loader = load_extra("espeakng_loader", "sir")
-
-        parts: list[np.ndarray] = []
-
-        def collect(samples, number: int, _events) -> int:
-            if samples and number:
-                parts.append(np.ctypeslib.as_array(samples, (number,)).copy())
-            return 0
-
-        kind = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
-        )
-        callback = kind(collect)  # kept until the end: the library does not hold a reference
-        library = ctypes.CDLL(espeakng_loader.get_library_path())
-        try:
-            folder = espeakng_loader.get_data_path().encode()
-            rate = library.espeak_Initialize(self._SYNCHRONOUS, 0, folder, 0)
-            library.espeak_SetSynthCallback(callback)
-            library.espeak_ng_SetRandSeed(ctypes.c_long(0))
-            if library.espeak_SetVoiceByName(voice.encode()):
-                raise ValueError(f"unknown voice '{voice}' of eSpeak NG")
-            library.espeak_SetParameter(self._RATE, round(self._WORDS_A_MINUTE * speed), 0)
-            data = text.encode()
-            library.espeak_Synth(
-                data, len(data) + 1, 0, self._CHARACTERS, 0, self._UTF8, None, None
-            )
-        finally:
-            library.espeak_Terminate()
-            _ctypes.dlclose(library._handle)
-        if not parts:
-            raise ValueError(f"'{text}': eSpeak NG gave no sound")
-        return resample(np.concatenate(parts).astype(np.float32) / 32768.0, rate, SAMPLING_RATE)
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    try:
+        folder = espeakng_loader.get_data_path().encode()
+        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, folder, 0)
+        library.espeak_SetSynthCallback(collect)
+        library.espeak_ng_SetRandSeed(ctypes.c_long(0))
+        if library.espeak_SetVoiceByName(voice.encode()):
+            raise ValueError(f"unknown voice '{voice}' of eSpeak NG")
+        library.espeak_SetParameter(_RATE, round(_WORDS_A_MINUTE * speed), 0)
+        data = text.encode()
+        library.espeak_Synth(data, len(data) + 1, 0, _CHARACTERS, 0, _UTF8, None, None)
+    finally:
+        library.espeak_Terminate()
+        _ctypes.dlclose(library._handle)
+    if not parts:
+        raise ValueError(f"'{text}': eSpeak NG gave no sound")
+    return resample(np.concatenate(parts).astype(np.float32) / 32768.0, rate, SAMPLING_RATE)
 
 
 def trim(samples: np.ndarray, threshold: float = 0.003) -> np.ndarray:

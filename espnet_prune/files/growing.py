@@ -16,11 +16,7 @@ from espnet_prune.files.writing import write_text
 
 
 def read_grown(path: Path) -> tuple[Any, list[Any]] | None:
-    """Header and rows of a file; None where there is no whole header.
-
-    Raises:
-        ValueError: a whole line is not JSON.
-    """
+    """Header and rows; None without a whole header (ValueError: a whole line is not JSON)."""
     whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""
     if not whole:
         return None
@@ -32,11 +28,7 @@ def read_grown(path: Path) -> tuple[Any, list[Any]] | None:
 
 
 def go_on(path: Path, header: Any) -> list[Any]:
-    """Rows of a file with this header, ready for more; any other file is started anew.
-
-    Raises:
-        ValueError: as `read_grown`.
-    """
+    """Rows of a file with this header, ready for more; any other file is started anew."""
     found = read_grown(path)
     if found is None or found[0] != header:
         write_text(path, json.dumps(header) + "\n")

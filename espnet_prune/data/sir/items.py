@@ -60,7 +60,6 @@ def read_items(path: str | Path, keys: bool = True) -> list[SirItem]:
         keys: whether every item has to have its key sentence, once in its transcript; otherwise
             `key` is None where it has not.
     Raises:
-        FileNotFoundError: no such file.
         ValueError: a line that is not an item, with what is wrong; an id twice.
     """
     items: dict[str, SirItem] = {}

@@ -20,8 +20,7 @@ import numpy as np
 import soundfile
 
 from espnet_prune.data.audio import check_length, check_whole, load_speech
-from espnet_prune.data.data_dir import audio_path, optional_table, read_table
-from espnet_prune.files.writing import write_text
+from espnet_prune.data.data_dir import audio_path, optional_table, read_table, write_table
 
 LETTERS = "ABCDEFGH"
 
@@ -61,20 +60,15 @@ def shuffled(question: Q, seed: int = 0) -> Q:
 
 def write_questions(path: str | Path, questions: Iterable[Question]) -> None:
     """Write a questions file, sorted by id."""
-    lines = []
-    for item in sorted(questions, key=lambda item: item.id):
-        asked = {"question": item.question, "choices": item.choices, "answer": item.answer}
-        lines.append(f"{item.id} {json.dumps(asked, ensure_ascii=False)}\n")
-    write_text(path, "".join(lines))
+    rows = {
+        item.id: {"question": item.question, "choices": item.choices, "answer": item.answer}
+        for item in questions
+    }
+    write_table(path, {name: json.dumps(row, ensure_ascii=False) for name, row in rows.items()})
 
 
 def read_questions(path: str | Path) -> dict[str, Question]:
-    """Questions by id.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no questions, or a line that is not one, with its id and what is wrong.
-    """
+    """Questions by id (ValueError: none, or a line that is not one, with its id)."""
     found = {}
     for name, value in read_table(path).items():
         with located(f"{path}: {name}"):
@@ -107,11 +101,7 @@ class Recording:
         return load_speech(self.path, fs, num_samples=self.samples)
 
     def written(self, kind: str) -> str:
-        """What the model gets instead of audio: the transcript, or "" for `nothing`.
-
-        Raises:
-            ValueError: a transcript that is missing.
-        """
+        """What the model gets instead of audio: the transcript, or "" for `nothing`."""
         if kind == "nothing":
             return ""
         if not self.transcript:
@@ -121,10 +111,8 @@ class Recording:
 
 def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> list[Recording]:
     """The recordings of a data directory with wav.scp, questions and, optionally,
-    utt2num_samples and text.
+    utt2num_samples and text; `keys` are those that are wanted, in this order.
 
-    Args:
-        keys: those that are wanted, in this order; all when absent.
     Raises:
         FileNotFoundError: a table or an audio file is missing.
         ValueError: an item without question, a recording that ends early or is not audio, or
@@ -164,16 +152,15 @@ def located(where: str) -> Iterator[None]:
         raise ValueError(f"{where}: {what}{error}") from None
 
 
-# The checks raise ValueError for what is not of the kind that JSON should hold there.
-
-
 def text_of(value, what: str) -> str:
+    """A text of a JSON row, by its name in the error; ValueError where it is something else."""
     if not isinstance(value, str):
         raise ValueError(f"{what} is {value!r}, but has to be text")
     return value
 
 
 def list_of(value, what: str) -> list:
+    """As `text_of`, a list."""
     if not isinstance(value, list):
         raise ValueError(f"{what} is {value!r}, but has to be a list")
     return value

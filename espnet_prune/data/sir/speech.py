@@ -42,8 +42,7 @@ class Span:
 def cast(item: SirItem, voices: Sequence[str]) -> dict[str, str]:
     """speaker -> voice: each another one, drawn by the item's id.
 
-    Raises:
-        ValueError: there are more speakers than voices.
+    More speakers than voices are a ValueError.
     """
     speakers = list(dict.fromkeys(speaker for speaker, _ in item.sentences))
     if len(speakers) > len(voices):
@@ -58,16 +57,15 @@ def speak_item(item: SirItem, speak: Speak, voices: Sequence[str]) -> tuple[np.n
     who = cast(item, voices)
     parts: list[np.ndarray] = []
     spans: list[Span] = []
-    position, before = 0, None
+    end, before = 0, None
     for speaker, sentence in item.sentences:
         if before is not None:
             gap = int((PAUSE if speaker == before else TURN) * SAMPLING_RATE)
             parts.append(np.zeros(gap, np.float32))
-            position += gap
-        samples = speak(sentence, who[speaker])
-        parts.append(samples)
-        spans.append(Span(position / SAMPLING_RATE, (position + len(samples)) / SAMPLING_RATE))
-        position += len(samples)
+            end += gap
+        parts.append(speak(sentence, who[speaker]))
+        start, end = end, end + len(parts[-1])
+        spans.append(Span(start / SAMPLING_RATE, end / SAMPLING_RATE))
         before = speaker
     return np.concatenate(parts), spans
 

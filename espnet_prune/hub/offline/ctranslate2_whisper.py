@@ -1,4 +1,4 @@
-"""Read a Whisper model in CTranslate2's binary format and writes it as a transformers directory.
+"""Reads a Whisper model in CTranslate2's binary format and writes it as a transformers directory.
 
 The format, little-endian, binary version 6 (a *string* is a uint16 length that counts the final
 NUL, then the bytes)::
@@ -10,6 +10,9 @@ NUL, then the bytes)::
 
 CTranslate2 stacks projections that read the same input: ``linear_0`` of self-attention is query,
 key and value; in cross-attention ``linear_0`` is the query and ``linear_1`` key and value.
+
+A file that is missing raises FileNotFoundError, and one that is another model, quantised, cut short
+or goes on after its end ValueError.
 """
 
 import math
@@ -38,16 +41,18 @@ MAX_RANK = 8
 DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 # From this vocabulary size on a Whisper model is multilingual (openai/whisper, model.py).
 MULTILINGUAL_VOCABULARY = 51865
+# What linear_0, linear_1, … of an attention stack.
+PROJECTIONS = {"self_attention": ("qkv", ["out"]), "attention": ("q", "kv", ["out"])}
 
 
 @dataclass(frozen=True)
 class CTranslate2File:
-    """Content of a CTranslate2 ``model.bin``."""
+    """Content of a CTranslate2 ``model.bin``, without the aliases."""
 
+    path: Path
     specification: str
     revision: int
     variables: dict[str, np.ndarray]
-    aliases: dict[str, str]
 
 
 class _Reader:
@@ -94,13 +99,7 @@ def _read_variable(reader: _Reader) -> tuple[str, np.ndarray]:
 
 
 def read_ctranslate2(path: str | Path) -> CTranslate2File:
-    """Read every variable of a CTranslate2 ``model.bin``.
-
-    Raises:
-        FileNotFoundError: ``path`` is no file.
-        ValueError: the file is of another format or version, is cut short, or goes on after its
-            last entry.
-    """
+    """Read every variable of a CTranslate2 ``model.bin``."""
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file (expected a CTranslate2 model.bin)")
@@ -115,21 +114,20 @@ def read_ctranslate2(path: str | Path) -> CTranslate2File:
     variables = dict(_read_variable(reader) for _ in range(count))
     if len(variables) != count:
         raise ValueError(f"{path}: {count - len(variables)} variables have a name twice")
-    aliases = {
-        reader.string("an alias"): reader.string("an alias's variable")
-        for _ in range(reader.number("I", "the number of aliases"))
-    }
+    for _ in range(reader.number("I", "the number of aliases")):
+        reader.string("an alias")
+        reader.string("an alias's variable")
     left = len(reader.data) - reader.offset
     if left:
         raise ValueError(f"{path}: {left} bytes after the last entry of the model")
-    return CTranslate2File(specification, revision, variables, aliases)
+    return CTranslate2File(path, specification, revision, variables)
 
 
 class _Weights:
     """Hands out the variables of a model once each, as float32 tensors."""
 
-    def __init__(self, path: Path, variables: dict[str, np.ndarray]):
-        self.path, self.left = path, dict(variables)
+    def __init__(self, model: CTranslate2File):
+        self.path, self.left = model.path, dict(model.variables)
 
     def raw(self, name: str) -> np.ndarray:
         if name not in self.left:
@@ -151,27 +149,17 @@ class _Weights:
         return value.chunk(parts)
 
 
-def _attention(weights: _Weights, scope: str, name: str, cross: bool) -> dict[str, torch.Tensor]:
+def _attention(weights: _Weights, source: str, name: str) -> dict[str, torch.Tensor]:
     """The projections of one attention sub-layer, without its layer norm."""
-    source = f"{scope}/{'attention' if cross else 'self_attention'}"
     state = {}
-    for kind in ("weight", "bias"):
-        if cross:
-            query = weights.tensor(f"{source}/linear_0/{kind}")
-            key, value = weights.stacked(f"{source}/linear_1/{kind}", 2)
-        else:
-            query, key, value = weights.stacked(f"{source}/linear_0/{kind}", 3)
-        output = weights.tensor(f"{source}/linear_{2 if cross else 1}/{kind}")
-        state |= {
-            f"{name}.q_proj.{kind}": query,
-            f"{name}.v_proj.{kind}": value,
-            f"{name}.out_proj.{kind}": output,
-        }
-        # Whisper's key projection has no bias; CTranslate2 stacks zeros in its place.
-        if kind == "weight":
-            state[f"{name}.k_proj.weight"] = key
-        elif key.count_nonzero():
-            raise ValueError(f"{weights.path}: {source} has a key bias, which Whisper has not")
+    for number, stack in enumerate(PROJECTIONS[source.rpartition("/")[2]]):
+        for kind in ("weight", "bias"):
+            parts = weights.stacked(f"{source}/linear_{number}/{kind}", len(stack))
+            for projection, part in zip(stack, parts, strict=True):
+                state[f"{name}.{projection}_proj.{kind}"] = part
+    # Whisper's key projection has no bias; CTranslate2 stacks zeros in its place.
+    if state.pop(f"{name}.k_proj.bias").count_nonzero():
+        raise ValueError(f"{weights.path}: {source} has a key bias, which Whisper has not")
     return state
 
 
@@ -185,7 +173,7 @@ def _pair(weights: _Weights, source: str, name: str) -> dict[str, torch.Tensor]:
 
 
 def _layer(weights: _Weights, scope: str, name: str) -> dict[str, torch.Tensor]:
-    state = _attention(weights, scope, f"{name}.self_attn", cross=False)
+    state = _attention(weights, f"{scope}/self_attention", f"{name}.self_attn")
     pairs = {
         "self_attention/layer_norm": "self_attn_layer_norm",
         "ffn/linear_0": "fc1",
@@ -193,7 +181,7 @@ def _layer(weights: _Weights, scope: str, name: str) -> dict[str, torch.Tensor]:
         "ffn/layer_norm": "final_layer_norm",
     }
     if scope.startswith("decoder/"):
-        state |= _attention(weights, scope, f"{name}.encoder_attn", cross=True)
+        state |= _attention(weights, f"{scope}/attention", f"{name}.encoder_attn")
         pairs["attention/layer_norm"] = "encoder_attn_layer_norm"
     for source, target in pairs.items():
         state |= _pair(weights, f"{scope}/{source}", f"{name}.{target}")
@@ -205,25 +193,17 @@ def _number_of_layers(model: CTranslate2File, side: str) -> int:
     return len({layer[1] for layer in layers if layer})
 
 
-def whisper_state_dict(
-    path: Path, model: CTranslate2File
-) -> tuple[WhisperConfig, dict[str, torch.Tensor]]:
+def whisper_state_dict(model: CTranslate2File) -> tuple[WhisperConfig, dict[str, torch.Tensor]]:
     """Rename a CTranslate2 Whisper's variables to transformers' parameters.
-
-    Args:
-        path: file that ``model`` was read from, for messages.
 
     Returns:
         the architecture (token ids are not known here) and the state dict of
         ``WhisperForConditionalGeneration`` in float32.
-
-    Raises:
-        ValueError: another specification than Whisper, a quantised model, a variable too many or
-            missing.
     """
+    path = model.path
     if model.specification != "WhisperSpec":
         raise ValueError(f"{path}: holds a {model.specification}, not a Whisper model")
-    weights = _Weights(path, model.variables)
+    weights = _Weights(model)
     heads = {side: int(weights.raw(f"{side}/num_heads")) for side in ("encoder", "decoder")}
     layers = {side: _number_of_layers(model, side) for side in ("encoder", "decoder")}
     if not all(layers.values()):
@@ -290,21 +270,15 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
         source: holds ``model.bin``, ``config.json`` (tokens to suppress) and ``tokenizer.json``.
         target: new directory for ``model.safetensors`` (float32), ``config.json``,
             ``generation_config.json``, ``preprocessor_config.json`` and the tokenizer.
-
-    Raises:
-        FileNotFoundError: one of the three files is missing.
-        ValueError: a file is not what it should be, or the model is multilingual.
     """
     source, target = Path(source), Path(target)
     special, generation = _token_settings(source)
     file = source / "model.bin"
-    config, state = whisper_state_dict(file, read_ctranslate2(file))
+    config, state = whisper_state_dict(read_ctranslate2(file))
     if config.vocab_size >= MULTILINGUAL_VOCABULARY:
         text = f"a multilingual Whisper ({config.vocab_size} tokens)"
         raise ValueError(f"{file}: {text}; only English-only models are converted")
-    for key, value in special.items():
-        setattr(config, key, value)
-
+    config.update(special)
     # No random start is needed for weights that are all replaced.
     with torch.device("meta"):
         model = WhisperForConditionalGeneration(config)

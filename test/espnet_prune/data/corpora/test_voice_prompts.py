@@ -52,7 +52,7 @@ def test_prompts_that_are_no_speech_are_left_out_in_all_languages(tree):
     assert Counter(r.language for r in recordings) == {
         language: len(SPOKEN) for language in voice_prompts.LANGUAGES
     }
-    assert {r.name for r in recordings} == set(SPOKEN)
+    assert {r.prompt for r in recordings} == set(SPOKEN)
     assert {r.speaker for r in recordings} == {
         "en_allison",
         "es_allison",
@@ -60,11 +60,11 @@ def test_prompts_that_are_no_speech_are_left_out_in_all_languages(tree):
         "it_carlo",
         "ru_ivr",
     }
-    assert all(r.utterance == f"{r.speaker}-{r.name.replace('/', '_')}" for r in recordings)
+    assert all(r.name == f"{r.speaker}-{r.prompt.replace('/', '_')}" for r in recordings)
 
 
 def test_english_transcripts_are_what_is_spoken(tree):
-    texts = {r.name: r.text for r in voice_prompts.read_prompts(tree) if r.language == "en"}
+    texts = {r.prompt: r.text for r in voice_prompts.read_prompts(tree) if r.language == "en"}
     assert texts == {
         "letters/at": "at",
         "followme/status": "not at their desk i will try",

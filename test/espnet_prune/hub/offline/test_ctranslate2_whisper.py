@@ -162,5 +162,5 @@ def test_messages_are_one_line(write_model_bin, tmp_path):
 
 def test_state_dict_covers_the_model(tiny_whisper, ctranslate2_dir):
     file = ctranslate2_dir / "model.bin"
-    _, state = whisper_state_dict(file, read_ctranslate2(file))
+    _, state = whisper_state_dict(read_ctranslate2(file))
     assert state.keys() == tiny_whisper.state_dict().keys()

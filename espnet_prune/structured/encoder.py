@@ -44,6 +44,17 @@ def parse_units(text: str) -> tuple[int, ...]:
     return tuple(units)
 
 
+def zero_mean_unit_variance(speech: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Normalise (B, T) waveforms over their (B,) samples, as the feature extractors do."""
+    mask = torch.ones_like(speech)
+    if lengths is not None:
+        mask = torch.arange(speech.shape[1], device=speech.device)[None] < lengths[:, None]
+    count = mask.sum(1, keepdim=True)
+    mean = (speech * mask).sum(1, keepdim=True) / count
+    variance = ((speech - mean).square() * mask).sum(1, keepdim=True) / count
+    return (speech - mean) / torch.sqrt(variance + 1e-7)
+
+
 class SpeechEncoderConfig(PretrainedConfig):
     """Base architecture plus what is kept of it.
 
@@ -109,8 +120,8 @@ class SpeechEncoder(PreTrainedModel):
         base = config.base
         self.backbone = self.family_of.build(base)
         self._base_shapes = {n: tuple(p.shape) for n, p in self.backbone.named_parameters()}
-        self.hidden_size = self.family_of.hidden_size(base)
-        self.num_layers = self.family_of.num_layers(base)
+        sizes = self.backbone.config
+        self.hidden_size, self.num_layers = sizes.hidden_size, sizes.num_hidden_layers
         #: fewest and most samples; not computed in `forward`, where `torch.compile` cannot follow
         self._limits = (self.family_of.minimum_samples(base), self.family_of.maximum_samples(base))
         self._restructure()
@@ -208,9 +219,9 @@ class SpeechEncoder(PreTrainedModel):
             longest = int(speech_lengths.max())
             self._check_lengths(int(speech_lengths.min()), longest)
             speech, speech_lengths = speech[:, :longest], speech_lengths.to(speech.device)
-        return self.family_of.prepare(
-            self.backbone, speech, speech_lengths, full_window, self.config.do_normalize
-        )
+        if self.config.do_normalize:
+            speech = zero_mean_unit_variance(speech, speech_lengths)
+        return self.family_of.prepare(self.backbone, speech, speech_lengths, full_window)
 
     def _check_lengths(self, shortest: int, longest: int) -> None:
         (least, most), fault = self._limits, ""

@@ -21,10 +21,7 @@ def outline(encoder: SpeechEncoder, kept: Kept) -> SpeechEncoder:
         do_normalize=old.do_normalize,
     )
     with torch.device("meta"):
-        small = SpeechEncoder(config)
-    if hasattr(encoder.backbone, "mel_filters"):
-        small.backbone.mel_filters = encoder.backbone.mel_filters
-    return small
+        return SpeechEncoder(config)
 
 
 def slim(encoder: SpeechEncoder, masks: Mapping[str, Tensor]) -> SpeechEncoder:

@@ -45,6 +45,42 @@ class Tensors(dict[str, Tensor]):
     def __missing__(self, name: str) -> Tensor:
         raise ValueError(f"lacks tensor {name} (`transformers`' name): incomplete")
 
+    def is_wavlm(self) -> bool:
+        """Whether attention has WavLM's gated relative position bias."""
+        return any(".gru_rel_pos_" in name for name in self)
+
+    def sizes(self) -> dict:
+        """What the shapes say about the architecture; of a slimmed model, what is left of it."""
+        cnn = "feature_extractor.conv_layers"
+        kernels = [self[f"{cnn}.{i}.conv.weight"] for i in range(self._count(cnn))]
+        layers = self._count("encoder.layers")
+        if not kernels or not layers:
+            raise ValueError("lacks the tensors of the CNN or of the Transformer")
+        leaves = ("parametrizations.weight.original1", "weight", "weight_v")
+        names = [f"{POS_CONV}.{leaf}" for leaf in leaves if f"{POS_CONV}.{leaf}" in self]
+        direction = self[names[0] if names else f"{POS_CONV}.weight_v"]
+        base = {
+            "conv_dim": [weight.shape[0] for weight in kernels],
+            "conv_kernel": [weight.shape[2] for weight in kernels],
+            "conv_bias": f"{cnn}.0.conv.bias" in self,
+            "feat_extract_norm": "layer" if f"{cnn}.1.layer_norm.weight" in self else "group",
+            "hidden_size": self["feature_projection.projection.weight"].shape[0],
+            "num_hidden_layers": layers,
+            "num_conv_pos_embeddings": direction.shape[2],
+            "num_conv_pos_embedding_groups": direction.shape[0] // direction.shape[1],
+        }
+        for entry, name in (
+            ("intermediate_size", "encoder.layers.0.feed_forward.intermediate_dense.weight"),
+            ("num_buckets", "encoder.layers.0.attention.rel_attn_embed.weight"),
+        ):
+            if name in self:
+                base[entry] = self[name].shape[0]
+        return base
+
+    def _count(self, prefix: str) -> int:
+        found = (re.match(rf"{re.escape(prefix)}\.(\d+)\.", name) for name in self)
+        return max((int(match[1]) + 1 for match in found if match), default=0)
+
 
 class Options(dict[str, Any]):
     """A checkpoint's configuration, of which an entry that has to be there may be missing."""
@@ -55,60 +91,13 @@ class Options(dict[str, Any]):
         return super().__getitem__(name)
 
 
-def sizes(state: Tensors) -> dict:
-    """What the shapes of tensors say about the architecture.
-
-    Args:
-        state: tensors of a dense or slimmed model; of a slimmed one the sizes are what is left.
-    """
-    kernels = [
-        state[f"feature_extractor.conv_layers.{i}.conv.weight"]
-        for i in range(_count(state, r"feature_extractor\.conv_layers\.(\d+)\."))
-    ]
-    layers = _count(state, r"encoder\.layers\.(\d+)\.")
-    if not kernels or not layers:
-        raise ValueError("lacks the tensors of the CNN or of the Transformer")
-    leaves = ("parametrizations.weight.original1", "weight", "weight_v")
-    names = [f"{POS_CONV}.{leaf}" for leaf in leaves if f"{POS_CONV}.{leaf}" in state]
-    direction = state[names[0] if names else f"{POS_CONV}.weight_v"]
-    base = {
-        "conv_dim": [weight.shape[0] for weight in kernels],
-        "conv_kernel": [weight.shape[2] for weight in kernels],
-        "conv_bias": "feature_extractor.conv_layers.0.conv.bias" in state,
-        "feat_extract_norm": (
-            "layer" if "feature_extractor.conv_layers.1.layer_norm.weight" in state else "group"
-        ),
-        "hidden_size": state["feature_projection.projection.weight"].shape[0],
-        "num_hidden_layers": layers,
-        "num_conv_pos_embeddings": direction.shape[2],
-        "num_conv_pos_embedding_groups": direction.shape[0] // direction.shape[1],
-    }
-    first = state.get("encoder.layers.0.feed_forward.intermediate_dense.weight")
-    if first is not None:
-        base["intermediate_size"] = first.shape[0]
-    table = state.get("encoder.layers.0.attention.rel_attn_embed.weight")
-    if table is not None:
-        base["num_buckets"] = table.shape[0]
-    return base
-
-
-def is_wavlm(state: Mapping[str, Tensor]) -> bool:
-    """Whether attention has WavLM's gated relative position bias."""
-    return any(".gru_rel_pos_" in name for name in state)
-
-
 def strides(layers: Sequence[Sequence], base: Mapping, name: str) -> list[int]:
     """Of the CNN, from (channels, kernel, stride) of each layer: the entry `name` of a checkpoint's
-    configuration, which has to fit the `sizes` of its tensors."""
+    configuration, which has to fit the sizes of its tensors."""
     expected = list(zip(base["conv_dim"], base["conv_kernel"], strict=True))
     if [(int(dim), int(kernel)) for dim, kernel, _ in layers] != expected:
         raise ValueError(f"{name} does not fit the tensors")
     return [int(stride) for _, _, stride in layers]
-
-
-def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    found = (re.match(pattern, name) for name in state)
-    return max((int(match.group(1)) + 1 for match in found if match), default=0)
 
 
 def rename(state: Mapping[str, Tensor], layout: str) -> Tensors:

@@ -16,13 +16,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from espnet_prune.structured.checkpoints.architecture import (
-    Contents,
-    Options,
-    is_wavlm,
-    rename,
-    sizes,
-)
+from espnet_prune.structured.checkpoints.architecture import Contents, Options, rename
 from espnet_prune.structured.checkpoints.torchaudio import WAVLM_MAX_DISTANCE, common
 
 CNN_CHANNELS = 512
@@ -45,18 +39,16 @@ def convert(content: dict) -> Contents:
     if gates:
         raise ValueError(f"has gates ({gates[0]}): run DPHuBERT's prune.py on it first")
     state = rename(state, "torchaudio")
-    left = sizes(state)
+    left = state.sizes()
     base = {**left, **common(config, left)}
     width, layers = left["hidden_size"], left["num_hidden_layers"]
-    wavlm = is_wavlm(state) or "encoder_remaining_heads" in config
+    wavlm = state.is_wavlm() or "encoder_remaining_heads" in config
     heads, head_dim = _heads(config, width)
     attends, feeds = (
         _per_layer(config, f"encoder_use_{kind}", layers) for kind in ("attention", "feed_forward")
     )
     up = "encoder.layers.{}.feed_forward.intermediate_dense.weight"
-    feed_forward = [
-        state[up.format(i)].shape[0] if present else 0 for i, present in enumerate(feeds)
-    ]
+    feed_forward = [state[up.format(i)].shape[0] if feeds[i] else 0 for i in range(layers)]
     remaining = [
         _remaining_heads(config, state, i, head_dim, wavlm) if present else []
         for i, present in enumerate(attends)
@@ -69,13 +61,9 @@ def convert(content: dict) -> Contents:
     if wavlm:
         _complete_position_bias(config, base, state, remaining)
     if base["do_stable_layer_norm"]:  # the norm before a sub-layer that is gone is not used
-        gone = tuple(
-            f"encoder.layers.{i}.{norm}."
-            for norm, present in (("layer_norm", attends), ("final_layer_norm", feeds))
-            for i in range(layers)
-            if not present[i]
-        )
-        state = {name: value for name, value in state.items() if not name.startswith(gone)}
+        for norm, present in (("layer_norm", attends), ("final_layer_norm", feeds)):
+            gone = tuple(f"encoder.layers.{i}.{norm}." for i in range(layers) if not present[i])
+            state = {name: value for name, value in state.items() if not name.startswith(gone)}
     if GAIN in state:  # the soft masks of the last CNN layer, which no weight can take over
         if bool((state[GAIN] == 1).all()):
             del state[GAIN]

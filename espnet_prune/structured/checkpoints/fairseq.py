@@ -14,22 +14,14 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
-from espnet_prune.structured.checkpoints.architecture import (
-    Contents,
-    Options,
-    is_wavlm,
-    rename,
-    sizes,
-    strides,
-)
+from espnet_prune.structured.checkpoints.architecture import Contents, Options, rename, strides
 from espnet_prune.structured.families.family import strip
 
 
 def matches(content: object) -> bool:
     """Whether an opened file is of this format."""
-    return isinstance(content, dict) and (
-        isinstance(content.get("model"), dict) or isinstance(content.get("model_weight"), dict)
-    )
+    names = ("model", "model_weight")
+    return isinstance(content, dict) and any(isinstance(content.get(n), dict) for n in names)
 
 
 def convert(content: dict) -> Contents:
@@ -41,10 +33,9 @@ def convert(content: dict) -> Contents:
     if model.get("layer_type", "transformer") != "transformer":
         raise ValueError(f"layer_type '{model['layer_type']}' is not supported")
     tensors = content["model"] if "model" in content else content["model_weight"]
-    state = strip(tensors, "w2v_encoder.w2v_model.", "w2v_model.")
-    label_embeddings = "label_embs_concat" in state
-    state = rename(state, "fairseq")
-    base = sizes(state)
+    tensors = strip(tensors, "w2v_encoder.w2v_model.", "w2v_model.")
+    state = rename(tensors, "fairseq")
+    base = state.sizes()
     base |= {
         "conv_stride": strides(_conv_layers(model), base, "conv_feature_layers"),
         "num_attention_heads": int(model["encoder_attention_heads"]),
@@ -58,10 +49,10 @@ def convert(content: dict) -> Contents:
     if base["hidden_act"] not in ("gelu", "relu"):
         raise ValueError(f"activation_fn '{base['hidden_act']}' is not supported")
     family = "wav2vec2"
-    if is_wavlm(state):
+    if state.is_wavlm():
         family = "wavlm"
         base["max_bucket_distance"] = int(model["max_distance"])
-    elif label_embeddings or "label_rate" in model:
+    elif "label_embs_concat" in tensors or "label_rate" in model:
         family = "hubert"
     return Contents(family, base, state, bool(task.get("normalize", False)))
 

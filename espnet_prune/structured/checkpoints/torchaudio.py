@@ -14,14 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from espnet_prune.structured.checkpoints.architecture import (
-    Contents,
-    Options,
-    is_wavlm,
-    rename,
-    sizes,
-    strides,
-)
+from espnet_prune.structured.checkpoints.architecture import Contents, Options, rename, strides
 from espnet_prune.structured.families.family import strip
 
 # Width of the bundles' models -> heads, and the CNN that all of them have.
@@ -41,11 +34,10 @@ def convert(content: dict) -> Contents:
     Raises:
         ValueError: no published architecture, and no configuration either.
     """
-    state = strip(content.get("state_dict", content), "model.", "wav2vec2.")
-    hubert = any(name.startswith("logit_generator.") for name in content.get("state_dict", content))
-    state = rename(state, "torchaudio")
-    base = sizes(state)
-    wavlm = is_wavlm(state)
+    tensors = content.get("state_dict", content)
+    hubert = any(name.startswith("logit_generator.") for name in tensors)
+    state = rename(strip(tensors, "model.", "wav2vec2."), "torchaudio")
+    base, wavlm = state.sizes(), state.is_wavlm()
     given = content.get("config") if "state_dict" in content else None
     config = Options(_published(base) if given is None else given)
     base |= common(config, base)

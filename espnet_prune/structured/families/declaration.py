@@ -159,10 +159,11 @@ class Declaration:
     removals: list[Removal] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
 
-    def site(self, name: str, kind: str, size: int, **kwargs: Any) -> str:
-        """Declare a site; parents first. Returns its name."""
+    def site(self, prefix: str, kind: str, size: int, **kwargs: Any) -> str:
+        """Declare a site; parents first. Returns its name, `<prefix>.<kind>`."""
         if kind not in KINDS:
             raise ValueError(f"unknown kind of site '{kind}', choose from {', '.join(KINDS)}")
+        name = f"{prefix}.{kind}"
         self.sites[name] = Site(name, kind, size, **kwargs)
         return name
 
@@ -223,28 +224,16 @@ class Declaration:
         Returns: names of the whole-MHA site and of the head site.
         """
         out, query = f"{prefix}.out_proj", f"{prefix}.q_proj"
-        mha = self.site(f"{prefix}.mha", "mha", 1, scales=(Scale(f"{out}.bias", 0),))
-        head = self.site(
-            f"{prefix}.head", "head", heads, parents=(mha,), macs_per_unit=macs_per_head
-        )
-        products = rate * rate * seconds  # one product with every frame of the context
-        qk = self.site(
-            f"{prefix}.qk",
-            "qk",
-            width,
-            parents=(head, mha),
-            scales=(Scale(f"{query}.weight", 0), Scale(f"{query}.bias", 0)),
-            macs_per_unit=products,
-        )
-        vo = self.site(
-            f"{prefix}.vo",
-            "vo",
-            width,
-            parents=(head, mha),
-            scales=(Scale(f"{out}.weight", 1, inherit=True),),
-            macs_per_unit=products,
-            vital=True,
-        )
+        mha = self.site(prefix, "mha", 1, scales=(Scale(f"{out}.bias", 0),))
+        head = self.site(prefix, "head", heads, parents=(mha,), macs_per_unit=macs_per_head)
+        shared: dict[str, Any] = {
+            "parents": (head, mha),
+            "macs_per_unit": rate * rate * seconds,  # a product with every frame of the context
+        }
+        of_query = (Scale(f"{query}.weight", 0), Scale(f"{query}.bias", 0))
+        of_out = (Scale(f"{out}.weight", 1, inherit=True),)
+        qk = self.site(prefix, "qk", width, scales=of_query, **shared)
+        vo = self.site(prefix, "vo", width, scales=of_out, vital=True, **shared)
         self.linear(query, rate, rows=qk)
         self.linear(f"{prefix}.k_proj", rate, rows=qk, has_bias=key_bias)
         self.linear(f"{prefix}.v_proj", rate, rows=vo)
@@ -275,14 +264,9 @@ class Declaration:
             removed: modules in the order in which they run, gone when the whole sub-layer goes.
             pre_norm: the LayerNorm in front, which goes with it.
         """
-        ffn = self.site(f"{name}.ffn", "ffn", 1, scales=(Scale(f"{down}.bias", 0),))
-        dim = self.site(
-            f"{name}.ffn_dim",
-            "ffn_dim",
-            size,
-            parents=(ffn,),
-            scales=(Scale(f"{down}.weight", 1, inherit=True),),
-        )
+        ffn = self.site(name, "ffn", 1, scales=(Scale(f"{down}.bias", 0),))
+        scales = (Scale(f"{down}.weight", 1, inherit=True),)
+        dim = self.site(name, "ffn_dim", size, parents=(ffn,), scales=scales)
         self.linear(up, rate, rows=dim)
         self.linear(down, rate, columns=dim, bias=ffn)
         self.removals += [Removal(module, ffn, Nothing) for module in removed]

@@ -94,12 +94,7 @@ class Family:
         raise NotImplementedError
 
     def prepare(
-        self,
-        model: Backbone,
-        speech: Tensor,
-        lengths: Tensor | None,
-        full_window: bool,
-        normalize: bool,
+        self, model: Backbone, speech: Tensor, lengths: Tensor | None, full_window: bool
     ) -> ModelInput:
         """Bring 16 kHz waveforms (B, T) with `lengths` (B,) samples, None for all T, into shape.
 
@@ -107,7 +102,6 @@ class Family:
 
         Args:
             full_window: pad to the window the model was trained on, where it has one.
-            normalize: bring each utterance to zero mean and unit variance first.
         """
         raise NotImplementedError
 
@@ -150,14 +144,6 @@ class Family:
             preprocessor: its preprocessor_config.json, where there is one.
         """
         return False
-
-    def hidden_size(self, config: dict) -> int:
-        """Width of the hidden states."""
-        return self.config_class(**config).hidden_size
-
-    def num_layers(self, config: dict) -> int:
-        """Number of Transformer layers of the base architecture."""
-        return self.config_class(**config).num_hidden_layers
 
     def default_seconds(self, config: dict) -> float:
         """Length of audio for which costs are given unless asked otherwise: the window, or 10 s."""

@@ -167,9 +167,8 @@ class PrunableAttention(nn.Module):
         if q.shape[-1] != kept:
             # The fused kernels want one size for Q, K and V: the shorter is filled up with zeros.
             q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
-        return F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scaling)[
-            ..., :kept
-        ]
+        out = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scaling)
+        return out[..., :kept]
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any

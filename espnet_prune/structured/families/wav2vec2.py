@@ -96,7 +96,7 @@ class Wav2Vec2Family(Family):
                 scales.append(Scale(f"{name}.layer_norm", None))
             if i == last and projection_norm:
                 scales.append(Scale("feature_projection.layer_norm", None))
-            site = d.site(f"{name}.cnn", "cnn", dim, scales=tuple(scales), at_least=1)
+            site = d.site(name, "cnn", dim, scales=tuple(scales), at_least=1)
             d.linear(f"{name}.conv", rate, site, previous or None, has_bias=cfg.conv_bias)
             if own_norm or i == 0:
                 d.norm(f"{name}.layer_norm", site)
@@ -113,7 +113,7 @@ class Wav2Vec2Family(Family):
         width = cfg.hidden_size
         pos = "encoder.pos_conv_embed"
         # The gate multiplies the channel after the activation, i.e. the output of the module.
-        site = d.site(f"{pos}.pos_conv", "pos_conv", width, scales=(Scale(pos, None),))
+        site = d.site(pos, "pos_conv", width, scales=(Scale(pos, None),))
         d.linear(f"{pos}.conv", rate, rows=site)
         d.bindings.append(Binding(pos, {"kept": site}))
         d.block("pos_conv", (pos, pos), Axis(site))
@@ -150,22 +150,13 @@ class Wav2Vec2Family(Family):
         """Declare what a family has in its attention beside the four projections."""
 
     def prepare(
-        self,
-        model: Backbone,
-        speech: Tensor,
-        lengths: Tensor | None,
-        full_window: bool,
-        normalize: bool,
+        self, model: Backbone, speech: Tensor, lengths: Tensor | None, full_window: bool
     ) -> ModelInput:
         mask = None
         if lengths is None:
             lengths = torch.full((speech.shape[0],), speech.shape[1], device=speech.device)
-            if normalize:
-                speech = zero_mean_unit_variance(speech, torch.ones_like(speech))
         else:
             inside = torch.arange(speech.shape[1], device=speech.device)[None] < lengths[:, None]
-            if normalize:
-                speech = zero_mean_unit_variance(speech, inside)
             speech = speech * inside
             if not bool(inside.all()):
                 mask = inside.long()
@@ -216,14 +207,6 @@ class WavLMFamily(Wav2Vec2Family):
         d.tensor(f"{prefix}.gru_rel_pos_const", {1: head})
         d.tensor(f"{prefix}.gru_rel_pos_linear.weight", {0: mha})
         d.tensor(f"{prefix}.gru_rel_pos_linear.bias", {0: mha})
-
-
-def zero_mean_unit_variance(speech: Tensor, mask: Tensor) -> Tensor:
-    """Normalise each utterance of (B, T) over its true samples, as the feature extractors do."""
-    count = mask.sum(1, keepdim=True)
-    mean = (speech * mask).sum(1, keepdim=True) / count
-    variance = ((speech - mean).square() * mask).sum(1, keepdim=True) / count
-    return (speech - mean) / torch.sqrt(variance + 1e-7)
 
 
 WAV2VEC2 = Wav2Vec2Family("wav2vec2", Wav2Vec2Config, Wav2Vec2Model, "wav2vec2.")

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import WhisperConfig
-from transformers.audio_utils import mel_filter_bank
+from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from espnet_prune.structured.families.declaration import Axis, Declaration, Scale
@@ -68,17 +67,10 @@ class WhisperFamily(Family):
         model = WhisperEncoder(self.config_class(**config))
         for layer in model.layers:
             layer.self_attn = PrunableAttention(layer.self_attn)
-        filters = mel_filter_bank(
-            num_frequency_bins=FFT // 2 + 1,
-            num_mel_filters=model.num_mel_bins,
-            min_frequency=0.0,
-            max_frequency=8000.0,
-            sampling_rate=self.sampling_rate,
-            norm="slaney",
-            mel_scale="slaney",
-        )
+        extractor = WhisperFeatureExtractor(model.num_mel_bins, hop_length=HOP, n_fft=FFT)
+        filters = extractor.mel_filters.T
         # A plain attribute: `from_pretrained` builds on the meta device, where buffers are lost.
-        model.mel_filters = torch.as_tensor(filters.T, dtype=torch.float32, device="cpu")
+        model.mel_filters = torch.as_tensor(filters, dtype=torch.float32, device="cpu")
         return model
 
     def declare(self, config: dict, seconds: float) -> Declaration:
@@ -86,7 +78,7 @@ class WhisperFamily(Family):
         d = Declaration()
         rate = self.sampling_rate / STRIDE
         scales = (Scale("conv2.weight", 1),)
-        cnn = d.site("conv1.cnn", "cnn", cfg.d_model, scales=scales, at_least=1)
+        cnn = d.site("conv1", "cnn", cfg.d_model, scales=scales, at_least=1)
         d.linear("conv1", 2 * rate, rows=cnn)
         d.linear("conv2", rate, columns=cnn)
         d.block("cnn", ("conv1", "conv2"), Axis(cnn))
@@ -113,12 +105,7 @@ class WhisperFamily(Family):
         return d
 
     def prepare(
-        self,
-        model: Backbone,
-        speech: Tensor,
-        lengths: Tensor | None,
-        full_window: bool,
-        normalize: bool,
+        self, model: Backbone, speech: Tensor, lengths: Tensor | None, full_window: bool
     ) -> ModelInput:
         filters = model.mel_filters.to(speech.device)
         same = lengths is None

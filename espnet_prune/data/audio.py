@@ -30,7 +30,7 @@ def check_speech(
     fs: int | None = None,
     min_seconds: float = 0.0,
 ) -> None:
-    """Check samples: ValueError for several channels, none, another rate, too few, NaN or infinite.
+    """Check samples: not several channels, another rate, too few or none, NaN or infinite.
 
     Args:
         samples: (T,) float samples of one channel.

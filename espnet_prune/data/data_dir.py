@@ -99,8 +99,7 @@ def read_source(
 ) -> dict[str, Table]:
     """Read all tables of a data directory that another one is made from.
 
-    Raises:
-        ValueError: it is not valid (see `validate`), or ``target`` is the same directory.
+    It has to be valid (see `validate`), and another directory than ``target``.
     """
     require_apart(source, target)
     errors = validate(source, need_text=False, check_audio=check_audio)

@@ -102,18 +102,18 @@ def format_wav(
         number = f"{len(bad)} of {len(bad) + len(outcomes)} utterances are bad"
         advice = "mend them, or give --skip_bad true to leave them out"
         raise ValueError("\n".join([*lines, f"{source}: {number}; {advice}"]))
+    if bad:
+        data_dir.write_table(target / "bad_utts", bad)
+    else:
+        (target / "bad_utts").unlink(missing_ok=True)
     if not outcomes:
-        raise ValueError(f"{source}: all {len(bad)} utterances are bad, see bad_utts")
+        raise ValueError(f"{source}: all {len(bad)} utterances are bad, see {target / 'bad_utts'}")
     targets = {task.utterance: str(task.target.resolve()) for task in tasks}
     chosen = data_dir.select(tables, [outcome.utterance for outcome in outcomes])
     chosen.pop("segments", None)
     chosen["wav.scp"] = {o.utterance: targets[o.utterance] for o in outcomes}
     chosen["utt2num_samples"] = {o.utterance: str(o.num_samples) for o in outcomes}
     write_text(target / "feats_type", "raw\n")
-    if bad:
-        data_dir.write_table(target / "bad_utts", bad)
-    else:
-        (target / "bad_utts").unlink(missing_ok=True)
     data_dir.write_dir(target, chosen)
     return [f"{target}: {line}" for line in _summary(outcomes, len(bad), fs)]
 

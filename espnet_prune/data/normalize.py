@@ -13,7 +13,7 @@ from espnet_prune.files.reading import read_record
 LONGEST_CARDINAL = 9
 
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'"})
-_SPOKEN_SYMBOLS = {"%": " percent ", "&": " and "}
+_SPOKEN_SYMBOLS = str.maketrans({"%": " percent ", "&": " and "})
 _THOUSANDS = re.compile(r"(?<![0-9])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])")
 _DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
 _NUMBER = re.compile(r"([0-9]+)((?:st|nd|rd|th)(?![^\W\d_]))?")
@@ -53,9 +53,7 @@ def normalize_text(text: str) -> str:
     """
     text = unicodedata.normalize("NFKC", text).lower().translate(_APOSTROPHES)
     # Lower-casing may leave letters decomposed again (the Turkish capital dotted I).
-    text = unicodedata.normalize("NFKC", text)
-    for symbol, words in _SPOKEN_SYMBOLS.items():
-        text = text.replace(symbol, words)
+    text = unicodedata.normalize("NFKC", text).translate(_SPOKEN_SYMBOLS)
     text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     text = _DECIMAL.sub(lambda m: f"{m[1]} point {_digit_by_digit(m[2])}", text)
     text = _NUMBER.sub(_spell, text)

@@ -22,8 +22,7 @@ def parallel_map(
 ) -> Iterator[Result]:
     """Results of ``function`` on the items, in their order, with a progress bar.
 
-    Raises:
-        ValueError: ``num_workers`` < 1, or a worker was killed.
+    A worker that was killed is a ValueError, as is ``num_workers`` < 1.
     """
     if num_workers < 1:
         raise ValueError(f"--nj {num_workers}: 1 or more is wanted")

@@ -20,9 +20,7 @@ class Turn(NamedTuple):
 def read_rttm(path: str | Path, hint: str = "") -> dict[str, list[Turn]]:
     """The turns of each recording in an RTTM file; types of lines but SPEAKER are left out.
 
-    Raises:
-        FileNotFoundError: there is no such file; ``hint`` says what to do.
-        ValueError: a line is malformed, or the file is ESPnet's RTTM, which counts samples.
+    ESPnet's RTTM, which counts samples, is refused. ``hint`` says what to do when there is no file.
     """
     turns: dict[str, list[Turn]] = {}
     for number, line in enumerate(read_lines(path, hint), 1):

@@ -66,10 +66,8 @@ def drop_stale(directory: Path, made_of: Mapping[str, str]) -> bool:
 def claim(directory: str | Path, inputs: Iterable[object]) -> None:
     """Note in a directory what it is made from, or check that it is made from the same.
 
-    A directory without visible content, or without a note, takes the inputs as its own.
-
-    Raises:
-        ValueError: the directory holds results of other inputs.
+    A directory without visible content, or without a note, takes the inputs as its own; one with
+    results of other inputs is a ValueError.
     """
     directory = Path(directory)
     note, now = directory / INPUTS, digest(inputs)

@@ -16,7 +16,8 @@ from typing import Any
 def write_file(path: str | Path, write: Callable[[Path], object], sync: bool = True) -> None:
     """Have a file written under a temporary name, then rename it into place.
 
-    Whoever reads `path` finds the old file or the whole new one, also after a crash.
+    Whoever reads `path` finds the old file or the whole new one, also after a crash. The OSError of
+    a file that cannot be written names `path`.
 
     Args:
         path: file to write; its folder is made.
@@ -24,8 +25,6 @@ def write_file(path: str | Path, write: Callable[[Path], object], sync: bool = T
             and has the same suffix.
         sync: wait until the disk has the content, some 7 ms a file; without it a power cut may
             leave a file of the right name with no or half the content.
-    Raises:
-        OSError: the file cannot be written; it names `path`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")

@@ -26,11 +26,7 @@ HUB_SECONDS = 8.0
 
 
 def validate_language_model(directory: Path) -> None:
-    """Load a causal language model and its tokenizer once, see `prepare`.
-
-    Raises:
-        OSError, ValueError: one of them cannot be loaded, or weights are missing.
-    """
+    """Load a causal language model and its tokenizer once (OSError, ValueError: see `prepare`)."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)

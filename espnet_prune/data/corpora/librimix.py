@@ -86,8 +86,7 @@ def turns_of(mixture: str, alignments: dict[str, list[Turn]], end: float) -> lis
         alignments: turns of each source, named with or without its speaker.
         end: of the mixture, in seconds; later ends of turns are cut there.
 
-    Raises:
-        ValueError: a source has no turns, of another speaker, or after the mixture's end.
+    A source without turns, with those of another speaker, or after the end is a ValueError.
     """
     turns = []
     for source in mixture.split("_"):

@@ -40,10 +40,7 @@ class Span:
 
 
 def cast(item: SirItem, voices: Sequence[str]) -> dict[str, str]:
-    """speaker -> voice: each another one, drawn by the item's id.
-
-    More speakers than voices are a ValueError.
-    """
+    """speaker -> voice: each another one, drawn by the item's id (ValueError: too few voices)."""
     speakers = list(dict.fromkeys(speaker for speaker, _ in item.sentences))
     if len(speakers) > len(voices):
         few = f"{len(speakers)} speakers, but only {len(voices)} voices"
@@ -78,11 +75,9 @@ def write_data_dir(
     Writes wav/ID.flac and wav.scp, text (the transcript), utt2spk, utt2num_samples, questions (see
     `write_questions`) and sentences: `ID<blank>JSON` with the (start, end) seconds of every
     sentence and of the key. A recording that an earlier, stopped call has written is kept when it
-    is of the same words and voices.
+    is of the same words and voices. Nothing is spoken where an item has too many speakers (`cast`).
 
     Returns: seconds of speech.
-    Raises:
-        ValueError: an item has more speakers than there are voices; nothing is spoken then.
     """
     for item in items:
         cast(item, voices)

@@ -165,10 +165,10 @@ def _attention(weights: _Weights, source: str, name: str) -> dict[str, torch.Ten
 
 def _pair(weights: _Weights, source: str, name: str) -> dict[str, torch.Tensor]:
     """Weight and bias of a projection, a convolution or, as gamma and beta, a layer norm."""
-    kinds = ("gamma", "beta") if source.endswith("layer_norm") else ("weight", "bias")
+    weight, bias = ("gamma", "beta") if source.endswith("layer_norm") else ("weight", "bias")
     return {
-        f"{name}.{kind}": weights.tensor(f"{source}/{stored}")
-        for kind, stored in zip(("weight", "bias"), kinds, strict=True)
+        f"{name}.weight": weights.tensor(f"{source}/{weight}"),
+        f"{name}.bias": weights.tensor(f"{source}/{bias}"),
     }
 
 

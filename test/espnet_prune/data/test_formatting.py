@@ -141,6 +141,10 @@ def test_all_bad_files_are_listed_and_fail_the_run_or_are_dropped(source, tmp_pa
     assert set(data_dir.read_table(tmp_path / "out" / "bad_utts")) == {*bad, "s-pipe"}
     assert data_dir.validate(tmp_path / "out") == []
 
+    with pytest.raises(ValueError, match="all 11 utterances are bad, see .*/none/bad_utts"):
+        format_wav(source, tmp_path / "none", min_seconds=9, skip_bad=True)
+    assert len(data_dir.read_table(tmp_path / "none" / "bad_utts")) == 11
+
 
 def test_a_second_run_keeps_what_is_good_and_redoes_the_rest(source, tmp_path):
     def kept(**options):

@@ -9,44 +9,49 @@ with utterance and hypothesis in a line.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from itertools import groupby
+
+import torch
+from torch import Tensor
 
 from espnet_prune.cli import errors as cli
 from espnet_prune.cli.options import device_of
+from espnet_prune.data.data_dir import write_table
+from espnet_prune.plugin.inference import get_parser, load, outputs
+
+
+def best_path(frames: list[int], left_out: set[int]) -> list[int]:
+    """Tokens of the frames: of a run of the same one is kept, blank and the like are left out."""
+    return [token for token, _ in groupby(frames) if token not in left_out]
+
+
+@torch.inference_mode()
+def transcribe(model, speech: Tensor, lengths: Tensor) -> list[list[int]]:
+    """Tokens of each utterance, for waveforms (B, T) of `lengths` (B,) samples."""
+    hidden, frames = model.encode(speech, lengths)
+    best = model.ctc.argmax(hidden).tolist()
+    left_out = {model.blank_id, model.sos, model.eos}
+    return [best_path(row[:n], left_out) for row, n in zip(best, frames.tolist(), strict=True)]
 
 
 def run(args: argparse.Namespace) -> None:
-    from espnet_prune.data.data_dir import write_table
-    from espnet_prune.plugin.greedy_ctc import transcripts
+    from espnet2.text.build_tokenizer import build_tokenizer
 
-    for path in (args.asr_train_config, args.asr_model_file, args.key_file):
-        if path is not None and not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-    found = transcripts(
-        args.asr_train_config,
-        args.asr_model_file,
-        tuple(args.data_path_and_name_and_type.split(",")),
-        args.key_file,
-        device_of(args.ngpu),
-    )
-    write_table(args.output_dir / "1best_recog" / "text", dict(found))
+    device = device_of(args.ngpu)
+    model, trained = load("asr.ASRTask", args, device)
+    symbols = trained.non_linguistic_symbols
+    tokenizer = build_tokenizer(trained.token_type, trained.bpemodel, symbols)
 
+    def text_of(speech: Tensor) -> str:
+        (tokens,) = transcribe(model, speech, torch.tensor([speech.shape[1]], device=device))
+        return tokenizer.tokens2text([model.token_list[token] for token in tokens])
 
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add, audio = parser.add_argument, "'utterance path' lines of audio at 16 kHz"
-    form = {"required": True, "metavar": "FILE,speech,sound"}
-    add("--data_path_and_name_and_type", help=audio, **form)
-    add("--key_file", help="take only the utterances in its first column (default: all)")
-    add("--asr_train_config", required=True, help="config.yaml of the training")
-    add("--asr_model_file", required=True, help="weights, a .pth of the training")
-    add("--output_dir", type=Path, required=True, help="gets 1best_recog/text")
-    add("--ngpu", type=int, default=0, help="0 (CPU) or 1")
-    return parser
+    texts = dict(outputs(args, "transcribe", device, text_of))
+    write_table(args.output_dir / "1best_recog" / "text", texts)
 
 
 def main(cmd: list[str] | None = None) -> None:
-    cli.run(run, get_parser(), cmd)
+    cli.run(run, get_parser(__doc__, "asr_"), cmd)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ import argparse
 
 from espnet_prune.cli import errors as cli
 from espnet_prune.cli.options import device_of
-from espnet_prune.plugin.array_inference import get_parser, load, write_arrays
+from espnet_prune.plugin.inference import get_parser, load, write_arrays
 
 
 def run(args: argparse.Namespace) -> None:
     device = device_of(args.ngpu)
-    model = load("diar.DiarizationTask", args.train_config, args.model_file, device)
+    model, _ = load("diar.DiarizationTask", args, device)
     if model.attractor is not None:
         raise ValueError(f"{args.train_config}: has an attractor; only attractor: null is scored")
 

@@ -10,12 +10,12 @@ import argparse
 
 from espnet_prune.cli import errors as cli
 from espnet_prune.cli.options import device_of
-from espnet_prune.plugin.array_inference import get_parser, load, write_arrays
+from espnet_prune.plugin.inference import get_parser, load, write_arrays
 
 
 def run(args: argparse.Namespace) -> None:
     device = device_of(args.ngpu)
-    model = load("spk.SpeakerTask", args.train_config, args.model_file, device)
+    model, _ = load("spk.SpeakerTask", args, device)
 
     def embed(speech):
         return model(speech=speech, extract_embd=True)[0].cpu().numpy()

@@ -6,8 +6,7 @@ import soundfile
 import torch
 import yaml
 
-from espnet_prune.bin.asr_greedy_inference import main
-from espnet_prune.plugin.greedy_ctc import best_path, transcribe
+from espnet_prune.bin.asr_greedy_inference import best_path, main, transcribe
 
 
 @pytest.mark.parametrize(
@@ -93,4 +92,4 @@ def test_missing_weights(trained, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(options(trained, output_dir=tmp_path, asr_model_file=tmp_path / "none.pth"))
     assert ended.value.code == 1
-    assert capsys.readouterr().err == f"error: {tmp_path / 'none.pth'}: no such file\n"
+    assert capsys.readouterr().err == f"error: {tmp_path / 'none.pth'}: no such file; train first\n"

@@ -1,4 +1,4 @@
-"""What spk_inference and diar_inference share; the models themselves run in the recipes' tests."""
+"""What the inference commands share; the models themselves run in the recipes' tests."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import soundfile
 
 from espnet_prune.bin import diar_inference, spk_inference
 from espnet_prune.data import data_dir
-from espnet_prune.plugin.array_inference import get_parser, write_arrays
+from espnet_prune.plugin.inference import get_parser, write_arrays
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""What the inference commands that write an array for each utterance share."""
+"""What the inference commands for models of ESPnet's tasks share."""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,12 @@ from espnet_prune.files.writing import write_file
 from espnet_prune.plugin.registry import register
 
 
-def get_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with the options that are common to ESPnet's inference commands."""
+def get_parser(description: str, prefix: str = "") -> argparse.ArgumentParser:
+    """A parser with the options that are common to ESPnet's inference commands.
+
+    Args:
+        prefix: of the options --train_config and --model_file, as "asr_".
+    """
     from espnet2.utils import config_argparse
     from espnet2.utils.types import str2triple_str
 
@@ -27,42 +31,44 @@ def get_parser(description: str) -> argparse.ArgumentParser:
     audio = "FILE,speech,sound: 'utterance path' lines of audio at 16 kHz"
     triple = {"type": str2triple_str, "action": "append", "required": True}
     add("--data_path_and_name_and_type", help=audio, **triple)
-    add("--key_file", type=Path, help="take only the utterances in its first column")
-    add("--output_dir", help="directory for arrays and their table", **path)
-    add("--train_config", help="config.yaml of the training", **path)
-    add("--model_file", help="weights, a .pth of the training", **path)
+    add("--key_file", type=Path, help="take only the utterances in its first column (default: all)")
+    add("--output_dir", help="directory to write", **path)
+    add(f"--{prefix}train_config", dest="train_config", help="config.yaml of the training", **path)
+    add(f"--{prefix}model_file", dest="model_file", help="weights, a .pth of the training", **path)
     add("--ngpu", type=int, default=0, help="0 (CPU) or 1")
     return parser
 
 
-def load(task: str, train_config: Path, model_file: Path, device: str) -> torch.nn.Module:
-    """The trained model, in evaluation mode.
+def load(
+    task: str, args: argparse.Namespace, device: str
+) -> tuple[torch.nn.Module, argparse.Namespace]:
+    """The trained model, in evaluation mode, and the options of its training.
 
     Args:
         task: name of the task's class in espnet2.tasks, as "spk.SpeakerTask".
+        args: of `get_parser`.
     Raises:
         FileNotFoundError: config or weights are missing.
     """
-    for path in (train_config, model_file):
+    for path in (args.train_config, args.model_file):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; train first")
     register()
     module, _, name = task.partition(".")
     task_class = getattr(importlib.import_module(f"espnet2.tasks.{module}"), name)
-    model, _ = task_class.build_model_from_file(train_config, model_file, device)
-    return model.eval()
+    model, trained = task_class.build_model_from_file(args.train_config, args.model_file, device)
+    return model.eval(), trained
 
 
 @torch.inference_mode()
-def write_arrays(
-    args: argparse.Namespace, name: str, device: str, function: Callable[[torch.Tensor], np.ndarray]
-) -> None:
-    """<output_dir>/<name>.scp, 'utterance file.npy' lines, of what a function makes of the audio.
+def outputs(
+    args: argparse.Namespace, name: str, device: str, function: Callable[[torch.Tensor], object]
+) -> Iterator[tuple[str, object]]:
+    """Utterance and what a function makes of its waveform (1, T), one after the other.
 
     Args:
         args: of `get_parser`.
-        name: of the table, and of the folder of the arrays.
-        function: waveform (1, T) to an array.
+        name: of what is made, for the progress bar.
     Raises:
         FileNotFoundError, ValueError: a table or a file cannot be read, is not at 16 kHz, or lacks
             an utterance of --key_file; or the function refuses an utterance.
@@ -70,16 +76,24 @@ def write_arrays(
     scp = Path(args.data_path_and_name_and_type[0][0])
     audio = read_table(scp)
     keys = read_table(args.key_file) if args.key_file else audio
-    folder = args.output_dir / name
-    table = {}
     for key in tqdm(keys, name, mininterval=2):
         if key not in audio:
             raise ValueError(f"{args.key_file}: {key} is not in {scp}")
         speech = torch.from_numpy(load_speech(audio[key]))[None].to(device)
         try:
-            array = function(speech)
+            yield key, function(speech)
         except ValueError as error:
             raise ValueError(f"{audio[key]}: {error}") from None
-        write_file(folder / f"{key}.npy", lambda path, array=array: np.save(path, array))
-        table[key] = (folder / f"{key}.npy").resolve()
+
+
+def write_arrays(
+    args: argparse.Namespace, name: str, device: str, function: Callable[[torch.Tensor], np.ndarray]
+) -> None:
+    """Write `outputs` that are arrays: OUTPUT_DIR/<name>/<utterance>.npy, and OUTPUT_DIR/<name>.scp
+    with 'utterance file.npy' lines."""
+    table = {}
+    for key, array in outputs(args, name, device, function):
+        file = args.output_dir / name / f"{key}.npy"
+        write_file(file, lambda path, array=array: np.save(path, array))
+        table[key] = file.resolve()
     write_table(args.output_dir / f"{name}.scp", table)

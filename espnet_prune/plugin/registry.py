@@ -63,7 +63,7 @@ def register() -> None:
 
     >>> register()  # from now on a YAML file may say `frontend: pruned_ssl`
     """
-    for name in _modules() & set(sys.modules):
+    for name in _modules() & sys.modules.keys():
         _fill(sys.modules[name])
     if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
@@ -121,24 +121,20 @@ class _AfterImport(MetaPathFinder):
     def find_spec(self, fullname, path, target=None):
         if fullname.rpartition(".")[0] != PACKAGE or fullname not in _modules():
             return None
-        for finder in sys.meta_path:
-            spec = None if finder is self else finder.find_spec(fullname, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _FillingLoader(spec.loader)
-                return spec
-        return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        found = (finder.find_spec(fullname, path, target) for finder in others)
+        spec = next((spec for spec in found if spec is not None), None)
+        if spec is not None and spec.loader is not None:
+            _fill_after(spec.loader)
+        return spec
 
 
-class _FillingLoader(Loader):
-    def __init__(self, loader):
-        self.loader = loader
+def _fill_after(loader: Loader) -> None:
+    """Have the next module that a loader runs filled; its `exec_module` is its own again then."""
 
-    def create_module(self, spec):
-        return self.loader.create_module(spec)
-
-    def exec_module(self, module):
-        # From here on the module is as if we had never been there (its source, its reloading).
-        module.__spec__.loader = module.__loader__ = self.loader
-        self.loader.exec_module(module)
+    def exec_module(module: ModuleType) -> None:
+        del loader.exec_module
+        loader.exec_module(module)
         _fill(module)
+
+    loader.exec_module = exec_module

@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderOutput
 from espnet_prune.structured.families import COARSE
-from espnet_prune.structured.gates import HardConcrete
+from espnet_prune.structured.gates import HardConcrete, prob_nonzero
 from espnet_prune.structured.plan import Cost
 
 
@@ -59,13 +59,10 @@ class GatedEncoder(nn.Module):
         self.plan = encoder.plan(protected=tuple(protected))
         self.cost = cost
         generator = torch.Generator().manual_seed(seed)
-        # Names of sites have dots, which names of modules must not have.
-        self.gates = nn.ModuleDict(
-            {
-                name.replace(".", "/"): HardConcrete(self.plan.size(name), init, ste, generator)
-                for name in self.plan.prunable()
-            }
-        )
+        self.gates = nn.ModuleDict()
+        for name in self.plan.prunable():
+            gate = HardConcrete(self.plan.size(name), init, ste, generator)
+            self.gates[name.replace(".", "/")] = gate  # names of modules must not have dots
         self.dense_cost = float(self.plan.cost(cost))
 
     def _per_site(self, read: Callable[[Any], Tensor]) -> dict[str, Tensor]:
@@ -83,19 +80,16 @@ class GatedEncoder(nn.Module):
         self, units: Mapping[str, Tensor], *args: Any, **kwargs: Any
     ) -> SpeechEncoderOutput:
         """`SpeechEncoder.forward` with every unit multiplied by `units`, site -> (size,)."""
-        weights, modules = self._scaled(units)
+        weights, gates = self._scaled(units)
+        weights = {f"backbone.{name}": value for name, value in weights.items()}
+        modules: dict[str, Any] = {n: self.encoder.backbone.get_submodule(n) for n in gates}
         try:
-            for name, gate in modules.items():
-                self.encoder.backbone.get_submodule(name).gate = gate
-            return functional_call(
-                self.encoder,
-                {f"backbone.{name}": value for name, value in weights.items()},
-                args,
-                kwargs,
-            )
+            for name, module in modules.items():
+                module.gate = gates[name]
+            return functional_call(self.encoder, weights, args, kwargs)
         finally:
-            for name in modules:
-                self.encoder.backbone.get_submodule(name).gate = None
+            for module in modules.values():
+                module.gate = None
 
     def _scaled(self, units: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Parameters times gates, and gates of the modules that apply them themselves."""
@@ -119,7 +113,7 @@ class GatedEncoder(nn.Module):
 
     def expected_sparsity(self) -> Tensor:
         """1 - E[cost] / cost of the model without gates, a differentiable scalar."""
-        units = self._per_site(lambda gate: gate.prob_nonzero())
+        units = self._per_site(lambda gate: prob_nonzero(gate.log_alpha))
         return 1.0 - self.plan.cost(self.cost, units) / self.dense_cost
 
     def exact_sparsity(self, masks: Mapping[str, Tensor]) -> float:
@@ -167,12 +161,13 @@ class GatedEncoder(nn.Module):
         """Masks by `threshold` at the sites `moved` and by 0 at the others."""
         masks = {}
         for name, alpha in alphas.items():
-            masks[name] = (alpha >= (threshold if name in moved else 0.0)).float()
-            least = self.plan.sites[name].at_least
-            if masks[name].sum() < least:
-                masks[name][alpha.topk(least).indices] = 1.0
-            if self.round_to > 1 and self.plan.sites[name].kind not in COARSE:
-                masks[name] = self._rounded(masks[name], alpha, self.plan.groups(name))
+            site = self.plan.sites[name]
+            mask = (alpha >= (threshold if name in moved else 0.0)).float()
+            if mask.sum() < site.at_least:
+                mask[alpha.topk(site.at_least).indices] = 1.0
+            if self.round_to > 1 and site.kind not in COARSE:
+                mask = self._rounded(mask, alpha, self.plan.groups(name))
+            masks[name] = mask
         return masks
 
     def _rounded(self, mask: Tensor, alpha: Tensor, groups: Tensor) -> Tensor:
@@ -187,6 +182,5 @@ class GatedEncoder(nn.Module):
         order = order[groups[order].argsort(stable=True)]  # by group, the most open gate first
         first = sizes.cumsum(0) - sizes
         rank = torch.arange(len(alpha), device=alpha.device) - first[groups[order]]
-        return torch.zeros_like(mask).index_copy(
-            0, order, (rank < wanted[groups[order]]).to(mask.dtype)
-        )
+        stays = (rank < wanted[groups[order]]).to(mask.dtype)
+        return torch.zeros_like(mask).index_copy(0, order, stays)

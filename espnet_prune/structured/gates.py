@@ -40,9 +40,7 @@ def hard_concrete(log_alpha: Tensor, u: Tensor, ste: bool = True) -> Tensor:
     """z in [0, 1]; with `ste` the gradient passes the clamp as if it were the identity."""
     s_bar = stretched_concrete(log_alpha, u)
     z = s_bar.clamp(0.0, 1.0)
-    if ste:
-        return s_bar + (z - s_bar).detach()
-    return z
+    return s_bar + (z - s_bar).detach() if ste else z
 
 
 def prob_nonzero(log_alpha: Tensor) -> Tensor:
@@ -61,7 +59,7 @@ class HardConcrete(nn.Module):
     Args:
         size: number of gates.
         init: initial log_alpha. A small normal noise of 0.01 breaks ties between equal units.
-        ste: use the straight-through estimator.
+        ste: as for `hard_concrete`.
         generator: source of the initial noise, for determinism.
 
     >>> gates = HardConcrete(4, init=0.0, generator=torch.Generator().manual_seed(0)).eval()
@@ -88,7 +86,3 @@ class HardConcrete(nn.Module):
         # The bounds keep log(u) and log(1 - u) finite in float32.
         u = torch.empty_like(self.log_alpha).uniform_(1e-6, 1.0 - 1e-6)
         return hard_concrete(self.log_alpha, u, self.ste)
-
-    def prob_nonzero(self) -> Tensor:
-        """(size,) P(z != 0)."""
-        return prob_nonzero(self.log_alpha)

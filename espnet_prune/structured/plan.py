@@ -45,8 +45,8 @@ class Plan:
         unknown = set(declaration.tensors) - set(shapes)
         if unknown:
             raise ValueError(f"declared, but not in the model: {', '.join(sorted(unknown))}")
-        whole = {name: range(site.size) for name, site in self.sites.items()}
-        self.kept: Kept = {n: tuple((kept or {}).get(n, units)) for n, units in whole.items()}
+        left: Mapping = kept or {}
+        self.kept: Kept = {n: tuple(left.get(n, range(s.size))) for n, s in self.sites.items()}
         self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
         self.protected = self._check_names(protected)
         self._parent_index = {
@@ -73,14 +73,10 @@ class Plan:
 
     # -- sites that may still be pruned ------------------------------------------------------------
 
-    def is_prunable(self, name: str) -> bool:
-        """Whether the site has units left and is not protected."""
-        site = self.sites[name]
-        return bool(self.kept[name]) and not self.protected & {site.name, site.kind}
-
     def prunable(self) -> list[str]:
-        """Names of the sites that get gates, in order of declaration."""
-        return [name for name in self.sites if self.is_prunable(name)]
+        """Names of the sites with units left and not protected, in order of declaration."""
+        free = [s.name for s in self.sites.values() if not self.protected & {s.name, s.kind}]
+        return [name for name in free if self.kept[name]]
 
     def groups(self, name: str) -> Tensor:
         """(size,) number of the group that each unit of a site belongs to: its head, if it has."""
@@ -109,10 +105,11 @@ class Plan:
             units: site -> (size,) probabilities, gates or masks; sites that are absent are whole.
         """
         out = {}
+        device = next((unit.device for unit in units.values()), None)
         for name, site in self.sites.items():
             own = units.get(name)
             if own is None:
-                own = torch.ones(self.size(name), device=_device(units))
+                own = torch.ones(self.size(name), device=device)
             for parent in site.parents:
                 if parent in units:
                     index = self._parent_index[name, parent].to(own.device)
@@ -137,11 +134,10 @@ class Plan:
                 continue
             whole = self.effective(masks)
             parent = site.parents[0]
-            alive = torch.zeros_like(whole[parent])
-            alive.index_add_(
-                0, self._parent_index[name, parent].to(alive.device), whole[name].to(alive.dtype)
-            )
-            masks[parent] = whole[parent] * (alive > 0)
+            above = whole[parent]
+            index = self._parent_index[name, parent].to(above.device)
+            alive = torch.zeros_like(above).index_add(0, index, whole[name].to(above.dtype))
+            masks[parent] = above * (alive > 0)
         return self.effective(masks)
 
     def select(self, masks: Mapping[str, Tensor]) -> Kept:
@@ -153,10 +149,8 @@ class Plan:
     def parameters(self, units: Mapping[str, Tensor] | None = None) -> Tensor:
         """Expected or exact number of parameters, a differentiable scalar (float64)."""
         whole = self.effective(units or {})
-        return sum(
-            (self._elements(name, whole) for name in self._shapes),
-            torch.zeros((), dtype=torch.double),
-        )
+        counts = [self._elements(name, whole) for name in self._shapes]
+        return sum(counts, torch.zeros((), dtype=torch.double))
 
     def macs(self, units: Mapping[str, Tensor] | None = None) -> Tensor:
         """Expected or exact multiply-accumulates per second of audio (float64)."""
@@ -172,14 +166,14 @@ class Plan:
 
     def _elements(self, name: str, whole: Mapping[str, Tensor]) -> Tensor:
         """Number of elements of a tensor that are left, product of its dimensions."""
-        tensor = self.declaration.tensors.get(name)
         count: Tensor | float = 1.0
+        cuts = self._cuts(name)
         for dim, length in enumerate(self._shapes[name]):
-            site = tensor.cuts.get(dim) if tensor else None
-            if site is None:
-                count = count * length
+            if dim in cuts:
+                site, width = cuts[dim]
+                count = count * whole[site].double().sum() * width
             else:
-                count = count * whole[site].double().sum() * (length // self.sites[site].size)
+                count = count * length
         return torch.as_tensor(count, dtype=torch.double)
 
     def cost(self, kind: Cost, units: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -206,23 +200,22 @@ class Plan:
 
     # -- cutting -----------------------------------------------------------------------------------
 
+    def _cuts(self, name: str) -> dict[int, tuple[str, int]]:
+        """dimension of a parameter -> site that cuts it, and entries of each of its units."""
+        tensor, shape = self.declaration.tensors.get(name), self._shapes[name]
+        cuts = tensor.cuts if tensor else {}
+        return {dim: (site, shape[dim] // self.sites[site].size) for dim, site in cuts.items()}
+
     def shape(self, name: str) -> tuple[int, ...]:
         """Shape of a parameter of the model as it is now."""
-        tensor = self.declaration.tensors.get(name)
         shape = list(self._shapes[name])
-        for dim, site in (tensor.cuts if tensor else {}).items():
-            shape[dim] = shape[dim] // self.sites[site].size * self.size(site)
+        for dim, (site, width) in self._cuts(name).items():
+            shape[dim] = width * self.size(site)
         return tuple(shape)
 
     def cut(self, name: str, value: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """The part of a parameter that canonical `masks` leave."""
-        tensor = self.declaration.tensors.get(name)
-        for dim, site in (tensor.cuts if tensor else {}).items():
-            width = self._shapes[name][dim] // self.sites[site].size
+        for dim, (site, width) in self._cuts(name).items():
             index = masks[site].bool().repeat_interleave(width).nonzero().squeeze(1)
             value = value.index_select(dim, index.to(value.device))
         return value.contiguous()
-
-
-def _device(units: Mapping[str, Tensor]) -> torch.device | None:
-    return next((unit.device for unit in units.values()), None)

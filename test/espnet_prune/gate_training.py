@@ -3,6 +3,7 @@
 import torch
 
 from espnet_prune.structured import GatedEncoder
+from espnet_prune.structured.gates import prob_nonzero
 from espnet_prune.structured.sparsity_schedule import Lagrangian, ramped_target
 
 
@@ -20,7 +21,7 @@ def train_gates(gated: GatedEncoder, target: float, updates: int, ramp: int) -> 
         weight_decay=0.0,
     )
     for update in range(updates):
-        opened = {n.replace("/", "."): g.prob_nonzero() for n, g in gated.gates.items()}
+        opened = {n.replace("/", "."): prob_nonzero(g.log_alpha) for n, g in gated.gates.items()}
         loss = -sum((worth[n] * p).mean() for n, p in opened.items()) / len(worth)
         loss = loss + lagrangian(gated.expected_sparsity(), ramped_target(target, update, ramp))
         optimizer.zero_grad()

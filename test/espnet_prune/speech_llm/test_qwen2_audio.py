@@ -39,10 +39,7 @@ def test_95_s_go_through_in_four_chunks():
     clips = [wave[i : i + 30 * RATE].numpy() for i in range(0, len(wave), 30 * RATE)]
     llm = Qwen2Audio(model, processor)
     inputs = processor(
-        text=TEXT.format(ONE * 4, "who wins?"),
-        audio=clips,
-        sampling_rate=RATE,
-        return_tensors="pt",
+        text=TEXT.format(ONE * 4, "who wins?"), audio=clips, sampling_rate=RATE, return_tensors="pt"
     )
     calls = []
     hook = model.model.audio_tower.register_forward_pre_hook(

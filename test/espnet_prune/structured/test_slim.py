@@ -5,13 +5,7 @@ import torch
 from safetensors import safe_open
 
 from espnet_prune.structured import GatedEncoder, load_encoder, slim
-from test.espnet_prune.tiny import (
-    LAYOUTS,
-    batch,
-    largest_difference,
-    random_masks,
-    saved,
-)
+from test.espnet_prune.tiny import LAYOUTS, batch, largest_difference, random_masks, saved
 
 DRAWS = 100
 

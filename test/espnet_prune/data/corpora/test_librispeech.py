@@ -22,11 +22,7 @@ def corpus(untouched, tmp_path):
 
 def test_960_hours_are_all_training_subsets(corpus, tmp_path):
     numbers = prepare(corpus, tmp_path / "data")
-    assert numbers == {
-        **{name.replace("-", "_"): 4 for name in SUBSETS},
-        "dev": 8,
-        "train_960": 12,
-    }
+    assert numbers == {**{name.replace("-", "_"): 4 for name in SUBSETS}, "dev": 8, "train_960": 12}
     for name in numbers:
         assert data_dir.validate(tmp_path / "data" / name) == []
     tables = data_dir.read_dir(tmp_path / "data" / "dev_other")

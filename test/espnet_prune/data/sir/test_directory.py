@@ -36,10 +36,7 @@ def test_a_directory_of_segments(tmp_path):
     write_table(tmp_path / "d" / "sentences", {"m_1": json.dumps({"sentences": spans})})
     assert write_segments(tmp_path / "d", [item("m_1")], tmp_path / "w", longest=2.0) == 2
     assert not validate(tmp_path / "w", check_audio=False)
-    assert read_table(tmp_path / "w" / "text") == {
-        "m_1-00": "One two. Three.",
-        "m_1-01": "Four.",
-    }
+    assert read_table(tmp_path / "w" / "text") == {"m_1-00": "One two. Three.", "m_1-01": "Four."}
     segments = read_table(tmp_path / "w" / "segments")
     assert segments["m_1-00"].split() == ["m_1", "0.1000", "2.0000"]
 

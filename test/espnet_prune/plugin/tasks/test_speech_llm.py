@@ -270,10 +270,7 @@ def trainings(tmp_path_factory):
     options += ["--batch_type", "unsorted", "--batch_size", "2", "--max_epoch", "2"]
     for part in ("train", "valid"):
         options += [f"--{part}_shape_file", str(folder / "shape")]
-        options += [
-            f"--{part}_data_path_and_name_and_type",
-            f"{folder / 'feats.scp'},feats,npy",
-        ]
+        options += [f"--{part}_data_path_and_name_and_type", f"{folder / 'feats.scp'},feats,npy"]
 
     def of(step: str) -> list[str]:
         texts = {"ctc": ["words"], "lora": ["prompt", "answer"]}[step]
@@ -281,10 +278,7 @@ def trainings(tmp_path_factory):
         more = ["--best_model_criterion", f"valid,{criterion},min"]
         for part in ("train", "valid"):
             for name in texts:
-                more += [
-                    f"--{part}_data_path_and_name_and_type",
-                    f"{folder / name},{name},text",
-                ]
+                more += [f"--{part}_data_path_and_name_and_type", f"{folder / name},{name},text"]
         if step == "ctc":
             more += ["--model_conf", "spelling=0.3"]
         else:

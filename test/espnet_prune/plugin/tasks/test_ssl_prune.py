@@ -17,11 +17,12 @@ import yaml
 
 from espnet_prune.cli import main
 from espnet_prune.evaluate.pruning_report import read_history
-from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask, check_utterance
+from espnet_prune.plugin.tasks.ssl_prune import ESPnetDistillModel, SSLPruneTask, check_utterance
 from espnet_prune.plugin.trained_model import load_trained
 from espnet_prune.plugin.trainer import atomic_torch_save, mixed_precision, thinned
 from espnet_prune.structured import load_encoder
-from test.espnet_prune.tiny import saved
+from espnet_prune.structured.distill import PruningConf
+from test.espnet_prune.tiny import batch, saved
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -312,3 +313,16 @@ def test_bfloat16_that_is_only_emulated_is_not_taken(monkeypatch, native, expect
         lambda including_emulation=True: native or including_emulation,
     )
     assert mixed_precision() == expected
+
+
+def test_statistics_can_be_gathered_over_processes(tmp_path):
+    """`recursive_average` is what ESPnet's trainer does with them under DDP."""
+    from espnet2.torch_utils.recursive_op import recursive_average
+
+    directory = saved("whisper", tmp_path)
+    encoders = load_encoder(directory), load_encoder(directory)
+    model = ESPnetDistillModel(*encoders, PruningConf(target=0.5)).train()
+    loss, stats, weight = model(*batch())
+    stats, weight = recursive_average(stats, weight, distributed=False)
+    assert loss.shape == (1,) and float(weight) == 2 * 60  # frames of the window
+    assert model.collect_feats() == {}

@@ -182,8 +182,7 @@ def test_pairs_are_means_of_the_encoder_s_frames_in_the_full_window(parts):
 
 
 @given(
-    lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=12),
-    most=st.integers(5000, 9000),
+    lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=12), most=st.integers(5000, 9000)
 )
 def test_waveforms_share_inputs_in_order_without_touching_each_other(lengths, most):
     windows = share_inputs(lengths, most)

@@ -71,10 +71,7 @@ def test_errors(tokens, tmp_path):
     for text, message in (
         ("1\n2\n", "not JSON"),
         (json.dumps({"merges": 1}), "has no 'token_ids'"),
-        (
-            json.dumps({"merges": 1, "token_ids": "x"}),
-            "not a file of `espnet-prune",
-        ),
+        (json.dumps({"merges": 1, "token_ids": "x"}), "not a file of `espnet-prune"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=f"pieces.json: {message}"):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import torch
-from espnet2.tasks.abs_task import AbsTask
-from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
 from espnet_prune.files.reading import read_config, read_record
 from espnet_prune.hub.pretrained import RECORD
+from espnet_prune.plugin.tasks import base
 from espnet_prune.plugin.tasks.speech_llm_model import APART, AdapterCtcModel, SpeechLoraModel
 from espnet_prune.plugin.trained_model import load_trained
 from espnet_prune.plugin.trainer import KillSafeTrainer
@@ -65,17 +64,10 @@ class TokenIds:
         return data
 
 
-class _SpeechLlmTask(AbsTask):
+class _SpeechLlmTask(base.Task):
     """What both steps share."""
 
-    num_optimizers: int = 1
-    class_choices_list: list = []
     trainer = KillSafeTrainer
-    data_names: tuple[str, ...] = ()
-
-    @classmethod
-    def required_data_names(cls, train: bool = True, inference: bool = False):
-        return cls.data_names
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser):
@@ -92,14 +84,6 @@ class _SpeechLlmTask(AbsTask):
         ):
             group.add_argument(f"--{name}_conf", action=NestedDictAction, default={}, help=what)
         return group
-
-    @classmethod
-    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
-        return CommonCollateFn(float_pad_value=0.0, int_pad_value=0)
-
-    @classmethod
-    def optional_data_names(cls, train: bool = True, inference: bool = False):
-        return ()
 
     @classmethod
     def _tokenizer(cls, args: argparse.Namespace):
@@ -126,9 +110,8 @@ class _SpeechLlmTask(AbsTask):
 
     @classmethod
     def _model_conf(cls, args: argparse.Namespace, *known: str) -> dict:
-        """The keys of `model_conf` that are ours: arguments of the model."""
-        read_by_abs_task = "extract_feats_in_collect_stats"
-        conf = {key: v for key, v in args.model_conf.items() if key != read_by_abs_task}
+        """`model_conf`, which has to have `known` keys only."""
+        conf = cls.model_conf(args)
         for key in conf:
             if key not in known:
                 raise ValueError(f"model_conf: unknown key '{key}', choose from {', '.join(known)}")

@@ -9,12 +9,12 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from espnet2.torch_utils.device_funcs import force_gatherable
-from espnet2.train.abs_espnet_model import AbsESPnetModel
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.data.normalize import normalize_text
 from espnet_prune.evaluate.metrics.error_rate import count_errors
+from espnet_prune.plugin.tasks import base
 from espnet_prune.speech_llm.compact.adapter import AudioAdapter
 from espnet_prune.speech_llm.compact.model import BEFORE, lora_parameters
 from espnet_prune.speech_llm.prompts import PADDING, SHARED, seen_by
@@ -58,14 +58,7 @@ def ctc(logits: Tensor, lengths: Tensor, targets: list[Tensor]) -> Tensor:
     )
 
 
-class _FeatureModel(AbsESPnetModel):
-    """A model of ready features, of which there are no statistics to collect."""
-
-    def collect_feats(self, **batch) -> dict[str, Tensor]:
-        return {}
-
-
-class AdapterCtcModel(_FeatureModel):
+class AdapterCtcModel(base.Model):
     """First step: the adapter learns to hear, by CTC over the language model's token ids.
 
     Most of these tokens are words, and rare. So half of the blocks also learn letters, of which
@@ -165,7 +158,7 @@ def _layout(start: int, prompts: list[Tensor], answers: list[Tensor]) -> tuple[T
     )
 
 
-class SpeechLoraModel(_FeatureModel):
+class SpeechLoraModel(base.Model):
     """Second step: the language model learns to read audio tokens, by LoRA.
 
         -(1 / L) sum_l log p(a_l | "Passage:", S_1 ... S_T, prompt, a_1 ... a_{l-1})

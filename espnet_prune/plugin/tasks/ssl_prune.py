@@ -7,19 +7,19 @@ import dataclasses
 import inspect
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
-from espnet2.tasks.abs_task import AbsTask, optim_classes
-from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.tasks.abs_task import optim_classes
+from espnet2.torch_utils.device_funcs import force_gatherable
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import float_or_none, str_or_none
+from torch import Tensor
 
 from espnet_prune.data.audio import check_speech
+from espnet_prune.plugin.tasks import base
 from espnet_prune.plugin.tasks.cropping import CroppingIterFactory, RandomCrop
-from espnet_prune.plugin.tasks.distill_model import ESPnetDistillModel
 from espnet_prune.plugin.trainer import PruneTrainer
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.distill import DistillModel, PruningConf
@@ -31,13 +31,22 @@ def check_utterance(utt_id: str, data: dict[str, np.ndarray]) -> dict[str, np.nd
     return data
 
 
-class SSLPruneTask(AbsTask):
+class ESPnetDistillModel(DistillModel, base.Model):
+    """`DistillModel` as ESPnet's trainer wants it: loss, statistics and weight can be gathered over
+    processes."""
+
+    def forward(self, speech: Tensor, speech_lengths: Tensor, **kwargs):
+        """As `DistillModel.forward`, but all of one dimension and on one device."""
+        loss, stats, weight = super().forward(speech, speech_lengths, **kwargs)
+        return force_gatherable((loss, stats, weight), loss.device)
+
+
+class SSLPruneTask(base.Task):
     """Both phases: with `pruning_conf` gates are learned while distilling, without it a slimmed
     student is distilled. One optimiser with parameter groups (see `build_optimizers`)."""
 
-    num_optimizers: int = 1
-    class_choices_list: list = []
     trainer = PruneTrainer
+    data_names = ("speech",)
 
     @classmethod
     def add_task_arguments(cls, parser: argparse.ArgumentParser):
@@ -53,12 +62,6 @@ class SSLPruneTask(AbsTask):
         names = list(inspect.signature(DistillModel).parameters)[3:-1]
         text = f"Options of espnet_prune.structured.distill.DistillModel: {', '.join(names)}"
         add("--model_conf", action=NestedDictAction, default={}, help=text)
-
-    @classmethod
-    def build_collate_fn(
-        cls, args: argparse.Namespace, train: bool
-    ) -> Callable[[Collection[tuple[str, dict[str, np.ndarray]]]], tuple[list[str], dict]]:
-        return CommonCollateFn(float_pad_value=0.0, int_pad_value=-1)
 
     @classmethod
     def build_preprocess_fn(cls, args: argparse.Namespace, train: bool):
@@ -80,14 +83,6 @@ class SSLPruneTask(AbsTask):
         return CroppingIterFactory(factory, factory.dataset.preprocess)
 
     @classmethod
-    def required_data_names(cls, train: bool = True, inference: bool = False):
-        return ("speech",)
-
-    @classmethod
-    def optional_data_names(cls, train: bool = True, inference: bool = False):
-        return ()
-
-    @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetDistillModel:
         if args.teacher is None:
             raise ValueError("teacher: give the directory or hub name of a dense encoder")
@@ -95,18 +90,15 @@ class SSLPruneTask(AbsTask):
         crop_seconds = getattr(args, "crop_seconds", None)
         if crop_seconds is not None and crop_seconds <= 0:
             raise ValueError(f"crop_seconds is {crop_seconds}, but has to be positive")
-        if crop_seconds is not None and args.model_conf.get("teacher_cache"):
-            raise ValueError(
-                "crop_seconds: another crop in each epoch is never found in teacher_cache"
-            )
-        teacher = load_encoder(args.teacher)
-        student = load_encoder(args.student or args.teacher)
+        conf = cls.model_conf(args)
+        if crop_seconds is not None and conf.get("teacher_cache"):
+            fault = "another crop in each epoch is never found in teacher_cache"
+            raise ValueError(f"crop_seconds: {fault}")
+        encoders = load_encoder(args.teacher), load_encoder(args.student or args.teacher)
         given = args.pruning_conf
         pruning = None if given is None else PruningConf.from_dict(given)
-        conf = dict(args.model_conf)
-        conf.pop("extract_feats_in_collect_stats", None)  # read by AbsTask
         try:
-            model = ESPnetDistillModel(teacher, student, pruning, seed=args.seed, **conf)
+            model = ESPnetDistillModel(*encoders, pruning, seed=args.seed, **conf)
         except TypeError as error:
             raise ValueError(f"model_conf: {error}") from None
         for line in describe(model):

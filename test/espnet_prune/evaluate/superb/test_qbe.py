@@ -11,7 +11,7 @@ from espnet_prune.bin import qbe_inference
 from espnet_prune.data import data_dir
 from espnet_prune.evaluate.superb.dtw import local_costs, subsequence_costs
 from espnet_prune.evaluate.superb.qbe import Moments
-from espnet_prune.plugin.pretrained_encoder import PretrainedEncoder
+from espnet_prune.plugin.pruned_ssl import PretrainedEncoder
 
 
 @pytest.fixture

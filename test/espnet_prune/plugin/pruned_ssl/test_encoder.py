@@ -9,7 +9,7 @@ from espnet2.asr.ctc import CTC
 from espnet2.asr.espnet_model import ESPnetASRModel
 from torch.optim import optimizer as torch_optimizer
 
-from espnet_prune.plugin.encoders.pruned_ssl import PrunedSSLEncoder
+from espnet_prune.plugin.pruned_ssl import PrunedSSLEncoder
 from espnet_prune.structured import load_encoder
 
 SPEECH = torch.randn(2, 8000, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from espnet2.torch_utils.initialize import initialize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.plugin.frontends.pruned_ssl import PrunedSSLFrontend
+from espnet_prune.plugin.pruned_ssl import PrunedSSLFrontend
 from espnet_prune.structured import load_encoder, slim
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from espnet_prune.plugin.frontends.pruned_ssl import PrunedSSLFrontend, random_crop
+from espnet_prune.plugin.pruned_ssl import PrunedSSLFrontend, random_crop
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.distill.state_cache import FeatureCache, bytes_of
 from test.espnet_prune.tiny import LAYOUTS, batch, saved

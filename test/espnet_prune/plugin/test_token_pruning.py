@@ -13,7 +13,7 @@ from espnet2.tasks.cls import CLSTask  # noqa: E402
 from espnet2.tasks.slu import SLUTask  # noqa: E402
 from espnet2.tasks.spk import SpeakerTask  # noqa: E402
 
-from espnet_prune.plugin.encoders.token_pruning import TokenPruningEncoder, TokenPruningPooling  # noqa: E402
+from espnet_prune.plugin.token_pruning import TokenPruningEncoder, TokenPruningPooling  # noqa: E402
 
 TINY = {"output_size": 8, "attention_heads": 2, "linear_units": 8, "num_blocks": 2}
 TINY |= {"dropout_rate": 0.0, "positional_dropout_rate": 0.0, "attention_dropout_rate": 0.0}

@@ -1,1 +1,0 @@
-"""ESPnet encoders."""

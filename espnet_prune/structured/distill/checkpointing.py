@@ -43,17 +43,14 @@ def _call(module: nn.Module, forward: Callable, *args: Any, **kwargs: Any) -> An
     def compute(*args: Any) -> Any:
         before = [(part, part.gate) for part, _ in gates]
         try:
-            _set_gates(gates)
+            for part, gate in gates:
+                part.gate = gate
             return functional_call(holder, weights, args, kwargs)
         finally:
-            _set_gates(before)
+            for part, gate in before:
+                part.gate = gate
 
     return checkpoint(compute, *args, use_reentrant=False)
-
-
-def _set_gates(gates: list) -> None:
-    for part, gate in gates:
-        part.gate = gate
 
 
 class _Holder(nn.Module):

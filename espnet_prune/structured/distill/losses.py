@@ -10,6 +10,7 @@ only one that is learned.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,9 +22,18 @@ from torch.autograd.function import once_differentiable
 _LEAST = 1e-4
 
 
-def _relative(
+def relative(
     student: Tensor, teacher: Tensor, valid: Tensor, norm: Callable[[Tensor], Tensor]
 ) -> Tensor:
+    """sum |s - t| / sum |t - mean(t)| over the valid frames of each utterance, as `norm` measures.
+
+    With squares it is the variance that is not explained.
+
+    Args:
+        student, teacher: (B, T, D).
+        valid: (B, T) bool.
+    Returns: (B,), as for `cosine`.
+    """
     valid = valid[..., None].to(teacher.dtype)
     mean = (teacher * valid).sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1.0)
     error = (norm(student - teacher) * valid).sum((1, 2))
@@ -32,29 +42,17 @@ def _relative(
     return error / torch.maximum(scale, _LEAST * energy).clamp(min=1e-8)
 
 
-def relative_l1(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """sum |s - t| / sum |t - mean(t)| over the valid frames of each utterance.
-
-    Args:
-        student, teacher: (B, T, D).
-        valid: (B, T) bool.
-    Returns: (B,), as for the others.
-    """
-    return _relative(student, teacher, valid, torch.abs)
-
-
-def relative_l2(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
-    """sum (s - t)^2 / sum (t - mean(t))^2: the variance that is not explained."""
-    return _relative(student, teacher, valid, torch.square)
-
-
 def cosine(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     """1 - cos(s, t), mean over the valid frames of each utterance."""
     similarity = F.cosine_similarity(student, teacher, dim=-1) * valid
     return 1.0 - similarity.sum(1) / valid.sum(1).clamp(min=1)
 
 
-LOSSES = {"l1": relative_l1, "l2": relative_l2, "cosine": cosine}
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "l1": partial(relative, norm=torch.abs),
+    "l2": partial(relative, norm=torch.square),
+    "cosine": cosine,
+}
 
 
 class DistillationLoss:
@@ -76,9 +74,7 @@ class DistillationLoss:
     """
 
     def __init__(self, teacher: dict[int, Tensor], weights: Mapping[str, float], frames: Tensor):
-        self.teacher = teacher
-        self.weights = weights
-        self.frames = frames
+        self.teacher, self.weights, self.frames = teacher, weights, frames
         self.share = frames.sum(1) / (frames.sum() * len(teacher))
         self.total = torch.zeros((), device=frames.device)
         self.parts = {f"distill_{name}": self.total for name in weights}
@@ -87,9 +83,8 @@ class DistillationLoss:
         """Take the student's hidden state of this number, (B, T, D), into account."""
         if number not in self.teacher:
             return
-        loss, *values = _WithGradient.apply(
-            student.float(), self.teacher.pop(number).float(), self._weighted
-        )
+        teacher = self.teacher.pop(number)
+        loss, *values = _WithGradient.apply(student.float(), teacher.float(), self._weighted)
         self.total = self.total + loss
         for name, value in zip(self.parts, values, strict=True):
             self.parts[name] = self.parts[name] + value
@@ -110,10 +105,7 @@ class _WithGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        student: Tensor,
-        teacher: Tensor,
-        losses: Callable[[Tensor, Tensor], list[Tensor]],
+        ctx: Any, student: Tensor, teacher: Tensor, losses: Callable[[Tensor, Tensor], list[Tensor]]
     ) -> tuple[Tensor, ...]:
         needed = ctx.needs_input_grad[0]
         with torch.set_grad_enabled(needed):

@@ -138,16 +138,14 @@ class DistillModel(nn.Module):
         seed: int = 0,
     ):
         super().__init__()
-        kinds = [
-            f"of family '{e.family}' ({e.num_layers} layers, {e.hidden_size} wide)"
-            for e in (student, teacher)
-        ]
-        if kinds[0] != kinds[1]:
-            raise ValueError(f"the student is {kinds[0]}, but its teacher {kinds[1]}")
-        self.layers = list(range(teacher.num_layers + 1) if layers is None else layers)
+        kind = "of family '{0.family}' ({0.num_layers} layers, {0.hidden_size} wide)"
+        own, its = kind.format(student), kind.format(teacher)
+        if own != its:
+            raise ValueError(f"the student is {own}, but its teacher {its}")
+        last = teacher.num_layers
+        self.layers = list(range(last + 1) if layers is None else layers)
         if not self.layers:
             raise ValueError("layers: is empty, give the hidden states to compare")
-        last = teacher.num_layers
         for number in self.layers:
             if not 0 <= number <= last:
                 raise ValueError(f"layers: there is no hidden state {number}, only 0 to {last}")
@@ -160,9 +158,9 @@ class DistillModel(nn.Module):
         self._teacher = Teacher(teacher, teacher_dtype)
         student.set_dropout(dropout)
         self.full_window = full_window
-        self._cache = (
-            TeacherCache(teacher_cache, self._teacher, full_window) if teacher_cache else None
-        )
+        self._cache: TeacherCache | None = None
+        if teacher_cache:
+            self._cache = TeacherCache(teacher_cache, self._teacher, full_window)
         inputs = [(e.config.base, e.config.do_normalize) for e in (student, teacher)]
         #: whether one preparation of the input serves both
         self._same_input = inputs[0] == inputs[1]
@@ -215,9 +213,8 @@ class DistillModel(nn.Module):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Groups for an optimiser: the weights, the gates, and the multipliers, which ascend."""
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.encoder.parameters() if p.requires_grad]}
-        ]
+        weights = [p for p in self.encoder.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": weights}]
         if self.pruning is not None:
             gates, ascending = self.gated.gates.parameters(), self.lagrangian.parameters()
             rates = self.pruning.gate_lr, self.pruning.multiplier_lr

@@ -46,12 +46,9 @@ class StateCache:
     ):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.encoder = encoder
-        self.full_window = full_window
-        self.dtype = dtype
-        digest = hashlib.blake2b(
-            f"{full_window} {encoder.config.to_json_string()}{dtype or ''}".encode()
-        )
+        self.encoder, self.full_window, self.dtype = encoder, full_window, dtype
+        described = f"{full_window} {encoder.config.to_json_string()}{dtype or ''}"
+        digest = hashlib.blake2b(described.encode())
         for name, value in encoder.state_dict().items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy())
@@ -122,10 +119,9 @@ class TeacherCache(StateCache):
         return {number: state.float() for number, state in super().one(wave, layers).items()}
 
     def ask(self, wave: Tensor) -> dict[int, Tensor]:
-        encoder = self.encoder
-        inputs = encoder.prepare(wave[None], torch.tensor([len(wave)]), self.full_window)
+        inputs = self.encoder.prepare(wave[None], torch.tensor([len(wave)]), self.full_window)
         # All states, so that trainings which compare other layers find theirs, too
-        states = self.teacher(inputs, range(encoder.num_layers + 1))
+        states = self.teacher(inputs, range(self.encoder.num_layers + 1))
         answer = {}
         for number, state in states.items():
             fits = float(state.abs().max()) < LARGEST_HALF

@@ -34,8 +34,7 @@ class Teacher:
         if dtype is not None and dtype not in DTYPES:
             known = ", ".join(DTYPES)
             raise ValueError(f"teacher_dtype is '{dtype}', but has to be one of {known}")
-        self.encoder = encoder.eval().requires_grad_(False)
-        self.dtype = dtype
+        self.encoder, self.dtype = encoder.eval().requires_grad_(False), dtype
         if dtype is not None:
             for module in encoder.modules():
                 if isinstance(module, nn.Linear | nn.Conv1d):

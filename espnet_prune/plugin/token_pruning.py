@@ -65,16 +65,12 @@ class TokenPruningEncoder(AbsEncoder):
         score: str = "neighbours",
     ):
         super().__init__()
-        check_query_free(rate, score)
-        kind = _class_of(type(self), "encoder", encoder)
-        self.encoder = kind(input_size=input_size, **(encoder_conf or {}))
+        self.encoder = _wrap(self, "encoder", encoder, encoder_conf, input_size, rate, score)
         if getattr(self.encoder, "interctc_use_conditioning", False):
             raise ValueError(
                 f"encoder token_pruning: '{encoder}' conditions on CTC, which needs all frames: "
                 "set interctc_use_conditioning to false"
             )
-        self.rate = rate
-        self.score = score
         self._output_size = self.encoder.output_size()  # slu with a postdecoder reads this name
 
     def output_size(self) -> int:
@@ -137,11 +133,7 @@ class TokenPruningPooling(AbsPooling):
         score: str = "neighbours",
     ):
         super().__init__()
-        check_query_free(rate, score)
-        kind = _class_of(type(self), "pooling", pooling)
-        self.pooling = kind(input_size=input_size, **(pooling_conf or {}))
-        self.rate = rate
-        self.score = score
+        self.pooling = _wrap(self, "pooling", pooling, pooling_conf, input_size, rate, score)
 
     def output_size(self) -> int:
         """That of the wrapped pooling."""
@@ -170,15 +162,19 @@ class TokenPruningPooling(AbsPooling):
         return self.pooling(pruned, feat_lengths=None if feat_lengths is None else kept)
 
 
-def _class_of(cls: type, kind: str, name: str) -> type:
-    """The class that a task's table has under a name."""
-    entries = (entry for choices in cls.tables.values() for entry in choices.classes.items())
-    known = {other: found for other, found in entries if found is not cls}
+def _wrap(
+    own, kind: str, name: str, conf: Mapping | None, input_size: int, rate: float, score: str
+) -> torch.nn.Module:
+    """A module of the class that a task's table has under a name; `own` gets rate and score."""
+    check_query_free(rate, score)
+    own.rate, own.score = rate, score
+    entries = (entry for choices in own.tables.values() for entry in choices.classes.items())
+    known = {other: found for other, found in entries if found is not type(own)}
     if not isinstance(name, str) or name.lower() not in known:
         raise ValueError(
             f"{kind} token_pruning: unknown {kind} '{name}', choose from {', '.join(sorted(known))}"
         )
-    return known[name.lower()]
+    return known[name.lower()](input_size=input_size, **(conf or {}))
 
 
 def _take_same(layer, frames: int, indices: Tensor, lengths: Tensor):

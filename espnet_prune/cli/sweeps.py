@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from argparse import Action, ArgumentError, ArgumentParser, Namespace
+from argparse import Action, ArgumentError, ArgumentParser
 from pathlib import Path
 
-from espnet_prune.cli.options import true_or_false
+from espnet_prune.cli.options import calls, true_or_false
 
 
 def encoder_sweep(parser: ArgumentParser):
@@ -28,15 +28,7 @@ def encoder_sweep(parser: ArgumentParser):
     add("--expdir", type=Path, help="as in run.sh (default: exp; in debug runs exp_debug)")
     add("--output", default="TABLE.md", help="name of the table in EXPDIR")
     _add_runner(parser)
-
-    def run(args):
-        from espnet_prune.launch.sweeps import prune_sweep
-
-        args.expdir = args.expdir or Path("exp_debug" if args.debug else "exp")
-        args.updates = args.updates or (12 if args.debug else 600)
-        prune_sweep(_runner(args), **vars(args))
-
-    return run
+    return calls("launch.sweeps.prune_sweep")
 
 
 def superb_sweep(parser: ArgumentParser):
@@ -59,31 +51,16 @@ def superb_sweep(parser: ArgumentParser):
     add("--stop_stage", type=int, default=5, help="last stage to run")
     add("--command", default="", help="command that is named in the results")
     _add_runner(parser)
-
-    def run(args):
-        from espnet_prune.launch.sweeps import SuperbSweep
-
-        options = vars(args)
-        runner, stages = _runner(args), (options.pop("stage"), options.pop("stop_stage"))
-        SuperbSweep(runner, **options).run(*stages)
-
-    return run
+    return calls("launch.sweeps.superb_sweep")
 
 
 def _add_runner(parser: ArgumentParser) -> None:
+    """Add the options that are fields of `launch.sweeps.Runner`."""
     add = parser.add_argument
     add("--nj", type=int, default=1, help="runs at a time, each with its share of the processors")
     add("--python", default="python3", help="command that starts Python")
     add("--debug", type=true_or_false, default=False, help="short runs, for testing")
     add("options", nargs="*", metavar="-- OPTION", help="further options of run.sh")
-
-
-def _runner(args: Namespace):
-    """The runner of the options of `_add_runner`, which are taken out."""
-    from espnet_prune.launch.sweeps import Runner
-
-    names = ("nj", "python", "debug", "options")
-    return Runner(**{name: vars(args).pop(name) for name in names})
 
 
 class _Pairs(Action):

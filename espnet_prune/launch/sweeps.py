@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from espnet_prune.files.freshness import claim
 from espnet_prune.files.reading import read_record, read_text
@@ -91,23 +92,27 @@ class Runner:
 
 
 def prune_sweep(
-    runner: Runner,
-    expdir: Path,
     *,
+    expdir: Path | None,
     targets: Sequence[str],
     seeds: Sequence[int],
     methods: Sequence[str],
-    updates: int,
+    updates: int | None,
     output: str,
+    **running: Any,
 ) -> None:
     """Run a pruning recipe at several sizes with several methods, and write a table and plots.
 
-    Arguments are the options of `encoder sweep`. ``expdir`` gets ssl_prune_METHOD_TARGET[_seedN],
-    their logs and the table. Methods without a first training spend all updates in the second.
+    Arguments are the options of `encoder sweep`, with `Runner`'s. ``expdir`` gets
+    ssl_prune_METHOD_TARGET[_seedN], their logs and the table. Methods without a first training
+    spend all updates in the second.
 
     Raises:
         ValueError: unknown method, or a run that failed.
     """
+    runner = Runner(**running)
+    expdir = expdir or Path("exp_debug" if runner.debug else "exp")
+    updates = updates or (12 if runner.debug else 600)
     for method in set(methods) - METHODS.keys():
         raise ValueError(f"unknown method '{method}', choose from {', '.join(METHODS)}")
     suffix = "_debug" if runner.debug else ""
@@ -153,11 +158,18 @@ def prune_sweep(
     runner.call(runner.ours("encoder", "table", *table))
 
 
+def superb_sweep(
+    *, stage: int, stop_stage: int, nj: int, python: str, debug: bool, options: list, **fields: Any
+) -> None:
+    """What `superb sweep` does: arguments are its options."""
+    SuperbSweep(Runner(nj, python, debug, options), **fields).run(stage, stop_stage)
+
+
 @dataclass
 class SuperbSweep:
     """Probes of several encoders on several tasks, with learning rates and seeds.
 
-    Fields are the options of `superb sweep`. ``expdir`` gets NAME/results_seedN/TASK,
+    Fields are options of `superb sweep`. ``expdir`` gets NAME/results_seedN/TASK,
     learning_rates/TASK.json, log/*.log and the table.
     """
 

@@ -54,12 +54,12 @@ def speech(parser: ArgumentParser):
     add("--output_dir", type=Path, required=True, help="directory for train, valid and test")
     add("--tools_dir", type=Path, required=True, help="folder to unpack packages of voices in")
     add("--held_out", type=int, default=60, help="first passages, half for valid, half for test")
-    add("--fact_share", type=float, default=0.5, help="share of windows with a question")
+    add("--fact_share", type=float, default=0.5, help="share of excerpts with a question")
     add("--voices", type=str.split, help="training voices, with blanks between")
     add("--test_voices", type=str.split, help="voices of test, with blanks between")
     add("--seed", type=int, default=0, help="seed of facts and their places")
     add("--nj", type=int, default=1, help="number of worker processes")
-    return calls("speech_llm.compact.windows.speak_parts")
+    return calls("speech_llm.compact.excerpts.speak_parts")
 
 
 def tokens(parser: ArgumentParser):
@@ -70,7 +70,7 @@ def tokens(parser: ArgumentParser):
     """
     add = parser.add_argument
     add("--language_model", type=Path, required=True, help="directory of the language model")
-    add("--words", type=Path, required=True, help="table with the words of the training windows")
+    add("--words", type=Path, required=True, help="table with the words of the training excerpts")
     add("--merges", type=int, default=0, help="merges of the byte-pair table to use (0: all)")
     add("--output", type=Path, required=True, help="JSON file to write")
     return calls("speech_llm.compact.pieces.write_pieces")
@@ -92,10 +92,10 @@ def start(parser: ArgumentParser):
 
 
 def features(parser: ArgumentParser):
-    """Encode the windows of a data directory with a frozen encoder, for training to read.
+    """Encode the excerpts of a data directory with a frozen encoder, for training to read.
 
     Into the output directory go feats/ID.npy, (T, D) in float16 at 25 Hz; ctc/ with feats.scp,
-    feats_shape and words; lora/ with recordings of some windows each, feats.scp, feats_shape,
+    feats_shape and words; lora/ with recordings of some excerpts each, feats.scp, feats_shape,
     prompt and answer. Features of an earlier run with the same encoder are kept.
     """
     add = parser.add_argument
@@ -123,7 +123,7 @@ def export(parser: ArgumentParser):
 
 
 def report(parser: ArgumentParser):
-    """Measure a compact speech LLM on held-out windows: WER of its adapter, and right answers.
+    """Measure a compact speech LLM on held-out excerpts: WER of its adapter, and right answers.
 
     The WER is that of the adapter's best CTC paths. A question is answered rightly when the right
     choice is the likeliest: from the audio, from the transcript (upper bound), from the words of
@@ -132,7 +132,7 @@ def report(parser: ArgumentParser):
     add = parser.add_argument
     add("--model", type=Path, help="directory of the compact speech LLM (default: the recipe's)")
     add("--data_dir", type=Path, required=True, help="with wav.scp, text and questions")
-    add("--most", type=int, default=200, help="largest number of windows")
+    add("--most", type=int, default=200, help="largest number of excerpts")
     add("--encoder", type=Path, help="directory, instead of the model's own")
     add("--language_model", type=Path, help="directory, instead of the model's own")
     add("--device", default="cpu", help="cpu or cuda")

@@ -1,4 +1,4 @@
-"""A compact speech LLM on held-out windows: WER of its adapter, and right answers."""
+"""A compact speech LLM on held-out excerpts: WER of its adapter, and right answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
 
     Args:
         data_dir: with wav.scp, text and questions.
-        most: only so many windows.
+        most: only so many excerpts.
     """
     scp, texts = read_table(data_dir / "wav.scp"), read_table(data_dir / "text")
     questions = read_questions(data_dir / "questions")
@@ -52,7 +52,7 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
             right[source].append(int(scores.argmax()) == asked.answer)
     said = [normalize_text(texts[name]) for name in names]
     wer = error_rate(count_errors(said, list(map(normalize_text, heard))))
-    found = {"windows": len(names), "wer": metric(wer)}
+    found = {"excerpts": len(names), "wer": metric(wer)}
     for source, of in right.items():
         found[source] = asdict(accuracy([np.array(of)]))
     return found
@@ -62,10 +62,10 @@ def table(found: dict, title: str) -> str:
     """The estimates as a Markdown table."""
     rows = {"word error rate of the adapter's CTC": found["wer"]}
     rows |= {row: found[source] for source, row in SOURCES.items()}
-    windows = f"{found['windows']} held-out windows; 95% bootstrap intervals."
+    excerpts = f"{found['excerpts']} held-out excerpts; 95% bootstrap intervals."
     cell = "{value:.1%} ({low:.1%} to {high:.1%})"
     lines = [f"| {row} | {cell.format(**entry)} |" for row, entry in rows.items()]
-    return "\n".join([f"# {title}", "", windows, "", "| | |", "|---|---|", *lines, ""])
+    return "\n".join([f"# {title}", "", excerpts, "", "| | |", "|---|---|", *lines, ""])
 
 
 def write_report(

@@ -65,7 +65,7 @@ def test_all_stages(tmp_path):
     text.write_text("".join(json.dumps(passage) + "\n" for passage in passages))
     options = ["--debug", "true", "--passages", str(text), "--nj", "1"]
     options += ["--encoder", str(tmp_path / "encoder"), "--language_model", str(tmp_path / "lm")]
-    options += ["--speech_args", "--voices en-us --test_voices en-029", "--report_windows", "2"]
+    options += ["--speech_args", "--voices en-us --test_voices en-029", "--report_excerpts", "2"]
     for name in ("exp", "dump", "data"):
         options += [f"--{name}dir", str(tmp_path / name)]
     printed = run(*options)
@@ -74,7 +74,7 @@ def test_all_stages(tmp_path):
     results = (tmp_path / "exp" / "RESULTS.md").read_text()
     for line in ("word error rate of the adapter", "transcript instead", "## Environment"):
         assert line in results
-    assert json.loads((tmp_path / "exp" / "RESULTS.json").read_text())["windows"] == 2
+    assert json.loads((tmp_path / "exp" / "RESULTS.json").read_text())["excerpts"] == 2
     assert "wer=" in (tmp_path / "exp" / "ctc" / "train.log").read_text()
     llm = Compact.from_pretrained(tmp_path / "exp" / "compact")
     assert llm.adapter.input.out_features == 32  # of the debug config

@@ -2,7 +2,7 @@
 # Train a compact speech LLM from nothing but what installs here: a language model writes text,
 # synthetic voices speak it and texts of a dictionary, an adapter learns to hear, LoRA teaches the
 # language model to read it.
-# --debug true goes through all stages with a few windows; see --help.
+# --debug true goes through all stages with a few excerpts; see --help.
 set -e
 set -u
 set -o pipefail
@@ -18,7 +18,7 @@ skip_stages=          # Stages to leave out, e.g. "2 8".
 skip_data_prep=false  # Leave out data preparation (stages 2 to 4).
 skip_train=false      # Leave out the training (stages 5 and 6).
 skip_eval=false       # Leave out the report (stage 8).
-debug=false           # A short run with a few windows, in dump_debug, exp_debug and data/debug: the
+debug=false           # A short run with a few excerpts, in dump_debug, exp_debug and data/debug: the
                       # options debug_* of the trainings come before the other ones, so that those win.
 ngpu=0                # Number of GPUs (0: CPU).
 nj=2                  # Processes that speak.
@@ -34,7 +34,7 @@ hours=9.0             # Hours of written text to train on.
 held_out=60           # Passages for validation and test.
 passages=             # File of a JSON list of sentences a line; written by the language model when empty.
 words_args=           # Options for `espnet-prune compact words`, e.g. "--times 8".
-fact_share=0.5        # Share of the windows with an invented fact and a question about it.
+fact_share=0.5        # Share of the excerpts with an invented fact and a question about it.
 speech_args=          # Options for `espnet-prune compact speech`, e.g. "--voices en-us".
 start=                # Compact speech LLM to train further: LoRA only (no stage 5); from nothing when empty.
 merges=8000           # Merges of the byte-pair table, for the tokens that the adapter spells with.
@@ -48,7 +48,7 @@ debug_ctc_args="--max_epoch 2 --num_iters_per_epoch null --log_interval 1 --sche
 lora_config=conf/lora.yaml     # Config of LoRA's training.
 lora_args=            # Options that override it.
 debug_lora_args="--max_epoch 2 --num_iters_per_epoch 4 --log_interval 1 --accum_grad 2 --lora_rank 2 --lora_alpha 4 --scheduler_conf max_steps=4 --model_conf noise=0.1 --model_conf bf16=false --audio_adapter_conf width=32 --audio_adapter_conf heads=4 --audio_adapter_conf feedforward=32" # Options of LoRA's training in a debug run.
-report_windows=200    # Held-out windows of the report.
+report_excerpts=200   # Held-out excerpts of the report.
 # End of options
 
 # shellcheck disable=SC2034
@@ -194,7 +194,7 @@ if wanted 8; then
     log "Stage 8: Report: ${expdir}/RESULTS.md"
     ${python} -m espnet_prune compact report --model "${expdir}/compact" \
         --encoder "${encoder_dir}" --language_model "${lm_dir}" --data_dir "${datadir}/test" \
-        --most "${report_windows}" --output "${expdir}/RESULTS.md"
+        --most "${report_excerpts}" --output "${expdir}/RESULTS.md"
 fi
 
 log "Done."

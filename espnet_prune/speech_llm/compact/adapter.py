@@ -82,7 +82,7 @@ class AudioAdapter(nn.Module):
 
     A block is a residual convolution and, where there are heads, a Transformer's layer behind it
     (self-attention, feedforward), which hears what is said around. Attention falls with distance,
-    so that it does the same in windows longer than those of the training (arXiv 2108.12409):
+    so that it does the same in chunks longer than those of the training (arXiv 2108.12409):
 
         softmax_s(q_t k_s / sqrt(d) - 2^(-8 h / heads) |t - s|),   h = 1 ... heads
 

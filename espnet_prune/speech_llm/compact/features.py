@@ -1,7 +1,6 @@
 """What both steps of the training read: frames of the frozen encoder, made once.
 
-Windows of synthetic speech (`windows`) go through the encoder; LoRA reads them in recordings of
-several windows each.
+Excerpts (`excerpts`) go through the encoder; LoRA reads them in recordings of several each.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ from espnet_prune.files.freshness import digest, drop_stale, stamp
 from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.speech_llm.compact.encoding import encode_together
+from espnet_prune.speech_llm.compact.excerpts import WORDS
 from espnet_prune.speech_llm.compact.model import SEPARATOR, TRANSCRIBE, ask, computing_dtype
-from espnet_prune.speech_llm.compact.windows import WORDS
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.tokens.pruner import FRAME_TOKENS
 
-#: windows that are read at once and share inputs of the encoder
+#: excerpts that are read at once and share inputs of the encoder
 BATCH = 16
 
 
@@ -41,15 +40,10 @@ def write_features(
     dtype: str,
     ngpu: int,
 ) -> str:
-    """Give the windows of a data directory to a frozen encoder, and write what training reads.
+    """Give the excerpts of a data directory to a frozen encoder, and write what training reads.
 
-    Into the output directory go feats/ID.npy, (T, D) in float16 at 25 Hz; ctc/ with feats.scp,
-    feats_shape and words; lora/ as `write_recordings` has it. Arguments are the options of
-    `espnet-prune compact features`.
-
-    Returns: what was written, in words.
-    Raises:
-        ValueError: no frame fits `seconds`, or features are another encoder's.
+    Arguments are the options of `espnet-prune compact features`, whose help says what is written.
+    Returns that in words (ValueError: no frame fits `seconds`, or features are another encoder's).
     """
     most = int(seconds * FRAME_TOKENS)
     if most < 1:
@@ -59,15 +53,15 @@ def write_features(
     encode_all(loaded, scp, folder, computing_dtype(dtype, loaded.device))
     feats = {name: folder / f"{name}.npy" for name in scp}
     shapes = {n: np.load(f, mmap_mode="r", allow_pickle=False).shape for n, f in feats.items()}
+    sizes = {name: shape[0] for name, shape in shapes.items()}
     written = {name: ",".join(map(str, shape)) for name, shape in shapes.items()}
-    # A window without words is nothing to learn for CTC
+    # An excerpt without words is nothing to learn for CTC
     words = {name: text for name, text in read_table(data_dir / "words").items() if text}
     for table, values in (("words", words), ("feats_shape", written), ("feats.scp", feats)):
         write_table(output_dir / "ctc" / table, {name: values[name] for name in words})
-    sizes = {name: shape[0] for name, shape in shapes.items()}
     rows, texts = write_recordings(data_dir, feats, sizes, output_dir / "lora", most, seed)
-    windows = f"{len(scp)} windows, {sum(sizes.values()) / FRAME_TOKENS / 3600:.2f} h"
-    return f"{output_dir}: {windows}; for LoRA {rows} recordings, {texts} texts"
+    excerpts = f"{len(scp)} excerpts, {sum(sizes.values()) / FRAME_TOKENS / 3600:.2f} h"
+    return f"{output_dir}: {excerpts}; for LoRA {rows} recordings, {texts} texts"
 
 
 def fingerprint(encoder: SpeechEncoder) -> str:
@@ -82,12 +76,10 @@ def fingerprint(encoder: SpeechEncoder) -> str:
 def encode_all(
     encoder: SpeechEncoder, scp: dict[str, str], target: Path, dtype: torch.dtype
 ) -> None:
-    """Write target/ID.npy of every recording, unless it is there and made of the same audio.
+    """Write target/ID.npy of every recording, unless it is there and made of the same audio
+    (ValueError: the directory has features of another encoder).
 
-    Args:
-        dtype: in bfloat16 features differ by 1% of their size, where training adds 10% of noise.
-    Raises:
-        ValueError: the directory has features of another encoder.
+    In bfloat16 features differ by 1% of their size, where training adds 10% of noise.
     """
     target.mkdir(parents=True, exist_ok=True)
     record, made_by = target / "encoder", fingerprint(encoder)
@@ -112,14 +104,14 @@ def write_frames(path: Path, frames: np.ndarray) -> None:
 
 
 def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[str]]:
-    """Windows, given with their sizes, in recordings of sizes drawn evenly up to `most`."""
+    """Excerpts, given with their sizes, in recordings of sizes drawn evenly up to `most`."""
     draw, room = random.Random(f"recordings {seed}"), 0
     rows: list[list[str]] = []
-    for window, size in sizes.items():
+    for excerpt, size in sizes.items():
         if size > room:
             rows.append([])
             room = max(draw.randint(1, most), size)
-        rows[-1].append(window)
+        rows[-1].append(excerpt)
         room -= size
     return rows
 
@@ -132,33 +124,33 @@ def write_recordings(
     most: int,
     seed: int = 0,
 ) -> tuple[int, int]:
-    """A data directory for LoRA: windows of passages in recordings of up to `most` frames, each
+    """A data directory for LoRA: excerpts of passages in recordings of up to `most` frames, each
     with its transcript and the questions about its facts.
 
     Writes feats/ID.npy, feats.scp, feats_shape, prompt (what stands between the audio and an
     answer) and answer. Texts of one recording are separated by `SEPARATOR`. A question that two of
-    its windows have is left out.
+    its excerpts have is left out.
 
     Args:
         source: with `text` and `questions`.
-        feats, sizes: window -> its features (T, D), and their T.
+        feats, sizes: excerpt -> its features (T, D), and their T.
     Returns: recordings and texts written.
     Raises:
-        ValueError: no window of a passage.
+        ValueError: no excerpt of a passage.
     """
     text, path = read_table(source / "text"), source / "questions"
     questions = read_questions(path) if path.stat().st_size else {}  # of none where none has a fact
-    passages = {window: sizes[window] for window in text if not window.startswith(f"{WORDS}_")}
+    passages = {name: sizes[name] for name in text if not name.startswith(f"{WORDS}_")}
     if not passages:
-        raise ValueError(f"{source}: has no window of a passage, only of words")
+        raise ValueError(f"{source}: has no excerpt of a passage, only of words")
     tables: dict[str, dict] = {n: {} for n in ("feats.scp", "feats_shape", "prompt", "answer")}
     number = 0
     for group in recordings(passages, most, seed):
-        asked = [questions[w] for w in group if w in questions]
+        asked = [questions[name] for name in group if name in questions]
         times = Counter(q.question for q in asked)
         pairs = [(ask(q.question), q.choices[q.answer]) for q in asked if times[q.question] == 1]
-        pairs.append((TRANSCRIBE, " ".join(text[w] for w in group)))
-        frames = np.concatenate([np.load(feats[w], allow_pickle=False) for w in group])
+        pairs.append((TRANSCRIBE, " ".join(text[name] for name in group)))
+        frames = np.concatenate([np.load(feats[name], allow_pickle=False) for name in group])
         name = group[0]
         path = target / "feats" / f"{name}.npy"
         write_frames(path, frames)

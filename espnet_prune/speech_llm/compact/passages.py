@@ -27,6 +27,8 @@ from espnet_prune.speech_llm.compact.model import load_language_model
 PLAIN = "Use plain words and short sentences. No lists, no titles, no stage directions, no digits."
 #: seconds of speech of an average passage of SmolLM2-135M-Instruct, empty ones included
 SECONDS_A_PASSAGE = 30.0
+#: of the longest passage
+TOKENS = 200
 _SPEAKER = re.compile(r"^[\W_]*[A-Z][\w .'-]{0,25}:\s*")
 
 
@@ -46,18 +48,19 @@ def prompt(number: int, seed: int) -> str:
 
 def read_passages(path: Path) -> list[list[str]]:
     """Lists of sentences from a file with a JSON list a line; empty lists are unusable passages.
-
-    Raises:
-        FileNotFoundError, ValueError: no such file; a line is not a list of sentences.
-    """
+    ValueError: a line is not a list of sentences."""
     rows = []
     for number, line in enumerate(read_lines(path), 1):
         with located(f"{path}: line {number}"):
-            row = json.loads(line)
-            if not isinstance(row, list) or not all(isinstance(sentence, str) for sentence in row):
+            rows.append(json.loads(line))
+            if not isinstance(rows[-1], list) or not all(isinstance(s, str) for s in rows[-1]):
                 raise ValueError("not a list of sentences")
-        rows.append(row)
     return rows
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, with the marks that end them."""
+    return re.split(r"(?<=[.!?])\s+", text)
 
 
 def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
@@ -70,34 +73,24 @@ def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
     for line in text.replace("*", "").replace("_", " ").splitlines():
         line = _SPEAKER.sub("", line.strip()).strip('"“” ')
         line = line.replace("’", "'").replace("“", "").replace("”", "").replace("—", ", ")
-        for sentence in re.split(r"(?<=[.!?])\s+", line):
+        for sentence in split_sentences(line):
             sentence = sentence.strip('" ')
             ends = sentence.endswith((".", "!", "?")) and sentence.isascii()
             marked = re.search(r"[\[\](){}<>#@/\\|=+~^]", sentence)
-            if not ends or marked or has_unclear_number(sentence):
-                continue
-            if least <= len(prompt_transcript(sentence).split()) <= most:
-                found.append(sentence)
+            if ends and not marked and not has_unclear_number(sentence):
+                if least <= len(prompt_transcript(sentence).split()) <= most:
+                    found.append(sentence)
     return found
 
 
 @torch.inference_mode()
 def write_passages(
-    model: Any,
-    tokenizer: Any,
-    passages: int,
-    path: Path,
-    seed: int = 0,
-    batch: int = 64,
-    tokens: int = 200,
+    model: Any, tokenizer: Any, passages: int, path: Path, seed: int = 0, batch: int = 64
 ) -> list[list[str]]:
-    """Have a chat model write passages, a JSON list of sentences a line.
+    """Have a causal language model of `transformers` write passages, a JSON list of sentences a
+    line; those without three good sentences are empty lists.
 
-    Args:
-        model: causal language model of `transformers`.
-        passages: how many are asked for; those without three good sentences are empty lists.
-        path: file to write; what an earlier, stopped run has written is kept (beside it, `.part`).
-        tokens: longest passage.
+    What an earlier, stopped run has written is kept, beside the file (`.part`).
     """
     if path.is_file():
         done = read_passages(path)
@@ -105,7 +98,7 @@ def write_passages(
             return done
     part = path.with_name(f"{path.name}.part")
     # Batch by batch: a batch has one generator
-    batches = go_on(part, {"passages": passages, "seed": seed, "batch": batch, "tokens": tokens})
+    batches = go_on(part, {"passages": passages, "seed": seed, "batch": batch, "tokens": TOKENS})
     done = [row for rows in batches for row in rows]
     tokenizer.padding_side = "left"
     with tqdm(total=passages, initial=len(done), desc=path.name) as bar:
@@ -118,7 +111,7 @@ def write_passages(
             torch.manual_seed(seed * 1_000_003 + start)
             output = model.generate(
                 **inputs,
-                max_new_tokens=tokens,
+                max_new_tokens=TOKENS,
                 do_sample=True,
                 temperature=0.9,
                 top_k=50,
@@ -141,9 +134,8 @@ def write_hours(
 ) -> str:
     """Have the chat model of a directory write passages for so many hours, and `held_out` more.
 
-    Returns: JSON of how many passages, good ones and words there are.
-    Raises:
-        ValueError: a number out of its range.
+    Returns JSON of how many passages, good ones and words there are (ValueError: a number out of
+    its range).
     """
     if hours <= 0 or held_out < 2:
         raise ValueError("--hours has to be positive, and --held_out 2 or more")

@@ -32,11 +32,8 @@ from espnet_prune.speech_llm.compact.model import (
 
 @dataclass(frozen=True)
 class Pieces:
-    """
-    Attributes:
-        merges: how many of the table are used; 0 for all, or without such a table.
-        token_ids: of the tokens that occur in the training text, ascending.
-    """
+    """The first `merges` of the table (0: all, or there is no such table), and the ids of the
+    tokens that occur in the training text, ascending."""
 
     merges: int
     token_ids: tuple[int, ...]
@@ -46,11 +43,7 @@ class Pieces:
 
     @classmethod
     def load(cls, path: str | Path) -> Pieces:
-        """Read a file with the text of `to_json`.
-
-        Raises:
-                FileNotFoundError, ValueError: no such file; it holds something else.
-        """
+        """Read a file with the text of `to_json` (ValueError: it holds something else)."""
         found = read_record(path, ("merges", "token_ids"))
         try:
             return cls(int(found["merges"]), tuple(map(int, found["token_ids"])))
@@ -60,11 +53,7 @@ class Pieces:
 
 
 def load_tokenizer(language_model: str | Path) -> Any:
-    """The tokenizer in a directory of a language model.
-
-    Raises:
-        FileNotFoundError: no such directory.
-    """
+    """The tokenizer in a directory of a language model (FileNotFoundError: no such directory)."""
     from transformers import AutoTokenizer
 
     if not Path(language_model).is_dir():
@@ -73,22 +62,16 @@ def load_tokenizer(language_model: str | Path) -> Any:
 
 
 def piece_tokenizer(tokenizer: Any, merges: int) -> Tokenizer:
-    """A fast tokenizer of `transformers` with the first `merges` of its byte-pair table only.
-
-    Args:
-        merges: 0 for the tokenizer as it is.
-    Raises:
-        ValueError: `merges` is negative, or not 0 and the tokenizer has no such table.
-    """
+    """A fast tokenizer of `transformers` with the first `merges` of its byte-pair table only; 0 for
+    all (ValueError: a negative number, or there is no such table)."""
     if merges < 0:
         raise ValueError(f"merges is {merges}, but has to be 0 (all) or more")
-    whole = tokenizer.backend_tokenizer.to_str()
-    if not merges:
-        return Tokenizer.from_str(whole)
-    table = json.loads(whole)
-    if table["model"].get("type") != "BPE":
-        raise ValueError(f"merges is {merges}, but the language model has no byte-pair tokenizer")
-    table["model"]["merges"] = table["model"]["merges"][:merges]
+    table = json.loads(tokenizer.backend_tokenizer.to_str())
+    if merges:
+        if table["model"].get("type") != "BPE":
+            text = f"merges is {merges}, but the language model has no byte-pair tokenizer"
+            raise ValueError(text)
+        table["model"]["merges"] = table["model"]["merges"][:merges]
     return Tokenizer.from_str(json.dumps(table))
 
 
@@ -107,9 +90,8 @@ def find_pieces(tokenizer: Any, merges: int, texts: Iterable[str]) -> tuple[Piec
 def write_pieces(language_model: Path, words: Path, merges: int, output: Path) -> str:
     """Write the pieces of a training text, the table `words`, as JSON.
 
-    Returns: how many there are and how often they occur, in words.
-    Raises:
-        FileNotFoundError, ValueError: no such table or language model; as `piece_tokenizer`.
+    Returns how many there are and how often they occur, in words. FileNotFoundError, ValueError: no
+    such table or language model; as `piece_tokenizer`.
     """
     texts = list(read_table(words).values())
     pieces, counts = find_pieces(load_tokenizer(language_model), merges, texts)
@@ -126,11 +108,9 @@ def write_pieces(language_model: Path, words: Path, merges: int, output: Path) -
 def write_start(model: Path, language_model: Path, merges: int, pieces: Path, weights: Path) -> str:
     """Write what training the LoRA of an existing compact speech LLM further begins with.
 
-    Arguments are the options of `espnet-prune compact start`.
-
-    Returns: the number of weights, in words.
-    Raises:
-        FileNotFoundError, ValueError: the model is missing, damaged, or another language model's.
+    Arguments are the options of `espnet-prune compact start`. Returns the number of weights, in
+    words. FileNotFoundError, ValueError: the model is missing, damaged, or another language
+    model's.
     """
     config, found = read_compact(model)
     state = {name: t.float() for name, t in found.items() if name.startswith("adapter.")}

@@ -1,5 +1,4 @@
-"""Words to speak that few written passages contain: lists of the commonest ones, and short texts of
-a dictionary.
+"""Words to speak that few written passages contain: lists of the commonest, texts of a dictionary.
 
 A short training text has a few thousand words, over and over, and an adapter that is trained on it
 alone misses most other words. Convolutions hear half a second and learn no grammar, so lists of
@@ -13,7 +12,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,8 @@ def write_lists(
 ) -> str:
     """Write passages of word lists and dictionary texts, a JSON list of sentences a line.
 
-    Arguments are the options of `espnet-prune compact words`.
-
-    Returns: what was written, in words.
-    Raises:
-        FileNotFoundError, ValueError: no such directory; a number out of its range.
+    Arguments are the options of `espnet-prune compact words`. Returns what was written, in words.
+    FileNotFoundError, ValueError: no such directory; a number out of its range.
     """
     if most < 1 or min(times, text_times, other_times) < 0:
         raise ValueError("--most has to be positive, the other numbers 0 or more")
@@ -59,12 +55,12 @@ def write_lists(
     if times or text_times:
         english = dictionary(tools_dir)
         common = whole_words(tokenizer, english)[:most]
-    lists = list(word_lists(common, times, seed))
     if text_times:
         wanted = {word.lower(): other_times for word in english}
         wanted.update({word.lower(): text_times for word in common})
         texts = covering(dictionary_texts(tools_dir), lambda word: wanted.get(word, 0), seed)
-    write_text(output, "".join(f"{json.dumps(row)}\n" for row in [*lists, *passages(texts)]))
+    rows = [*word_lists(common, times, seed), *together(texts, TEXTS_TOGETHER)]
+    write_text(output, "".join(f"{json.dumps(row)}\n" for row in rows))
     return (
         f"{output}: lists of {len(common)} common words, {times} times; "
         f"{len(texts)} texts, {sum(len(text.split()) for text in texts)} words"
@@ -78,20 +74,20 @@ def dictionary(tools: str | Path) -> set[str]:
     return {w for w in words if w.isascii() and w.isalpha() and (w.islower() or w.istitle())}
 
 
-def whole_words(tokenizer: Any, english: Iterable[str]) -> list[str]:
+def whole_words(tokenizer: Any, english: set[str]) -> list[str]:
     """Words of three letters and more that are one token after a blank, the commonest first.
 
     Ids of byte-pair tokens grow as their frequency falls.
     """
-    vocabulary, english = tokenizer.get_vocab(), set(english)
+    vocabulary = tokenizer.get_vocab()
     blank = tokenizer.convert_ids_to_tokens(tokenizer(" a", add_special_tokens=False).input_ids)
     mark = blank[0].removesuffix("a")
-    tokens = sorted(vocabulary.items(), key=lambda item: item[1])
-    words = [token.removeprefix(mark) for token, _ in tokens if token.startswith(mark)]
+    tokens = sorted(vocabulary, key=vocabulary.get)
+    words = [token.removeprefix(mark) for token in tokens if token.startswith(mark)]
     return [word for word in words if len(word) >= 3 and word.isalpha() and word in english]
 
 
-def word_lists(words: list[str], times: int, seed: int = 0) -> Iterator[list[str]]:
+def word_lists(words: list[str], times: int, seed: int = 0) -> list[Sequence[str]]:
     """Every word `times` times, in lists of another order each time, some lists at once."""
     draw = random.Random(f"word lists {seed}")
     lists = []
@@ -102,22 +98,18 @@ def word_lists(words: list[str], times: int, seed: int = 0) -> Iterator[list[str
             taken, order = order[:size], order[size:]
             marks = [", " if draw.random() < PAUSES else " " for _ in taken[1:]]
             lists.append("".join(a + b for a, b in zip(taken, [*marks, "."], strict=True)))
-    for start in range(0, len(lists), LISTS_TOGETHER):
-        yield lists[start : start + LISTS_TOGETHER]
+    return together(lists, LISTS_TOGETHER)
 
 
 def dictionary_texts(tools: str | Path) -> list[str]:
-    """Definitions and examples of `LENGTHS` words without digits, each once and with a full stop.
-
-    They are from a Debian package unpacked in `tools`.
-    """
+    """Definitions and examples of `LENGTHS` words without digits, each once and with a full stop,
+    from a Debian package unpacked in `tools`."""
     folder = fetch_packages([WORDNET], tools) / FOLDER
     found = set()
     for name in FILES:
         for line in (folder / name).read_text(encoding="ascii", errors="ignore").splitlines():
-            if line.startswith("  "):  # the licence
-                continue
-            gloss = line.partition("|")[2]
+            # nothing of the licence, whose lines begin with blanks
+            gloss = "" if line.startswith("  ") else line.partition("|")[2]
             rest = re.sub(r'"[^"]*"|\([^)]*\)', "", gloss)
             for text in (*re.findall(r'"([^"]+)"', gloss), *rest.split(";")):
                 text, size = " ".join(text.split()), len(text.split())
@@ -133,11 +125,8 @@ def covering(texts: Sequence[str], wanted: Callable[[str], int], seed: int = 0) 
         gain(text) = 1 / n  sum_w max(0, 1 - count(w) / wanted(w))
 
     over the text's different words w, n its number of words, and count(w) how often the texts taken
-    before have w. In several passes all texts with a gain of `SHARES` or more are taken.
-
-    Args:
-        wanted: how often a word in lower case is wanted, 0 for not at all.
-        seed: of the order in which texts are looked at.
+    before have w. In several passes all texts with a gain of `SHARES` or more are taken, looked at
+    in an order of `seed`. `wanted` says how often a word in lower case is wanted, 0 for not at all.
     """
     order = random.Random(f"texts {seed}").sample(list(texts), len(texts))
     words = [re.findall(r"[a-z]+(?:'[a-z]+)?", text.lower()) for text in order]
@@ -154,6 +143,6 @@ def covering(texts: Sequence[str], wanted: Callable[[str], int], seed: int = 0) 
     return [text for text, is_taken in zip(order, taken, strict=True) if is_taken]
 
 
-def passages(texts: Sequence[str]) -> list[Sequence[str]]:
-    """The texts, `TEXTS_TOGETHER` at a time."""
-    return [texts[i : i + TEXTS_TOGETHER] for i in range(0, len(texts), TEXTS_TOGETHER)]
+def together(texts: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Passages of the texts, `size` at a time."""
+    return [texts[i : i + size] for i in range(0, len(texts), size)]

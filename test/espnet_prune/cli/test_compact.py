@@ -103,7 +103,7 @@ def test_lists_of_the_language_model_s_own_words(tmp_path, monkeypatch, capsys):
 
 
 def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("espnet_prune.speech_llm.compact.windows.Voices", Tone)
+    monkeypatch.setattr("espnet_prune.speech_llm.compact.excerpts.Voices", Tone)
     Tone.said.clear()
     text = tmp_path / "passages.jsonl"
     text.write_text("".join(json.dumps(p) + "\n" for p in PASSAGES))
@@ -114,16 +114,16 @@ def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
         texts = " ".join(read_table(tmp_path / "data" / part / "text").values())
         assert [n for n in "uvwxyz" if f"Passage number {n} " in texts] == list(numbers)
         assert (tmp_path / "data" / part / "words").is_file()
-    test_windows = read_table(tmp_path / "data" / "test" / "wav.scp")
-    assert read_questions(tmp_path / "data" / "test" / "questions").keys() == test_windows.keys()
+    test_excerpts = read_table(tmp_path / "data" / "test" / "wav.scp")
+    assert read_questions(tmp_path / "data" / "test" / "questions").keys() == test_excerpts.keys()
     for sentence, voice in Tone.said:
         if sentence.startswith("Passage number "):
             assert (voice == "slt") == (sentence.split()[2] in "wx")
-    assert "test: 2 windows" in capsys.readouterr().out
+    assert "test: 2 excerpts" in capsys.readouterr().out
 
     lists = tmp_path / "word_lists.jsonl"
     lists.write_text('["apple, river.", "glass stone."]\n')
-    before = len(test_windows)
+    before = len(test_excerpts)
     main(["compact", "speech", *options, "--voices", "kal en", "--word_lists", str(lists)])
     table = read_table(tmp_path / "data" / "train" / "text")
     assert table["words_000000"] == "apple, river. glass stone."
@@ -145,8 +145,8 @@ def test_speech_in_three_parts(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def windows(tmp_path):
-    """A data directory of two windows that fit the tiny encoder."""
+def excerpts(tmp_path):
+    """A data directory of two excerpts that fit the tiny encoder."""
     data = tmp_path / "data"
     data.mkdir()
     draw = np.random.default_rng(0)
@@ -160,12 +160,12 @@ def windows(tmp_path):
     return data
 
 
-def test_features_are_those_of_the_encoder(windows, tmp_path, capsys):
+def test_features_are_those_of_the_encoder(excerpts, tmp_path, capsys):
     encoder, out = saved("whisper", tmp_path / "encoder"), tmp_path / "dump"
-    options = ["--data_dir", str(windows), "--output_dir", str(out), "--dtype", "float32"]
+    options = ["--data_dir", str(excerpts), "--output_dir", str(out), "--dtype", "float32"]
     main(["compact", "features", *options, "--encoder", str(encoder)])
-    assert "2 windows, 0.00 h; for LoRA 1 recordings, 2 texts" in capsys.readouterr().out
-    wave = torch.from_numpy(soundfile.read(windows / "v.flac", dtype="float32")[0])
+    assert "2 excerpts, 0.00 h; for LoRA 1 recordings, 2 texts" in capsys.readouterr().out
+    wave = torch.from_numpy(soundfile.read(excerpts / "v.flac", dtype="float32")[0])
     with torch.no_grad():
         hidden = load_encoder(encoder)(wave[None]).last_hidden_state[0, :50]
     expected = hidden.view(25, 2, 24).mean(1)
@@ -254,15 +254,15 @@ class Ear:
         return [right if prompts[0] else -right]
 
 
-def test_report_counts_what_is_right(windows):
+def test_report_counts_what_is_right(excerpts):
     row = {"question": "Who wins?", "choices": ["Red", "Green"], "answer": 0}
-    (windows / "questions").write_text("".join(f"{n} {json.dumps(row)}\n" for n in "uv"))
-    write_table(windows / "text", {"u": "The red cat wins!", "v": "The red team wins."})
-    found = report.evaluate(Ear(), windows, most=10)
-    assert found["windows"] == 2
+    (excerpts / "questions").write_text("".join(f"{n} {json.dumps(row)}\n" for n in "uv"))
+    write_table(excerpts / "text", {"u": "The red cat wins!", "v": "The red team wins."})
+    found = report.evaluate(Ear(), excerpts, most=10)
+    assert found["excerpts"] == 2
     assert found["wer"]["value"] == pytest.approx(1 / 8)
     values = [found[source]["value"] for source in report.SOURCES]
     assert values == [0.5, 1.0, 0.0, 0.0]
     text = report.table(found, "T")
     assert "| right answers (of four), audio | 50.0% (0.0% to 100.0%) |" in text
-    assert report.evaluate(Ear(), windows, most=1)["windows"] == 1
+    assert report.evaluate(Ear(), excerpts, most=1)["excerpts"] == 1

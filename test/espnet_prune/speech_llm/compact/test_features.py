@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
+from espnet_prune.speech_llm.compact.excerpts import WORDS, excerpt_items, speak_excerpts
 from espnet_prune.speech_llm.compact.features import recordings, write_recordings
 from espnet_prune.speech_llm.compact.model import SEPARATOR
-from espnet_prune.speech_llm.compact.windows import WORDS, speak_windows, window_items
-from test.espnet_prune.speech_llm.compact.test_windows import PASSAGES, Tone
+from test.espnet_prune.speech_llm.compact.test_excerpts import PASSAGES, Tone
 
 
 def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
-    monkeypatch.setattr("espnet_prune.speech_llm.compact.windows.Voices", Tone)
-    items = window_items(PASSAGES, "train", 0.5, seed=1)
+    monkeypatch.setattr("espnet_prune.speech_llm.compact.excerpts.Voices", Tone)
+    items = excerpt_items(PASSAGES, "train", 0.5, seed=1)
     asked = [item for item in items if item.question]
     assert 0 < len(asked) < len(items)
     data = tmp_path / "train"
-    seconds = speak_windows(items, ["kal@1.0"], tmp_path, data, nj=1)
+    seconds = speak_excerpts(items, ["kal@1.0"], tmp_path, data, nj=1)
     audio = [soundfile.info(path).duration for path in read_table(data / "wav.scp").values()]
     assert seconds == pytest.approx(sum(audio), abs=0.01)
     questions = read_questions(data / "questions")
@@ -53,7 +53,7 @@ def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
         assert shapes[group[0]] == f"{len(frames)},4"
 
 
-def test_a_question_that_two_windows_have_is_left_out(tmp_path):
+def test_a_question_that_two_excerpts_have_is_left_out(tmp_path):
     np.save(tmp_path / "f.npy", np.zeros((2, 4), np.float16))
     (tmp_path / "text").write_text("a One\ttwo.\nb Three.\nc Four.\nwords_0 no\n")
     rows = {"a": ("Who?", "X"), "b": ("Who?", "Y"), "c": ("Where?", "Z")}
@@ -68,17 +68,17 @@ def test_a_question_that_two_windows_have_is_left_out(tmp_path):
     answer = read_table(tmp_path / "lora" / "answer")["a"]
     assert answer == SEPARATOR.join(["Z", "One two. Three. Four."])  # a tab would part it
     (tmp_path / "text").write_text("words_0 no\n")
-    with pytest.raises(ValueError, match="has no window of a passage"):
+    with pytest.raises(ValueError, match="has no excerpt of a passage"):
         write_recordings(tmp_path, feats, sizes, tmp_path / "lora", 6)
 
 
 @given(st.lists(st.integers(1, 9), max_size=40), st.integers(1, 30), st.integers(0, 3))
-def test_recordings_have_all_windows_in_order(sizes, most, seed):
-    windows = {f"w{n}": size for n, size in enumerate(sizes)}
-    rows = recordings(windows, most, seed)
-    assert [window for row in rows for window in row] == list(windows)
+def test_recordings_have_all_excerpts_in_order(sizes, most, seed):
+    excerpts = {f"w{n}": size for n, size in enumerate(sizes)}
+    rows = recordings(excerpts, most, seed)
+    assert [excerpt for row in rows for excerpt in row] == list(excerpts)
     for row in rows:
-        assert len(row) == 1 or sum(windows[w] for w in row) <= most
+        assert len(row) == 1 or sum(excerpts[w] for w in row) <= most
 
 
 def test_lengths_of_recordings_are_drawn_evenly():

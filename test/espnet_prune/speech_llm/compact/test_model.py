@@ -185,11 +185,11 @@ def test_pairs_are_means_of_the_encoder_s_frames_in_the_full_window(parts):
     lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=12), most=st.integers(5000, 9000)
 )
 def test_waveforms_share_inputs_in_order_without_touching_each_other(lengths, most):
-    windows = share_inputs(lengths, most)
-    assert [piece for window in windows for piece, _ in window] == list(range(len(lengths)))
-    for window in windows:
+    inputs = share_inputs(lengths, most)
+    assert [piece for shared in inputs for piece, _ in shared] == list(range(len(lengths)))
+    for shared in inputs:
         end = -640
-        for piece, start in window:
+        for piece, start in shared:
             assert start % 640 == 0 and start - end >= 640
             end = start + lengths[piece]
         assert end <= most

@@ -13,7 +13,7 @@ from espnet_prune.speech_llm.compact.words import (
     covering,
     dictionary,
     dictionary_texts,
-    passages,
+    together,
     whole_words,
     word_lists,
 )
@@ -43,14 +43,14 @@ def test_words_are_tokens_with_a_blank_before_them_that_are_english():
 @given(st.integers(0, 60), st.integers(0, 3), st.integers(0, 5))
 def test_each_word_comes_as_often_as_asked(number, times, seed):
     words = [f"w{n}" for n in range(number)]
-    together = list(word_lists(words, times, seed))
-    assert together == list(word_lists(words, times, seed))
-    lists = [row for passage in together for row in passage]
+    passages = word_lists(words, times, seed)
+    assert passages == word_lists(words, times, seed)
+    lists = [row for passage in passages for row in passage]
     said = [row.rstrip(".").replace(",", "").split() for row in lists]
     assert Counter(word for row in said for word in row) == Counter(words * times)
     assert all(len(row) <= LENGTH[1] for row in said)
     assert all(text.endswith(".") for text in lists)
-    assert all(len(passage) <= LISTS_TOGETHER for passage in together)
+    assert all(len(passage) <= LISTS_TOGETHER for passage in passages)
 
 
 def test_another_seed_is_another_order():
@@ -109,5 +109,5 @@ def test_words_that_are_not_wanted_bring_nothing():
 
 def test_passages_hold_all_texts():
     texts = [f"t{n}" for n in range(2 * TEXTS_TOGETHER + 1)]
-    assert [len(p) for p in passages(texts)] == [TEXTS_TOGETHER, TEXTS_TOGETHER, 1]
-    assert sum(passages(texts), []) == texts
+    assert [len(p) for p in together(texts, TEXTS_TOGETHER)] == [TEXTS_TOGETHER, TEXTS_TOGETHER, 1]
+    assert sum(together(texts, TEXTS_TOGETHER), []) == texts

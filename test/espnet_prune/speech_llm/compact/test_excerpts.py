@@ -1,14 +1,16 @@
+import functools
+
 import numpy as np
 
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES
-from espnet_prune.speech_llm.compact.windows import (
-    WINDOW_SECONDS,
-    TimedVoices,
+from espnet_prune.speech_llm.compact.excerpts import (
+    EXCERPT_SECONDS,
     cut,
+    excerpt_items,
     lower_case_words,
+    speak_at_speed,
     spoken_words,
-    window_items,
     write_words,
 )
 
@@ -37,28 +39,28 @@ def test_evaluation_voices_are_kept_from_training():
     assert set(EVALUATION_VOICES) == {"slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3"}
 
 
-def test_windows_hold_all_sentences_in_order_and_facts_in_a_share():
+def test_excerpts_hold_all_sentences_in_order_and_facts_in_a_share():
     for share in (0.0, 1.0):
-        items = window_items(PASSAGES, "train", share)
+        items = excerpt_items(PASSAGES, "train", share)
         said = [s for item in items for _, s in item.sentences]
         facts = [item.sentences[item.key[0]][1] for item in items if item.question]
         assert len(facts) == share * len(items)
         wanted = [s for passage in PASSAGES for s in passage]
         assert [s for s in said if s in wanted] == wanted
         assert len(said) == len(wanted) + len(facts)
-        assert items == window_items(PASSAGES, "train", share)
+        assert items == excerpt_items(PASSAGES, "train", share)
         for item in items:
             words = sum(len(s.split()) for _, s in item.sentences if s in wanted)
-            assert words <= WINDOW_SECONDS * 2.8
+            assert words <= EXCERPT_SECONDS * 2.8
             assert {speaker for speaker, _ in item.sentences} == {"speaker"}
-    half = window_items(PASSAGES * 200, "train", 0.5)
+    half = excerpt_items(PASSAGES * 200, "train", 0.5)
     assert 0.4 < sum(bool(item.question) for item in half) / len(half) < 0.6
     assert len({item.id for item in half}) == len(half)
-    assert half != window_items(PASSAGES * 200, "train", 0.5, seed=1)
+    assert half != excerpt_items(PASSAGES * 200, "train", 0.5, seed=1)
 
 
 def test_speeds_come_with_the_voice_s_name():
-    speak = TimedVoices(Tone())
+    speak = functools.partial(speak_at_speed, Tone())
     Tone.asked.clear()
     speak("a", "rms@1.15"), speak("b", "en-us")
     assert Tone.asked == [("a", "rms", 1.15), ("b", "en-us", 1.0)]
@@ -84,7 +86,7 @@ def test_words_of_all_parts_follow_the_training_text(tmp_path):
     assert read_table(tmp_path / "test" / "words") == {"v": "the sea We swim"}
 
 
-def test_windows_fill_up():
+def test_excerpts_fill_up():
     passage = ["one two three four"] * 5  # 4 words each; 10 fit into 4 s at 2.5 a second
     found = list(cut([passage, []], 4.0, words_a_second=2.5))
-    assert [len(window) for window in found] == [2, 2, 1]
+    assert [len(excerpt) for excerpt in found] == [2, 2, 1]

@@ -1,16 +1,16 @@
-"""Windows of synthetic speech to train a speech language model on, as data directories.
+"""Excerpts of written passages as synthetic speech, to train a speech language model on.
 
-A window is some sentences of a written passage in one voice; in a share of them an invented fact is
+An excerpt is some sentences of a passage in one voice; in a share of them an invented fact is
 hidden, with a question about it.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,26 +21,20 @@ from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.data.sir.speech import write_data_dir
 from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES, Voices
 from espnet_prune.speech_llm.compact.facts import hide, invent
-from espnet_prune.speech_llm.compact.passages import read_passages
+from espnet_prune.speech_llm.compact.passages import read_passages, split_sentences
 
 #: of the training voices
 SPEEDS = (0.9, 1.0, 1.15)
-#: of the sentences of a window, before a fact comes to them: 10 to 17 s with pauses and a fact
-WINDOW_SECONDS = 10.5
-#: what ids of windows begin with, before "_", that are to be heard, but not asked about
+#: of the sentences of an excerpt, before a fact comes to them: 10 to 17 s with pauses and a fact
+EXCERPT_SECONDS = 10.5
+#: what ids of excerpts begin with, before "_", that are to be heard, but not asked about
 WORDS = "words"
-PARTS = ("train", "valid", "test")
 
 
-@dataclass(frozen=True)
-class TimedVoices:
+def speak_at_speed(voices: Voices, text: str, voice: str) -> np.ndarray:
     """`Voices` with a speed in the voice's name, "rms@1.15"; 1.0 without one."""
-
-    voices: Voices
-
-    def __call__(self, text: str, voice: str) -> np.ndarray:
-        name, _, speed = voice.partition("@")
-        return self.voices(text, name, float(speed or 1.0))
+    name, _, speed = voice.partition("@")
+    return voices(text, name, float(speed or 1.0))
 
 
 def cut(
@@ -49,58 +43,53 @@ def cut(
     """Consecutive sentences of a passage that take about `seconds` to speak."""
     most = seconds * words_a_second
     for sentences in passages:
-        window: list[str] = []
+        excerpt: list[str] = []
         words = 0
         for sentence in sentences:
             count = len(sentence.split())
-            if window and words + count > most:
-                yield window
-                window, words = [], 0
-            window.append(sentence)
+            if excerpt and words + count > most:
+                yield excerpt
+                excerpt, words = [], 0
+            excerpt.append(sentence)
             words += count
-        if window:
-            yield window
+        if excerpt:
+            yield excerpt
 
 
-def window_items(
+def excerpt_items(
     passages: Iterable[Sequence[str]], prefix: str, fact_share: float, seed: int = 0
 ) -> list[SirItem]:
-    """Cut passages into windows with ids of a prefix, and hide facts in a share of them.
-
-    Returns: items; those without a fact have an empty question and no choices.
-    """
+    """Excerpts with ids of a prefix, a fact hidden in a share of them; the others have an empty
+    question and no choices."""
     items = []
-    for number, sentences in enumerate(cut(passages, WINDOW_SECONDS)):
+    for number, sentences in enumerate(cut(passages, EXCERPT_SECONDS)):
         name = f"{prefix}_{number:06d}"
         draw = f"{seed} {name}"
+        place = 0
+        asked: tuple[str, tuple[str, ...], int] = "", (), 0
         if random.Random(f"share {draw}").random() < fact_share:
             fact = invent(draw)
             sentences, place = hide(sentences, fact, draw)
             asked = fact.question, fact.choices, fact.answer
-        else:
-            place, asked = 0, ("", (), 0)
         spoken = tuple(("speaker", sentence) for sentence in sentences)
-        items.append(SirItem(name, *asked, "window", spoken, (place, place + 1)))
+        items.append(SirItem(name, *asked, "excerpt", spoken, (place, place + 1)))
     return items
 
 
-def speak_windows(
+def speak_excerpts(
     items: Sequence[SirItem], voices: Sequence[str], tools: Path, directory: Path, nj: int
 ) -> float:
-    """Speak windows into a data directory (`espnet_prune.data.sir.speech.write_data_dir`).
-
-    Its `questions` has the windows with a fact only. Names of voices may have a speed.
-
-    Returns: seconds of speech.
-    """
-    seconds = write_data_dir(items, TimedVoices(Voices(tools)), voices, directory, nj)
+    """Speak excerpts into a data directory (`write_data_dir`), whose `questions` has those with a
+    fact only. Voices are named as for `speak_at_speed`. Returns seconds of speech."""
+    speak = functools.partial(speak_at_speed, Voices(tools))
+    seconds = write_data_dir(items, speak, voices, directory, nj)
     write_questions(directory / "questions", [item for item in items if item.question])
     return seconds
 
 
 def lower_case_words(texts: Iterable[str]) -> set[str]:
     """Words that inside sentences stand more often in lower case than with a capital."""
-    sentences = (sentence for text in texts for sentence in re.split(r"(?<=[.!?])\s+", text))
+    sentences = (sentence for text in texts for sentence in split_sentences(text))
     counts = Counter(word for sentence in sentences for word in _words(sentence)[1:])
     return {w for w in counts if w[0].islower() and counts[w] >= counts[w[0].upper() + w[1:]]}
 
@@ -111,7 +100,7 @@ def spoken_words(text: str, lower: set[str]) -> str:
     That is what the adapter learns to hear: marks make no sound.
     """
     words = []
-    for sentence in re.split(r"(?<=[.!?])\s+", text):
+    for sentence in split_sentences(text):
         found = _words(sentence)
         if found and found[0][0].lower() + found[0][1:] in lower:
             found[0] = found[0][0].lower() + found[0][1:]
@@ -146,7 +135,7 @@ def speak_parts(
     """Speak passages into the data directories train, valid and test.
 
     Arguments are the options of `espnet-prune compact speech`. Of train and valid `fact_share` of
-    the windows have a question, of test all. `voices` of train and valid speak at all `SPEEDS`,
+    the excerpts have a question, of test all. `voices` of train and valid speak at all `SPEEDS`,
     `TRAINING_VOICES` when absent; of test the voices are `EVALUATION_VOICES` then.
 
     Yields: after each part what is in it, in words.
@@ -158,18 +147,20 @@ def speak_parts(
     if both:
         raise ValueError(f"--voices and --test_voices both have {sorted(both)[0]}")
     rows, half = read_passages(passages), held_out // 2
-    parts = {"valid": rows[:half], "test": rows[half:held_out], "train": rows[held_out:]}
     fast_and_slow = [f"{voice}@{speed}" for voice in voices for speed in SPEEDS]
-    for name in PARTS:
-        is_test = name == "test"
-        items = window_items(parts[name], name, 1.0 if is_test else fact_share, seed)
+    parts = {
+        "train": (rows[held_out:], fact_share, fast_and_slow),
+        "valid": (rows[:half], fact_share, fast_and_slow),
+        "test": (rows[half:held_out], 1.0, test_voices),
+    }
+    for name, (texts, share, speakers) in parts.items():
+        items = excerpt_items(texts, name, share, seed)
         if name == "train" and word_lists:
-            items += window_items(read_passages(word_lists), WORDS, 0.0, seed)
+            items += excerpt_items(read_passages(word_lists), WORDS, 0.0, seed)
         if not items:
             raise ValueError(f"{passages}: has no passages for {name}, --held_out counted")
-        speakers = test_voices if is_test else fast_and_slow
-        seconds = speak_windows(items, speakers, tools_dir, output_dir / name, nj)
+        seconds = speak_excerpts(items, speakers, tools_dir, output_dir / name, nj)
         facts = sum(bool(item.question) for item in items)
-        yield f"{name}: {len(items)} windows, {seconds / 3600:.2f} h, {facts} with a question"
-    train, *others = (output_dir / name for name in PARTS)
+        yield f"{name}: {len(items)} excerpts, {seconds / 3600:.2f} h, {facts} with a question"
+    train, *others = (output_dir / name for name in parts)
     write_words(train, others)

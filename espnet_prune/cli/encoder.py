@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from espnet_prune.cli.options import add_machine, calls, true_or_false
 from espnet_prune.cli.sweeps import encoder_sweep
+
+TO_WRITE = {"type": Path, "required": True, "help": "directory to write"}
 
 
 def prune(parser: ArgumentParser):
@@ -51,41 +52,10 @@ def slim(parser: ArgumentParser):
     add("--train_dir", type=Path, required=True, help="training directory")
     add("--model_file", help="weights in it (default: latest.pth, or those kept for --target)")
     add("--target", type=float, help="share of the cost to remove (default: the last target)")
-    _add_output_dir(parser)
+    add("--output_dir", **TO_WRITE)
     add("--all_targets", type=true_or_false, default=False, help="true writes every target")
     add("--calibrate", type=true_or_false, default=True, help="false takes the gates as they are")
-
-    def run(args):
-        if args.target is not None and not 0.0 <= args.target < 1.0:
-            raise ValueError(f"--target is {args.target}, but has to be in [0, 1)")
-
-        from espnet_prune.evaluate.pruning_report import write_pruned
-        from espnet_prune.plugin.trained_model import load_trained, weights_for
-        from espnet_prune.plugin.trainer import TARGET
-        from espnet_prune.structured.prune_and_distil import slimmed
-
-        def write(model, target, output_dir):
-            encoder, summary = slimmed(model, target, args.calibrate)
-            write_pruned(encoder, summary, output_dir, model.student.cost)
-
-        model_file = args.model_file or weights_for(args.train_dir, args.target)
-        model = load_trained(args.train_dir, model_file)
-        if model.pruning is None:
-            if args.target is not None:
-                raise ValueError(f"--target: the model of {args.train_dir} has no gates")
-            write_pruned(model.encoder, {"updates": int(model.updates)}, args.output_dir)
-            return
-        write(model, args.target, args.output_dir)
-        for target in model.pruning.targets if args.all_targets else ():
-            weights, name = args.train_dir / TARGET.format(target), args.output_dir.name
-            if weights.is_file():
-                model = load_trained(args.train_dir, weights.name)
-                write(model, target, args.output_dir.with_name(f"{name}_{target:g}"))
-            else:
-                fault = f"missing: the expected sparsity never came to {target:g}; train longer"
-                print(f"warning: {weights}: {fault}", file=sys.stderr)
-
-    return run
+    return calls("plugin.trained_model.slim_training")
 
 
 def random(parser: ArgumentParser):
@@ -101,23 +71,9 @@ def random(parser: ArgumentParser):
     add = parser.add_argument
     add("--teacher", required=True, help="directory or hub name of the dense model")
     add("--seed", type=int, default=0, help="seed of the choice (default: 0)")
-    _add_output_dir(parser)
+    add("--output_dir", **TO_WRITE)
     add("training", nargs="*", metavar="-- OPTION", help="options of the training")
-
-    def run(args):
-        from espnet_prune.evaluate.pruning_report import write_pruned
-        from espnet_prune.plugin.trained_model import pruning_options
-        from espnet_prune.structured import load_encoder
-        from espnet_prune.structured.baselines import prune_at_random
-
-        conf = pruning_options(args.training)
-        cost, encoder = conf.load_cost(), load_encoder(args.teacher)
-        options = (conf.protected, args.seed, conf.round_to)
-        small, exact = prune_at_random(encoder, conf.target, cost, *options)
-        summary = {"target": conf.target, "cost": conf.cost, "exact": exact}
-        write_pruned(small, summary, args.output_dir, cost)
-
-    return run
+    return calls("plugin.trained_model.prune_randomly")
 
 
 def scratch(parser: ArgumentParser):
@@ -130,7 +86,7 @@ def scratch(parser: ArgumentParser):
     add = parser.add_argument
     add("--like", required=True, help="directory of the pruned encoder")
     add("--seed", type=int, default=0, help="seed of the weights (default: 0)")
-    _add_output_dir(parser)
+    add("--output_dir", **TO_WRITE)
 
     def run(args):
         from espnet_prune.evaluate.pruning_report import write_pruned
@@ -169,9 +125,8 @@ def export(parser: ArgumentParser):
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         difference = export_onnx(load_encoder(args.model), args.output, args.all_layers)
         size = f"{args.output.stat().st_size / 1e6:.1f} MB"
-        print(
-            f"{args.output}: {size}, differs from torch by {difference:.1e} of the largest number"
-        )
+        said = f"differs from torch by {difference:.1e} of the largest number"
+        print(f"{args.output}: {size}, {said}")
 
     return run
 
@@ -184,8 +139,9 @@ def import_(parser: ArgumentParser):
     slimmed models of DPHuBERT, DPWavLM and DiariZen. It recognises the format by the file. The
     directory works wherever a model directory does.
     """
-    parser.add_argument("--checkpoint", type=Path, required=True, help="file (.pt, .pth, .bin)")
-    _add_output_dir(parser)
+    add = parser.add_argument
+    add("--checkpoint", type=Path, required=True, help="file (.pt, .pth, .bin)")
+    add("--output_dir", **TO_WRITE)
 
     def run(args):
         from espnet_prune.structured.checkpoints import import_checkpoint
@@ -307,7 +263,6 @@ def compare(parser: ArgumentParser):
     add("--run", required=True, **pair, help="name in the plot and training directory of a run")
     add("--last", type=int, default=25, help="updates in the means (default: 25)")
     add("--output", type=Path, required=True, help="PNG file to write")
-
     return calls("evaluate.pruning_report.compare_trainings")
 
 
@@ -325,7 +280,6 @@ def results(parser: ArgumentParser):
     add("--command", default="", help="command that made the experiment")
     add("--seconds", type=float, default=30.0, help="length of the timed audio")
     add("--repeats", type=int, default=7, help="timed runs of each model")
-
     return calls("evaluate.pruning_report.write_results")
 
 
@@ -341,14 +295,12 @@ def table(parser: ArgumentParser):
     text = "a scores.json inside every experiment, e.g. whisper/test_en/scores.json"
     add("--score", action="append", default=[], metavar="FILE", help=text)
     add("--output", type=Path, help="file to write the table to, with the plot")
-
     return calls("evaluate.pruning_report.compare_experiments")
 
 
 def size(parser: ArgumentParser):
     """Print base or large: the size of a WavLM, HuBERT or wav2vec 2.0."""
     parser.add_argument("model", help="hub name or directory")
-
     return calls("plugin.training_config.model_size")
 
 
@@ -371,17 +323,7 @@ def spread_updates(parser: ArgumentParser):
     add("target", help="file to write")
     add("--gpus", type=int, default=1, help="GPUs on all nodes (default: 1)")
     add("--accum_grad", type=int, help="forward passes of an update (default: divided among GPUs)")
-
-    def run(args):
-        from espnet_prune.plugin.training_config import write_spread
-
-        write_spread(args.source, args.target, args.gpus, args.accum_grad)
-
-    return run
-
-
-def _add_output_dir(parser: ArgumentParser) -> None:
-    parser.add_argument("--output_dir", type=Path, required=True, help="directory to write")
+    return calls("plugin.training_config.write_spread")
 
 
 def _add_timing(parser: ArgumentParser, seconds: float | None, repeats: int) -> None:

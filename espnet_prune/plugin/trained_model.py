@@ -1,18 +1,23 @@
-"""Read what a training left, or its options say."""
+"""Encoders from what a training left, or from its options."""
 
 from __future__ import annotations
 
 import argparse
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from espnet_prune.evaluate.pruning_report import write_pruned
 from espnet_prune.files.reading import read_config
 from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
 from espnet_prune.plugin.trainer import TARGET
-from espnet_prune.structured.distill import PruningConf
+from espnet_prune.structured import load_encoder
+from espnet_prune.structured.baselines import prune_at_random
+from espnet_prune.structured.distill import DistillModel, PruningConf
+from espnet_prune.structured.prune_and_distil import slimmed
 
 LATEST = "latest.pth"
 
@@ -40,7 +45,44 @@ def load_trained(train_dir: Path, model_file: str, task: Any = SSLPruneTask) -> 
     return model.eval()
 
 
-def weights_for(train_dir: Path, target: float | None) -> str:
+def slim_training(
+    train_dir: Path,
+    model_file: str | None,
+    target: float | None,
+    output_dir: Path,
+    all_targets: bool,
+    calibrate: bool,
+) -> None:
+    """What `encoder slim` does; arguments are its options.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_trained`; a target out of range, or without gates.
+    """
+    if target is not None and not 0.0 <= target < 1.0:
+        raise ValueError(f"--target is {target}, but has to be in [0, 1)")
+
+    def write(model: DistillModel, target: float | None, output_dir: Path) -> None:
+        encoder, summary = slimmed(model, target, calibrate)
+        write_pruned(encoder, summary, output_dir, model.student.cost)
+
+    model = load_trained(train_dir, model_file or _weights_for(train_dir, target))
+    if model.pruning is None:
+        if target is not None:
+            raise ValueError(f"--target: the model of {train_dir} has no gates")
+        write_pruned(model.encoder, {"updates": int(model.updates)}, output_dir)
+        return
+    write(model, target, output_dir)
+    for target in model.pruning.targets if all_targets else ():
+        weights = train_dir / TARGET.format(target)
+        if weights.is_file():
+            place = output_dir.with_name(f"{output_dir.name}_{target:g}")
+            write(load_trained(train_dir, weights.name), target, place)
+        else:
+            fault = f"missing: the expected sparsity never came to {target:g}; train longer"
+            print(f"warning: {weights}: {fault}", file=sys.stderr)
+
+
+def _weights_for(train_dir: Path, target: float | None) -> str:
     """Name of the weights to slim: of a target on the way those that training kept for it."""
     config = train_dir / "config.yaml"
     if target is None or not config.is_file():
@@ -49,6 +91,11 @@ def weights_for(train_dir: Path, target: float | None) -> str:
     return TARGET.format(target) if target in (pruning.get("targets") or []) else LATEST
 
 
-def pruning_options(options: list[str]) -> PruningConf:
-    """`pruning_conf` of options as the training takes them, such as --config and --pruning_conf."""
-    return PruningConf.from_dict(SSLPruneTask.get_parser().parse_args(options).pruning_conf or {})
+def prune_randomly(teacher: str, seed: int, output_dir: Path, training: list[str]) -> None:
+    """What `encoder random` does; arguments are its options."""
+    given = SSLPruneTask.get_parser().parse_args(training).pruning_conf
+    conf = PruningConf.from_dict(given or {})
+    cost, options = conf.load_cost(), (conf.protected, seed, conf.round_to)
+    small, exact = prune_at_random(load_encoder(teacher), conf.target, cost, *options)
+    summary = {"target": conf.target, "cost": conf.cost, "exact": exact}
+    write_pruned(small, summary, output_dir, cost)

@@ -8,27 +8,36 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from espnet_prune.data.audio import load_speech
+from espnet_prune.data.audio import SAMPLING_RATE, load_speech
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.files.freshness import digest, drop_stale, stamp
 from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_file, write_text
-from espnet_prune.speech_llm.compact.encoding import encode_together
 from espnet_prune.speech_llm.compact.excerpts import WORDS
-from espnet_prune.speech_llm.compact.model import SEPARATOR, TRANSCRIBE, ask, computing_dtype
+from espnet_prune.speech_llm.compact.model import (
+    SEPARATOR,
+    TRANSCRIBE,
+    ask,
+    computing_dtype,
+    encode_pairs,
+    longest_chunk,
+)
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.tokens.pruner import FRAME_TOKENS
 
 #: excerpts that are read at once and share inputs of the encoder
 BATCH = 16
+#: samples of an audio token: two frames of the encoder
+TOKEN_SAMPLES = SAMPLING_RATE // FRAME_TOKENS
 
 
 def write_features(
@@ -96,6 +105,49 @@ def encode_all(
             rows = encode_together(encoder, waves)
         for (path, _), row in zip(batch, rows, strict=True):
             write_frames(path, row.float().cpu().numpy().astype(np.float16))
+
+
+def encode_together(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
+    """What `encode_pairs` gives for waveforms that share inputs, see `share_inputs`.
+
+    A model that is given recordings in chunks of 30 s hears frames with speech around them, not
+    frames of a short waveform with silence behind it.
+
+    Returns: a tensor (N_i, D) each, N_i = ceil(T_i / 640) at most.
+    """
+    inputs = share_inputs([len(wave) for wave in waves], longest_chunk(encoder))
+    full = []
+    for shared in inputs:
+        last, start = shared[-1]
+        full.append(np.zeros(start + len(waves[last]), np.float32))
+        for number, start in shared:
+            full[-1][start : start + len(waves[number])] = waves[number]
+    found = []
+    for shared, frames in zip(inputs, encode_pairs(encoder, full), strict=True):
+        for number, start in shared:
+            first = start // TOKEN_SAMPLES
+            found.append(frames[first : first + -(-len(waves[number]) // TOKEN_SAMPLES)])
+    return found
+
+
+def share_inputs(lengths: Sequence[int], most: int) -> list[list[tuple[int, int]]]:
+    """Short waveforms put together, so that the encoder gets few inputs and all are full.
+
+    Args:
+        lengths: of the waveforms, in samples; none is longer than `most`.
+        most: samples of an input.
+    Returns: for each input (waveform, first sample): in order, each at the beginning of an audio
+        token, with a blank of a token and more after it.
+    """
+    inputs: list[list[tuple[int, int]]] = []
+    end = most
+    for number, length in enumerate(lengths):
+        if not inputs or end + length > most:
+            inputs.append([])
+            end = 0
+        inputs[-1].append((number, end))
+        end = (-(-(end + length) // TOKEN_SAMPLES) + 1) * TOKEN_SAMPLES
+    return inputs
 
 
 def write_frames(path: Path, frames: np.ndarray) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,8 @@ from espnet_prune.extras import load_extra
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.hub.pretrained import prepare
-from espnet_prune.speech_llm.base import Heard, SpeechLLM
+from espnet_prune.speech_llm.base import CHUNK_SAMPLES, Heard, SpeechLLM
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
-from espnet_prune.speech_llm.compact.encoding import encode_pairs, longest_chunk
 from espnet_prune.structured import SpeechEncoder, load_encoder
 
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
@@ -84,10 +83,7 @@ class CompactConfig:
 
     @classmethod
     def load(cls, path: Path) -> CompactConfig:
-        """
-        Raises:
-            FileNotFoundError, ValueError: no such file, or one that `to_json` has not written.
-        """
+        """FileNotFoundError, ValueError: no such file, or one that `to_json` has not written."""
         row = read_record(path, ("token_ids",))
         row["token_ids"] = tuple(row["token_ids"])
         parts = [field.name for field in fields(AdapterShape) if field.name in row]
@@ -183,15 +179,42 @@ class Compact(SpeechLLM):
         return {"eos_token_id": self.tokenizer.eos_token_id}
 
 
+def longest_chunk(encoder: SpeechEncoder) -> int:
+    """Samples that the encoder takes at once."""
+    return encoder.family_of.maximum_samples(encoder.config.base) or CHUNK_SAMPLES
+
+
+@torch.no_grad()
+def encode_pairs(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
+    """Last hidden states of the frozen encoder, averaged in pairs: 25 a second.
+
+    Whisper gets its full 30 s window, as it was trained.
+
+    Args:
+        waves: float32 waveforms (T_i,) at 16 kHz, at most `longest_chunk`.
+    Returns: a tensor (N_i, D) each; N_i is 0 for what is too short for a frame.
+    """
+    least = encoder.family_of.minimum_samples(encoder.config.base)
+    found = [torch.zeros(0, encoder.hidden_size, device=encoder.device) for _ in waves]
+    rows = [i for i, wave in enumerate(waves) if len(wave) >= least]
+    if not rows:
+        return found
+    speech = [torch.from_numpy(waves[i]).to(encoder.device) for i in rows]
+    lengths = torch.tensor(list(map(len, speech)), device=encoder.device)
+    out = encoder(pad_sequence(speech, batch_first=True), lengths, True)
+    hidden = out.last_hidden_state
+    hidden = nn.functional.pad(hidden, (0, 0, 0, hidden.shape[1] % 2))
+    pairs = hidden.unflatten(1, (-1, 2)).mean(2)
+    for i, row, frames in zip(rows, pairs, out.lengths.tolist(), strict=True):
+        found[i] = row[: (frames + 1) // 2]
+    return found
+
+
 def save_compact(
     directory: str | Path, config: CompactConfig, adapter: AudioAdapter, lora: dict[str, Tensor]
 ) -> int:
-    """Write `compact.json` and, in float16, `compact.safetensors`.
-
-    Args:
-        lora: as `lora_parameters` gives it.
-    Returns: bytes of both files.
-    """
+    """Write `compact.json` and, in float16, `compact.safetensors`; `lora` is what
+    `lora_parameters` gives. Returns bytes of both files."""
     directory = Path(directory)
     tensors = {f"adapter.{name}": value for name, value in adapter.state_dict().items()}
     tensors.update((f"lora.{name}", value) for name, value in lora.items())
@@ -202,11 +225,8 @@ def save_compact(
 
 
 def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor]]:
-    """Configuration and weights that `save_compact` has written.
-
-    Raises:
-        FileNotFoundError, ValueError: a file is missing or damaged.
-    """
+    """Configuration and weights that `save_compact` has written (FileNotFoundError, ValueError: a
+    file is missing or damaged)."""
     config, weights = (Path(directory) / name for name in (CONFIG, WEIGHTS))
     if not weights.is_file():
         raise FileNotFoundError(f"{weights}: no such file; {HOW_TO_GET}")
@@ -218,11 +238,8 @@ def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor
 
 
 def recipe_model() -> Path:
-    """The trained model of the repository, in its recipe's folder.
-
-    Raises:
-        FileNotFoundError: the package does not stand in the repository; a wheel has no 23 MB more.
-    """
+    """The trained model of the repository, in its recipe's folder (FileNotFoundError: the package
+    does not stand in the repository; a wheel has no 23 MB more)."""
     directory = Path(__file__).resolve().parents[3] / RECIPE / "model"
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: no such directory; {HOW_TO_GET}")
@@ -230,10 +247,8 @@ def recipe_model() -> Path:
 
 
 def with_lora(lm: Any, rank: int, alpha: float) -> Any:
-    """The language model, frozen, with LoRA (arXiv 2106.09685) in all attention projections.
-
-    Returns: a `peft` model around `lm`, which is changed in place.
-    """
+    """A `peft` model around the language model, which is changed in place: frozen, with LoRA
+    (arXiv 2106.09685) in all attention projections."""
     peft = load_extra("peft", "speech-llm")
     lora = peft.LoraConfig(
         r=rank, lora_alpha=alpha, target_modules=ATTENTION, task_type="CAUSAL_LM"
@@ -261,11 +276,7 @@ def load_language_model(directory: str | Path) -> tuple[Any, Any]:
 
 
 def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:
-    """The type of one of `DTYPES`: for `auto` bfloat16 where the device multiplies faster in it.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """The type of one of `DTYPES`: for `auto` bfloat16 where the device multiplies faster in it."""
     if name not in DTYPES:
         raise ValueError(f"dtype is '{name}', choose from {', '.join(DTYPES)}")
     if name != "auto":

@@ -3,15 +3,24 @@ import json
 import numpy as np
 import pytest
 import soundfile
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.speech_llm.compact.excerpts import WORDS, excerpt_items, speak_excerpts
-from espnet_prune.speech_llm.compact.features import recordings, write_recordings
-from espnet_prune.speech_llm.compact.model import SEPARATOR
+from espnet_prune.speech_llm.compact.features import (
+    encode_together,
+    recordings,
+    share_inputs,
+    write_recordings,
+)
+from espnet_prune.speech_llm.compact.model import SEPARATOR, encode_pairs
+from espnet_prune.structured import load_encoder
 from test.espnet_prune.speech_llm.compact.test_excerpts import PASSAGES, Tone
+from test.espnet_prune.speech_llm.models import speech
+from test.espnet_prune.tiny import saved
 
 
 def test_data_directory_and_lora_examples(tmp_path, monkeypatch):
@@ -87,3 +96,33 @@ def test_lengths_of_recordings_are_drawn_evenly():
     shares = [lengths.count(n) / len(lengths) for n in range(1, 11)]
     assert max(shares) < 0.12 and min(shares) > 0.08
     assert recordings(sizes, 10, seed=1) != recordings(sizes, 10)
+
+
+@given(
+    lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=12), most=st.integers(5000, 9000)
+)
+def test_waveforms_share_inputs_in_order_without_touching_each_other(lengths, most):
+    inputs = share_inputs(lengths, most)
+    assert [piece for shared in inputs for piece, _ in shared] == list(range(len(lengths)))
+    for shared in inputs:
+        end = -640
+        for piece, start in shared:
+            assert start % 640 == 0 and start - end >= 640
+            end = start + lengths[piece]
+        assert end <= most
+
+
+def test_waveforms_that_share_an_input_get_their_own_frames_of_it(tmp_path):
+    encoder = load_encoder(saved("whisper", tmp_path))
+    most = encoder.family_of.maximum_samples(encoder.config.base)
+    waves = [wave.numpy() for wave in speech(0.3, 0.33, most / 16000, 0.2)]
+    found = encode_together(encoder, waves)
+    assert [len(row) for row in found] == [8, 9, most // 640, 5]
+    joined = np.zeros(9 * 640 + len(waves[1]), np.float32)  # 8 tokens of the first, one of silence
+    joined[: len(waves[0])], joined[9 * 640 :] = waves[0], waves[1]
+    (frames,) = encode_pairs(encoder, [joined])
+    torch.testing.assert_close(found[0], frames[:8], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found[1], frames[9:18], atol=1e-5, rtol=1e-4)
+    for piece in (2, 3):
+        (alone,) = encode_pairs(encoder, [waves[piece]])
+        torch.testing.assert_close(found[piece], alone, atol=1e-5, rtol=1e-4)

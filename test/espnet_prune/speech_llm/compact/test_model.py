@@ -11,13 +11,13 @@ from transformers import AutoModelForCausalLM
 from espnet_prune.speech_llm import SPEECH_LLMS
 from espnet_prune.speech_llm.compact import model as module
 from espnet_prune.speech_llm.compact.adapter import REACH, AdapterShape, AudioAdapter
-from espnet_prune.speech_llm.compact.encoding import encode_pairs, encode_together, share_inputs
 from espnet_prune.speech_llm.compact.model import (
     CONFIG,
     WEIGHTS,
     Compact,
     CompactConfig,
     computing_dtype,
+    encode_pairs,
     load_language_model,
     lora_parameters,
     read_compact,
@@ -179,36 +179,6 @@ def test_pairs_are_means_of_the_encoder_s_frames_in_the_full_window(parts):
             torch.testing.assert_close(
                 row[t], (hidden[2 * t] + hidden[2 * t + 1]) / 2, atol=1e-5, rtol=1e-4
             )
-
-
-@given(
-    lengths=st.lists(st.integers(0, 5000), min_size=1, max_size=12), most=st.integers(5000, 9000)
-)
-def test_waveforms_share_inputs_in_order_without_touching_each_other(lengths, most):
-    inputs = share_inputs(lengths, most)
-    assert [piece for shared in inputs for piece, _ in shared] == list(range(len(lengths)))
-    for shared in inputs:
-        end = -640
-        for piece, start in shared:
-            assert start % 640 == 0 and start - end >= 640
-            end = start + lengths[piece]
-        assert end <= most
-
-
-def test_waveforms_that_share_an_input_get_their_own_frames_of_it(parts):
-    encoder = load_encoder(parts[0] / "encoder")
-    most = encoder.family_of.maximum_samples(encoder.config.base)
-    waves = [wave.numpy() for wave in speech(0.3, 0.33, most / 16000, 0.2)]
-    found = encode_together(encoder, waves)
-    assert [len(row) for row in found] == [8, 9, most // 640, 5]
-    joined = np.zeros(9 * 640 + len(waves[1]), np.float32)  # 8 tokens of the first, one of silence
-    joined[: len(waves[0])], joined[9 * 640 :] = waves[0], waves[1]
-    (frames,) = encode_pairs(encoder, [joined])
-    torch.testing.assert_close(found[0], frames[:8], atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(found[1], frames[9:18], atol=1e-5, rtol=1e-4)
-    for piece in (2, 3):
-        (alone,) = encode_pairs(encoder, [waves[piece]])
-        torch.testing.assert_close(found[piece], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_what_is_saved_is_what_is_loaded(parts):

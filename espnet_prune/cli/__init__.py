@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> None:
     name = ""
     if "" not in verbs:  # a noun that is a command by itself has the only verb ""
         if not argv or argv[0] in ("-h", "--help"):
-            lines = {verb: _first_line(function) for verb, function in verbs.items()}
+            lines = {verb: function.__doc__.partition("\n")[0] for verb, function in verbs.items()}
             print(_overview(f"espnet-prune {noun} VERB [OPTION ...]", lines))
             return
         name = argv.pop(0)
@@ -82,10 +82,6 @@ def _overview(usage: str, lines: Mapping[str, str]) -> str:
     width = max(map(len, lines))
     rows = [f"  {name:{width}}  {text}" for name, text in lines.items()]
     return "\n".join([f"usage: {usage}", "", *rows, "", "Each takes --help."])
-
-
-def _first_line(function: Verb) -> str:
-    return (function.__doc__ or "").strip().partition("\n")[0]
 
 
 def _refuse(message: str) -> None:

@@ -24,7 +24,6 @@ import sys
 import types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import NoReturn
 
 from espnet_prune.plugin.registry import register
 from espnet_prune.plugin.startup import faster
@@ -64,11 +63,11 @@ def main(argv: list[str] | None = None) -> None:
     what = argv.pop(0)
     if what in ("-m", "-c"):
         if not argv:
-            _fail(f"{what} needs an argument, see --help")
-        target = argv.pop(0)
-        (_run_module if what == "-m" else _run_code)(target, argv)
+            sys.exit(f"error: {what} needs an argument, see --help")
+        run = _run_module if what == "-m" else _run_code
+        run(argv.pop(0), argv)
     elif what.startswith("-"):
-        _fail(f"unknown option {what}, see --help")
+        sys.exit(f"error: unknown option {what}, see --help")
     elif what.endswith(".py") or "/" in what:
         _run_script(what, argv)
     else:
@@ -83,11 +82,11 @@ def _run_module(name: str, args: list[str]) -> None:
     """
     spec = _find(name)
     if spec is None:
-        _fail(f"no module named '{name}'")
+        sys.exit(f"error: no module named '{name}'")
     if spec.submodule_search_locations is not None:
         spec = _find(f"{name}.__main__")
         if spec is None:
-            _fail(f"'{name}' is a package, name one of its modules")
+            sys.exit(f"error: '{name}' is a package, name one of its modules")
     sys.argv = [spec.origin or spec.name, *args]
     if spec.name.partition(".")[0] in OURS_AND_ESPNETS:
         module = importlib.import_module(spec.name)
@@ -110,7 +109,7 @@ def _find(name: str) -> ModuleSpec | None:
 def _run_script(path: str, args: list[str]) -> None:
     """As `python3 path`."""
     if not Path(path).is_file():
-        _fail(f"no such file: {path}")
+        sys.exit(f"error: no such file: {path}")
     sys.argv = [path, *args]
     if not getattr(sys.flags, "safe_path", False):  # the option -P of Python 3.11
         sys.path[0] = str(Path(path).resolve().parent)
@@ -122,10 +121,6 @@ def _run_code(code: str, args: list[str]) -> None:
     sys.argv = ["-c", *args]
     sys.modules["__main__"] = module = types.ModuleType("__main__")
     exec(compile(code, "<string>", "exec"), module.__dict__)
-
-
-def _fail(message: str) -> NoReturn:
-    sys.exit(f"error: {message}")
 
 
 if __name__ == "__main__":

@@ -140,9 +140,7 @@ class SpeechEncoder(PreTrainedModel):
         """site -> kept units, for the sites that are not whole."""
         return {name: parse_units(text) for name, text in self.config.kept.items()}
 
-    def plan(
-        self, seconds: float | None = None, protected: tuple[str, ...] | list[str] = ()
-    ) -> Plan:
+    def plan(self, seconds: float | None = None, protected: Iterable[str] = ()) -> Plan:
         """What can be pruned in this model as it is now.
 
         Args:

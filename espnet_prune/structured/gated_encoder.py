@@ -54,9 +54,8 @@ class GatedEncoder(nn.Module):
         round_to: int = 1,
     ):
         super().__init__()
-        self.round_to = round_to
-        self.encoder = encoder
-        self.plan = encoder.plan(protected=tuple(protected))
+        self.encoder, self.round_to = encoder, round_to
+        self.plan = encoder.plan(protected=protected)
         self.cost = cost
         generator = torch.Generator().manual_seed(seed)
         self.gates = nn.ModuleDict()

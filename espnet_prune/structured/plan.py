@@ -48,14 +48,14 @@ class Plan:
         left: Mapping = kept or {}
         self.kept: Kept = {n: tuple(left.get(n, range(s.size))) for n, s in self.sites.items()}
         self._shapes = {name: tuple(shape) for name, shape in shapes.items()}
-        self.protected = self._check_names(protected)
+        self.protected = self._check_names(tuple(protected))
         self._parent_index = {
             (name, parent): self._find_parents(name, parent)
             for name, site in self.sites.items()
             for parent in site.parents
         }
 
-    def _check_names(self, names: Iterable[str]) -> frozenset[str]:
+    def _check_names(self, names: tuple[str, ...]) -> frozenset[str]:
         kinds = {site.kind for site in self.sites.values()}
         for name in names:
             if name not in kinds and name not in self.sites:

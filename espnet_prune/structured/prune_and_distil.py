@@ -62,22 +62,18 @@ def prune_encoder(
         raise ValueError(f"{counts}: at least 1 and 0 are needed")
     # A gate has the same way to go, from open to closed, in however many updates
     pace = min(1.0, 150 / updates)
-    gate_lr, multiplier_lr = max(0.02, 0.2 * pace), max(0.02, 0.1 * pace)
-    pruning = PruningConf(
-        target,
-        cost,
-        ramp_updates=round(RAMP * updates),
-        init=4.5,
-        gate_lr=gate_lr,
-        multiplier_lr=multiplier_lr,
-    )
+    rates: dict[str, Any] = {
+        "gate_lr": max(0.02, 0.2 * pace),
+        "multiplier_lr": max(0.02, 0.1 * pace),
+    }
+    ramp = round(RAMP * updates)
+    pruning = PruningConf(target, cost, ramp_updates=ramp, init=4.5, **rates)
     device = encoder.device
     teacher = copy.deepcopy(encoder)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         model = DistillModel(teacher, copy.deepcopy(encoder), pruning, seed=seed).to(device)
-        order = _endless(len(waveforms), seed)
-        batches = (waveforms[number] for number in order)
+        batches = _endless(waveforms, seed)
         _train(model, batches, updates, GATES_LR, _warmup(WARMUP * updates), "learn gates")
         small, summary = slimmed(model)
         if distill_updates:
@@ -117,10 +113,11 @@ def slimmed(
     return slim(gated.encoder, masks), summary
 
 
-def _endless(count: int, seed: int) -> Iterator[int]:
+def _endless(waveforms: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     while True:
-        yield from torch.randperm(count, generator=generator).tolist()
+        for number in torch.randperm(len(waveforms), generator=generator).tolist():
+            yield waveforms[number]
 
 
 def _train(

@@ -128,14 +128,9 @@ def trial_model(dense: SpeechEncoder, kept: Kept) -> SpeechEncoder:
     """A model of which `kept` is left. Its weights lie in those of `dense`: no memory of its own,
     and no sense, which timing does not need."""
     small = outline(dense, kept)
-    state = dense.backbone.state_dict()
-    small.backbone.load_state_dict(
-        {
-            name: state[name].flatten()[: value.numel()].view(value.shape)
-            for name, value in small.backbone.state_dict().items()
-        },
-        assign=True,
-    )
+    whole, wanted = dense.backbone.state_dict(), small.backbone.state_dict()
+    parts = {n: whole[n].flatten()[: w.numel()].view(w.shape) for n, w in wanted.items()}
+    small.backbone.load_state_dict(parts, assign=True)
     return small.eval()
 
 

@@ -150,21 +150,18 @@ class LatencyTable:
                 f"{self.source}: is for {self.model}, and this model has other shapes; make one "
                 f"for it with {COMMAND}"
             )
-        blocks = plan.declaration.blocks
-        for block in blocks:
+        whole = plan.effective(units)
+        # All sums to the CPU at once: the cells of the grids are looked up there
+        sums = torch.stack([unit.double().sum() for unit in whole.values()])
+        counts = dict(zip(whole, sums.cpu(), strict=True))
+        total = torch.tensor(self.rest, dtype=torch.double)
+        for block in plan.declaration.blocks:
             grid = self.grids.get(block.kind)
             if grid is None or len(grid.axes) != len(block.axes):
                 raise ValueError(
                     f"{self.source}: damaged or old, it lacks times of '{block.kind}' by all its "
                     f"sizes; make it with {COMMAND}"
                 )
-        whole = plan.effective(units)
-        # All sums to the CPU at once: the cells of the grids are looked up there
-        sums = torch.stack([unit.double().sum() for unit in whole.values()])
-        counts = dict(zip(whole, sums.cpu(), strict=True))
-        total = torch.tensor(self.rest, dtype=torch.double)
-        for block in blocks:
-            grid = self.grids[block.kind]
             at = [size_of(axis, counts) for axis in block.axes]
             total = total + interpolate(grid.axes, grid.seconds, at)
         return total.to(sums.device)

@@ -168,15 +168,9 @@ class DistillModel(nn.Module):
         self.pruning = pruning
         self.student: SpeechEncoder | GatedEncoder = student
         if pruning is not None:
-            self.student = GatedEncoder(
-                student,
-                protected=pruning.protected,
-                init=pruning.init,
-                ste=pruning.ste,
-                cost=pruning.load_cost(),
-                seed=seed,
-                round_to=pruning.round_to,
-            )
+            keys = ("protected", "init", "ste", "round_to")
+            options: dict[str, Any] = {key: getattr(pruning, key) for key in keys}
+            self.student = GatedEncoder(student, cost=pruning.load_cost(), seed=seed, **options)
             self.lagrangian = Lagrangian()
         #: optimiser updates made, in the checkpoint; whoever steps the optimiser counts them
         self.updates: Tensor

@@ -6,6 +6,7 @@ Everything else (encoder layers, residuals, norms, masks) stays `transformers`' 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -109,10 +110,8 @@ class PrunableAttention(nn.Module):
                 setattr(self, name, None)
 
     def _per_head(self, units: tuple[int, ...]) -> tuple[int, ...]:
-        counts = dict.fromkeys(self.heads, 0)
-        for unit in units:
-            counts[unit // self.base_head_dim] += 1
-        return tuple(counts.values())
+        counts = Counter(unit // self.base_head_dim for unit in units)
+        return tuple(counts[head] for head in self.heads)
 
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D).
@@ -142,12 +141,8 @@ class PrunableAttention(nn.Module):
     def _attend_unequal(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
     ) -> Tensor:
-        heads = zip(
-            query.split(self.qk_sizes, -1),
-            key.split(self.qk_sizes, -1),
-            value.split(self.vo_sizes, -1),
-            strict=True,
-        )
+        qk, vo = self.qk_sizes, self.vo_sizes
+        heads = zip(query.split(qk, -1), key.split(qk, -1), value.split(vo, -1), strict=True)
         outputs = []
         for number, parts in enumerate(heads):
             head_mask = mask
@@ -294,16 +289,12 @@ class PrunablePositionalConv(nn.Module):
         conv = dense.conv
         sizes = (conv.in_channels, conv.out_channels, conv.kernel_size)
         self.conv = nn.Conv1d(*sizes, padding=conv.padding, groups=conv.groups)
-        with torch.no_grad():
-            self.conv.weight.copy_(conv.weight)
-            assert self.conv.bias is not None
-            self.conv.bias.copy_(conv.bias)
+        self.conv.load_state_dict({"weight": conv.weight, "bias": conv.bias})
         # else `transformers` draws it anew, by another rule
         self.conv._is_hf_initialized = True  # type: ignore[assignment]
         self.batch_norm = getattr(dense, "batch_norm", None)
         self.padding, self.activation = dense.padding, dense.activation
-        self.channels: int = conv.out_channels
-        self.groups: int = conv.groups
+        self.channels, self.groups = conv.out_channels, conv.groups
         self.kept: tuple[int, ...] = tuple(range(conv.out_channels))
         #: Gates of the channels that are left, set from outside for one forward pass.
         self.gate: Tensor | None = None

@@ -118,27 +118,19 @@ class Wav2Vec2Family(Family):
         d.bindings.append(Binding(pos, {"kept": site}))
         d.block("pos_conv", (pos, pos), Axis(site))
 
+        heads, gates = cfg.num_attention_heads, rate * self.gate_macs(cfg)
         for i in range(cfg.num_hidden_layers):
             layer = f"encoder.layers.{i}"
-            pre = cfg.do_stable_layer_norm
+            attention, feed_forward = f"{layer}.attention", f"{layer}.feed_forward"
+            up, down = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
+            norms = (f"{layer}.layer_norm", f"{layer}.final_layer_norm")
+            first, second = norms if cfg.do_stable_layer_norm else (None, None)
             mha, head = d.attention(
-                f"{layer}.attention",
-                cfg.num_attention_heads,
-                width,
-                rate,
-                seconds,
-                pre_norm=f"{layer}.layer_norm" if pre else None,
-                macs_per_head=rate * self.gate_macs(cfg),
+                attention, heads, width, rate, seconds, pre_norm=first, macs_per_head=gates
             )
-            self.declare_bias(d, f"{layer}.attention", mha, head)
+            self.declare_bias(d, attention, mha, head)
             d.feed_forward(
-                layer,
-                f"{layer}.feed_forward.intermediate_dense",
-                f"{layer}.feed_forward.output_dense",
-                cfg.intermediate_size,
-                rate,
-                removed=(f"{layer}.feed_forward",),
-                pre_norm=f"{layer}.final_layer_norm" if pre else None,
+                layer, up, down, cfg.intermediate_size, rate, (feed_forward,), pre_norm=second
             )
         return d
 

@@ -82,26 +82,13 @@ class WhisperFamily(Family):
         d.linear("conv1", 2 * rate, rows=cnn)
         d.linear("conv2", rate, columns=cnn)
         d.block("cnn", ("conv1", "conv2"), Axis(cnn))
+        sizes = (cfg.encoder_attention_heads, cfg.d_model, rate, seconds)
         for i in range(cfg.encoder_layers):
             layer = f"layers.{i}"
-            d.attention(
-                f"{layer}.self_attn",
-                cfg.encoder_attention_heads,
-                cfg.d_model,
-                rate,
-                seconds,
-                key_bias=False,
-                pre_norm=f"{layer}.self_attn_layer_norm",
-            )
-            d.feed_forward(
-                layer,
-                f"{layer}.fc1",
-                f"{layer}.fc2",
-                cfg.encoder_ffn_dim,
-                rate,
-                removed=(f"{layer}.fc1", f"{layer}.fc2"),
-                pre_norm=f"{layer}.final_layer_norm",
-            )
+            attention, up, down = f"{layer}.self_attn", f"{layer}.fc1", f"{layer}.fc2"
+            first, second = f"{layer}.self_attn_layer_norm", f"{layer}.final_layer_norm"
+            d.attention(attention, *sizes, key_bias=False, pre_norm=first)
+            d.feed_forward(layer, up, down, cfg.encoder_ffn_dim, rate, (up, down), pre_norm=second)
         return d
 
     def prepare(

@@ -5,8 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from espnet_prune.cli.options import add_machine, calls, true_or_false
-from espnet_prune.cli.sweeps import encoder_sweep
+from espnet_prune.cli.options import add_machine, add_runner, calls, true_or_false
 
 TO_WRITE = {"type": Path, "required": True, "help": "directory to write"}
 
@@ -326,6 +325,29 @@ def spread_updates(parser: ArgumentParser):
     return calls("plugin.training_config.write_spread")
 
 
+def sweep(parser: ArgumentParser):
+    """Run a pruning recipe at several sizes against other methods with the same number of updates.
+
+    Call it in the recipe's directory, after stages 1 to 3 of its run.sh (data and teacher).
+      ours     query-key and value-output dimensions inside heads, heads, feed-forward, CNN
+      heads    the same, but attention is pruned by whole heads only
+      noste    as ours, but without the straight-through estimator
+      random   random structured pruning, then distillation
+      scratch  random weights in the sizes of ours, then distillation
+    EXPDIR gets a table and a plot of loss and WER against parameters and, with ours and noste, a
+    plot of the course of both (ste_TARGET.png). Finished runs are not repeated.
+    """
+    add = parser.add_argument
+    add("--targets", nargs="+", default=["0.5", "0.7", "0.3"], help="parameters to remove")
+    add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of target 0.5; others have seed 0")
+    add("--methods", nargs="+", default=["ours", "heads", "random"], help="rows of the table")
+    add("--updates", type=int, help="of both trainings together (default: 600; in debug runs 12)")
+    add("--expdir", type=Path, help="as in run.sh (default: exp; in debug runs exp_debug)")
+    add("--output", default="TABLE.md", help="name of the table in EXPDIR")
+    add_runner(parser)
+    return calls("launch.sweeps.prune_sweep")
+
+
 def _add_timing(parser: ArgumentParser, seconds: float | None, repeats: int) -> None:
     add = parser.add_argument
     default = "the model's window, 10 without one" if seconds is None else f"{seconds:g}"
@@ -364,5 +386,5 @@ VERBS = {
     "size": size,
     "removed-share": removed_share,
     "spread-updates": spread_updates,
-    "sweep": encoder_sweep,
+    "sweep": sweep,
 }

@@ -27,6 +27,14 @@ def sampling_rate(value: str) -> int:
         raise argparse.ArgumentTypeError(text) from None
 
 
+def name_and_value(text: str) -> tuple[str, str]:
+    """The parts of NAME=VALUE."""
+    name, _, value = text.partition("=")
+    if not (name and value):
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE")
+    return name, value
+
+
 def add_machine(
     parser: argparse.ArgumentParser, dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
 ) -> None:
@@ -34,6 +42,15 @@ def add_machine(
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=dtypes, default="float32")
+
+
+def add_runner(parser: argparse.ArgumentParser) -> None:
+    """Add the options that are fields of `launch.sweeps.Runner`."""
+    add = parser.add_argument
+    add("--nj", type=int, default=1, help="runs at a time, each with its share of the processors")
+    add("--python", default="python3", help="command that starts Python")
+    add("--debug", type=true_or_false, default=False, help="short runs, for testing")
+    add("options", nargs="*", metavar="-- OPTION", help="further options of run.sh")
 
 
 def device_of(ngpu: int) -> str:

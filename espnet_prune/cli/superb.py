@@ -5,8 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from espnet_prune.cli.options import calls, true_or_false
-from espnet_prune.cli.sweeps import superb_sweep
+from espnet_prune.cli.options import add_runner, calls, name_and_value, true_or_false
 
 
 def labels(parser: ArgumentParser):
@@ -153,6 +152,29 @@ def table(parser: ArgumentParser):
     return run
 
 
+def sweep(parser: ArgumentParser):
+    """Run the recipes of several tasks for several encoders, and write a table and a plot.
+
+    Stages: 2 data, 3 learning rates, 4 probes, 5 results. Learning rates are chosen on validation
+    data of the first encoder and hold for all. Finished probes are not repeated if they were made
+    with the same encoder and learning rate. TASK in the options of run.sh stands for the task.
+    """
+    add = parser.add_argument
+    pair = {"nargs": "+", "required": True, "type": name_and_value}
+    add("--encoders", metavar="NAME=MODEL", help="directories or hub names of the encoders", **pair)
+    add("--tasks", metavar="TASK=DIR", help="directories of the tasks' recipes", **pair)
+    add("--seeds", nargs="+", type=int, default=[0], help="seeds of the tasks in --seeded")
+    add("--seeded", nargs="*", default=[], help="tasks that have all seeds, not the first only")
+    add("--learning_rates", nargs="*", default=[], help="rates to try (default: the configs')")
+    add("--fixed", nargs="*", default=[], help="tasks that keep the rate of their config")
+    add("--expdir", type=Path, default=Path("exp"), help="folder for everything that is made")
+    add("--stage", type=int, default=2, help="first stage to run")
+    add("--stop_stage", type=int, default=5, help="last stage to run")
+    add("--command", default="", help="command that is named in the results")
+    add_runner(parser)
+    return calls("launch.sweeps.superb_sweep")
+
+
 VERBS = {
     "labels": labels,
     "lengths": lengths,
@@ -162,5 +184,5 @@ VERBS = {
     "results": results,
     "score": score,
     "table": table,
-    "sweep": superb_sweep,
+    "sweep": sweep,
 }

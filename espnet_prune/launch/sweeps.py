@@ -162,6 +162,7 @@ def superb_sweep(
     *, stage: int, stop_stage: int, nj: int, python: str, debug: bool, options: list, **fields: Any
 ) -> None:
     """What `superb sweep` does: arguments are its options."""
+    fields |= {name: dict(fields[name]) for name in ("encoders", "tasks")}
     SuperbSweep(Runner(nj, python, debug, options), **fields).run(stage, stop_stage)
 
 

@@ -48,13 +48,6 @@ class Read:
     cache: DynamicCache
     last: Tensor
 
-    def beginning(self, columns: int) -> DynamicCache:
-        """A cache of its own with the first columns."""
-        cache = DynamicCache()
-        for n, layer in enumerate(self.cache.layers if columns else ()):
-            cache.update(layer.keys[:, :, :columns], layer.values[:, :, :columns], n)
-        return cache
-
 
 class Heard(NamedTuple):
     """Tokens (N, D) of audio for the language model, and words if it has a recogniser."""
@@ -95,9 +88,7 @@ class SpeechLLM(ABC):
     answer_lead = ""
 
     def __init__(self, lm: Any, tokenizer: Any, chunk_samples: int = CHUNK_SAMPLES):
-        self.lm = lm
-        self.tokenizer = tokenizer
-        self.chunk_samples = chunk_samples
+        self.lm, self.tokenizer, self.chunk_samples = lm, tokenizer, chunk_samples
 
     @abstractmethod
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
@@ -135,13 +126,9 @@ class SpeechLLM(ABC):
 
     @torch.no_grad()
     def embed_text(self, text: str) -> Tensor:
-        """(L, D) embeddings of a text without special tokens.
-
-        Raises:
-            ValueError: no text, or special tokens in it.
-        """
-        embedding = self._embedding
-        return embedding(torch.tensor(self._text_ids(text), device=embedding.weight.device))
+        """(L, D) embeddings of a text without special tokens (ValueError: no text, or special
+        tokens in it)."""
+        return self._embed(self._text_ids(text))
 
     def empty_audio(self) -> Tensor:
         """(0, D): a prompt without audio."""
@@ -152,11 +139,8 @@ class SpeechLLM(ABC):
         return self.embed_text(self.answer_lead + text) if text else self.empty_audio()
 
     def first_layer(self) -> FirstLayer:
-        """Query and key projection of the language model's first layer.
-
-        Raises:
-            ValueError: they are quantised, so that their signs cannot be read.
-        """
+        """Query and key projection of the language model's first layer (ValueError: they are
+        quantised, so that their signs cannot be read)."""
         decoder, width = self.lm.get_decoder(), self._embedding.weight.shape[1]
         attention = decoder.layers[0].self_attn
         query, key = attention.q_proj.weight.detach(), attention.k_proj.weight.detach()
@@ -240,20 +224,18 @@ class SpeechLLM(ABC):
             kept = [torch.arange(len(tokens), device=tokens.device) for tokens in audio]
         rows, places = [], []
         for tokens, question, indices in zip(audio, questions, kept, strict=True):
-            device = tokens.device
-            ids = [torch.tensor(part, dtype=torch.long) for part in self.layout(question)]
-            parts = [self._embedding(ids[0].to(device)), tokens, self._embedding(ids[1].to(device))]
-            is_audio = [torch.full((len(p),), p is tokens, device=device) for p in parts]
-            places.append(staying(torch.cat(is_audio), indices))
-            rows.append(torch.cat(parts)[places[-1]])
+            before, after = map(self._embed, self.layout(question))
+            whole = torch.cat([before, tokens, after])
+            is_audio = torch.zeros(len(whole), dtype=torch.bool, device=whole.device)
+            is_audio[len(before) : len(before) + len(tokens)] = True
+            places.append(staying(is_audio, indices))
+            rows.append(whole[places[-1]])
         return left_pad(rows, places, positions, list(kept))
 
     @torch.no_grad()
     def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options: Any) -> list[str]:
-        """Answer, greedily unless `options` (those of `transformers`' `generate`) say otherwise.
-
-        Returns: B texts, without special tokens.
-        """
+        """B answers without special tokens, greedy ones unless `options` (those of `transformers`'
+        `generate`) say otherwise."""
         ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         # What stands behind an answer that has ended; never seen
         filler = next((i for i in ids if i is not None), 0)
@@ -276,7 +258,8 @@ class SpeechLLM(ABC):
         if begun is not None:
             # the last column's state is needed, so that it is computed in any case
             start = min(prompts.shared(begun.prompts), prompts.position_ids.shape[1] - 1)
-            cache = begun.beginning(start)
+            for n, layer in enumerate(begun.cache.layers if start else ()):
+                cache.update(layer.keys[:, :, :start], layer.values[:, :, :start], n)
         out = self.lm.base_model(
             inputs_embeds=prompts.inputs_embeds[:, start:],
             attention_mask=prompts.attention_mask,
@@ -328,19 +311,17 @@ class SpeechLLM(ABC):
         Args:
             ids: for each prompt a list of sequences of token ids; it may be empty.
         """
-        prompts, device, head = read.prompts, read.last.device, self.lm.get_output_embeddings()
-        inputs = [[i for tokens in row for i in tokens[:-1]] for row in ids]
+        prompts, hidden = read.prompts, read.last
+        inputs = [
+            [(i, c, n) for c, tokens in enumerate(row) for n, i in enumerate(tokens[:-1])]
+            for row in ids
+        ]
         width = max(map(len, inputs))
-        hidden = read.last
         if width:
-            parts = [[c for c, tokens in enumerate(row) for _ in tokens[:-1]] for row in ids]
-            steps = [[n for tokens in row for n in range(len(tokens) - 1)] for row in ids]
-            padded, part, step = (
-                torch.tensor([row + [filler] * (width - len(row)) for row in rows], device=device)
-                for rows, filler in ((inputs, 0), (parts, PADDING), (steps, 0))
-            )
+            filled = [row + [(0, PADDING, 0)] * (width - len(row)) for row in inputs]
+            token, part, step = torch.tensor(filled, device=hidden.device).unbind(-1)
             out = self.lm.base_model(
-                inputs_embeds=self._embedding(padded),
+                inputs_embeds=self._embedding(token),
                 attention_mask=self._apart(prompts.attention_mask, part),
                 position_ids=prompts.position_ids[:, -1:] + 1 + step,
                 past_key_values=read.cache,
@@ -348,7 +329,7 @@ class SpeechLLM(ABC):
             )
             read.cache.crop(-width)
             hidden = torch.cat([hidden, out.last_hidden_state], 1)
-        likely = head(hidden).float().log_softmax(-1)
+        likely = self.lm.get_output_embeddings()(hidden).float().log_softmax(-1)
         scores: list[list[Tensor]] = [[] for _ in ids]
         for b, row in enumerate(ids):
             ends = 1
@@ -392,6 +373,10 @@ class SpeechLLM(ABC):
     def _embedding(self) -> torch.nn.Embedding:
         return self.lm.get_input_embeddings()
 
+    def _embed(self, ids: list[int]) -> Tensor:
+        embedding = self._embedding
+        return embedding(torch.tensor(ids, dtype=torch.long, device=embedding.weight.device))
+
     def _text_ids(self, text: str, lead: str = "") -> list[int]:
         if not text.strip():
             raise ValueError("a question or answer has no text")
@@ -409,14 +394,8 @@ def audio_chunks(
     wanted_rate: int = SAMPLING_RATE,
     chunk_samples: int = CHUNK_SAMPLES,
 ) -> list[np.ndarray]:
-    """Cut a recording into chunks of 30 s, the last one as long as it is.
-
-    Args:
-        speech: (T,) floating point, at `wanted_rate`.
-    Returns: float32 arrays of up to `chunk_samples` samples, in order.
-    Raises:
-        ValueError: see `SpeechLLM.hear`.
-    """
+    """Cut a recording, (T,) floating point at `wanted_rate`, into float32 chunks of up to
+    `chunk_samples` (30 s), the last one as long as it is (ValueError: see `SpeechLLM.hear`)."""
     speech = speech.detach().cpu().numpy() if isinstance(speech, Tensor) else np.asarray(speech)
     if not np.issubdtype(speech.dtype, np.floating):
         raise ValueError(f"audio is {speech.dtype}: give floating point numbers in [-1, 1]")

@@ -29,8 +29,7 @@ class TokenPruner:
     all N, whatever the rate.
 
     Args:
-        strategy: key of `STRATEGIES`: none, speechprune, first_phase, second_phase, rap (random
-            tokens), rac (one random contiguous crop), crop (the beginning), uniform.
+        strategy: key of `espnet_prune.tokens.STRATEGIES`, whose functions say what each keeps.
         rate: in [0, 1). Not together with `keep`.
         keep: absolute number of tokens, at least 1; recordings that have fewer keep all.
         window: tokens that the first phase leaves to the second, and that rates refer to. When
@@ -56,19 +55,17 @@ class TokenPruner:
             raise ValueError(f"token pruning: unknown strategy '{strategy}', choose from {known}")
         if rate is not None and keep is not None:
             raise ValueError("token pruning: give rate or keep, not both")
-        if rate is None and keep is None:
-            rate = 0.0
-        if rate is not None:
+        if keep is None:
+            rate = 0.0 if rate is None else rate
             check_rate(rate)
         for name, value in (("keep", keep), ("window", window), ("frame_tokens", frame_tokens)):
-            if value is not None and not (_whole(value) and value >= 1):
+            whole = isinstance(value, Integral) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= 1):
                 wrong = f"{name} is {value!r}, but has to be a whole number, 1 or more"
                 raise ValueError(f"token pruning: {wrong}")
-        self.strategy, self.rate, self.keep = strategy, rate, keep
-        self.window = WINDOW if window is None else window
-        self.frame_tokens = FRAME_TOKENS if frame_tokens is None else frame_tokens
-        self.seed = seed
-        self._given = {"window": window, "frame_tokens": frame_tokens}
+        self.strategy, self.rate, self.keep, self.seed = strategy, rate, keep, seed
+        self.window, self.frame_tokens = window or WINDOW, frame_tokens or FRAME_TOKENS
+        self._given = window, frame_tokens
 
     def __repr__(self) -> str:
         much = f"rate={self.rate}" if self.keep is None else f"keep={self.keep}"
@@ -76,9 +73,8 @@ class TokenPruner:
 
     def fitted(self, window: int, frame_tokens: int) -> TokenPruner:
         """The same pruner, with a model's own window and frame_tokens where none were given."""
-        fitted, own = copy.copy(self), {"window": window, "frame_tokens": frame_tokens}
-        for name, given in self._given.items():
-            setattr(fitted, name, own[name] if given is None else given)
+        fitted, (own_window, own_frame_tokens) = copy.copy(self), self._given
+        fitted.window, fitted.frame_tokens = own_window or window, own_frame_tokens or frame_tokens
         return fitted
 
     def kept_tokens(self, n: int) -> int:
@@ -120,8 +116,7 @@ class TokenPruner:
         if keys is not None and len(keys) != len(audio):
             raise ValueError(f"{len(audio)} recordings, but {len(keys)} keys")
         lengths = _lengths(lengths, audio, "recording")
-        strategy = STRATEGIES[self.strategy]
-        query_sizes = None
+        strategy, query_sizes = STRATEGIES[self.strategy], None
         if strategy.needs_query:
             if query is None:
                 raise ValueError(f"strategy '{self.strategy}' needs the query's embeddings")
@@ -148,17 +143,10 @@ class TokenPruner:
 
 
 def check_rate(rate: float) -> None:
-    """
-    Raises:
-        ValueError: a rate that is no number in [0, 1).
-    """
+    """ValueError for a rate that is no number in [0, 1)."""
     number = isinstance(rate, int | float) and not isinstance(rate, bool)
     if not (number and 0.0 <= rate < 1.0):
         raise ValueError(f"token pruning: rate is {rate!r}, but has to be in [0, 1)")
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _lengths(lengths: Tensor | Sequence[int] | None, tokens: Tensor, what: str) -> Tensor:
@@ -167,7 +155,7 @@ def _lengths(lengths: Tensor | Sequence[int] | None, tokens: Tensor, what: str) 
     lengths = torch.as_tensor(lengths, dtype=torch.long, device=tokens.device)
     if lengths.shape != (len(tokens),):
         raise ValueError(f"{len(tokens)} rows, but lengths of shape {tuple(lengths.shape)}")
-    if bool((lengths < 1).any()) or bool((lengths > tokens.shape[1]).any()):
+    if bool(((lengths < 1) | (lengths > tokens.shape[1])).any()):
         sizes = f"{int(lengths.min())} to {int(lengths.max())} tokens"
         raise ValueError(f"a {what} has {sizes}, but 1 to {tokens.shape[1]} are needed")
     return lengths

@@ -25,10 +25,8 @@ def novelty(frames: Tensor, lengths: Tensor) -> Tensor:
     the hidden states themselves: the onset of a sound stays, what merely continues it goes. Nothing
     comes before the first frame, so it has the greatest value that there is.
 
-    Args:
-        frames: (B, T, D).
-        lengths: (B,) real frames.
-    Returns: (B, T) float32 in [0, 2], the more the better; -inf in the padding.
+    For frames (B, T, D), of which (B,) `lengths` are real: (B, T) float32 in [0, 2], the more the
+    better; -inf in the padding.
     """
     unit = F.normalize(frames.float(), dim=-1)
     scores = F.pad(1.0 - (unit[:, 1:] * unit[:, :-1]).sum(-1), (1, 0), value=2.0)
@@ -57,10 +55,7 @@ QUERY_FREE_SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def check_query_free(rate: float, score: str) -> None:
-    """
-    Raises:
-        ValueError: a rate outside [0, 1) or an unknown score.
-    """
+    """ValueError for a rate outside [0, 1) or an unknown score."""
     check_rate(rate)
     if score not in QUERY_FREE_SCORES:
         known = ", ".join(QUERY_FREE_SCORES)

@@ -111,9 +111,8 @@ def attention_received(
     real = inside(lengths, size)
     asked = lengths.clamp(max=most_queries)
     k = _heads(_sign(tokens) @ _sign(layer.key_weight).T, layer.kv_heads)
-    if size <= most_queries:
-        asking = tokens
-    else:
+    asking = tokens
+    if size > most_queries:
         i = torch.arange(most_queries, device=tokens.device)[None]
         places = torch.where(i < asked[:, None], i * lengths[:, None] // asked[:, None], 0)
         asking = tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
@@ -132,11 +131,10 @@ def attention_received(
             scores = some.flatten(2, 3) @ k[:, h : h + heads] / layer.head_size**0.5
             if padded:
                 scores.masked_fill_(~real[:, None, None], -torch.inf)
-            log_a = scores.log_softmax(-1).unflatten(2, some.shape[2:4])
+            log_a = scores.log_softmax(-1)
             if padded:
-                beyond = ~inside(asked - start, some.shape[3])
-                log_a.masked_fill_(beyond[:, None, None, :, None], -torch.inf)
-            log_a = log_a.flatten(2, 3)
+                beyond = ~inside(asked - start, some.shape[3]).repeat(1, group)
+                log_a.masked_fill_(beyond[:, None, :, None], -torch.inf)
             most = log_a.amax(2).clamp_min(-1e30)  # -inf is of the padding
             # e^-80 is nothing beside the 1 of the greatest; what underflows is slow on CPUs
             powers = log_a.sub_(most[:, :, None]).clamp_(min=-80.0).exp_()

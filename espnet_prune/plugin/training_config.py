@@ -74,13 +74,11 @@ def spread_updates(config: dict, gpus: int, accum_grad: int | None = None) -> di
     lacking = [key for key in ("batch_bins", "num_iters_per_epoch") if not config.get(key)]
     if lacking:
         raise ValueError(f"{lacking[0]}: missing, so updates cannot be spread over GPUs")
-    updates, rest = divmod(config["num_iters_per_epoch"], passes)
-    if rest:
-        number = config["num_iters_per_epoch"]
+    number = config["num_iters_per_epoch"]
+    if number % passes:
         raise ValueError(f"num_iters_per_epoch: {number} is no multiple of accum_grad, {passes}")
-    bins = config["batch_bins"] * passes // new
-    spread = {"batch_bins": bins, "accum_grad": new, "num_iters_per_epoch": updates * new}
-    return {**config, **spread}
+    bins, number = config["batch_bins"] * passes // new, number // passes * new
+    return {**config, "batch_bins": bins, "accum_grad": new, "num_iters_per_epoch": number}
 
 
 def write_spread(

@@ -78,7 +78,6 @@ class FrameProbe(AbsEncoder):
             self.size = 2 * hidden_size
 
     def output_size(self) -> int:
-        """Width of the output."""
         return self.size
 
     def forward(
@@ -102,7 +101,6 @@ class LSTMProbe(AbsEncoder):
         self.recurrent = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
 
     def output_size(self) -> int:
-        """Width of the output."""
         return self.recurrent.hidden_size
 
     def forward(

@@ -85,7 +85,6 @@ class XvectorProbe(AbsEncoder):
         self.size = output_size
 
     def output_size(self) -> int:
-        """Width of the output."""
         return self.size
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +109,6 @@ class XvectorProbeProjector(AbsProjector):
         self.size = output_size
 
     def output_size(self) -> int:
-        """Width of the embedding."""
         return self.size
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import inspect
 import logging
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,17 +19,65 @@ from espnet2.utils.types import float_or_none, str_or_none
 from torch import Tensor
 
 from espnet_prune.data.audio import check_speech
+from espnet_prune.data.data_dir import hash_key
 from espnet_prune.plugin.tasks import base
-from espnet_prune.plugin.tasks.cropping import CroppingIterFactory, RandomCrop
 from espnet_prune.plugin.trainer import PruneTrainer
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.distill import DistillModel, PruningConf
 
+Data = dict[str, np.ndarray]
 
-def check_utterance(utt_id: str, data: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+
+def check_utterance(utt_id: str, data: Data) -> Data:
     """Refuse utterances that are empty or hold NaN or infinite samples, by name."""
     check_speech(data["speech"], SpeechEncoder.sampling_rate, utt_id)
     return data
+
+
+@dataclass
+class RandomCrop:
+    """A preprocessor of ESPnet that cuts a part out of longer utterances.
+
+    Its place follows from seed, epoch and name of the utterance alone: not from a generator's
+    state, which depends on the number of loader workers and of processes.
+
+    Args:
+        before: preprocessor that gets the whole utterance first.
+        samples: length of the part; shorter utterances stay whole.
+        seed: of the places.
+        epoch: current epoch, see `CroppingIterFactory`.
+    """
+
+    before: Callable[[str, Data], Data]
+    samples: int
+    seed: int = 0
+    epoch: int = 0
+
+    def __call__(self, utt_id: str, data: Data) -> Data:
+        """`data` with (at most `samples`,) of its `speech` (T,)."""
+        data = self.before(utt_id, data)
+        speech = data["speech"]
+        places = len(speech) - self.samples + 1
+        if places <= 1:
+            return data
+        start = int(hash_key(f"{self.epoch}:{utt_id}", self.seed), 16) % places
+        return {**data, "speech": speech[start : start + self.samples]}
+
+
+class CroppingIterFactory(AbsIterFactory):
+    """Tells a `RandomCrop` the epoch, then has another factory build the epoch's iterator.
+
+    The iterator's workers start afterwards and take the epoch with them. The dataset of `factory`
+    has `crop` as preprocessor.
+    """
+
+    def __init__(self, factory: AbsIterFactory, crop: RandomCrop):
+        self.factory = factory
+        self.crop = crop
+
+    def build_iter(self, epoch: int, shuffle: bool | None = None) -> Iterator:
+        self.crop.epoch = epoch
+        return self.factory.build_iter(epoch, shuffle)
 
 
 class ESPnetDistillModel(DistillModel, base.Model):
@@ -54,7 +103,7 @@ class SSLPruneTask(base.Task):
         text = "Directory or hub name of the dense encoder to distil from (required)"
         add("--teacher", type=str_or_none, help=text)
         add("--student", type=str_or_none, help="Encoder to train (default: the teacher itself)")
-        keys = ", ".join(field.name for field in dataclasses.fields(PruningConf))
+        keys = ", ".join(field.name for field in fields(PruningConf))
         text = f"Gates and sparsity control: {keys}. Without it there are no gates (second phase)"
         add("--pruning_conf", action=NestedDictAction, help=text)
         text = "Crop longer utterances in training to a random part, another one in each epoch"

@@ -7,8 +7,7 @@ from espnet2.train.distributed_utils import DistributedOption
 from hypothesis import given
 from hypothesis import strategies as st
 
-from espnet_prune.plugin.tasks.cropping import RandomCrop
-from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
+from espnet_prune.plugin.tasks.ssl_prune import RandomCrop, SSLPruneTask
 from test.espnet_prune.tiny import saved
 
 

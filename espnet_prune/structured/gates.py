@@ -57,7 +57,6 @@ class HardConcrete(nn.Module):
     """A vector of `size` hard concrete gates with one learned `log_alpha` each.
 
     Args:
-        size: number of gates.
         init: initial log_alpha. A small normal noise of 0.01 breaks ties between equal units.
         ste: as for `hard_concrete`.
         generator: source of the initial noise, for determinism.

@@ -15,12 +15,10 @@ from torch import Tensor, nn
 
 
 def ramped_target(target: float, update: int, ramp_updates: int) -> float:
-    """The target of update number `update` (0 is the first): linear from 0, then constant.
+    """The target after so many updates: linear from 0 to the final one, in [0, 1), then constant.
 
     Args:
-        target: final sparsity in [0, 1).
-        update: number of optimiser updates already made.
-        ramp_updates: number of updates until the final target is asked for; 0 asks at once.
+        ramp_updates: updates until the final target is asked for; 0 asks at once.
 
     >>> [ramped_target(0.5, update, 100) for update in (0, 50, 100, 200)]
     [0.0, 0.25, 0.5, 0.5]

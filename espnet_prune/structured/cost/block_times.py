@@ -55,7 +55,7 @@ def whole_size(plan: Plan, axis: Axis) -> int:
 
 def grid_points(size: int, parts: int = 4) -> list[int]:
     """The sizes that are tried: one unit, the quarters (or other parts), the whole."""
-    return sorted({1, *(max(1, size * part // parts) for part in range(1, parts + 1))})
+    return sorted({max(1, size * part // parts) for part in range(parts + 1)})
 
 
 def tried_points(plan: Plan, axis: Axis) -> list[int]:
@@ -214,9 +214,8 @@ def measure(
 def _grid(plan: Plan, block: Block, times: dict[tuple[int, ...], list[float]]) -> Grid:
     """Medians of the times of a kind of block, growing with every size; nothing takes no time."""
     axes = [tried_points(plan, axis) for axis in block.axes]
-    values = torch.tensor(
-        [float(np.median(times[point])) for point in itertools.product(*axes)], dtype=torch.double
-    ).view([len(axis) for axis in axes])
+    medians = [float(np.median(times[point])) for point in itertools.product(*axes)]
+    values = torch.tensor(medians, dtype=torch.double).view([len(axis) for axis in axes])
     for dim, axis in enumerate(block.axes):
         # A size within heads, and one of at least one unit, is never 0
         if axis.per is None and plan.sites[axis.site].at_least == 0:

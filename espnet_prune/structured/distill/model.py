@@ -255,7 +255,7 @@ class DistillModel(nn.Module):
         self, speech: Tensor, speech_lengths: Tensor, inputs: ModelInput
     ) -> dict[int, Tensor]:
         if self._cache is not None:
-            return self._cache(speech, speech_lengths, self.layers)
+            return self._cache.padded(speech, speech_lengths, self.layers)[0]
         if not self._same_input:
             inputs = self.teacher.prepare(speech, speech_lengths, self.full_window)
         return self._teacher(inputs, self.layers)

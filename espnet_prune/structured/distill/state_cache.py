@@ -100,20 +100,11 @@ class TeacherCache(StateCache):
 
     An utterance takes 2 (L + 1) T' D bytes for (T', D) hidden states of L layers (5.8 MB for 30 s
     of Whisper tiny).
-
-    Args:
-        directory, full_window: as in `StateCache`.
     """
 
     def __init__(self, directory: str | Path, teacher: Teacher, full_window: bool):
         super().__init__(directory, teacher.encoder, full_window, teacher.dtype)
         self.teacher = teacher
-
-    def __call__(
-        self, speech: Tensor, lengths: Tensor, layers: Collection[int]
-    ) -> dict[int, Tensor]:
-        """The states of `padded`."""
-        return self.padded(speech, lengths, layers)[0]
 
     def one(self, wave: Tensor, layers: Collection[int]) -> dict[int, Tensor]:
         return {number: state.float() for number, state in super().one(wave, layers).items()}
@@ -135,10 +126,7 @@ class FeatureCache(StateCache):
     Of a pre-norm model the last state has been through the final norm, and frames of padding are
     left out, so that a probe learns the same with and without the cache. Only models with group
     normalisation (the Base models) hear the padding of a batch, and here there is none. An
-    utterance takes `bytes_of` its length.
-
-    Args:
-        directory, encoder, full_window: as in `StateCache`; the encoder is frozen here.
+    utterance takes `bytes_of` its length. The encoder is frozen here.
     """
 
     def __init__(self, directory: str | Path, encoder: SpeechEncoder, full_window: bool):

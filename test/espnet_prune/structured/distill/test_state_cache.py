@@ -23,7 +23,7 @@ def files(directory):
 def test_answers_are_the_teachers(teacher, tmp_path):
     speech, lengths = batch()
     cache = TeacherCache(tmp_path / "cache", Teacher(teacher), full_window=True)
-    first, again = cache(speech, lengths, range(4)), cache(speech, lengths, (3, 1))
+    (first, _), (again, _) = (cache.padded(speech, lengths, n) for n in (range(4), (3, 1)))
     assert len(files(tmp_path / "cache")) == len(speech)
     assert list(again) == [3, 1]
     assert torch.equal(first[3], again[3]) and torch.equal(first[1], again[1])
@@ -41,16 +41,16 @@ def loaded(tmp_path, dtype=None):
 
 def test_the_second_call_asks_the_disk_only(tmp_path, monkeypatch):
     teacher = loaded(tmp_path)
-    TeacherCache(tmp_path / "cache", teacher, True)(*batch(), range(4))
+    TeacherCache(tmp_path / "cache", teacher, True).padded(*batch(), range(4))
     monkeypatch.setattr(teacher.encoder, "forward", lambda *_: pytest.fail("asked the teacher"))
-    TeacherCache(tmp_path / "cache", teacher, True)(*batch(), range(4))
+    TeacherCache(tmp_path / "cache", teacher, True).padded(*batch(), range(4))
 
 
 @pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype", "autocast"])
 def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_path):
     teacher = loaded(tmp_path)
     speech, lengths = batch()
-    TeacherCache(tmp_path / "cache", teacher, True)(speech, lengths, range(4))
+    TeacherCache(tmp_path / "cache", teacher, True).padded(speech, lengths, range(4))
     before = len(files(tmp_path / "cache"))
     if change == "weights":
         with torch.no_grad():
@@ -60,7 +60,9 @@ def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_
     if change == "dtype":
         teacher = loaded(tmp_path, "float32")  # None may be autocast
     with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
-        TeacherCache(tmp_path / "cache", teacher, change != "window")(speech, lengths, range(4))
+        TeacherCache(tmp_path / "cache", teacher, change != "window").padded(
+            speech, lengths, range(4)
+        )
     assert len(files(tmp_path / "cache")) == 2 * before
 
 
@@ -68,11 +70,11 @@ def test_hidden_states_that_overflow_half_precision_stay_single(tmp_path, monkey
     monkeypatch.setattr(module, "LARGEST_HALF", 0.0)
     teacher = loaded(tmp_path)
     cache = TeacherCache(tmp_path / "cache", teacher, True)
-    cache(*batch(), [3])
+    cache.padded(*batch(), [3])
     speech, lengths = batch()
     with torch.no_grad():
         want = teacher.encoder(speech[:1, : lengths[0]])
-    assert torch.equal(cache(speech, lengths, [3])[3][:1], want.hidden_states[-1])
+    assert torch.equal(cache.padded(speech, lengths, [3])[0][3][:1], want.hidden_states[-1])
 
 
 def test_a_full_disk_costs_only_the_speed(tmp_path, monkeypatch, caplog):
@@ -83,8 +85,8 @@ def test_a_full_disk_costs_only_the_speed(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(module, "save_file", full)
     cache = TeacherCache(tmp_path / "cache", loaded(tmp_path), True)
     with caplog.at_level(logging.WARNING):
-        cache(*batch(), [0, 2])
-        cache(*batch(), [0, 2])
+        cache.padded(*batch(), [0, 2])
+        cache.padded(*batch(), [0, 2])
     assert not files(tmp_path / "cache")
     assert len([r for r in caplog.records if "No space left" in r.message]) == 1
 

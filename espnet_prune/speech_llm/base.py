@@ -92,12 +92,9 @@ class SpeechLLM(ABC):
 
     @abstractmethod
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
-        """Audio tokens of chunks of audio, and their words where the model `recognises`.
-
-        Args:
-            chunks: float32 waveforms (T_i,), 1 to `chunk_samples` samples each.
-        Returns: for each one tokens (N_i, D) as the language model receives them; N_i may be 0.
-        """
+        """Audio tokens of chunks, (N_i, D) as the language model receives them (N_i may be 0), and
+        their words where the model `recognises`. A chunk is a float32 waveform (T_i,) of 1 to
+        `chunk_samples` samples."""
 
     @abstractmethod
     def layout(self, question: str) -> tuple[list[int], list[int]]:
@@ -105,11 +102,9 @@ class SpeechLLM(ABC):
 
     @torch.no_grad()
     def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Heard:
-        """Audio tokens and words of a recording of any length: `encode`, chunk after chunk.
+        """Audio tokens (N, D) and words of a recording of any length, (T,) floating point in
+        [-1, 1]: `encode`, chunk after chunk. Words are "" where there is no recogniser or no word.
 
-        Args:
-            speech: (T,) floating point, in [-1, 1].
-        Returns: tokens (N, D), and words "" where the model has no recogniser or hears no word.
         Raises:
             ValueError: another sampling rate, several channels, whole numbers, no samples, or too
                 few for a token.
@@ -175,18 +170,16 @@ class SpeechLLM(ABC):
         if not rows:
             return kept
         strategy = STRATEGIES[pruner.strategy]
-        options: dict[str, Any] = {}
+        # without names: row numbers of the whole batch
+        options: dict[str, Any] = {"keys": rows if keys is None else [keys[b] for b in rows]}
         if strategy.needs_query:
             texts = [self.embed_text(queries[b]) for b in rows]
-            options["query"] = pad_sequence(texts, batch_first=True)
-            options["query_lengths"] = [len(text) for text in texts]
+            options |= {"query": pad_sequence(texts, True), "query_lengths": list(map(len, texts))}
         if strategy.needs_first_layer:
             options["first_layer"] = self.first_layer()
-        # without names: row numbers of the whole batch
-        options["keys"] = rows if keys is None else [keys[b] for b in rows]
         some = [audio[b] for b in rows]
         prune = pruner.fitted(self.window, self.frame_tokens)
-        chosen = prune(pad_sequence(some, batch_first=True), list(map(len, some)), **options)
+        chosen = prune(pad_sequence(some, True), list(map(len, some)), **options)
         for b, indices in zip(rows, chosen, strict=True):
             kept[b] = indices
         return kept
@@ -205,9 +198,8 @@ class SpeechLLM(ABC):
 
         Args:
             audio, pruner, keys: as for `select`; all tokens stay without a pruner.
-            positions: `contiguous`, or `original` for those of the whole prompt.
-            kept: instead of a pruner, B index tensors of `select`: for a query that is not the
-                text of the prompt.
+            positions: one of `POSITIONS`, see `left_pad`.
+            kept: of `select`, instead of a pruner: for a query that is not the prompt's text.
         Raises:
             ValueError: a question without text, numbers that do not match, what the pruner says.
         """
@@ -280,9 +272,7 @@ class SpeechLLM(ABC):
         over the L tokens of the choice's text. The prompts go through the model once, unless they
         have been `read`; all choices continue from their cache in one pass.
 
-        Args:
-            choices: B lists of texts, C_b each.
-        Returns: B float32 tensors (C_b,), at most 0.
+        Returns: for B lists of C_b texts B float32 tensors (C_b,), at most 0.
         Raises:
             ValueError: an item without choices, or a choice without text.
         """
@@ -303,13 +293,11 @@ class SpeechLLM(ABC):
         return [torch.stack(row).cpu() for row in scores]
 
     def _continue(self, read: Read, ids: list[list[list[int]]]) -> list[list[Tensor]]:
-        """Mean log-likelihoods of token sequences after B prompts; the cache is left as it was.
+        """Mean log-likelihoods of token sequences (some or none for each of B prompts) after the
+        prompts; the cache is left as it was.
 
         The sequences of a prompt stand one behind the other. A mask hides them from each other,
         and each has the positions that follow the prompt's.
-
-        Args:
-            ids: for each prompt a list of sequences of token ids; it may be empty.
         """
         prompts, hidden = read.prompts, read.last
         inputs = [
@@ -339,13 +327,9 @@ class SpeechLLM(ABC):
         return scores
 
     def _apart(self, mask: Tensor, part: Tensor) -> Tensor:
-        """Attention mask of sequences that stand one behind the other after a prompt.
-
-        Args:
-            mask: (B, N) of the prompts, 1 for real columns.
-            part: (B, W) number of the sequence of each token behind them.
-        Returns: (B, N + W) as `mask` if there is one sequence, else (B, 1, W, N + W), to be added.
-        """
+        """Attention mask of sequences that stand one behind the other after a prompt: (B, N + W) as
+        the prompts' own `mask` (B, N) if there is one sequence, else (B, 1, W, N + W), to be added.
+        `part` (B, W) numbers the sequence of each token."""
         if int(part.max()) <= 0:
             return torch.cat([mask, (part >= 0).to(mask)], 1)
         past = torch.where(mask.bool(), SHARED, PADDING)

@@ -60,14 +60,11 @@ def staying(is_audio: Tensor, kept: Tensor) -> Tensor:
 def left_pad(
     rows: Sequence[Tensor], places: Sequence[Tensor], positions: str, kept: list[Tensor]
 ) -> Prompts:
-    """Make a batch of pruned prompts.
+    """A batch of B pruned prompts: of `rows` (P_b, D), what stays, and `places` (P_b,), `staying`.
 
-    Args:
-        rows, places: B tensors (P_b, D) of what stays, and (P_b,) of `staying`.
-        positions: one of `POSITIONS`. `contiguous` numbers what stays from 0 on; `original` leaves
-            every token the position that it has in the whole prompt, which keeps distances in time,
-            and the text after the audio as far away as it was. New tokens follow the last position
-            in both.
+    Positions `contiguous` number what stays from 0 on; `original` leaves every token the position
+    that it has in the whole prompt, which keeps distances in time, and the text after the audio as
+    far away as it was. New tokens follow the last position in both.
     """
     if positions == "contiguous":
         places = [torch.arange(len(p), device=p.device) for p in places]
@@ -79,13 +76,11 @@ SHARED, PADDING = -1, -2
 
 
 def seen_by(part: Tensor, last: int | None = None) -> Tensor:
-    """Which tokens a token of a causal model sees, where several texts continue one beginning.
+    """Which tokens the `last` ones (or all) of a causal model see, where several texts continue one
+    beginning: (B, last, S) bool.
 
-    Args:
-        part: (B, S) number of the text that a token belongs to; `SHARED` for the beginning, which
-            all see, `PADDING` for what only padding sees.
-        last: how many of the last tokens are asked for; all when absent.
-    Returns: (B, last, S) bool.
+    `part` (B, S) is the number of the text that a token belongs to; `SHARED` for the beginning,
+    which all see, `PADDING` for what only padding sees.
     """
     size = part.shape[1]
     last = size if last is None else last

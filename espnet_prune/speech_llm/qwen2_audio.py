@@ -11,6 +11,7 @@ from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 from transformers.masking_utils import create_bidirectional_mask
 
 from espnet_prune.speech_llm.base import Heard, SpeechLLM
+from espnet_prune.tokens.scores import inside
 
 
 class Qwen2Audio(SpeechLLM):
@@ -44,23 +45,19 @@ class Qwen2Audio(SpeechLLM):
         return [Heard(row) for row in tokens]
 
     def encode_features(self, features: Tensor, mask: Tensor) -> list[Tensor]:
-        """Audio tokens of what the processor made.
+        """Audio tokens (N_i, D) of each chunk from what the processor made, `input_features`
+        (chunks, bins, frames) and `feature_attention_mask` (chunks, frames).
 
         The same steps as in the model's forward pass, which has no name for them.
-
-        Args:
-            features: (chunks, bins, frames) `input_features`.
-            mask: (chunks, frames) `feature_attention_mask`.
-        Returns: a tensor (N_i, D) for each chunk.
         """
         core = self.lm.model
         tower = core.audio_tower
         features, mask = features.to(tower.device), mask.to(tower.device)
         frames, tokens = tower._get_feat_extract_output_lengths(mask.sum(1))
         size = (features.shape[-1] - 2) // 2 + 1
-        inside = torch.arange(size, device=mask.device)[None] < frames[:, None]
-        shape = torch.zeros(*inside.shape, 1, dtype=tower.dtype, device=mask.device)
-        attention = create_bidirectional_mask(tower.config, shape, inside.long())
+        real = inside(frames, size)
+        shape = torch.zeros(*real.shape, 1, dtype=tower.dtype, device=mask.device)
+        attention = create_bidirectional_mask(tower.config, shape, real.long())
         hidden = tower(features, attention_mask=attention).last_hidden_state
         projected = core.multi_modal_projector(hidden)
         return [row[:n] for row, n in zip(projected, tokens.tolist(), strict=True)]

@@ -143,16 +143,15 @@ class PrunedGenerate:
         embeds = self.model.get_input_embeddings()(ids)
         is_audio = ids == self.model.config.audio_token_id
         clips = self.llm.encode_features(features, mask)
-        audio = torch.cat(clips).to(embeds)
-        if int(is_audio.sum()) != len(audio):
+        audio, numbers = torch.cat(clips).to(embeds), is_audio.sum(1).tolist()
+        if sum(numbers) != len(audio):
             raise ValueError(
-                f"{int(is_audio.sum())} audio placeholders for {len(audio)} audio tokens: make "
-                "text and features in one call of the processor"
+                f"{sum(numbers)} audio placeholders for {len(audio)} audio tokens: make text and "
+                "features in one call of the processor"
             )
         embeds[is_audio] = audio
-        if not STRATEGIES[self.pruner.strategy].random:
-            return embeds, is_audio, None
-        keys = audio_keys(features, mask, list(map(len, clips)), is_audio.sum(1).tolist())
+        is_random = STRATEGIES[self.pruner.strategy].random
+        keys = audio_keys(features, mask, list(map(len, clips)), numbers) if is_random else None
         return embeds, is_audio, keys
 
     def _queries(self, text: list[Tensor], is_audio: list[Tensor]) -> list[str]:
@@ -171,11 +170,9 @@ def audio_keys(
 ) -> list[str]:
     """A name for the audio of each prompt: a digest of its clips' features without the padding.
 
-    Features, and not audio tokens: those are rounded otherwise in another batch.
-
-    Args:
-        features, mask: (clips, bins, frames) and (clips, frames), in the order of the prompts.
-        clip_tokens, item_tokens: audio tokens of each clip, and of each prompt.
+    Features, (clips, bins, frames) with a mask (clips, frames), and not audio tokens: those are
+    rounded otherwise in another batch. `clip_tokens` and `item_tokens` are the numbers of audio
+    tokens of each clip and of each prompt, which tell whose a clip is.
     """
     rows = zip(features.float().cpu(), mask.bool().cpu(), clip_tokens, strict=True)
     clips = ((clip, real, number) for clip, real, number in rows if number)
@@ -191,10 +188,8 @@ def audio_keys(
 
 
 def question_in_prompt(prompt: str) -> str:
-    """What the user says in a prompt of Qwen2-Audio from which audio tokens are removed.
-
-    The last user turn, or all of a prompt without turns, without special tokens and "Audio 1:".
-    """
+    """What the user says in a prompt of Qwen2-Audio from which audio tokens are removed: the last
+    turn, or all of a prompt without turns, without special tokens and "Audio 1:"."""
     turns = re.findall(r"<\|im_start\|>user\n(.*?)(?:<\|im_end\|>|$)", prompt, re.DOTALL)
     text = turns[-1] if turns else prompt
     text = re.sub(r"(Audio \d+: ?)?<\|audio_bos\|>\s*<\|audio_eos\|>", " ", text)

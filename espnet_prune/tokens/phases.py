@@ -65,9 +65,8 @@ def first_phase(
 
     Args:
         similarity: (B, N) of `query_similarity`.
-        lengths: (B,) real tokens.
-        keep: (B,) tokens that stay, at most `lengths`.
-        frame_tokens: tokens of about one second, f.
+        lengths, keep: (B,) real tokens, and those of them that stay.
+        frame_tokens: tokens of about one second.
     Returns: (B, N) bool with exactly `keep` True in each row.
 
     >>> similarity = torch.tensor([[0.1, 0.3, 0.2, 0.9, 0.8, 0.7]])
@@ -93,13 +92,11 @@ def second_phase(
 
     Args:
         audio: (B, N, D).
-        lengths: (B,) real tokens.
-        keep: (B,) tokens that stay, at most those among which they are chosen.
+        lengths, keep: (B,) real tokens, and those that stay, at most all of `among`.
         among: (B, N) bool: what phase 1 has left; all real tokens when absent.
     Returns: (B, N) bool with exactly `keep` True in each row.
     """
-    if among is None:
-        among = inside(lengths, audio.shape[1])
+    among = inside(lengths, audio.shape[1]) if among is None else among
     # Bring what is left to the front, in time order, so that the work is done on it alone.
     counts = among.sum(1)
     order = (~among).long().argsort(dim=1, stable=True)[:, : int(counts.max())]

@@ -100,10 +100,8 @@ class TokenPruner:
 
         Args:
             audio: (B, N, D) audio tokens as the language model receives them.
-            lengths: (B,) real tokens; all of N when absent.
             query: (B, L, D) embeddings of the query's text alone.
-            query_lengths: (B,); all of L when absent.
-            first_layer: see `FirstLayer`.
+            lengths, query_lengths: (B,) real tokens; all of N, and of L, when absent.
             keys: (B) names of the recordings: the random strategies draw by seed and name, so that
                 a recording keeps its tokens in whatever batch it is. Row numbers when absent.
         Returns: B long tensors of indices into N, in time order.

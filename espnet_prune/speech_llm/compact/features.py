@@ -108,12 +108,11 @@ def encode_all(
 
 
 def encode_together(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
-    """What `encode_pairs` gives for waveforms that share inputs, see `share_inputs`.
+    """What `encode_pairs` gives for waveforms that share inputs, see `share_inputs`: (N_i, D) each,
+    N_i = ceil(T_i / 640) at most.
 
     A model that is given recordings in chunks of 30 s hears frames with speech around them, not
     frames of a short waveform with silence behind it.
-
-    Returns: a tensor (N_i, D) each, N_i = ceil(T_i / 640) at most.
     """
     inputs = share_inputs([len(wave) for wave in waves], longest_chunk(encoder))
     full = []
@@ -131,11 +130,9 @@ def encode_together(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list
 
 
 def share_inputs(lengths: Sequence[int], most: int) -> list[list[tuple[int, int]]]:
-    """Short waveforms put together, so that the encoder gets few inputs and all are full.
+    """Short waveforms put together, so that the encoder gets few inputs of up to `most` samples,
+    and all are full.
 
-    Args:
-        lengths: of the waveforms, in samples; none is longer than `most`.
-        most: samples of an input.
     Returns: for each input (waveform, first sample): in order, each at the beginning of an audio
         token, with a blank of a token and more after it.
     """

@@ -136,9 +136,8 @@ class Compact(SpeechLLM):
         computes_in = computing_dtype(dtype, device)
         config, weights = read_compact(model)
         frozen = load_encoder(_find(encoder or config.encoder, load_encoder))
-        lm, tokenizer = load_language_model(
-            _find(language_model or config.language_model, load_language_model)
-        )
+        lm_directory = _find(language_model or config.language_model, load_language_model)
+        lm, tokenizer = load_language_model(lm_directory)
         width = lm.get_input_embeddings().weight.shape[1]
         adapter = AudioAdapter(frozen.hidden_size, width, config.token_ids, config.shape)
         lm = with_lora(lm, config.lora_rank, config.lora_alpha)
@@ -186,13 +185,10 @@ def longest_chunk(encoder: SpeechEncoder) -> int:
 
 @torch.no_grad()
 def encode_pairs(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
-    """Last hidden states of the frozen encoder, averaged in pairs: 25 a second.
+    """Last hidden states of the frozen encoder, averaged in pairs: 25 a second, (N_i, D), of each
+    float32 waveform (T_i,) at 16 kHz of up to `longest_chunk`; none where it is too short.
 
     Whisper gets its full 30 s window, as it was trained.
-
-    Args:
-        waves: float32 waveforms (T_i,) at 16 kHz, at most `longest_chunk`.
-    Returns: a tensor (N_i, D) each; N_i is 0 for what is too short for a frame.
     """
     least = encoder.family_of.minimum_samples(encoder.config.base)
     found = [torch.zeros(0, encoder.hidden_size, device=encoder.device) for _ in waves]

@@ -349,17 +349,16 @@ class PrunedSSLEncoder(AbsEncoder):
 
         def after_step(optimizer, args, kwargs):
             encoder = self_ref()
-            if encoder is not None and encoder._is_updated_by(optimizer):
+            if encoder is None:
+                return
+            ours = {id(p) for p in encoder.pretrained.parameters()}
+            if any(id(p) in ours for group in optimizer.param_groups for p in group["params"]):
                 encoder.num_updates += 1
                 if int(encoder.num_updates) == encoder.freeze_finetune_updates:
                     logging.info("pruned_ssl: the encoder is trained from here on")
 
         hook = register_optimizer_step_post_hook(after_step)
         weakref.finalize(self, hook.remove)
-
-    def _is_updated_by(self, optimizer: torch.optim.Optimizer) -> bool:
-        ours = {id(p) for p in self.pretrained.parameters()}
-        return any(id(p) in ours for group in optimizer.param_groups for p in group["params"])
 
 
 def _freeze_feature_encoder(encoder: torch.nn.Module) -> None:

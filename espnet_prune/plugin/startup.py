@@ -15,9 +15,7 @@ def import_later(name: str) -> None:
     `importlib.util.LazyLoader`, looking at `__file__` and the like, as `inspect` does with all
     modules, does not start the work.
     """
-    if name in sys.modules:
-        return
-    spec = importlib.util.find_spec(name)
+    spec = None if name in sys.modules else importlib.util.find_spec(name)
     if spec is None:
         return
     placeholder = ModuleType(name)

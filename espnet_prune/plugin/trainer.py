@@ -119,10 +119,10 @@ class PruneTrainer(KillSafeTrainer):
         super().validate_one_epoch(
             model=model, options=options, distributed_option=distributed_option, **kwargs
         )
-        rows = module.validation
-        if not rows:
+        if not module.validation:
             return
-        mean = held_out(rows, distributed_option.distributed, "cuda" if options.ngpu else "cpu")
+        device = "cuda" if options.ngpu else "cpu"
+        mean = held_out(module.validation, distributed_option.distributed, device)
         if writes(distributed_option):
             extend(Path(options.output_dir) / VALIDATION, [mean], mean["update"])
 
@@ -202,7 +202,6 @@ def report(model: DistillModel, output_dir: Path, start: int, summary_writer) ->
     rows = extend(output_dir / HISTORY, thinned(model.history), start)
     model.history.clear()
     images = output_dir / "images"
-    images.mkdir(parents=True, exist_ok=True)
     plot_course(rows, images / "course.png")
     if model.pruning is None:
         return

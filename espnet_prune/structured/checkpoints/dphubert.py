@@ -44,9 +44,8 @@ def convert(content: dict) -> Contents:
     width, layers = left["hidden_size"], left["num_hidden_layers"]
     wavlm = state.is_wavlm() or "encoder_remaining_heads" in config
     heads, head_dim = _heads(config, width)
-    attends, feeds = (
-        _per_layer(config, f"encoder_use_{kind}", layers) for kind in ("attention", "feed_forward")
-    )
+    attends = _per_layer(config, "encoder_use_attention", layers)
+    feeds = _per_layer(config, "encoder_use_feed_forward", layers)
     up = "encoder.layers.{}.feed_forward.intermediate_dense.weight"
     feed_forward = [state[up.format(i)].shape[0] if feeds[i] else 0 for i in range(layers)]
     remaining = [
@@ -87,9 +86,8 @@ def _masks(base: Mapping, channels: list[int], heads: list[list[int]], dims: lis
     for i, (numbers, count) in enumerate(zip(heads, dims, strict=True)):
         layer = f"encoder.layers.{i}"
         masks[f"{layer}.attention.mha"] = _first(int(bool(numbers)), 1)
-        masks[f"{layer}.attention.head"] = torch.tensor(
-            [float(head in numbers) for head in range(base["num_attention_heads"])]
-        )
+        kept = [float(head in numbers) for head in range(base["num_attention_heads"])]
+        masks[f"{layer}.attention.head"] = torch.tensor(kept)
         masks[f"{layer}.ffn"] = _first(int(bool(count)), 1)
         masks[f"{layer}.ffn_dim"] = _first(count, base["intermediate_size"])
     return masks

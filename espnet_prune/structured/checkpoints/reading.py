@@ -44,11 +44,6 @@ class Member(StandIn):
     """In the place of `getattr`, by which Python 3.11 stores the members of enumerations."""
 
 
-def _empty_dict(*args: object) -> dict:
-    """In the place of `collections.defaultdict`, whose default would be called."""
-    return {}
-
-
 def read_file(path: str | Path) -> Any:
     """The object that a `torch.save` file holds, options as plain containers.
 
@@ -60,7 +55,8 @@ def read_file(path: str | Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; give a checkpoint file (.pt, .pth, .bin)")
-    allowed: dict[str, Callable] = {"collections.defaultdict": _empty_dict}
+    # A plain dict in the place of a defaultdict, whose default would be called
+    allowed: dict[str, Callable] = {"collections.defaultdict": lambda *_: {}}
     for module in _MODULES:
         allowed |= {f"{module}.{name}": StandIn for name in _TYPES}
         allowed[f"{module}.getattr"] = Member

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -102,11 +103,8 @@ def time_encoders(
     encoders: Sequence[SpeechEncoder], seconds: float, repeats: int, batch: int = 1
 ) -> list[Timing]:
     """`time_in_turns` of encoders that are on one device and of one type."""
-
-    def call(encoder: SpeechEncoder) -> Callable[[Tensor, Tensor], object]:
-        return lambda speech, lengths: encoder(speech, lengths, full_window=False)
-
-    calls, first = [call(encoder) for encoder in encoders], encoders[0]
+    calls = [partial(encoder.__call__, full_window=False) for encoder in encoders]
+    first = encoders[0]
     return time_in_turns(calls, seconds, repeats, batch, first.device, first.dtype)
 
 

@@ -19,11 +19,7 @@ class Qwen2Audio(SpeechLLM):
 
     A long recording's chunks stand one after another between one `<|audio_bos|>` and one
     `<|audio_eos|>`, as if the audio were one piece; the rest of the prompt is the processor's chat
-    template.
-
-    Args:
-        model: loaded `Qwen2AudioForConditionalGeneration`.
-        processor: its `Qwen2AudioProcessor`.
+    template. `processor` is the model's `Qwen2AudioProcessor`.
     """
 
     def __init__(self, model: Qwen2AudioForConditionalGeneration, processor: Any):

@@ -72,10 +72,8 @@ def staying_frames(
     as in `TokenPruner`. Of equal scores the earlier frame stays.
 
     Args:
-        frames: (B, T, D).
-        lengths: (B,) real frames, 1 to T.
-        rate: in [0, 1).
-        score: key of `QUERY_FREE_SCORES`.
+        frames, lengths: (B, T, D), and (B,) the real ones, 1 to T.
+        rate, score: in [0, 1); key of `QUERY_FREE_SCORES`.
     Returns: indices into T (B, max k), in time order as far as they are real, and new lengths (B,).
     Raises:
         ValueError: as `check_query_free`; an utterance without frames.

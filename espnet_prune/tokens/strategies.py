@@ -18,9 +18,8 @@ class Tokens:
 
     Args:
         audio: (B, N, D) as the language model receives them.
-        lengths: (B,) how many of them are real.
         query: (B, L, D) embeddings of the query's text, without special tokens and system prompt.
-        query_lengths: (B,).
+        lengths, query_lengths: (B,) how many of both are real.
         first_layer: of the language model.
         frame_tokens: audio tokens a second.
         window: tokens that SpeechPrune's first phase leaves for the second.
@@ -37,15 +36,12 @@ class Tokens:
     seeds: Sequence[int]
 
 
-#: (tokens, keep (B,)) -> (B, N) bool, `keep` True in each row
-Choose = Callable[[Tokens, Tensor], Tensor]
-
-
 @dataclass(frozen=True)
 class Strategy:
-    """A way to choose, and what it needs to look at."""
+    """A way to choose, (tokens, keep (B,)) -> (B, N) bool with `keep` True in each row, and what it
+    needs to look at."""
 
-    choose: Choose
+    choose: Callable[[Tokens, Tensor], Tensor]
     needs_query: bool = False
     needs_first_layer: bool = False
     random: bool = False

@@ -16,27 +16,16 @@ REACH = 6
 
 @dataclass(frozen=True)
 class AdapterShape:
-    """Sizes of an `AudioAdapter`.
+    """Sizes of an `AudioAdapter`, whose `embed` has the equations of `spread` and `contrast`
+    (ValueError: a number out of its range)."""
 
-    Args:
-        width: channels.
-        blocks: their number.
-        kernel: of the convolutions, odd.
-        heads: of self-attention, a divisor of the width; 0 for convolutions only.
-        feedforward: inner channels of the Transformer's layers.
-        spread: in [0, 1): how much of a token is left one frame further in blanks, see `embed`.
-        contrast: at least 0: how far blanks lie from text, in means of the embeddings, see `embed`.
-    Raises:
-        ValueError: a number out of its range.
-    """
-
-    width: int = 512
+    width: int = 512  # channels
     blocks: int = 3
-    kernel: int = 5
-    heads: int = 0
-    feedforward: int = 1024
-    spread: float = 0.0
-    contrast: float = 0.0
+    kernel: int = 5  # of the convolutions, odd
+    heads: int = 0  # of self-attention, a divisor of the width; 0 for convolutions only
+    feedforward: int = 1024  # inner channels of the Transformer's layers
+    spread: float = 0.0  # in [0, 1): how much of a token is left one frame further in blanks
+    contrast: float = 0.0  # at least 0: how far blanks lie from text, in means of the embeddings
 
     def __post_init__(self) -> None:
         if self.heads and self.width % self.heads:
@@ -165,8 +154,7 @@ class AudioAdapter(nn.Module):
         lie on its other side, so that they are like no query and go before words do.
 
         Args:
-            logits: (B, T, 1 + tokens).
-            lengths: (B,); what is beyond them is not spread.
+            logits, lengths: (B, T, 1 + tokens), and (B,), beyond which nothing is spread.
             embeddings: (vocabulary, D) of the language model.
         Returns: (B, T, D).
         """

@@ -1,7 +1,8 @@
 """Excerpts of written passages as synthetic speech, to train a speech language model on.
 
-An excerpt is some sentences of a passage in one voice; in a share of them an invented fact is
-hidden, with a question about it.
+An excerpt is some sentences of a passage in one voice; in a share of them a fact is hidden, with a
+question about it and four choices. Facts are invented from the templates of facts.yaml; none comes
+from a test set.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from espnet_prune.data.sir.items import SirItem
 from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.data.sir.speech import write_data_dir
 from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES, Voices
-from espnet_prune.speech_llm.compact.facts import hide, invent
+from espnet_prune.files.reading import package_table
 from espnet_prune.speech_llm.compact.passages import read_passages, split_sentences
 
 #: of the training voices
@@ -29,6 +31,58 @@ SPEEDS = (0.9, 1.0, 1.15)
 EXCERPT_SECONDS = 10.5
 #: what ids of excerpts begin with, before "_", that are to be heard, but not asked about
 WORDS = "words"
+
+
+@functools.cache
+def invention() -> tuple[dict[str, list[str]], list[dict[str, str]]]:
+    """Values by kind, and templates (sentence, question, answer), see facts.yaml."""
+    found = package_table(__package__, "facts.yaml")
+    return found["values"], found["templates"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A sentence, a question about it, four choices, and the number of the right one."""
+
+    sentence: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+
+
+def invent(seed: str) -> Fact:
+    """A fact, drawn by `seed`; the wrong choices are other values of the same kind."""
+    known_values, templates = invention()
+    draw = random.Random(f"fact {seed}")
+    template = draw.choice(templates)
+    kind = template["answer"].partition("{=")[2].partition("}")[0]
+    values = draw.sample(known_values[kind], 4)
+    known = {
+        other: draw.choice([value for value in those if value not in values])
+        for other, those in known_values.items()
+        if f"{{{other}}}" in template["sentence"] + template["question"]
+    }
+
+    def fill(text: str, answer: str) -> str:
+        text = text.replace(f"{{={kind}}}", answer)
+        for other, value in known.items():
+            text = text.replace(f"{{{other}}}", value)
+        return text[0].upper() + text[1:]
+
+    right = draw.randrange(4)
+    values[0], values[right] = values[right], values[0]
+    choices = tuple(fill(template["answer"], value) for value in values)
+    sentence, question = (fill(template[part], values[right]) for part in ("sentence", "question"))
+    return Fact(sentence, question, choices, right)
+
+
+def hide(sentences: Sequence[str], fact: Fact, seed: str) -> tuple[list[str], int]:
+    """Put the fact's sentence between others, at a place drawn by `seed`.
+
+    Returns: all sentences, and the number of the fact's.
+    """
+    place = random.Random(f"place {seed}").randrange(len(sentences) + 1)
+    return [*sentences[:place], fact.sentence, *sentences[place:]], place
 
 
 def speak_at_speed(voices: Voices, text: str, voice: str) -> np.ndarray:
@@ -132,15 +186,12 @@ def speak_parts(
     seed: int,
     nj: int,
 ) -> Iterator[str]:
-    """Speak passages into the data directories train, valid and test.
+    """Speak passages into the data directories train, valid and test; yields what is in each.
 
     Arguments are the options of `espnet-prune compact speech`. Of train and valid `fact_share` of
     the excerpts have a question, of test all. `voices` of train and valid speak at all `SPEEDS`,
-    `TRAINING_VOICES` when absent; of test the voices are `EVALUATION_VOICES` then.
-
-    Yields: after each part what is in it, in words.
-    Raises:
-        ValueError: a voice of both, or a part without passages.
+    `TRAINING_VOICES` when absent; of test the voices are `EVALUATION_VOICES` then. ValueError: a
+    voice of both, or a part without passages.
     """
     voices, test_voices = voices or TRAINING_VOICES, test_voices or EVALUATION_VOICES
     both = set(voices) & set(test_voices)

@@ -183,9 +183,7 @@ def write_recordings(
     Args:
         source: with `text` and `questions`.
         feats, sizes: excerpt -> its features (T, D), and their T.
-    Returns: recordings and texts written.
-    Raises:
-        ValueError: no excerpt of a passage.
+    Returns: recordings and texts written (ValueError: no excerpt of a passage).
     """
     text, path = read_table(source / "text"), source / "questions"
     questions = read_questions(path) if path.stat().st_size else {}  # of none where none has a fact

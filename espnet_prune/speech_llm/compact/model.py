@@ -56,22 +56,14 @@ def ask(question: str) -> str:
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """What `compact.json` says.
+    """What `compact.json` says."""
 
-    Args:
-        encoder: dense or pruned encoder, a directory or hub name.
-        language_model: causal language model of `transformers`, the same.
-        token_ids: ids of the language model's tokens that the adapter tells apart.
-        shape: of the adapter; the file has its parts one by one.
-        lora_rank, lora_alpha: of LoRA; its output is scaled by alpha / rank.
-    """
-
-    encoder: str
-    language_model: str
-    token_ids: tuple[int, ...]
-    shape: AdapterShape = AdapterShape()
+    encoder: str  # dense or pruned encoder, a directory or hub name
+    language_model: str  # causal language model of `transformers`, the same
+    token_ids: tuple[int, ...]  # those of the language model that the adapter tells apart
+    shape: AdapterShape = AdapterShape()  # the file has its parts one by one
     lora_rank: int = 16
-    lora_alpha: float = 32.0
+    lora_alpha: float = 32.0  # LoRA's output is scaled by alpha / rank
 
     def to_json(self) -> str:
         """A JSON object, one line per key: the token ids are many."""
@@ -85,31 +77,24 @@ class CompactConfig:
     def load(cls, path: Path) -> CompactConfig:
         """FileNotFoundError, ValueError: no such file, or one that `to_json` has not written."""
         row = read_record(path, ("token_ids",))
-        row["token_ids"] = tuple(row["token_ids"])
-        parts = [field.name for field in fields(AdapterShape) if field.name in row]
+        shape = {part.name: row.pop(part.name) for part in fields(AdapterShape) if part.name in row}
         try:
-            return cls(shape=AdapterShape(**{name: row.pop(name) for name in parts}), **row)
+            row["token_ids"] = tuple(row["token_ids"])
+            return cls(shape=AdapterShape(**shape), **row)
         except TypeError as error:
             raise ValueError(f"{path}: not a compact speech LLM's: {error}") from None
 
 
 class Compact(SpeechLLM):
-    """The compact speech LLM; its prompt is plain text.
-
-    Args:
-        encoder: frozen.
-        adapter: in evaluation mode.
-        lm: language model with LoRA merged, else `first_layer` would not see it.
-        tokenizer: its tokenizer.
-    """
+    """The compact speech LLM; its prompt is plain text. The encoder is frozen, the adapter in
+    evaluation mode, and LoRA merged into `lm`, else `first_layer` would not see it."""
 
     answer_lead = " "
     recognises = True
 
     def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm: Any, tokenizer: Any):
         super().__init__(lm, tokenizer, longest_chunk(encoder))
-        self.encoder = encoder
-        self.adapter = adapter
+        self.encoder, self.adapter = encoder, adapter
 
     @classmethod
     def from_pretrained(

@@ -101,29 +101,27 @@ def write_passages(
     batches = go_on(part, {"passages": passages, "seed": seed, "batch": batch, "tokens": TOKENS})
     done = [row for rows in batches for row in rows]
     tokenizer.padding_side = "left"
-    with tqdm(total=passages, initial=len(done), desc=path.name) as bar:
-        for start in range(len(done), passages, batch):
-            numbers = range(start, min(start + batch, passages))
-            chats = [[{"role": "user", "content": prompt(n, seed)}] for n in numbers]
-            way = {"tokenize": False, "add_generation_prompt": True}
-            texts = [tokenizer.apply_chat_template(chat, **way) for chat in chats]
-            inputs = tokenizer(texts, return_tensors="pt", padding=True).to(model.device)
-            torch.manual_seed(seed * 1_000_003 + start)
-            output = model.generate(
-                **inputs,
-                max_new_tokens=TOKENS,
-                do_sample=True,
-                temperature=0.9,
-                top_k=50,
-                no_repeat_ngram_size=5,  # a small model falls into loops
-                repetition_penalty=1.1,
-            )
-            replies = output[:, inputs["input_ids"].shape[1] :]
-            texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
-            rows = [row if len(row) >= 3 else [] for row in map(spoken_sentences, texts)]
-            grow(part, [rows])
-            done += rows
-            bar.update(len(rows))
+    for start in tqdm(range(len(done), passages, batch), path.name, mininterval=2):
+        numbers = range(start, min(start + batch, passages))
+        chats = [[{"role": "user", "content": prompt(n, seed)}] for n in numbers]
+        way = {"tokenize": False, "add_generation_prompt": True}
+        texts = [tokenizer.apply_chat_template(chat, **way) for chat in chats]
+        inputs = tokenizer(texts, return_tensors="pt", padding=True).to(model.device)
+        torch.manual_seed(seed * 1_000_003 + start)
+        output = model.generate(
+            **inputs,
+            max_new_tokens=TOKENS,
+            do_sample=True,
+            temperature=0.9,
+            top_k=50,
+            no_repeat_ngram_size=5,  # a small model falls into loops
+            repetition_penalty=1.1,
+        )
+        replies = output[:, inputs["input_ids"].shape[1] :]
+        texts = tokenizer.batch_decode(replies, skip_special_tokens=True)
+        rows = [row if len(row) >= 3 else [] for row in map(spoken_sentences, texts)]
+        grow(part, [rows])
+        done += rows
     write_text(path, "".join(json.dumps(row) + "\n" for row in done))
     part.unlink()
     return done

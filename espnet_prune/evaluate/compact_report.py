@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +29,8 @@ SOURCES = {
 
 
 def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
-    """Estimates with their 95% intervals: `wer`, and accuracy for each of `SOURCES`.
-
-    Args:
-        data_dir: with wav.scp, text and questions.
-        most: only so many excerpts.
-    """
+    """Estimates with their 95% intervals: `wer`, and accuracy for each of `SOURCES`, of the first
+    `most` excerpts of a directory with wav.scp, text and questions."""
     scp, texts = read_table(data_dir / "wav.scp"), read_table(data_dir / "text")
     questions = read_questions(data_dir / "questions")
     names = sorted(questions)[:most]
@@ -43,28 +38,24 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
     for name in tqdm(names, "ask", mininterval=2):
         samples = load_speech(scp[name], llm.sampling_rate, name=name)
         audio, words = llm.hear(samples[: llm.chunk_samples], llm.sampling_rate)
-        heard.append(words)
+        heard.append(normalize_text(words))
         asked = questions[name]
         given = audio, *map(llm.written_audio, (texts[name], words, ""))
         for source, tokens in zip(SOURCES, given, strict=True):
             prompts = llm.prompts([tokens], [asked.question])
             (scores,) = llm.score_choices(prompts, [asked.choices])
             right[source].append(int(scores.argmax()) == asked.answer)
-    said = [normalize_text(texts[name]) for name in names]
-    wer = error_rate(count_errors(said, list(map(normalize_text, heard))))
-    found = {"excerpts": len(names), "wer": metric(wer)}
-    for source, of in right.items():
-        found[source] = asdict(accuracy([np.array(of)]))
-    return found
+    wer = error_rate(count_errors([normalize_text(texts[name]) for name in names], heard))
+    accuracies = {source: metric(accuracy([np.array(of)])) for source, of in right.items()}
+    return {"excerpts": len(names), "wer": metric(wer), **accuracies}
 
 
 def table(found: dict, title: str) -> str:
     """The estimates as a Markdown table."""
-    rows = {"word error rate of the adapter's CTC": found["wer"]}
-    rows |= {row: found[source] for source, row in SOURCES.items()}
-    excerpts = f"{found['excerpts']} held-out excerpts; 95% bootstrap intervals."
+    rows = {"wer": "word error rate of the adapter's CTC", **SOURCES}
     cell = "{value:.1%} ({low:.1%} to {high:.1%})"
-    lines = [f"| {row} | {cell.format(**entry)} |" for row, entry in rows.items()]
+    lines = [f"| {row} | {cell.format(**found[name])} |" for name, row in rows.items()]
+    excerpts = f"{found['excerpts']} held-out excerpts; 95% bootstrap intervals."
     return "\n".join([f"# {title}", "", excerpts, "", "| | |", "|---|---|", *lines, ""])
 
 

@@ -14,10 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def environment_report() -> str:
-    """Return the markdown block `## Environment`, one `- name: value` a line.
-
-    Nothing is an error here: what is not installed or cannot be told is reported as such.
-    """
+    """The markdown block `## Environment`, one `- name: value` a line; what is not installed or
+    cannot be told is reported as such."""
     from espnet_prune import __version__
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -1,4 +1,4 @@
-"""Saving figures. Apart from `plots`, which imports the models."""
+"""Figures of panels, and how they are saved."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ from pathlib import Path
 
 import matplotlib
 
+from espnet_prune.files.writing import write_file
+
 # Files need no display; whoever draws with matplotlib already, as in a notebook, keeps the backend.
 if "matplotlib.pyplot" not in sys.modules and "MPLBACKEND" not in os.environ:
     matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
 
 
-def save_figure(figure, path: Path, dpi: int = 100, bbox_inches: str | None = "tight") -> None:
-    """Write a figure as PNG under a temporary name, rename it, and close it."""
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, format="png", dpi=dpi, bbox_inches=bbox_inches)
+def panels(columns: int, width: float, height: float, rows: int = 1):
+    """A figure and its axes in their order, each of so many inches, with a grid."""
+    size = width * columns, height * rows
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="tight")
+    for axis in axes.flat:
+        axis.grid(alpha=0.3)
+    return figure, list(axes.flat)
+
+
+def save_figure(figure, path: Path) -> None:
+    """Write a figure as PNG, and close it."""
+    options = {"format": "png", "bbox_inches": "tight"}
+    write_file(path, lambda temporary: figure.savefig(temporary, **options), sync=False)
     plt.close(figure)
-    temporary.replace(path)

@@ -14,11 +14,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def use_machine(args: argparse.Namespace) -> torch.dtype:
-    """Set what the options of `cli.options.add_machine` ask for.
-
-    Raises:
-        ValueError: there is no such device.
-    """
+    """Set what the options of `cli.options.add_machine` ask for; errors as of `check_device`."""
     check_device(args.device)
     if args.threads:
         torch.set_num_threads(args.threads)
@@ -26,10 +22,7 @@ def use_machine(args: argparse.Namespace) -> torch.dtype:
 
 
 def check_device(device: str, what: str = "--device") -> None:
-    """
-    Raises:
-        ValueError: the device is a GPU, and there is none.
-    """
+    """Refuse a GPU that is not there (ValueError)."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"{what} is {device}, but there is no GPU that torch can use")
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.evaluate.figures import panels, save_figure
 from espnet_prune.structured import Plan
 from espnet_prune.structured.families import KINDS
 from espnet_prune.structured.gates import GAMMA, ZETA, hard_concrete, stretched_concrete
@@ -24,21 +24,31 @@ def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """
     if not rows:
         return
-    panels = [("distillation loss", [k for k in rows[-1] if k.startswith("distill")])]
+    drawn = {"distillation loss": [key for key in rows[-1] if key.startswith("distill")]}
     if "lambda1" in rows[-1]:
-        sparsities = ["sparsity_target", "sparsity_expected", "sparsity_exact"]
-        panels += [("sparsity", sparsities), ("multipliers", ["lambda1", "lambda2"])]
-    _plot_updates([(title, {k: (rows, k) for k in names}) for title, names in panels], path)
+        drawn["sparsity"] = ["sparsity_target", "sparsity_expected", "sparsity_exact"]
+        drawn["multipliers"] = ["lambda1", "lambda2"]
+    _plot_updates({title: {k: (rows, k) for k in keys} for title, keys in drawn.items()}, path)
 
 
-def _plot_updates(panels: Sequence[tuple[str, Mapping[str, tuple]]], path: Path) -> None:
+def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
+    """Exact sparsity and distillation loss over updates, one line for each run.
+
+    Args:
+        runs: name -> rows of `updates.jsonl`.
+    """
+    titles = {"sparsity_exact": "exact sparsity", "distill": "distillation loss"}
+    lines = {t: {name: (runs[name], key) for name in runs} for key, t in titles.items()}
+    _plot_updates(lines, path)
+
+
+def _plot_updates(drawn: Mapping[str, Mapping[str, tuple]], path: Path) -> None:
     """A panel for each title, with a line over updates for each label: (rows, key)."""
-    figure, axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 3.5), squeeze=False)
-    for axis, (title, lines) in zip(axes[0], panels, strict=True):
+    figure, axes = panels(len(drawn), 5, 3.5)
+    for axis, (title, lines) in zip(axes, drawn.items(), strict=True):
         for label, (rows, key) in lines.items():
             axis.plot([r["update"] for r in rows], [r.get(key) for r in rows], label=label, lw=1)
         axis.set(xlabel="updates", title=title)
-        axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     save_figure(figure, path)
 
@@ -53,35 +63,23 @@ def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
     by_kind = {kind: [n for n, site in plan.sites.items() if site.kind == kind] for kind in KINDS}
     by_kind = {kind: names for kind, names in by_kind.items() if names}
     columns = min(4, len(by_kind))
-    rows = -(-len(by_kind) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.8 * rows), squeeze=False)
-    for axis, (kind, names) in zip(axes.flat, by_kind.items(), strict=False):
+    figure, axes = panels(columns, 4, 2.8, rows=-(-len(by_kind) // columns))
+    for axis, (kind, names) in zip(axes, by_kind.items(), strict=False):
         numbers = range(len(names))
         axis.bar(numbers, [plan.sites[n].size for n in names], color="0.88", label="dense")
         kept = axis.bar(numbers, [int(masks[n].sum()) for n in names], color="tab:blue")
         axis.bar_label(kept, fontsize=7)
         axis.set(title=KINDS[kind].title, xlabel="layer", xticks=list(numbers))
-    for axis in axes.flat[len(by_kind) :]:
+        axis.grid(visible=False)
+    for axis in axes[len(by_kind) :]:
         axis.axis("off")
-    figure.tight_layout()
     save_figure(figure, path)
-
-
-def plot_compare(runs: Mapping[str, Sequence[Mapping[str, float]]], path: Path) -> None:
-    """Exact sparsity and distillation loss over updates, one line for each run.
-
-    Args:
-        runs: name -> rows of `updates.jsonl`.
-    """
-    panels = {"sparsity_exact": "exact sparsity", "distill": "distillation loss"}
-    lines = [(title, {name: (runs[name], key) for name in runs}) for key, title in panels.items()]
-    _plot_updates(lines, path)
 
 
 def plot_sizes(
     lines: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
     size: str,
-    panels: Sequence[str],
+    keys: Sequence[str],
     path: Path,
 ) -> None:
     """What models are worth against their sizes, one line for each method.
@@ -90,10 +88,10 @@ def plot_sizes(
         lines: method -> points, each with the values that `size` and every panel have in its runs;
             means are drawn, with bars from the least to the greatest.
         size: key of the horizontal axis.
-        panels: keys of the vertical axes.
+        keys: of the vertical axes, a panel each.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.5 * len(panels), 3.5), squeeze=False)
-    for axis, key in zip(axes[0], panels, strict=True):
+    figure, axes = panels(len(keys), 4.5, 3.5)
+    for axis, key in zip(axes, keys, strict=True):
         for name, points in lines.items():
             points = sorted(points, key=lambda point: fmean(point[size]))
             means = [fmean(point[key]) for point in points]
@@ -102,9 +100,7 @@ def plot_sizes(
             sizes = [fmean(point[size]) for point in points]
             axis.errorbar(sizes, means, bars, fmt="o-", ms=4, lw=1, capsize=3, label=name)
         axis.set(xlabel=size, ylabel=key)
-        axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
-    figure.tight_layout()
     save_figure(figure, path)
 
 
@@ -118,7 +114,7 @@ def plot_gates(path: Path, samples: int = 500, seed: int = 0) -> None:
         samples: draws that the means are taken over.
     """
     generator = torch.Generator().manual_seed(seed)
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5))
+    figure, (left, right) = panels(2, 5, 3.5)
     bins = torch.linspace(GAMMA, ZETA, 61)
     u = torch.rand(100 * samples, generator=generator).clamp(1e-6, 1 - 1e-6)
     s_bar = stretched_concrete(torch.zeros(()), u)
@@ -136,6 +132,5 @@ def plot_gates(path: Path, samples: int = 500, seed: int = 0) -> None:
     right.fill_between(log_alpha, GAMMA, ZETA, where=clamped, alpha=0.2, color="grey")
     right.set(xlabel="log alpha", ylabel=f"mean of {samples} samples")
     for axis in (left, right):
-        axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     save_figure(figure, path)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate import report
 from espnet_prune.evaluate.pruning_plots import plot_compare, plot_gates, plot_kept, plot_sizes
-from espnet_prune.evaluate.report import table
+from espnet_prune.evaluate.report import table, with_interval
 from espnet_prune.files.reading import read_record, read_rows
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.structured import Cost, SpeechEncoder, load_encoder, outline
@@ -48,14 +48,11 @@ def read_history(path: Path) -> list[dict[str, float]]:
 
 
 def compare_trainings(run: Sequence[Sequence[str]], last: int, output: Path) -> str:
-    """Plot sparsity and loss of several trainings over updates.
+    """Plot sparsity and loss of several trainings over updates; returns a table of means.
 
     Args:
-        run: name and training directory of each.
+        run: name and training directory of each (ValueError: no history, or one without gates).
         last: updates to take means over.
-    Returns: the table of those means.
-    Raises:
-        ValueError: no history there, or one of a training without gates.
     """
     keys = ("sparsity_expected", "sparsity_exact", "distill")
     runs, rows = {}, [["run", "updates", *keys]]
@@ -77,11 +74,10 @@ def size_rows(
 
     Speed is measured here and now: the two models take turns on the same audio.
     """
-    encoders = {"dense": dense, "pruned": pruned}
-    timings = time_encoders(list(encoders.values()), seconds, repeats)
+    timings = time_encoders([dense, pruned], seconds, repeats)
     rows = [["", "parameters (M)", "G MACs / s of audio", "real-time factor (least to greatest)"]]
     numbers: dict[str, dict[str, float]] = {}
-    for (name, encoder), timing in zip(encoders.items(), timings, strict=True):
+    for name, encoder, timing in zip(("dense", "pruned"), (dense, pruned), timings, strict=True):
         plan = encoder.plan(seconds)
         parameters, macs = float(plan.parameters()), float(plan.macs())
         rtf, low, high = (timing.percentile(q) / seconds for q in (50, 0, 100))
@@ -101,20 +97,16 @@ def score_rows(score: Sequence[Sequence[str]]) -> list[list[str]]:
     Args:
         score: label and scores.json of `espnet-prune score text` (first system: pruned).
     """
-
-    def cell(part: dict, key: str, sign: int = 1) -> str:
-        ends = sorted(sign * 100 * part[end] for end in ("low", "high"))
-        plus = "" if key == "rate" else "+"
-        return f"{sign * 100 * part[key]:{plus}.1f} [{ends[0]:{plus}.1f}, {ends[1]:{plus}.1f}]"
-
     rows = [["task and test set", "rate", "dense", "pruned", "pruned minus dense, paired"]]
     for label, path in score:
         found = read_record(path, hint="run the scoring stage first")
-        pruned, dense = found["systems"]["hyp"], found["systems"]["hyp2"]
         for unit in ("wer", "cer"):
-            row = [f"{label} ({found['utterances']} utterances)", f"{unit.upper()} %"]
-            row += [cell(dense[unit], "rate"), cell(pruned[unit], "rate")]
-            rows.append([*row, cell(found["difference"][unit], "difference", -1)])
+            rates = (found["systems"][system][unit] for system in ("hyp2", "hyp"))
+            cells = [with_interval(each["rate"], each["low"], each["high"]) for each in rates]
+            less = found["difference"][unit]  # dense minus pruned: ends change places with the sign
+            more = with_interval(-less["difference"], -less["high"], -less["low"], sign="+")
+            first = [f"{label} ({found['utterances']} utterances)", f"{unit.upper()} %"]
+            rows.append([*first, *cells, more])
     return rows
 
 
@@ -161,26 +153,16 @@ def write_results(
         plot_gates(exp / "gates.png")
         parts += ["## Course of pruning", "![course](prune/images/course.png)"]
         parts += ["## A gate", "![z and s_bar](gates.png)"]
-    text = "\n\n".join([*parts, environment_report()])
-    write_text(exp / "RESULTS.md", text)
     write_json(exp / "results.json", found)
-    return text
+    return report.write_results(exp, parts)
 
 
 def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
-    """Numbers of one experiment directory of the recipe `ssl_prune1`.
-
-    Args:
-        scores: names of `scores.json` files in it, relative.
-    """
-    pruned, valid = exp / "pruned" / SUMMARY, exp / "distill" / VALIDATION
+    """Numbers of an experiment; arguments as of `compare_experiments`."""
     hint = "run the experiment to its end first"
-    summary = read_record(pruned, hint=hint)
-    row = {
-        _SIZE: summary["parameters"] / 1e6,
-        "G MACs/s": summary["macs_per_second"] / 1e9,
-        _LOSS: read_rows(valid, hint)[-1]["distill"],
-    }
+    summary = read_record(exp / "pruned" / SUMMARY, hint=hint)
+    row = {_SIZE: summary["parameters"] / 1e6, "G MACs/s": summary["macs_per_second"] / 1e9}
+    row[_LOSS] = read_rows(exp / "distill" / VALIDATION, hint)[-1]["distill"]
     for score in scores:
         found = read_record(exp / score, hint=hint)["systems"]["hyp"]
         name = Path(score).parent.name
@@ -189,19 +171,10 @@ def read_experiment(exp: Path, scores: list[str]) -> dict[str, float]:
     return row
 
 
-def grouped(experiments: list[Path], scores: list[str]) -> Groups:
-    """Experiments that differ only in their seed put together."""
-    groups: Groups = {}
-    for exp in experiments:
-        groups.setdefault(_SEED.sub("", exp.name), []).append(read_experiment(exp, scores))
-    return groups
-
-
 def experiment_rows(groups: Groups) -> list[list[str]]:
     """Head and rows: the mean over seeds of each number, and the range."""
-    rows: list[list[str]] = []
+    rows = [["experiment", "runs", *next(iter(groups.values()))[0]]]
     for name, runs in groups.items():
-        rows = rows or [["experiment", "runs", *runs[0]]]
         cells = []
         for key in runs[0]:
             values = [run[key] for run in runs]
@@ -226,14 +199,16 @@ def plot_experiments(groups: Groups, path: Path) -> None:
 
 
 def compare_experiments(experiments: list[Path], score: list[str], output: Path | None) -> str:
-    """The table of several experiments.
+    """The table of several experiments; those that differ only in their seed are put together.
 
     Args:
         experiments: experiment directories of the recipe `ssl_prune1`.
         score: names of `scores.json` files in each, relative.
         output: file to write the table to; beside it goes `plot_experiments`, as PNG.
     """
-    groups = grouped(experiments, score)
+    groups: Groups = {}
+    for exp in experiments:
+        groups.setdefault(_SEED.sub("", exp.name), []).append(read_experiment(exp, score))
     text = table(experiment_rows(groups))
     if output:
         write_text(output, text + "\n")

@@ -1,4 +1,4 @@
-"""Reports: Markdown tables and scores.json.
+"""Reports: Markdown tables, RESULTS.md and scores.json.
 
 scores.json holds ``metrics`` (name -> value, low and high; fractions, with the ends of the 95%
 bootstrap interval) beside what else the scorer has to tell. `superb score` reads it.
@@ -6,20 +6,21 @@ bootstrap interval) beside what else the scorer has to tell. `superb score` read
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.metrics.bootstrap import Estimate
 from espnet_prune.evaluate.metrics.error_rate import ErrorRate
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_json
+from espnet_prune.files.writing import write_json, write_text
 
 SCORES = "scores.json"
 
 
 def table(rows: list[list[str]]) -> str:
     """A Markdown table whose first row is the head."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows
@@ -28,23 +29,38 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
+def with_interval(
+    value: float, low: float, high: float, scale: float = 100, digits: int = 1, sign: str = ""
+) -> str:
+    """As "value [low, high]", times `scale`; with the sign "+" what is positive has one, too."""
+    value, low, high = (f"{scale * number:{sign}.{digits}f}" for number in (value, low, high))
+    return f"{value} [{low}, {high}]"
+
+
+def percent(entry: Mapping[str, float], scale: float = 100, digits: int = 2) -> str:
+    """An entry of ``metrics`` as `with_interval`, or as "value" if that is all."""
+    if "low" in entry and "high" in entry:
+        return with_interval(entry["value"], entry["low"], entry["high"], scale, digits)
+    return f"{scale * entry['value']:.{digits}f}"
+
+
+def write_results(folder: Path, paragraphs: Iterable[str]) -> str:
+    """Write RESULTS.md, with the environment as its last paragraph; returns its text."""
+    text = "\n\n".join([*paragraphs, environment_report()])
+    write_text(folder / "RESULTS.md", text)
+    return text
+
+
 def metric(estimate: Estimate | ErrorRate) -> dict[str, float]:
     """An entry of ``metrics`` in scores.json."""
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def percent(entry: Mapping[str, float], scale: float = 100, digits: int = 2) -> str:
-    """An entry of ``metrics`` times `scale` as "value [low, high]", or "value" if that is all."""
-    keys = ("value", "low", "high") if "low" in entry and "high" in entry else ("value",)
-    value, *ends = (f"{scale * entry[key]:.{digits}f}" for key in keys)
-    return f"{value} [{', '.join(ends)}]" if ends else value
-
-
-def write_scores(output_dir: Path, metrics: Mapping[str, dict[str, float]], **details) -> str:
+def write_scores(output_dir: Path, metrics: Mapping[str, Estimate | ErrorRate], **details) -> str:
     """Write scores.json; returns a table of the metrics in percent."""
-    write_json(output_dir / SCORES, {"metrics": metrics, **details})
-    rows = [["metric", "% [95%]"], *([name, percent(entry)] for name, entry in metrics.items())]
-    return table(rows)
+    entries = {name: metric(estimate) for name, estimate in metrics.items()}
+    write_json(output_dir / SCORES, {"metrics": entries, **details})
+    return table([["metric", "% [95%]"], *([name, percent(e)] for name, e in entries.items())])
 
 
 def read_metrics(path: Path) -> dict[str, dict[str, float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,16 +17,15 @@ from espnet_prune.evaluate.metrics.diarization import (
     diarization_error_rate,
     frames_to_turns,
 )
-from espnet_prune.evaluate.report import metric, write_scores
-from espnet_prune.evaluate.scoring.reading import load_array
+from espnet_prune.evaluate.report import write_scores
+from espnet_prune.evaluate.scoring.reading import load_array, warn_missing
 from espnet_prune.files.writing import write_text
-
-logger = logging.getLogger(__name__)
 
 # SUPERB's grid. Median filters are in frames.
 THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 MEDIANS = (1, 11)
 CHOICES = tuple(itertools.product(THRESHOLDS, MEDIANS))
+MISSED = "it counts as missed"
 
 Recordings = dict[str, list[Turn]]
 
@@ -41,63 +39,49 @@ def score_der(
     dev_posteriors: Path | None = None,
     frame_shift: float | None = None,
 ) -> str:
-    """DER of an RTTM file, or of probabilities (see `score_posteriors`), whose turns are written to
-    hyp.rttm. A recording without hypothesis counts as missed.
+    """DER of an RTTM file, or of frame probabilities, whose turns are written to hyp.rttm.
 
+    Threshold and median filter of probabilities are those that are best on the development set.
+    SUPERB's habit is to choose both on the test set; that number is der_best_on_test. A recording
+    without hypothesis counts as missed.
+
+    Args:
+        ref, dev_ref, hyp: RTTM files.
+        posteriors, dev_posteriors: ``recording file.npy`` lines, arrays (frames, speakers).
+        frame_shift: seconds from frame to frame.
     Raises:
-        FileNotFoundError, ValueError: a file cannot be read, a recording has no reference, or
-            options are missing or do not go together.
+        FileNotFoundError, ValueError: a file cannot be read or holds no probabilities, a recording
+            has no reference, or options are missing or do not go together.
     """
     if hyp is not None:
         if (dev_ref, dev_posteriors, frame_shift) != (None, None, None):
             raise ValueError("--hyp needs no development set and no --frame_shift")
         reference, hypothesis = read_rttm(ref), read_rttm(hyp)
         errors = _count(reference, hypothesis, hyp)
-        _warn_missing(hyp, reference, hypothesis)
-        return write_scores(output_dir, **_scores(errors))
+        warn_missing(hyp, hypothesis, reference, MISSED)
+        return write_scores(output_dir, {"der": diarization_error_rate(errors)}, **_seconds(errors))
     if posteriors is None or dev_ref is None or dev_posteriors is None or frame_shift is None:
         raise ValueError("--posteriors needs --dev_ref, --dev_posteriors and --frame_shift")
     if not frame_shift > 0:
         raise ValueError(f"--frame_shift {frame_shift:g}: must be positive seconds")
-    scores, turns = score_posteriors(ref, posteriors, dev_ref, dev_posteriors, frame_shift)
-    write_text(output_dir / "hyp.rttm", rttm_text(turns))
-    return write_scores(output_dir, **scores)
-
-
-def score_posteriors(
-    ref: Path, posteriors: Path, dev_ref: Path, dev_posteriors: Path, frame_shift: float
-) -> tuple[dict, Recordings]:
-    """DER of frame probabilities, and their turns by the threshold and the filter of the dev set.
-
-    SUPERB's habit is to choose both on the test set; that number is der_best_on_test.
-
-    Args:
-        ref, dev_ref: RTTM files.
-        posteriors, dev_posteriors: ``recording file.npy`` lines, arrays (frames, speakers).
-        frame_shift: seconds from frame to frame.
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, or holds no probabilities.
-    """
     on_dev, _ = _errors_of_choices(dev_ref, dev_posteriors, frame_shift)
     on_test, probabilities = _errors_of_choices(ref, posteriors, frame_shift)
     sums = [[errors.errors.sum() for errors in choices] for choices in (on_dev, on_test)]
     chosen, best = np.argmin(sums, axis=1).tolist()
-    scores = _scores(on_test[chosen])
-    rate = diarization_error_rate(on_test[best])
-    scores["metrics"]["der_best_on_test"] = metric(rate)
+    turns = _all_turns(probabilities, frame_shift, CHOICES[chosen])
+    write_text(output_dir / "hyp.rttm", rttm_text(turns))
+    rates = (diarization_error_rate(on_test[place]) for place in (chosen, best))
+    metrics = dict(zip(("der", "der_best_on_test"), rates, strict=True))
+    found = _seconds(on_test[chosen])
     for name, place in (("chosen_on_dev", chosen), ("best_on_test", best)):
-        scores[name] = dict(zip(("threshold", "median"), CHOICES[place], strict=True))
-    return scores, _all_turns(probabilities, frame_shift, CHOICES[chosen])
+        found[name] = dict(zip(("threshold", "median"), CHOICES[place], strict=True))
+    return write_scores(output_dir, metrics, **found)
 
 
-def _scores(errors: DiarizationErrors) -> dict:
-    rate = diarization_error_rate(errors)
+def _seconds(errors: DiarizationErrors) -> dict:
     parts = ("missed", "false_alarm", "confusion", "speech")
-    return {
-        "metrics": {"der": metric(rate)},
-        "recordings": len(errors.speech),
-        **{f"{name}_seconds": float(getattr(errors, name).sum()) for name in parts},
-    }
+    seconds = {f"{name}_seconds": float(getattr(errors, name).sum()) for name in parts}
+    return {"recordings": len(errors.speech), **seconds}
 
 
 def _errors_of_choices(
@@ -110,7 +94,7 @@ def _errors_of_choices(
         _count(reference, _all_turns(probabilities, frame_shift, choice), posteriors)
         for choice in tqdm(CHOICES, desc=str(posteriors), unit="choice", disable=None)
     ]
-    _warn_missing(posteriors, reference, probabilities)
+    warn_missing(posteriors, probabilities, reference, MISSED)
     return errors, probabilities
 
 
@@ -133,8 +117,3 @@ def _count(reference: Recordings, hypothesis: Recordings, path: Path) -> Diariza
         return count_diarization_errors(reference, hypothesis)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _warn_missing(path: Path, reference: Recordings, hypothesis: Mapping) -> None:
-    for recording in sorted(reference.keys() - hypothesis.keys()):
-        logger.warning("%s: no hypothesis for %s: it counts as missed", path, recording)

@@ -8,7 +8,7 @@ from pathlib import Path
 from espnet_prune.evaluate.metrics.accuracy import accuracy, correct
 from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
 from espnet_prune.evaluate.metrics.slots import slot_type_f1, slot_value_cer
-from espnet_prune.evaluate.report import metric, write_scores
+from espnet_prune.evaluate.report import write_scores
 from espnet_prune.evaluate.scoring.reading import read_pair
 
 
@@ -31,10 +31,9 @@ def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path], output_dir: Path) -
             raise ValueError(f"{reference}: {len(empty)} utterances have no label")
         folds.append(correct(references, hypotheses))
         missing += absent
-    mean = accuracy(folds)
     means = [float(fold.mean()) for fold in folds]
     counts = {"folds": means, "utterances": sum(map(len, folds)), "missing": missing}
-    return write_scores(output_dir, {"accuracy": metric(mean)}, **counts)
+    return write_scores(output_dir, {"accuracy": accuracy(folds)}, **counts)
 
 
 def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
@@ -47,7 +46,7 @@ def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
     result = error_rate(count_errors(references, hypotheses))
     counts = {"errors": result.errors, "reference_length": result.reference_length}
     counts |= {"utterances": len(references), "missing": missing}
-    return write_scores(output_dir, {"per": metric(result)}, **counts)
+    return write_scores(output_dir, {"per": result}, **counts)
 
 
 def score_slots(ref: Path, hyp: Path, output_dir: Path) -> str:
@@ -57,7 +56,6 @@ def score_slots(ref: Path, hyp: Path, output_dir: Path) -> str:
         FileNotFoundError, ValueError: a file cannot be read, or the references have no slot.
     """
     references, hypotheses, missing = read_pair(ref, hyp, "it counts as without slots")
-    cer = slot_value_cer(references, hypotheses)
-    f1 = slot_type_f1(references, hypotheses)
-    metrics = {"slot_type_f1": metric(f1), "slot_value_cer": metric(cer)}
+    pair = references, hypotheses
+    metrics = {"slot_type_f1": slot_type_f1(*pair), "slot_value_cer": slot_value_cer(*pair)}
     return write_scores(output_dir, metrics, utterances=len(references), missing=missing)

@@ -18,6 +18,16 @@ def one_space(text: str) -> str:
     return " ".join(text.split())
 
 
+def warn_missing(
+    path: Path, hypotheses: Mapping[str, object], references: Mapping[str, object], what: str
+) -> list[str]:
+    """The keys without hypothesis, with a warning for each that says what it counts as."""
+    missing = sorted(references.keys() - hypotheses.keys())
+    for key in missing:
+        logger.warning("%s: no hypothesis for %s: %s", path, key, what)
+    return missing
+
+
 def align(path: Path, hypotheses: Mapping[str, str], references: Mapping[str, str], what: str):
     """The hypotheses in the order of the references, "" for those that are not there.
 
@@ -32,9 +42,7 @@ def align(path: Path, hypotheses: Mapping[str, str], references: Mapping[str, st
     if unknown:
         more = f"{len(unknown)} utterances are not in the reference, the first is {unknown[0]}"
         raise ValueError(f"{path}: {more}")
-    missing = sorted(references.keys() - hypotheses.keys())
-    for key in missing:
-        logger.warning("%s: no hypothesis for %s: %s", path, key, what)
+    missing = warn_missing(path, hypotheses, references, what)
     return [hypotheses.get(key, "") for key in references], missing
 
 

@@ -13,7 +13,7 @@ from espnet_prune.evaluate.metrics.term_weighted_value import (
     actual_term_weighted_value,
     maximum_term_weighted_value,
 )
-from espnet_prune.evaluate.report import metric, write_scores
+from espnet_prune.evaluate.report import write_scores
 from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
@@ -48,17 +48,13 @@ def score_twv(
         chosen, threshold, values = choose(dev_ref, dev_scores)
     matrix, targets = read_trials(ref, scores[chosen])
     mtwv, test_threshold = maximum_term_weighted_value(matrix, targets)
-    found = {
-        "metrics": {"mtwv": metric(mtwv)},
-        "queries": int(targets.any(axis=1).sum()),
-        "documents": matrix.shape[1],
-        "mtwv_threshold": test_threshold,
-    }
+    metrics = {"mtwv": mtwv}
+    found = {"queries": int(targets.any(axis=1).sum()), "documents": matrix.shape[1]}
+    found["mtwv_threshold"] = test_threshold
     if dev_ref is not None:
-        atwv = actual_term_weighted_value(matrix, targets, threshold)
-        found["metrics"]["atwv"] = metric(atwv)
+        metrics["atwv"] = actual_term_weighted_value(matrix, targets, threshold)
         found |= {"chosen_on_dev": chosen, "dev_mtwv": values, "dev_threshold": threshold}
-    return write_scores(output_dir, **found)
+    return write_scores(output_dir, metrics, **found)
 
 
 def choose(dev_ref: Path, systems: Mapping[str, Path]) -> tuple[str, float, dict[str, float]]:

@@ -12,12 +12,11 @@ from espnet_prune.evaluate.metrics.error_rate import (
     ALIGNERS,
     ErrorCounts,
     ErrorRate,
-    ErrorRateDifference,
     count_errors,
     error_rate,
     error_rate_difference,
 )
-from espnet_prune.evaluate.report import SCORES, metric, table
+from espnet_prune.evaluate.report import SCORES, metric, percent, table, with_interval
 from espnet_prune.evaluate.scoring.reading import align, read_references
 from espnet_prune.extras import load_extra
 from espnet_prune.files.writing import write_json, write_text
@@ -83,14 +82,14 @@ def score_text(
         }
         if system.name == "hyp":
             summary["metrics"] = {rate: metric(r) for rate, r in results.items()}
-        words = str(results["wer"].reference_length)
-        rows.append([str(system.path), str(len(references)), words])
-        rows[-1] += [_percent(results[rate]) for rate in UNITS]
+        numbers = map(str, (system.path, len(references), results["wer"].reference_length))
+        rows.append([*numbers, *(percent(metric(r), digits=1) for r in results.values())])
     if len(systems) == 2:
         first, second = (system.counts for system in systems)
         differences = {rate: error_rate_difference(first[rate], second[rate]) for rate in UNITS}
         summary["difference"] = {k: dataclasses.asdict(v) for k, v in differences.items()}
-        rows.append(["second minus first", "", "", *map(_percent, differences.values())])
+        cells = (with_interval(d.difference, d.low, d.high, sign="+") for d in differences.values())
+        rows.append(["second minus first", "", "", *cells])
     write_json(output_dir / SCORES, summary)
     return table(rows)
 
@@ -101,12 +100,13 @@ def result_text(system: System, rate: str, references: dict[str, str], result: E
     parts = [counts.hits, counts.substitutions, counts.deletions, counts.insertions, counts.errors]
     sentence_errors = 100 * (counts.errors > 0).mean()
     shares = [f"{100 * part.sum() / result.reference_length:.1f}" for part in parts]
+    title = f"{rate.upper()} in percent [95% bootstrap interval over utterances]"
     lines = [
         "| SPKR    | # Snt  # Wrd | Corr  Sub  Del  Ins  Err  S.Err |",
         f"| Sum/Avg | {len(counts)}  {result.reference_length} | "
         f"{'  '.join(shares)}  {sentence_errors:.1f} |",
         "",
-        f"{rate.upper()} in percent [95% bootstrap interval over utterances]: {_percent(result)}",
+        f"{title}: {percent(metric(result), digits=1)}",
         f"utterances without a hypothesis: {len(system.missing)}",
         *(f"  {key}" for key in system.missing),
     ]
@@ -121,10 +121,3 @@ def result_text(system: System, rate: str, references: dict[str, str], result: E
         # The first two lines only number the sentence.
         lines += ["", f"id: ({key})", f"Scores: (#C #S #D #I) {scores}", *drawn[2:]]
     return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _percent(result: ErrorRate | ErrorRateDifference) -> str:
-    value = result.rate if isinstance(result, ErrorRate) else result.difference
-    sign = "" if isinstance(result, ErrorRate) else "+"
-    low, high = 100 * result.low, 100 * result.high
-    return f"{100 * value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"

@@ -12,7 +12,7 @@ import numpy as np
 
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.evaluate.metrics.verification import equal_error_rate
-from espnet_prune.evaluate.report import metric, write_scores
+from espnet_prune.evaluate.report import write_scores
 from espnet_prune.evaluate.scoring.reading import load_array
 
 LABELS = {"1": True, "0": False, "target": True, "nontarget": False}
@@ -49,12 +49,11 @@ def score_eer(
         speakers = np.array([[_look_up(utt2spk, table, name) for name in pair] for pair in pairs])
     targets = np.array(list(found.values()))
     eer = equal_error_rate(values, targets, speakers)
-    metrics = {"eer": metric(eer)}
+    metrics = {"eer": eer}
     if other_embeddings:
         others = (cosine_scores(path, pairs) for path in other_embeddings)
-        all_rates = [eer, *(equal_error_rate(other, targets, speakers) for other in others)]
-        best = min(all_rates, key=lambda rate: rate.value)
-        metrics["eer_best_on_test"] = metric(best)
+        rates = [eer, *(equal_error_rate(other, targets, speakers) for other in others)]
+        metrics["eer_best_on_test"] = min(rates, key=lambda rate: rate.value)
     over = "trials" if speakers is None else "speakers"
     counts = {"trials": len(targets), "targets": int(targets.sum())}
     return write_scores(output_dir, metrics, **counts, interval_over=over)

@@ -70,26 +70,25 @@ def grid(
     """
     if not strategies or not rates:
         raise ValueError("a grid needs one strategy and one rate at least")
-    found = dict.fromkeys(c for c in REFERENCES if recognises or c != HEARD)
+    references = [c for c in REFERENCES if recognises or c != HEARD]
     pairs = itertools.product(strategies, rates)
-    return list(found | {single(strategy, {"rate": rate}): None for strategy, rate in pairs})
+    chosen = [single(strategy, {"rate": rate}) for strategy, rate in pairs]
+    return list(dict.fromkeys(references + chosen))
 
 
-def pruner(condition: Condition, conf: Mapping, frame_tokens: int, window: int) -> TokenPruner:
+def pruner(condition: Condition, conf: Mapping) -> TokenPruner:
     """The pruner of a condition; errors as of `TokenPruner`, and for an unknown key.
 
     Args:
         conf: `token_pruner_conf`: all but rate and keep is taken from it.
-        frame_tokens, window: of the speech LLM, where `conf` does not say otherwise.
     """
-    options = {"frame_tokens": frame_tokens, "window": window, **_checked(conf)}
-    options.update(rate=condition.rate, keep=condition.keep)
-    return TokenPruner(condition.strategy, **options)
+    chosen = {"rate": condition.rate, "keep": condition.keep}
+    return TokenPruner(condition.strategy, **{**_checked(conf), **chosen})
 
 
-def _checked(conf: Mapping) -> dict:
+def _checked(conf: Mapping) -> Mapping:
     known = "rate", "keep", "window", "frame_tokens", "seed"
     for key in sorted(conf.keys() - known):
         choices = ", ".join(known)
         raise ValueError(f"token_pruner_conf: unknown key '{key}', choose from {choices}")
-    return dict(conf)
+    return conf

@@ -64,15 +64,11 @@ class Settings:
         if self.speech_llm not in SPEECH_LLMS:
             known = ", ".join(SPEECH_LLMS)
             raise ValueError(f"speech_llm is '{self.speech_llm}', choose from {known}")
+        self.kind: type[SpeechLLM] = SPEECH_LLMS[self.speech_llm]
         if self.positions not in POSITIONS:
             raise ValueError(f"positions is '{self.positions}', choose from {', '.join(POSITIONS)}")
         if self.batch_size < 1:
             raise ValueError(f"--batch_size is {self.batch_size}; give 1 or more")
-
-    @property
-    def kind(self) -> type[SpeechLLM]:
-        """The class of the speech LLM."""
-        return SPEECH_LLMS[self.speech_llm]
 
     def conditions(self) -> list[Condition]:
         """The conditions that are asked for; errors as of `conditions.single` and `grid`."""
@@ -90,17 +86,9 @@ class Settings:
         has_text = (self.data_dir / "text").is_file()
         return [c for c in found if c != TRANSCRIPT or has_text]
 
-    def pruner(self, condition: Condition) -> TokenPruner:
-        """The pruner of a condition for this speech LLM."""
-        kind = self.kind
-        return conditions.pruner(condition, self.token_pruner_conf, kind.frame_tokens, kind.window)
-
     def load(self) -> SpeechLLM:
-        """Load the speech LLM.
-
-        Raises:
-            ValueError: an argument that it does not have, or lacks; a device that is not there.
-        """
+        """Load the speech LLM (ValueError: an argument that it does not have, or lacks; a device
+        that is not there)."""
         transformers_logging.disable_progress_bar()
         check_device(str(self.speech_llm_conf.get("device", "cpu")), "device of speech_llm_conf")
         load = self.kind.from_pretrained
@@ -111,10 +99,8 @@ class Settings:
         return load(**self.speech_llm_conf)
 
     def header(self) -> dict:
-        """What answers depend on besides their conditions, and how to read token numbers as times.
-
-        `frame_tokens` is None where audio tokens are not stretches of time.
-        """
+        """What answers depend on besides their conditions, and how to read token numbers as times:
+        `frame_tokens`, None where audio tokens are not stretches of time."""
         conf = {k: v for k, v in self.token_pruner_conf.items() if k not in ("rate", "keep")}
         return {
             "speech_llm": self.speech_llm,
@@ -157,7 +143,7 @@ def answer_questions(
         ValueError: what settings, data or speech LLM say; answers made with something else.
     """
     wanted = settings.conditions()
-    pruners = {condition: settings.pruner(condition) for condition in wanted}
+    pruners = {c: conditions.pruner(c, settings.token_pruner_conf) for c in wanted}
     keys = list(read_table(key_file)) if key_file else None
     recordings = read_recordings(settings.data_dir, keys)
     if TRANSCRIPT in wanted:
@@ -170,7 +156,8 @@ def answer_questions(
     if number < every:
         logger.info("%d of %d answers exist already", every - number, every)
     if number:
-        answerer = Answerer(settings.load(), settings.prompt, settings.seed, settings.positions)
+        llm = settings.load()
+        answerer = Answerer(llm, settings.prompt, settings.seed, settings.positions)
         with tqdm(total=number, unit="answer", mininterval=5) as bar:
             for batch, missing in batches(left, settings.batch_size):
                 for answers in answerer(batch, [(c, pruners[c]) for c in missing]):
@@ -203,7 +190,7 @@ def draw_tokens(settings: Settings, plot: str | Path, item: str | None = None) -
         item: id of the recording; the first when absent.
     """
     condition = conditions.single(settings.token_pruner, settings.token_pruner_conf)
-    pruner = settings.pruner(condition)
+    pruner = conditions.pruner(condition, settings.token_pruner_conf)
     name = item or next(iter(read_table(settings.data_dir / "wav.scp")))
     (recording,) = read_recordings(settings.data_dir, [name])
     llm = settings.load()
@@ -227,6 +214,7 @@ def _begins(condition: Condition) -> bool:
     return condition == WHOLE or condition.strategy == "crop"
 
 
+@dataclass
 class Answerer:
     """Puts questions to a speech LLM and scores every choice by its text.
 
@@ -242,12 +230,14 @@ class Answerer:
         ValueError: a prompt without "{question}".
     """
 
-    def __init__(
-        self, llm: SpeechLLM, prompt: str = PROMPT, seed: int = 0, positions: str = "contiguous"
-    ):
-        if "{question}" not in prompt:
-            raise ValueError(f"prompt is '{prompt}', but has to have {{question}} in it")
-        self.llm, self.prompt, self.seed, self.positions = llm, prompt, seed, positions
+    llm: SpeechLLM
+    prompt: str = PROMPT
+    seed: int = 0
+    positions: str = POSITIONS[0]
+
+    def __post_init__(self):
+        if "{question}" not in self.prompt:
+            raise ValueError(f"prompt is '{self.prompt}', but has to have {{question}} in it")
 
     def __call__(
         self, recordings: Sequence[Recording], pruners: Sequence[tuple[Condition, TokenPruner]]
@@ -261,28 +251,26 @@ class Answerer:
         Raises:
             ValueError: what the recordings or the model say; a transcript that is missing.
         """
-        speech = [r.load(self.llm.sampling_rate) for r in recordings]
-        seconds = [len(samples) / self.llm.sampling_rate for samples in speech]
+        fs = self.llm.sampling_rate
+        speech = [r.load(fs) for r in recordings]
         asked = [shuffled(r.question, self.seed) for r in recordings]
+        shown = list(map(self._text, asked))
         heard: list[Heard] = []
         whole: Read | None = None
         for condition, pruner in sorted(pruners, key=lambda pair: not _begins(pair[0])):
             if condition.input in ("speech", "heard") and not heard:
-                heard = [self.llm.hear(samples, self.llm.sampling_rate) for samples in speech]
+                heard = [self.llm.hear(samples, fs) for samples in speech]
             if condition.input == "speech":
                 tokens = [audio for audio, _ in heard]
                 queries = [r.question.question for r in recordings]
                 kept = self.llm.select(pruner, tokens, queries, [r.id for r in recordings])
             else:
-                if condition.input == "heard":
-                    texts = [words for _, words in heard]
-                else:
+                texts = [words for _, words in heard]
+                if condition.input != "heard":
                     texts = [r.written(condition.input) for r in recordings]
                 tokens = [self.llm.written_audio(text) for text in texts]
                 kept = [torch.arange(len(t), device=t.device) for t in tokens]
-            prompts = self.llm.prompts(
-                tokens, [self._text(q) for q in asked], kept=kept, positions=self.positions
-            )
+            prompts = self.llm.prompts(tokens, shown, kept=kept, positions=self.positions)
             if not _begins(condition):
                 whole = None
             read = self.llm.read(prompts, whole)
@@ -294,15 +282,15 @@ class Answerer:
                 Answer(
                     id=recording.id,
                     condition=condition,
-                    seconds=length,
+                    seconds=len(samples) / fs,
                     audio_tokens=len(row),
                     kept=tuple(indices.tolist()),
                     order=tuple(map(recording.question.choices.index, question.choices)),
                     scores=tuple(likely.tolist()),
                     answer=question.answer,
                 )
-                for recording, question, length, row, indices, likely in zip(
-                    recordings, asked, seconds, tokens, kept, scores, strict=True
+                for recording, question, samples, row, indices, likely in zip(
+                    recordings, asked, speech, tokens, kept, scores, strict=True
                 )
             ]
 

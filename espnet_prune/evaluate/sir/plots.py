@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data.sir.speech import Span
-from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.evaluate.figures import panels, plt, save_figure
 from espnet_prune.evaluate.metrics.bootstrap import Estimate
 from espnet_prune.evaluate.sir.answers import Answer
 
@@ -17,33 +17,32 @@ Curves = Mapping[str, Mapping[float, Estimate]]
 
 
 def plot_rates(
-    panels: Mapping[str, tuple[Curves, Mapping[str, float]]], path: Path, strategies: Sequence[str]
+    measures: Mapping[str, tuple[Curves, Mapping[str, float]]],
+    path: Path,
+    strategies: Sequence[str],
 ) -> None:
     """A panel for each measure, a line for each strategy, with 95% intervals.
 
     Args:
-        panels: title -> curves and horizontal lines (label -> value), all as fractions.
+        measures: title -> curves and horizontal lines (label -> value), all as fractions.
         strategies: in the order of their colours, the same in every panel.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(5.2 * len(panels), 5.4), squeeze=False)
-    for axis, (title, (curves, levels)) in zip(axes[0], panels.items(), strict=True):
+    figure, axes = panels(len(measures), 5.2, 5.4)
+    for axis, (title, (curves, levels)) in zip(axes, measures.items(), strict=True):
         for n, strategy in enumerate(strategies):
-            points = curves.get(strategy, {})
-            rates = sorted(points)
+            points = sorted(curves.get(strategy, {}).items())
             shift = 0.004 * (n - len(strategies) / 2)  # so that intervals do not hide each other
-            values = [100 * points[r].value for r in rates]
-            ends = [
-                [100 * (points[r].value - points[r].low) for r in rates],
-                [100 * (points[r].high - points[r].value) for r in rates],
-            ]
+            values = [100 * of.value for _, of in points]
+            below = [100 * (of.value - of.low) for _, of in points]
+            above = [100 * (of.high - of.value) for _, of in points]
             style = {"fmt": "o-", "ms": 4, "lw": 1.2, "elinewidth": 0.6, "color": f"C{n}"}
-            axis.errorbar([r + shift for r in rates], values, ends, label=strategy, **style)
+            rates = [rate + shift for rate, _ in points]
+            axis.errorbar(rates, values, [below, above], label=strategy, **style)
         for n, (label, value) in enumerate(levels.items()):
             axis.axhline(100 * value, color="0.4", ls=(0, (1 + 3 * n, 2)), lw=0.9, label=label)
         axis.set(xlabel="pruning rate", ylabel=f"{title} (%)", title=title)
-        axis.grid(alpha=0.3)
         axis.legend(fontsize=7, ncol=2, loc="upper center", bbox_to_anchor=(0.5, -0.17))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_strip(
@@ -57,11 +56,12 @@ def plot_strip(
     """
     heights = [len(rows) + 1 for rows in items]
     size = 10, 0.8 * len(items) + 0.28 * sum(map(len, items))
-    figure, axes = plt.subplots(len(items), 1, figsize=size, squeeze=False, height_ratios=heights)
-    for axis, rows in zip(axes[:, 0], items, strict=True):
+    figure, axes = plt.subplots(
+        len(items), figsize=size, squeeze=False, height_ratios=heights, layout="tight"
+    )
+    for axis, rows in zip(axes.flat, items, strict=True):
         name = rows[0].id
-        if name in spans:
-            span = spans[name]
+        if span := spans.get(name):
             axis.axvspan(span.start, span.end, color="tab:orange", alpha=0.35, label="key sentence")
             axis.legend(loc="upper right", fontsize=7)
         for n, answer in enumerate(rows):
@@ -70,7 +70,7 @@ def plot_strip(
         axis.set(xlim=(0, rows[0].seconds), ylim=(len(rows) - 0.4, -0.6), title=name)
         axis.set_xlabel("seconds")
         axis.set_yticks(range(len(rows)), [a.condition.name for a in rows], fontsize=7)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def tsne(groups: Mapping[str, np.ndarray], seed: int = 0) -> dict[str, np.ndarray]:
@@ -103,17 +103,11 @@ def plot_tokens(groups: Mapping[str, np.ndarray], path: Path, title: str) -> Non
     Args:
         groups: dropped audio tokens, kept ones, text tokens: label -> (N_i, 2), in this order.
     """
-    figure, axis = plt.subplots(figsize=(6.5, 5.5))
+    figure, axis = plt.subplots(figsize=(6.5, 5.5), layout="tight")
     styles = [("0.7", ".", 14), ("tab:blue", ".", 22), ("tab:red", "*", 90)]
     for (label, points), (color, marker, size) in zip(groups.items(), styles, strict=True):
         label = f"{label} ({len(points)})"
         axis.scatter(*points.T, s=size, c=color, marker=marker, lw=0, label=label)
     axis.set(title=title, xticks=[], yticks=[])
     axis.legend(fontsize=8)
-    _save(figure, path)
-
-
-def _save(figure, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.tight_layout()
-    save_figure(figure, path, dpi=110, bbox_inches=None)
+    save_figure(figure, path)

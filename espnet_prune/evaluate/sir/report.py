@@ -15,10 +15,9 @@ import numpy as np
 
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.questions import LETTERS, Question, read_questions
-from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
-from espnet_prune.evaluate.report import SCORES, table
+from espnet_prune.evaluate.report import SCORES, table, with_interval, write_results
 from espnet_prune.evaluate.sir import scores
 from espnet_prune.evaluate.sir.answers import Answer, read_answers
 from espnet_prune.evaluate.sir.conditions import (
@@ -32,7 +31,7 @@ from espnet_prune.evaluate.sir.conditions import (
 )
 from espnet_prune.evaluate.sir.plots import plot_rates, plot_strip
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_json, write_text
+from espnet_prune.files.writing import write_json
 from espnet_prune.tokens import STRATEGIES
 
 #: below images/, by `inference.draw_tokens`
@@ -90,6 +89,7 @@ class Result:
 
 
 Results = dict[Condition, Result]
+Measures = dict[Condition, Estimate]
 Grid = dict[str, dict[float, Estimate]]
 
 
@@ -97,6 +97,7 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     """Every condition, references first, then strategies and rates in order."""
     titles = titles_of(header)
     grouped = scores.by_condition(answers)
+    # way to choose -> condition -> whether each answer is right
     correct = {LIKELY: {condition: scores.right(rows) for condition, rows in grouped.items()}}
     if len(grouped) > 1 and NOTHING in grouped:
         prior, others = grouped[NOTHING], grouped.keys() - {NOTHING}
@@ -105,28 +106,19 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
         recall = scores.recalls(rows, spans, header["frame_tokens"])
-        found[condition] = Result(
-            rows,
-            {way: judge(condition, of, titles) for way, of in correct.items() if condition in of},
-            recall,
-            None if recall is None else scores.mean(recall),
-            float(np.mean([len(row.kept) for row in rows])),
-        )
+        judged = {}
+        for way, right in correct.items():
+            if condition in right:
+                against = {
+                    name: scores.compare(right[condition], right[other])
+                    for name, other in rivals(condition, titles).items()
+                    if other in right and other != condition
+                }
+                judged[way] = Judged(accuracy([right[condition]]), against)
+        mean = None if recall is None else scores.mean(recall)
+        kept = float(np.mean([len(row.kept) for row in rows]))
+        found[condition] = Result(rows, judged, recall, mean, kept)
     return found
-
-
-def judge(
-    condition: Condition, correct: Mapping[Condition, np.ndarray], titles: dict[Condition, str]
-) -> Judged:
-    """Accuracy and comparisons of a condition from (items,) bool of all, whether an answer is
-    right."""
-    own = correct[condition]
-    against = {
-        name: scores.compare(own, correct[other])
-        for name, other in rivals(condition, titles).items()
-        if other in correct and other != condition
-    }
-    return Judged(accuracy([own]), against)
 
 
 def _order(condition: Condition):
@@ -144,19 +136,27 @@ def rivals(condition: Condition, titles: dict[Condition, str]) -> dict[str, Cond
 
 
 def percent(estimate: Estimate, sign: str = "") -> str:
-    value, low, high = (100 * x for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
+    return with_interval(estimate.value, estimate.low, estimate.high, sign=sign)
 
 
 def multiple(estimate: Estimate) -> str:
-    return f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return with_interval(estimate.value, estimate.low, estimate.high, scale=1, digits=2)
+
+
+def accuracies_of(found: Results) -> dict[str, Measures]:
+    """`LIKELY` and, if there is any, `BY_PMI` -> accuracies."""
+    every = {
+        way: {c: r.judged[way].accuracy for c, r in found.items() if way in r.judged}
+        for way in (LIKELY, BY_PMI)
+    }
+    return {way: accuracies for way, accuracies in every.items() if accuracies}
 
 
 def bounds(
     found: Results, questions: list[Question], titles: dict[Condition, str]
 ) -> tuple[str, dict]:
     """Table and numbers of baselines and upper bounds."""
-    ways = ways_of(found)
+    ways = accuracies_of(found)
     places = [answer.answer for answer in next(iter(found.values())).answers]
     place, shuffled = scores.majority(places)
     letter, published = scores.majority([question.answer for question in questions])
@@ -169,46 +169,31 @@ def bounds(
     ]
     for condition in (NOTHING, TRANSCRIPT, HEARD, WHOLE, FIRST_30_S):
         if condition in found:
-            own = found[condition].judged
-            values = [percent(own[way].accuracy) if way in own else "" for way in ways]
+            values = [percent(of[condition]) if condition in of else "" for of in ways.values()]
             rows.append([titles[condition], *values])
-    return table(rows), {
-        "chance": guess,
-        "majority_letter": asdict(shuffled),
-        "majority_letter_of_the_file": asdict(published),
-    }
+    majorities = {"majority_letter": shuffled, "majority_letter_of_the_file": published}
+    return table(rows), {"chance": guess, **{k: asdict(v) for k, v in majorities.items()}}
 
 
-def ways_of(found: Results) -> list[str]:
-    """Those of `LIKELY` and `BY_PMI` that there are."""
-    return [way for way in (LIKELY, BY_PMI) if any(way in r.judged for r in found.values())]
-
-
-def accuracies_of(found: Results, way: str) -> dict[Condition, Estimate]:
-    return {c: r.judged[way].accuracy for c, r in found.items() if way in r.judged}
-
-
-def grid_of(values: Mapping[Condition, Estimate | None]) -> Grid:
+def grid_of(values: Measures) -> Grid:
     """strategy -> rate -> accuracy or evidence recall, where there are both."""
     grid: Grid = {}
     for condition, value in values.items():
-        if condition.rate is not None and value is not None and condition not in REFERENCES:
+        if condition.rate is not None and condition not in REFERENCES:
             grid.setdefault(condition.strategy, {})[condition.rate] = value
     return grid
 
 
-def recall_ratios(found: Results, recall: Grid) -> Grid:
-    """strategy -> rate -> evidence recall as a multiple of random tokens', paired by item."""
-    grid: Grid = {}
-    for strategy, row in recall.items():
-        for rate in row:
-            own, random = (
-                found.get(Condition(strategy=name, rate=rate)) for name in (strategy, RANDOM)
-            )
-            if strategy != RANDOM and random is not None and random.recall.value:
-                ratio = ratio_of_sums(own.recalls, random.recalls)
-                grid.setdefault(strategy, {})[rate] = ratio
-    return grid
+def recall_ratios(found: Results) -> Measures:
+    """Evidence recall at a rate as a multiple of random tokens', paired by item."""
+    ratios = {}
+    for condition, own in found.items():
+        if condition.rate is None or condition in REFERENCES or condition.strategy == RANDOM:
+            continue
+        random = found.get(replace(condition, strategy=RANDOM))
+        if own.recall is not None and random is not None and random.recall.value:
+            ratios[condition] = ratio_of_sums(own.recalls, random.recalls)
+    return ratios
 
 
 def grid_table(grid: Grid, show: Callable[[Estimate], str] = percent) -> str:
@@ -250,7 +235,7 @@ def word_error_rate(path: Path) -> str:
     """Whisper's WER on the speech, from the scores.json of `score text`."""
     found = read_record(path, ("systems", "utterances"), "run the stage of the WER check first")
     wer = found["systems"]["hyp"]["wer"]
-    rate = percent(Estimate(wer["rate"], wer["low"], wer["high"]))
+    rate = with_interval(wer["rate"], wer["low"], wer["high"])
     return f"{rate} on {found['utterances']} windows ({wer['reference_length']} words)"
 
 
@@ -299,41 +284,35 @@ def write_report(
     if wer is not None:
         parts.append(f"WER % of Whisper on the speech: {word_error_rate(wer)}.")
     parts += ["## Baselines and upper bounds", bounds_table]
-    ways = ways_of(found)
-    accuracies = {way: grid_of(accuracies_of(found, way)) for way in ways}
-    recall = grid_of({condition: result.recall for condition, result in found.items()})
-    ratios = recall_ratios(found, recall)
-    for way, grid in accuracies.items():
+    panels = {}
+    for way, every in accuracies_of(found).items():
+        grid = grid_of(every)
         if grid:
             parts += [f"## {way[0].upper()}{way[1:]} (%)", grid_table(grid)]
             parts += [PMI] if way == BY_PMI else []
+            levels = {titles[c]: every[c].value for c in REFERENCES if c in every}
+            panels[way] = grid, {**levels, "chance": numbers["chance"]}
+    recalls = {c: result.recall for c, result in found.items() if result.recall is not None}
+    recall = grid_of(recalls)
     if recall:
         parts += ["## Evidence recall (%)", grid_table(recall)]
         parts.append("The share of the key sentence's audio tokens that are kept.")
+        first = {titles[FIRST_30_S]: recalls[FIRST_30_S].value} if FIRST_30_S in recalls else {}
+        panels["evidence recall"] = recall, first
+    ratios = recall_ratios(found)
     if ratios:
         parts.append(f"As a multiple of that of random tokens ({RANDOM}):")
-        parts.append(grid_table(ratios, multiple))
-        for strategy, row in ratios.items():
-            for rate, ratio in row.items():
-                name = Condition(strategy=strategy, rate=rate).name
-                numbers["conditions"][name]["recall_against_rap"] = asdict(ratio)
-    parts += ["## Comparisons", *(tests_table(found, titles, way) for way in ways)]
+        parts.append(grid_table(grid_of(ratios), multiple))
+        for condition, ratio in ratios.items():
+            numbers["conditions"][condition.name]["recall_against_rap"] = asdict(ratio)
+    parts += ["## Comparisons", *(tests_table(found, titles, w) for w in accuracies_of(found))]
     parts.append(
         "In brackets 95% bootstrap intervals over items, paired for differences (points); p of "
         "McNemar's exact test, two-sided, not corrected for the number of comparisons."
     )
     images = output_dir / "images"
-    if accuracies[LIKELY]:
-        panels = {}
-        for way, grid in accuracies.items():
-            every = accuracies_of(found, way)
-            levels = {titles[c]: every[c].value for c in REFERENCES if c in every}
-            panels[way] = grid, {**levels, "chance": numbers["chance"]}
-        if recall:
-            first = found[FIRST_30_S].recall if FIRST_30_S in found else None
-            level = {titles[FIRST_30_S]: first.value} if first is not None else {}
-            panels["evidence recall"] = (recall, level)
-        plot_rates(panels, images / "rates.png", list(accuracies[LIKELY]))
+    if panels:
+        plot_rates(panels, images / "rates.png", list(panels[LIKELY][0]))
         parts.append(f"![{' and '.join(panels)} against the rate](images/rates.png)")
     shown = strips(found)
     if shown and header["frame_tokens"] is not None:
@@ -341,8 +320,5 @@ def write_report(
         parts.append("![which audio tokens were kept](images/strip.png)")
     if (images / TSNE_PLOT).is_file():
         parts.append(f"![t-SNE of one recording's tokens](images/{TSNE_PLOT})")
-    parts.append(environment_report())
-    text = "\n\n".join(parts)
-    write_text(output_dir / "RESULTS.md", text)
     write_json(output_dir / SCORES, {"items": len(ids), "made_with": header, **numbers})
-    return text
+    return write_results(output_dir, parts)

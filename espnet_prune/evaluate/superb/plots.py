@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from espnet_prune.evaluate.figures import plt, save_figure
+from espnet_prune.evaluate.figures import panels, save_figure
 from espnet_prune.evaluate.superb.score import PUBLISHED
 
 
 def _spread(heights: Mapping[str, float], gap: float) -> dict[str, float]:
     """The heights, from the lowest up, raised where they are nearer than `gap` to the one below."""
-    spread: dict[str, float] = {}
-    below = -float("inf")
+    spread, below = {}, -float("inf")
     for name in sorted(heights, key=heights.__getitem__):
         below = spread[name] = max(heights[name], below + gap)
     return spread
@@ -35,16 +34,15 @@ def plot_superb(
         macs: in 10^9, by the leaderboard's profiler.
         published: name of a model in `PUBLISHED` -> its score over the same tasks.
     """
-    panels = {
-        "parameters": ("parameters (M)", parameters),
-        "macs": ("MACs (G, leaderboard's profiler)", macs),
-    }
-    figure, axes = plt.subplots(1, len(panels), figsize=(6 * len(panels), 4.2), squeeze=False)
-    for axis, (key, (label, size)) in zip(axes[0], panels.items(), strict=True):
+    figure, axes = panels(2, 6, 4.2)
+    labels = "parameters (M)", "MACs (G, leaderboard's profiler)"
+    gap = 0.04 * (max(published.values()) - min(published.values()))
+    for axis, label, key, size in zip(
+        axes, labels, ("parameters", "macs"), (parameters, macs), strict=True
+    ):
         sizes = {model: getattr(PUBLISHED[model], key) for model in published}
         known = [model for model in published if sizes[model] is not None]
         axis.scatter([sizes[m] for m in known], [published[m] for m in known], color="0.5", s=25)
-        gap = 0.04 * (max(published.values()) - min(published.values()))
         middle = sum(sizes[model] for model in known) / len(known)
         for right in (False, True):
             # Names stand towards the middle, so that they stay inside the axes.
@@ -59,6 +57,5 @@ def plot_superb(
             axis.scatter([size], [score], color="tab:blue", marker="*", s=120, label=name)
         axis.set(xlabel=label, ylabel="SUPERB score")
         axis.set_xlim(left=0)
-        axis.grid(alpha=0.3)
         axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
     save_figure(figure, path)

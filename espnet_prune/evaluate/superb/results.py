@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espnet_prune.evaluate.environment import environment_report
+from espnet_prune.evaluate import report
 from espnet_prune.evaluate.report import SCORES, percent, read_metrics, table
 from espnet_prune.evaluate.superb.learning_rate import RATES_FILE
 from espnet_prune.evaluate.superb.score import TASKS
 from espnet_prune.evaluate.superb.score_report import report_score
 from espnet_prune.files.reading import read_config, read_lines, read_record
-from espnet_prune.files.writing import write_json, write_text
+from espnet_prune.files.writing import write_json
 from espnet_prune.structured import load_encoder
 
 RUN = "run.json"  # beside scores.json: how it was made
@@ -38,36 +38,29 @@ def write_results(
     if not (folder / SCORES).is_file():
         raise FileNotFoundError(f"{folder / SCORES}: no such file; run the scoring first")
     parameters = float(load_encoder(upstream).plan().parameters()) / 1e6
-    rates, sweeps = rates_of(trainings_of(folder))
+    rates, sweeps = rates_of(folder)
     made = {"task": task, "upstream": upstream, "parameters_millions": parameters, "seed": seed}
     made |= {"command": command, "learning_rates": rates, "sweeps": sweeps}
     write_json(folder / RUN, made)
     rows, runs = rows_of(results_dir)
-    parts = ["# Results", "", f"Encoder: {upstream}, {parameters:.3f} M parameters, frozen."]
-    parts += ["Intervals: 95%, bootstrap over the test data.", "", table(rows), "", "Made by:", ""]
-    parts += [f"- {each['task']}: `{each['command']}`" for each in runs]
-    parts += ["", environment_report()]
-    write_text(results_dir / "RESULTS.md", "\n".join(parts))
+    encoder = f"Encoder: {upstream}, {parameters:.3f} M parameters, frozen."
+    intervals = "Intervals: 95%, bootstrap over the test data."
+    commands = "\n".join(f"- {each['task']}: `{each['command']}`" for each in runs)
+    parts = ["# Results", f"{encoder}\n{intervals}", table(rows), "Made by:", commands]
+    report.write_results(results_dir, parts)
     if not any((results_dir / each / SCORES).is_file() for each in TASKS):
         return table(rows)
     score = report_score(results_dir, parameters=float(f"{parameters:.4g}"))
     return f"{table(rows)}\n{score}"
 
 
-def trainings_of(folder: Path) -> list[Path]:
-    """The trainings of a folder of scores, one a fold; none for tasks without training.
-
-    Raises:
-        FileNotFoundError: it is not known which they are.
-    """
-    trainings = map(Path, read_lines(folder / TESTED, "run the scoring again"))
-    return [training for training in trainings if (training / "config.yaml").is_file()]
-
-
-def rates_of(trainings: list[Path]) -> tuple[list[float], list[dict]]:
-    """The learning rate of each training, and the sweeps in which they were chosen."""
+def rates_of(folder: Path) -> tuple[list[float], list[dict]]:
+    """The learning rate of each training of a folder of scores, one a fold, and the sweeps in which
+    they were chosen; none for tasks without training (FileNotFoundError: there is no `TESTED`)."""
     rates, sweeps = [], []
-    for training in trainings:
+    for training in map(Path, read_lines(folder / TESTED, "run the scoring again")):
+        if not (training / "config.yaml").is_file():
+            continue
         config = read_config(training / "config.yaml")
         if "lr" in config["optim_conf"]:
             rates.append(float(config["optim_conf"]["lr"]))

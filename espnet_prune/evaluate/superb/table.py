@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from espnet_prune.evaluate.environment import environment_report
-from espnet_prune.evaluate.figures import plt, save_figure
-from espnet_prune.evaluate.report import SCORES, percent, read_metrics, table
+from espnet_prune.evaluate.figures import panels, save_figure
+from espnet_prune.evaluate.report import SCORES, percent, read_metrics, table, write_results
 from espnet_prune.evaluate.superb.results import RUN
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_json, write_text
+from espnet_prune.files.writing import write_json
+
+ENTRY = ("value", "low", "high")
 
 
 @dataclass
@@ -33,16 +34,23 @@ class Encoder:
     def mean(self, column: str) -> dict[str, float]:
         """Value, low and high over seeds, as fractions."""
         seeds = self.scores[column].values()
-        keys = ("value", "low", "high")
-        return {key: statistics.mean(score[key] for score in seeds) for key in keys}
+        return {key: statistics.mean(score[key] for score in seeds) for key in ENTRY}
 
     def cell(self, column: str) -> str:
         """Mean, interval, and the least and greatest of the seeds, in percent."""
         text = percent(self.mean(column), digits=1)
         seeds = sorted(100 * score["value"] for score in self.scores[column].values())
-        if len(seeds) > 1:
-            text += f" ({seeds[0]:.1f} to {seeds[-1]:.1f})"
-        return text
+        return f"{text} ({seeds[0]:.1f} to {seeds[-1]:.1f})" if len(seeds) > 1 else text
+
+    def to_json(self) -> dict:
+        scores = {}
+        for column, seeds in self.scores.items():
+            mean = self.mean(column)
+            each = {str(seed): score for seed, score in sorted(seeds.items())}
+            scores[column] = {"mean": mean.pop("value"), **mean, "seeds": each}
+        rates = {task: sorted(rates) for task, rates in self.rates.items()}
+        size = {"name": self.name, "parameters_millions": self.parameters}
+        return {**size, "learning_rates": rates, "scores": scores}
 
 
 def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encoder:
@@ -75,7 +83,7 @@ def read_encoder(name: str, results_dirs: list[Path], tasks: list[str]) -> Encod
                 seeds = encoder.scores.setdefault(f"{task} {metric}", {})
                 if run["seed"] in seeds:
                     raise ValueError(f"{folder}: another run of {task} with seed {run['seed']}")
-                seeds[run["seed"]] = {key: score[key] for key in ("value", "low", "high")}
+                seeds[run["seed"]] = {key: score[key] for key in ENTRY}
     return encoder
 
 
@@ -93,11 +101,8 @@ def rates_note(encoders: list[Encoder], tasks: list[str]) -> str:
 
 
 def rows_of(encoders: list[Encoder]) -> list[list[str]]:
-    """Head and rows of the table, with the metrics of the first encoder.
-
-    Raises:
-        ValueError: another encoder lacks one of them.
-    """
+    """Head and rows of the table, with the metrics of the first encoder (ValueError: another one
+    lacks one of them)."""
     columns = list(encoders[0].scores)
     rows = [["encoder", "parameters (M)", *(f"{column} %" for column in columns)]]
     for encoder in encoders:
@@ -117,8 +122,8 @@ def plot(encoders: list[Encoder], path: Path) -> None:
     columns: dict[str, str] = {}
     for column in encoders[0].scores:
         columns.setdefault(column.partition(" ")[0], column)
-    figure, axes = plt.subplots(1, len(columns), figsize=(4 * len(columns), 3.6), squeeze=False)
-    for axis, column in zip(axes[0], columns.values(), strict=True):
+    figure, axes = panels(len(columns), 4, 3.6)
+    for axis, column in zip(axes, columns.values(), strict=True):
         for encoder in encoders:
             value, low, high = (100 * number for number in encoder.mean(column).values())
             bars = [[max(value - low, 0)], [max(high - value, 0)]]
@@ -127,8 +132,6 @@ def plot(encoders: list[Encoder], path: Path) -> None:
             axis.annotate(encoder.name, (encoder.parameters, value), **beside)
         axis.set(xlabel="parameters (M)", ylabel=f"{column} %")
         axis.margins(x=0.2)
-        axis.grid(alpha=0.3)
-    figure.tight_layout()
     save_figure(figure, path)
 
 
@@ -151,34 +154,12 @@ def write_table(
     """
     found = [read_encoder(name, folders, tasks) for name, folders in encoders]
     rows = rows_of(found)
-    record = {
-        "encoders": [
-            {
-                "name": encoder.name,
-                "parameters_millions": encoder.parameters,
-                "learning_rates": {task: sorted(rates) for task, rates in encoder.rates.items()},
-                "scores": {
-                    column: {
-                        "mean": (mean := encoder.mean(column))["value"],
-                        "low": mean["low"],
-                        "high": mean["high"],
-                        "seeds": {str(seed): score for seed, score in sorted(seeds.items())},
-                    }
-                    for column, seeds in encoder.scores.items()
-                },
-            }
-            for encoder in found
-        ],
-        "command": command,
-        "notes": list(notes),
-    }
     ends = "In []: 95%, bootstrap over the test data (mean over seeds); in (): over seeds."
     parts = ["# Results", table(rows), ends, rates_note(found, tasks), *notes]
     if command:
         parts.append(f"Made by `{command}`.")
-    parts += ["![scores against parameters](results.png)", environment_report()]
-    output_dir.mkdir(parents=True, exist_ok=True)
     plot(found, output_dir / "results.png")
-    write_json(output_dir / "results.json", record)
-    write_text(output_dir / "RESULTS.md", "\n\n".join(parts))
+    record = {"encoders": [encoder.to_json() for encoder in found]}
+    write_json(output_dir / "results.json", {**record, "command": command, "notes": list(notes)})
+    write_results(output_dir, [*parts, "![scores against parameters](results.png)"])
     return table(rows)

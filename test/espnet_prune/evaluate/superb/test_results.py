@@ -3,6 +3,7 @@ import json
 import pytest
 
 from espnet_prune.cli import main
+from espnet_prune.evaluate.metrics.bootstrap import Estimate
 from espnet_prune.evaluate.report import write_scores
 from test.espnet_prune.tiny import saved
 
@@ -16,8 +17,8 @@ def arguments(tmp_path):
 
 
 def score(tmp_path, task, value, *tested):
-    metric = {"value": value, "low": value - 0.1, "high": value + 0.1}
-    write_scores(tmp_path / "results" / task, {"accuracy": metric})
+    accuracy = Estimate(value, value - 0.1, value + 0.1)
+    write_scores(tmp_path / "results" / task, {"accuracy": accuracy})
     (tmp_path / "results" / task / "tested").write_text("".join(f"{each}\n" for each in tested))
 
 

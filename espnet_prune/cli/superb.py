@@ -22,13 +22,7 @@ def labels(parser: ArgumentParser):
 def cacheable(parser: ArgumentParser):
     """Check that a training hears the same waveforms in each epoch, as a feature cache needs."""
     parser.add_argument("--config", type=Path, required=True, help="config of the probe's training")
-
-    def run(args):
-        from espnet_prune.evaluate.superb.checks import check_cacheable
-
-        check_cacheable(args.config)
-
-    return run
+    return calls("evaluate.superb.checks.check_cacheable")
 
 
 def lengths(parser: ArgumentParser):
@@ -40,19 +34,7 @@ def lengths(parser: ArgumentParser):
     add("--others", nargs="*", default=[], help="formatted valid and test data")
     add("--cache", help="directory for hidden states: tell how much they need and what they save")
     add("--device", default="cpu", help="device of the encoder, cpu or cuda")
-
-    def run(args):
-        from espnet_prune.evaluate.superb.checks import announce_cache, check_lengths
-        from espnet_prune.files.reading import read_config
-
-        config = read_config(args.config) if args.config else {}
-        check_lengths(args.upstream, config, args.train, args.others)
-        print(f"{args.upstream} takes all utterances")
-        if args.cache:
-            folders = [*args.train, *args.others]
-            print(announce_cache(args.upstream, args.cache, folders, args.device))
-
-    return run
+    return calls("evaluate.superb.checks.check_encoder")
 
 
 def choose(parser: ArgumentParser):
@@ -60,30 +42,14 @@ def choose(parser: ArgumentParser):
     parser.add_argument("train_dirs", nargs="+", help="ESPnet trainings")
     parser.add_argument("--criterion", required=True, help="statistic and mode, such as acc.max")
     parser.add_argument("--link", type=Path, required=True, help="link to make to the best one")
-
-    def run(args):
-        from espnet_prune.evaluate.superb.learning_rate import RATES_FILE, choose
-
-        best = choose(args.train_dirs, args.criterion, args.link)
-        print(f"{best}: the best by valid.{args.criterion}, see {args.link.with_name(RATES_FILE)}")
-
-    return run
+    return calls("evaluate.superb.learning_rate.choose")
 
 
 def common_rate(parser: ArgumentParser):
     """Choose the learning rate that is best over all folds of a sweep, and print it."""
     parser.add_argument("exp", type=Path, nargs="+", help="experiments of superb.sh with a sweep")
     parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
-
-    def run(args):
-        from espnet_prune.evaluate.superb.learning_rate import RATES_FILE, common_rate
-        from espnet_prune.files.writing import write_json
-
-        record = common_rate([f for exp in args.exp for f in sorted(exp.glob(f"**/{RATES_FILE}"))])
-        write_json(args.output, record)
-        print(f"{record['chosen']:g}")
-
-    return run
+    return calls("evaluate.superb.learning_rate.common_rate")
 
 
 def results(parser: ArgumentParser):
@@ -142,14 +108,7 @@ def table(parser: ArgumentParser):
     add("--output_dir", type=Path, required=True, help="directory for RESULTS.md")
     add("--command", default="", help="command that ran all this")
     add("--note", action="append", default=[], help="a line below the table")
-
-    def run(args):
-        from espnet_prune.evaluate.superb.table import write_table
-
-        rows = [(name, [Path(each) for each in results]) for name, *results in args.encoder]
-        print(write_table(rows, args.tasks, args.output_dir, args.command, args.note))
-
-    return run
+    return calls("evaluate.superb.table.write_table")
 
 
 def sweep(parser: ArgumentParser):

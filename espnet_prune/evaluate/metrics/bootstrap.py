@@ -80,11 +80,8 @@ def resampled_ratios(
 def ratio_of_sums(
     numerator: np.ndarray, denominator: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
-    """The sum of one value over the sum of another, both of shape (units,), with its interval.
-
-    Raises:
-        ValueError: the denominator sums to zero, or there is no unit.
-    """
+    """The sum of one value over the sum of another, both of shape (units,), with its interval
+    (ValueError: the denominator sums to zero, or there is no unit)."""
     total = denominator.sum()
     if total <= 0:
         raise ValueError("there is nothing to score: the references are empty")

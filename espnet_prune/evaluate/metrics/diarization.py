@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from espnet_prune.data.rttm import Turn
-from espnet_prune.evaluate.metrics.bootstrap import RESAMPLES, Estimate, ratio_of_sums
+from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
 from espnet_prune.extras import load_extra
 
 
@@ -52,44 +52,36 @@ def frames_to_turns(
     for speaker, row in enumerate(active.T):
         steps = np.diff(np.concatenate([[0], row.astype(np.int8), [0]]))
         begins, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
-        turns += [
-            Turn(str(speaker), begin * frame_shift, end * frame_shift)
-            for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
-        ]
+        times = zip(begins.tolist(), ends.tolist(), strict=True)
+        turns += [Turn(str(speaker), b * frame_shift, e * frame_shift) for b, e in times]
     return turns
-
-
-def _annotation(turns: Sequence[Turn]):
-    """The turns as pyannote has them; those of one speaker that overlap become one."""
-    core = load_extra("pyannote.core", "superb")
-    annotation = core.Annotation()
-    for track, turn in enumerate(turns):
-        annotation[core.Segment(turn.begin, turn.end), track] = turn.speaker
-    return annotation.support()
 
 
 def _recording_errors(reference: Sequence[Turn], hypothesis: Sequence[Turn]) -> list[float]:
     """Seconds missed, falsely alarmed, confused, and of speech in one recording."""
     core = load_extra("pyannote.core", "superb")
     metrics = load_extra("pyannote.metrics.diarization", "superb")
+    both = []
+    for turns in (reference, hypothesis):
+        annotation = core.Annotation()
+        for track, turn in enumerate(turns):
+            annotation[core.Segment(turn.begin, turn.end), track] = turn.speaker
+        both.append(annotation.support())  # turns of one speaker that overlap become one
     times = [time for turn in [*reference, *hypothesis] for time in turn[1:]]
     scored = core.Timeline([core.Segment(min(times), max(times))] if times else [])
-    found = metrics.DiarizationErrorRate(collar=0, skip_overlap=False).compute_components(
-        _annotation(reference), _annotation(hypothesis), uem=scored
-    )
+    rate = metrics.DiarizationErrorRate(collar=0, skip_overlap=False)
+    found = rate.compute_components(*both, uem=scored)
     return [found[part] for part in ("missed detection", "false alarm", "confusion", "total")]
 
 
 def count_diarization_errors(
     references: Mapping[str, Sequence[Turn]], hypotheses: Mapping[str, Sequence[Turn]]
 ) -> DiarizationErrors:
-    """Errors of each recording of the reference, in its order.
+    """Errors of each recording of the reference, in its order (ValueError: there is none, or the
+    hypothesis has another one).
 
     A recording without hypothesis is missed as a whole. Turns of one speaker that overlap each
     other count once.
-
-    Raises:
-        ValueError: a hypothesised recording is not in the reference, or there is no recording.
     """
     unknown = sorted(hypotheses.keys() - references.keys())
     if unknown:
@@ -101,12 +93,7 @@ def count_diarization_errors(
     return DiarizationErrors(*np.array(rows).T)
 
 
-def diarization_error_rate(
-    errors: DiarizationErrors, resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
-    """DER over all recordings together, as a fraction, with its interval over recordings.
-
-    Raises:
-        ValueError: the reference has no speech.
-    """
-    return ratio_of_sums(errors.errors, errors.speech, resamples, seed)
+def diarization_error_rate(errors: DiarizationErrors) -> Estimate:
+    """DER over all recordings together, as a fraction, with its interval over recordings
+    (ValueError: the reference has no speech)."""
+    return ratio_of_sums(errors.errors, errors.speech)

@@ -66,6 +66,13 @@ class ErrorRateDifference:
     improvement: float
 
 
+def pairs(references: Sequence, hypotheses: Sequence) -> list[tuple]:
+    """Each reference with its hypothesis (ValueError: different numbers of both)."""
+    if len(references) != len(hypotheses):
+        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
+    return list(zip(references, hypotheses, strict=True))
+
+
 def count_errors(
     references: Sequence[str], hypotheses: Sequence[str], unit: str = "word"
 ) -> ErrorCounts:
@@ -73,13 +80,10 @@ def count_errors(
 
     Args:
         references: one text per utterance, normalised as wanted.
-        hypotheses: as many texts, in the same order.
-        unit: "word", or "char" for characters, spaces included.
-    Raises:
-        ValueError: different numbers of texts, or another unit.
+        hypotheses: as many texts, in the same order (ValueError: they are not).
+        unit: "word", or "char" for characters, spaces included (ValueError: another one).
     """
-    if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
+    pairs(references, hypotheses)
     if unit not in ALIGNERS:
         raise ValueError(f"unit '{unit}' is neither 'word' nor 'char'")
     kinds = ("equal", "substitute", "delete", "insert")
@@ -102,16 +106,15 @@ def _rate(counts: ErrorCounts) -> float:
 
 
 def error_rate(counts: ErrorCounts, resamples: int = RESAMPLES, seed: int = 0) -> ErrorRate:
-    """The error rate of one system with its percentile bootstrap interval.
-
-    Raises:
-        ValueError: there is no reference word.
-    """
+    """The error rate of one system with its percentile bootstrap interval (ValueError: there is no
+    reference word)."""
     _rate(counts)  # refuses empty references
     return rate_of(counts.errors, counts.reference_length, resamples, seed)
 
 
-def rate_of(errors: np.ndarray, lengths: np.ndarray, resamples: int, seed: int) -> ErrorRate:
+def rate_of(
+    errors: np.ndarray, lengths: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> ErrorRate:
     """The error rate of errors and reference lengths, both of shape (utterances,)."""
     rate = ratio_of_sums(errors, lengths, resamples, seed)
     return ErrorRate(int(errors.sum()), int(lengths.sum()), rate.value, rate.low, rate.high)
@@ -120,11 +123,8 @@ def rate_of(errors: np.ndarray, lengths: np.ndarray, resamples: int, seed: int) 
 def error_rate_difference(
     first: ErrorCounts, second: ErrorCounts, resamples: int = RESAMPLES, seed: int = 0
 ) -> ErrorRateDifference:
-    """Paired bootstrap of two systems on the same utterances, in the same order.
-
-    Raises:
-        ValueError: the systems were scored against different references.
-    """
+    """Paired bootstrap of two systems on the same utterances, in the same order (ValueError: they
+    were scored against different references)."""
     if not np.array_equal(first.reference_length, second.reference_length):
         raise ValueError("the two systems were not scored against the same references")
     difference = _rate(second) - _rate(first)

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from espnet_prune.evaluate.metrics.bootstrap import RESAMPLES, Estimate, ratio_of_sums
-from espnet_prune.evaluate.metrics.error_rate import ErrorRate, count_errors, rate_of
+from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
+from espnet_prune.evaluate.metrics.error_rate import ErrorRate, count_errors, pairs, rate_of
 
 _BEGIN, _END = "B-", "E-"
 
@@ -35,36 +35,22 @@ def parse_slots(text: str) -> list[tuple[str, str]]:
     return slots
 
 
-def _parse_all(references: Sequence[str], hypotheses: Sequence[str]):
-    """Slots of each reference and its hypothesis."""
-    if len(references) != len(hypotheses):
-        raise ValueError(f"{len(references)} references but {len(hypotheses)} hypotheses")
-    return zip(map(parse_slots, references), map(parse_slots, hypotheses), strict=True)
-
-
-def slot_type_f1(
-    references: Sequence[str], hypotheses: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
-) -> Estimate:
+def slot_type_f1(references: Sequence[str], hypotheses: Sequence[str]) -> Estimate:
     """The mean over utterances of F1 between the sets of slot types, as a fraction.
 
     An utterance without slots in reference and hypothesis has 1, one with slots in only one of
-    the two has 0.
-
-    Raises:
-        ValueError: different numbers of transcripts, or none.
+    the two has 0. Different numbers of transcripts, or none, are a ValueError.
     """
     scores = []
-    for true, found in _parse_all(references, hypotheses):
-        wanted, given = {slot for slot, _ in true}, {slot for slot, _ in found}
+    for pair in pairs(references, hypotheses):
+        wanted, given = ({slot for slot, _ in parse_slots(text)} for text in pair)
         total = len(wanted) + len(given)
         scores.append(2 * len(wanted & given) / total if total else 1.0)
     values = np.array(scores)
-    return ratio_of_sums(values, np.ones_like(values), resamples, seed)
+    return ratio_of_sums(values, np.ones_like(values))
 
 
-def slot_value_cer(
-    references: Sequence[str], hypotheses: Sequence[str], resamples: int = RESAMPLES, seed: int = 0
-) -> ErrorRate:
+def slot_value_cer(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorRate:
     """Character errors in the values of the reference's slots over their characters.
 
     Each value is compared with the nearest of the hypothesised values of its type, or with
@@ -74,7 +60,8 @@ def slot_value_cer(
         ValueError: different numbers of transcripts, or a reference without any slot.
     """
     utterance, values, candidates, owner = [], [], [], []
-    for number, (true, found) in enumerate(_parse_all(references, hypotheses)):
+    for number, pair in enumerate(pairs(references, hypotheses)):
+        true, found = map(parse_slots, pair)
         for slot, value in true:
             same = [guess for other, guess in found if other == slot] or [""]
             owner += [len(utterance)] * len(same)
@@ -88,6 +75,5 @@ def slot_value_cer(
     np.minimum.at(least, owner, counts.errors)
     length = np.zeros(len(utterance), dtype=np.int64)
     length[owner] = counts.reference_length
-    errors = np.bincount(utterance, weights=least, minlength=len(references)).astype(np.int64)
-    total = np.bincount(utterance, weights=length, minlength=len(references)).astype(np.int64)
-    return rate_of(errors, total, resamples, seed)
+    sums = (np.bincount(utterance, each, len(references)) for each in (least, length))
+    return rate_of(*(each.astype(np.int64) for each in sums))

@@ -9,14 +9,8 @@ threshold that is best on these very data; for ATWV the threshold comes from els
 
 import numpy as np
 
-from espnet_prune.evaluate.metrics.bootstrap import (
-    FEWER_RESAMPLES,
-    RESAMPLES,
-    Estimate,
-    draw_counts,
-    interval,
-    ratio_of_sums,
-)
+from espnet_prune.evaluate.metrics import bootstrap
+from espnet_prune.evaluate.metrics.bootstrap import Estimate, draw_counts, interval, ratio_of_sums
 
 # QUESST 2014, as remembered: neither its paper nor its scoring tool could be read here.
 TARGET_PRIOR, MISS_COST, FALSE_ALARM_COST = 0.0008, 100.0, 1.0
@@ -54,7 +48,7 @@ def actual_term_weighted_value(
     targets: np.ndarray,
     threshold: float,
     beta: float = BETA,
-    resamples: int = RESAMPLES,
+    resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
 ) -> Estimate:
     """TWV at a threshold that was chosen on other data, with its interval over queries.
@@ -78,7 +72,7 @@ def maximum_term_weighted_value(
     scores: np.ndarray,
     targets: np.ndarray,
     beta: float = BETA,
-    resamples: int = FEWER_RESAMPLES,
+    resamples: int = bootstrap.FEWER_RESAMPLES,
     seed: int = 0,
 ) -> tuple[Estimate, float]:
     """MTWV with its interval over queries, and its threshold.
@@ -86,10 +80,7 @@ def maximum_term_weighted_value(
     A threshold above all scores finds nothing, which has the value 0: MTWV is never negative. Each
     resample has a threshold of its own. Of several best thresholds the highest is returned.
 
-    Args:
-        scores, targets: as of `actual_term_weighted_value`.
-    Raises:
-        ValueError: as of `actual_term_weighted_value`.
+    Arguments and errors are those of `actual_term_weighted_value`.
     """
     scores, targets = _checked(scores, targets)
     queries, highest = len(scores), scores.max()

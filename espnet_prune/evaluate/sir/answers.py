@@ -48,7 +48,7 @@ class Answer:
     @property
     def chosen(self) -> int:
         """Place of the most likely choice; the first one of equal ones."""
-        return max(range(len(self.scores)), key=lambda n: self.scores[n])
+        return self.scores.index(max(self.scores))
 
     @property
     def right(self) -> bool:
@@ -93,11 +93,7 @@ def to_ranges(indices: Iterable[int]) -> str:
 
 
 def from_ranges(text: str) -> list[int]:
-    """The numbers of `to_ranges`.
-
-    Raises:
-        ValueError: something that `to_ranges` does not write.
-    """
+    """The numbers of `to_ranges` (ValueError: something that it does not write)."""
     indices: list[int] = []
     for part in text.split(",") if text else []:
         found = _RANGE.fullmatch(part)
@@ -112,9 +108,8 @@ class AnswerFile:
 
     Args:
         path: `answers.NAME.jsonl`.
-        header: what the answers depend on, as JSON can hold it.
-    Raises:
-        ValueError: an answers file of the directory was made with something else.
+        header: what the answers depend on, as JSON can hold it (ValueError: an answers file of the
+            directory was made with something else).
     """
 
     def __init__(self, path: str | Path, header: dict):
@@ -131,13 +126,10 @@ class AnswerFile:
 
 
 def read_answers(directory: str | Path) -> tuple[dict, list[Answer]]:
-    """Header and answers of all `answers.*.jsonl` of a directory.
+    """Header and answers of all `answers.*.jsonl` of a directory (FileNotFoundError: there are
+    none; ValueError: a file is damaged, or they were made with different things).
 
     An answer that two jobs have computed is taken from the first file.
-
-    Raises:
-        FileNotFoundError: there are none.
-        ValueError: a file is damaged, or they were made with different things.
     """
     header, answers = _read_all(Path(directory))
     if not answers:
@@ -154,10 +146,10 @@ def _read_all(directory: Path, header: dict | None = None) -> tuple[dict, dict[t
             continue
         own, rows = found
         header = header or own
-        differ = [key for key in {**header, **own} if own.get(key) != header.get(key)]
+        differ = ", ".join(key for key in {**header, **own} if own.get(key) != header.get(key))
         if differ:
-            made = f"{file}: was made with another {', '.join(differ)}"
-            raise ValueError(f"{made}; remove it or give another --output_dir")
+            remove = "remove it or give another --output_dir"
+            raise ValueError(f"{file}: was made with another {differ}; {remove}")
         try:
             for answer in map(Answer.from_json, rows):
                 answers.setdefault((answer.id, answer.condition), answer)

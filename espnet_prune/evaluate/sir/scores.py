@@ -16,13 +16,9 @@ from torch import Tensor
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.sir.questions import Question
 from espnet_prune.data.sir.speech import Span
+from espnet_prune.evaluate.metrics import bootstrap
 from espnet_prune.evaluate.metrics.accuracy import accuracy
-from espnet_prune.evaluate.metrics.bootstrap import (
-    Estimate,
-    interval,
-    ratio_of_sums,
-    resampled_ratios,
-)
+from espnet_prune.evaluate.metrics.bootstrap import Estimate
 from espnet_prune.evaluate.sir.answers import Answer
 from espnet_prune.evaluate.sir.conditions import Condition
 
@@ -50,25 +46,22 @@ def compare(first: np.ndarray, second: np.ndarray, seed: int = 0) -> Comparison:
     one as to the other if they are equally good.
 
     Args:
-        first, second: (items,) bool, whether each answer is right, in the same order.
-    Raises:
-        ValueError: different numbers of items, or none.
+        first, second: (items,) bool, whether each answer is right, in the same order (ValueError:
+            different numbers of items, or none).
     """
     if first.shape != second.shape or not len(first):
         raise ValueError(f"{len(first)} answers cannot be compared with {len(second)}")
-    rates = resampled_ratios([first, second], np.ones(len(first)), seed=seed)
+    rates = bootstrap.resampled_ratios([first, second], np.ones(len(first)), seed=seed)
     gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
     p = binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    difference = Estimate(float(first.mean() - second.mean()), *interval(rates[0] - rates[1]))
+    ends = bootstrap.interval(rates[0] - rates[1])
+    difference = Estimate(float(first.mean() - second.mean()), *ends)
     return Comparison(difference, gained, lost, float(p))
 
 
 def by_condition(answers: Sequence[Answer]) -> dict[Condition, list[Answer]]:
-    """Answers of every condition, sorted by id.
-
-    Raises:
-        ValueError: conditions with different items: inference has not ended.
-    """
+    """Answers of every condition, sorted by id (ValueError: conditions with different items:
+    inference has not ended)."""
     found: dict[Condition, dict[str, Answer]] = {}
     for answer in answers:
         found.setdefault(answer.condition, {})[answer.id] = answer
@@ -95,9 +88,8 @@ def right_by_pmi(answers: Sequence[Answer], without: Sequence[Answer]) -> np.nda
         argmax_c (1 / L_c) [log p(c | audio, question) - log p(c | question)]
 
     Args:
-        without: answers to the same items without audio, in the same order.
-    Raises:
-        ValueError: other items, or choices in another order.
+        without: answers to the same items without audio, in the same order (ValueError: other
+            items, or choices in another order).
     """
     found = []
     for answer, prior in zip(answers, without, strict=True):
@@ -122,11 +114,8 @@ def chance(questions: Sequence[Question]) -> float:
 
 
 def read_evidence(path: str | Path) -> dict[str, Span]:
-    """Where each key sentence is, of a data directory's file `sentences`.
-
-    Raises:
-        ValueError: a line without a key's times.
-    """
+    """Where each key sentence is, of a data directory's file `sentences` (ValueError: a line
+    without a key's times)."""
     spans = {}
     for name, value in read_table(path).items():
         try:
@@ -138,13 +127,8 @@ def read_evidence(path: str | Path) -> dict[str, Span]:
 
 
 def token_span(span: Span, frame_tokens: float, tokens: int) -> tuple[int, int]:
-    """Numbers of the tokens that overlap a span, [first, last + 1), of a recording of `tokens`.
-
-    Args:
-        frame_tokens: tokens a second.
-    Raises:
-        ValueError: the span begins after the recording.
-    """
+    """Numbers of the tokens that overlap a span, [first, last + 1), of a recording of `tokens` at
+    `frame_tokens` a second (ValueError: the span begins after the recording)."""
     # 1e-6 of a token: times are written with a limited number of digits
     first = math.floor(span.start * frame_tokens + 1e-6)
     end = math.ceil(span.end * frame_tokens - 1e-6)
@@ -163,8 +147,7 @@ def evidence_recall(
         kept: numbers of the kept tokens of a recording of `tokens` audio tokens.
     """
     first, end = token_span(span, frame_tokens, tokens)
-    numbers = kept.tolist() if isinstance(kept, Tensor) else list(kept)
-    return sum(first <= number < end for number in numbers) / (end - first)
+    return sum(first <= int(number) < end for number in kept) / (end - first)
 
 
 def recalls(
@@ -191,4 +174,4 @@ def recalls(
 
 def mean(values: np.ndarray) -> Estimate:
     """The mean over items with its bootstrap interval."""
-    return ratio_of_sums(values, np.ones(len(values)))
+    return bootstrap.ratio_of_sums(values, np.ones(len(values)))

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import time
 import timeit
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,24 @@ from espnet_prune.data.audio import SAMPLING_RATE
 from espnet_prune.files.reading import read_config
 
 RANDOM_CROPS = ("speaker_crops", "spk")  # preprocessors that cut them
+
+
+def check_encoder(
+    upstream: str,
+    config: Path | None,
+    train: Sequence[str],
+    others: Sequence[str],
+    cache: str | None,
+    device: str,
+) -> Iterator[str]:
+    """`check_lengths` and, with a cache, `announce_cache`; yields what they find.
+
+    Arguments are the options of `espnet-prune superb lengths`.
+    """
+    check_lengths(upstream, read_config(config) if config else {}, train, others)
+    yield f"{upstream} takes all utterances"
+    if cache:
+        yield announce_cache(upstream, cache, [*train, *others], device)
 
 
 def check_lengths(
@@ -57,35 +75,31 @@ def check_lengths(
                 )
 
 
-def check_cacheable(path: Path) -> None:
-    """Check that the training of a config hears the same waveforms in each epoch.
-
-    Raises:
-        ValueError: it cuts another random crop each time, so that a feature cache would only grow.
-    """
-    config = read_config(path)
-    crop = (config.get("frontend_conf") or {}).get("crop_seconds")
-    preprocessor = config.get("preprocessor")
+def check_cacheable(config: Path) -> None:
+    """Check that the training of a config file hears the same waveforms in each epoch (ValueError:
+    it cuts another random crop each time, so that a feature cache would only grow)."""
+    options = read_config(config)
+    crop = (options.get("frontend_conf") or {}).get("crop_seconds")
+    preprocessor = options.get("preprocessor")
     if crop is None and preprocessor not in RANDOM_CROPS:
         return
     cut = f"preprocessor: {preprocessor}" if crop is None else f"frontend_conf crop_seconds: {crop}"
     raise ValueError(
-        f"{path}: --feature_cache true does not go with '{cut}', which cuts another random crop in "
-        "each epoch; give --feature_cache false"
+        f"{config}: --feature_cache true does not go with '{cut}', which cuts another random crop "
+        "in each epoch; give --feature_cache false"
     )
 
 
 def announce_cache(
     upstream: str | Path, directory: str | Path, folders: Sequence[str | Path], device: str = "cpu"
 ) -> str:
-    """Tell the user how much disk the features of data directories need, and if they save time.
+    """Tell the user how much disk the features of data directories need, and if they save time
+    (ValueError: the disk has less space free).
 
     Args:
         upstream: directory or hub name of the encoder.
         directory: of the cache; it may not be there yet.
         folders: formatted data directories. An utterance that is in several of them counts once.
-    Raises:
-        ValueError: the disk has less space free.
     """
     from espnet_prune.structured import load_encoder
     from espnet_prune.structured.distill.state_cache import bytes_of
@@ -112,11 +126,8 @@ def announce_cache(
 def cache_speed(upstream: str | Path, directory: str | Path, seconds: float, device: str) -> str:
     """Tell the user if hidden states are read faster than the encoder computes them.
 
-    It measures here and now, with one utterance alone, as the cache does both. The file is read
-    from disk, not from the system's memory, where the system can be told to forget.
-
-    Args:
-        seconds: length of the utterance.
+    It measures here and now, with one utterance of some seconds alone, as the cache does both. The
+    file is read from disk, not from the system's memory, where the system can be told to forget.
     """
     import torch
 

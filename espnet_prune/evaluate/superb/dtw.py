@@ -45,15 +45,12 @@ def subsequence_costs(costs: Tensor, lengths: Tensor) -> Tensor:
     Returns: (Q,).
     """
     best = costs.new_empty(len(costs))
-    total = costs[:, 0]
-    for frame in range(1, costs.shape[1] + 1):
+    total = torch.zeros_like(costs[:, 0])  # before the first frame all places cost the same
+    for frame, own in enumerate(costs.unbind(dim=1), 1):
+        before = functional.pad(total, (2, 0), value=torch.inf)
+        total = own + torch.minimum(torch.minimum(total, before[:, 1:-1]), before[:, :-2])
         ends = lengths == frame
         best[ends] = total[ends].amin(dim=1)
-        if frame == costs.shape[1]:
-            break
-        before = functional.pad(total, (2, 0), value=torch.inf)
-        before = torch.minimum(torch.minimum(before[:, 2:], before[:, 1:-1]), before[:, :-2])
-        total = costs[:, frame] + before
     return best / lengths
 
 
@@ -69,7 +66,7 @@ class Queries:
         self.mean, self.std = mean, std.clamp(min=_TINY)
         self.searched = [len(query) >= SHORTEST_QUERY for query in frames]
         kept = [self._normalise(query) for query in itertools.compress(frames, self.searched)]
-        self.lengths = torch.tensor([len(query) for query in kept], device=mean.device)
+        self.lengths = torch.tensor(list(map(len, kept)), device=mean.device)
         self.frames = pad_sequence(kept, batch_first=True) if kept else None
 
     def _normalise(self, frames: Tensor) -> Tensor:

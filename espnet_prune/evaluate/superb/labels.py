@@ -15,12 +15,8 @@ UNKNOWN = "<unk>"  # ESPnet's task cls wants it last
 
 
 def read_labels(folder: str | Path) -> data_dir.Table:
-    """Utterance -> label, from a data directory's text.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no utterances, or a label that is empty or of several words.
-    """
+    """Utterance -> label, from a data directory's text (ValueError: no utterances, or a label that
+    is empty, of several words or `UNKNOWN`)."""
     path = Path(folder) / "text"
     labels = data_dir.read_table(path)
     if not labels:
@@ -55,18 +51,17 @@ def class_list(
         path, labels = Path(folder) / "text", read_labels(folder).values()
         found = [label.split(SLOT_SEPARATOR) if slots else [label] for label in labels]
         number = len(values) or len(found[0])
-        wrong = [each for each in found if len(each) != number or not all(each)]
-        if wrong:
-            label = SLOT_SEPARATOR.join(wrong[0])
-            raise ValueError(f"{path}: '{label}' has not {number} values")
+        for each in found:
+            if len(each) != number or not all(each):
+                label = SLOT_SEPARATOR.join(each)
+                raise ValueError(f"{path}: '{label}' has not {number} values")
         columns = [Counter(column) for column in zip(*found, strict=True)]
         values = values or [sorted(column) for column in columns]
         for place, (known, column) in enumerate(zip(values, columns, strict=True), 1):
-            unseen = sorted(column.keys() - set(known))
-            if unseen:
-                what = f"value {unseen[0]} of slot {place}" if slots else f"class {unseen[0]}"
+            for unseen in sorted(column.keys() - set(known)):
+                what = f"value {unseen} of slot {place}" if slots else f"class {unseen}"
                 raise ValueError(
-                    f"{path}: {what}, of {column[unseen[0]]} utterances, is not in {train}/text; "
+                    f"{path}: {what}, of {column[unseen]} utterances, is not in {train}/text; "
                     "add training data, or leave these utterances out"
                 )
     classes = [SLOT_SEPARATOR.join(each) for each in itertools.product(*values)]

@@ -6,7 +6,7 @@ import datetime
 import logging
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from espnet_prune.files.reading import read_config, read_record
@@ -17,12 +17,15 @@ logger = logging.getLogger(__name__)
 RATES_FILE = "learning_rates.json"
 
 
-def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, float]:
-    """The best epoch of an ESPnet training on its validation data, and its value there.
+def _best(values: Mapping, mode: str):
+    """Key of the greatest or the least value (`mode` max or min); of equals the first one."""
+    return (max if mode == "max" else min)(values, key=values.__getitem__)
 
-    Args:
-        statistic: such as "acc".
-        mode: "max" or "min".
+
+def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, float]:
+    """The best epoch of an ESPnet training on its validation data, and its value there, by a
+    statistic such as "acc" and a mode, "max" or "min".
+
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: the statistic is not in it, or never was a number.
@@ -39,7 +42,7 @@ def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, f
     values = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
     if not values:
         raise ValueError(f"{path}: has no number valid.{statistic}")
-    best = (max if mode == "max" else min)(values, key=values.__getitem__)
+    best = _best(values, mode)
     return best, values[best]
 
 
@@ -53,8 +56,8 @@ def _plain_values() -> list:
     return [datetime.timedelta, np.dtype, *kinds, *names]
 
 
-def choose(train_dirs: Sequence[str | Path], criterion: str, link: str | Path) -> Path:
-    """The training that is best on its validation data; `link` is made to point to it.
+def choose(train_dirs: Sequence[str | Path], criterion: str, link: Path) -> str:
+    """Make `link` point to the training that is best on its validation data; returns a line.
 
     ``learning_rates.json`` beside `link` has the value of each. Of equals the first one is taken.
 
@@ -67,39 +70,38 @@ def choose(train_dirs: Sequence[str | Path], criterion: str, link: str | Path) -
     statistic, _, mode = criterion.rpartition(".")
     if not statistic or mode not in ("min", "max"):
         raise ValueError(f"--criterion {criterion}: give one such as acc.max or loss.min")
-    rows, failures = [], []
-    for train_dir in map(Path, train_dirs):
+    rows, values, failures = [], {}, []
+    for number, train_dir in enumerate(map(Path, train_dirs)):
         config = read_config(train_dir / "config.yaml")
-        row = {"train_dir": train_dir.name, "lr": config["optim_conf"].get("lr")}
+        rows.append({"train_dir": train_dir.name, "lr": config["optim_conf"].get("lr")})
         try:
-            row["epoch"], row[f"valid.{statistic}"] = best_value(train_dir, statistic, mode)
+            epoch, values[number] = best_value(train_dir, statistic, mode)
+            rows[-1] |= {"epoch": epoch, f"valid.{statistic}": values[number]}
         except ValueError as error:  # it diverged
             logger.warning("%s", error)
             failures.append(error)
-        rows.append(row)
-    done = [row for row in rows if "epoch" in row]
-    if not done:
+    if not values:
         raise failures[0]
-    best = (max if mode == "max" else min)(done, key=lambda row: row[f"valid.{statistic}"])
-    link = Path(link)
+    best, file = rows[_best(values, mode)], link.with_name(RATES_FILE)
     record = {"criterion": f"valid.{criterion}", "chosen": best["lr"], "trainings": rows}
-    write_json(link.with_name(RATES_FILE), record)
+    write_json(file, record)
     write_file(link, lambda temporary: temporary.symlink_to(best["train_dir"]), sync=False)
-    return link.with_name(best["train_dir"])
+    return f"{link.with_name(best['train_dir'])}: the best by valid.{criterion}, see {file}"
 
 
-def common_rate(files: Sequence[str | Path]) -> dict:
-    """What `superb choose` has written of each fold, put together.
+def common_rate(exp: Sequence[Path], output: Path) -> str:
+    """Put together what `superb choose` has written of each fold; returns the chosen rate.
 
-    A rate with which a fold's training diverged is out; of equals the first one is taken.
+    A rate with which a fold's training diverged is out; of equals the first one is taken. `output`
+    gets ``criterion``, ``chosen``, and ``means`` (rate -> mean value on the validation data).
 
     Args:
-        files: ``learning_rates.json`` of every fold.
-    Returns: ``criterion``, ``chosen``, and ``means`` (rate -> mean value on the validation data).
+        exp: experiments, with ``learning_rates.json`` of every fold somewhere below.
     Raises:
-        ValueError: no file, a damaged one, folds of different criteria or rates, or no rate that
-            did not diverge.
+        ValueError: no such file, a damaged one, folds of different criteria or rates, or no rate
+            that did not diverge.
     """
+    files = [file for folder in exp for file in sorted(folder.glob(f"**/{RATES_FILE}"))]
     if not files:
         raise ValueError(f"no {RATES_FILE}: run the sweep first")
     sweeps = [read_record(file, ("criterion", "trainings")) for file in files]
@@ -121,5 +123,6 @@ def common_rate(files: Sequence[str | Path]) -> dict:
             means[rate] = statistics.mean(values)
     if not means:
         raise ValueError(f"{files[0]}: with none of the rates all trainings had a {criterion}")
-    best = (max if mode == "max" else min)(means, key=means.__getitem__)
-    return {"criterion": criterion, "chosen": best, "means": means}
+    best = _best(means, mode)
+    write_json(output, {"criterion": criterion, "chosen": best, "means": means})
+    return f"{best:g}"

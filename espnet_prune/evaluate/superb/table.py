@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,30 +135,26 @@ def plot(encoders: list[Encoder], path: Path) -> None:
 
 
 def write_table(
-    encoders: Sequence[tuple[str, list[Path]]],
-    tasks: list[str],
-    output_dir: Path,
-    command: str = "",
-    notes: Sequence[str] = (),
+    encoder: list[list[str]], tasks: list[str], output_dir: Path, command: str, note: list[str]
 ) -> str:
     """Write RESULTS.md, results.json and results.png; returns the table.
 
     Args:
-        encoders: name and results directories, one a seed of the probes, for each row.
+        encoder: name and results directories, one a seed of the probes, for each row.
         tasks: columns: folders in the results directories.
         command: that ran all this.
-        notes: lines below the table.
+        note: lines below the table.
     Raises:
         FileNotFoundError, ValueError: results are missing or do not belong together.
     """
-    found = [read_encoder(name, folders, tasks) for name, folders in encoders]
+    found = [read_encoder(name, list(map(Path, folders)), tasks) for name, *folders in encoder]
     rows = rows_of(found)
     ends = "In []: 95%, bootstrap over the test data (mean over seeds); in (): over seeds."
-    parts = ["# Results", table(rows), ends, rates_note(found, tasks), *notes]
+    parts = ["# Results", table(rows), ends, rates_note(found, tasks), *note]
     if command:
         parts.append(f"Made by `{command}`.")
     plot(found, output_dir / "results.png")
     record = {"encoders": [encoder.to_json() for encoder in found]}
-    write_json(output_dir / "results.json", {**record, "command": command, "notes": list(notes)})
+    write_json(output_dir / "results.json", {**record, "command": command, "notes": note})
     write_results(output_dir, [*parts, "![scores against parameters](results.png)"])
     return table(rows)

@@ -34,7 +34,8 @@ def test_the_learning_rate_is_chosen_on_valid(tmp_path, caplog):
     assert found["chosen"] == 0.1
     assert [row.get("epoch") for row in found["trainings"]] == [None, 2, 2]
     assert "has no number valid.acc" in caplog.text
-    assert choose(trained[1:], "acc.min", tmp_path / "best").name == "lr_2"
+    line = choose(trained[1:], "acc.min", tmp_path / "best")
+    assert line.startswith(f"{tmp_path / 'lr_2'}: the best by valid.acc.min, see ")
 
 
 def test_a_choice_that_cannot_be_made(tmp_path):
@@ -57,9 +58,8 @@ def sweep(path, values, criterion="valid.acc.max"):
         if value is not None:
             rows[-1] |= {"epoch": 1, name: value}
     path.mkdir(parents=True)
-    file = path / "learning_rates.json"
-    file.write_text(json.dumps({"criterion": criterion, "chosen": 0, "trainings": rows}))
-    return file
+    text = json.dumps({"criterion": criterion, "chosen": 0, "trainings": rows})
+    (path / "learning_rates.json").write_text(text)
 
 
 def test_mean_over_folds(tmp_path, capsys):
@@ -72,18 +72,23 @@ def test_mean_over_folds(tmp_path, capsys):
 
 
 def test_least_and_first_of_equals(tmp_path):
-    file = sweep(tmp_path / "a", {0.1: 2.0, 0.2: 1.0, 0.3: 1.0}, "valid.cer_ctc.min")
-    assert common_rate([file])["chosen"] == 0.2
+    sweep(tmp_path / "a", {0.1: 2.0, 0.2: 1.0, 0.3: 1.0}, "valid.cer_ctc.min")
+    assert common_rate([tmp_path], tmp_path / "rate.json") == "0.2"
 
 
 def test_errors(tmp_path, capsys):
-    one = sweep(tmp_path / "a", {0.1: 0.5})
-    with pytest.raises(ValueError, match="other rates than"):
-        common_rate([one, sweep(tmp_path / "b", {0.2: 0.5})])
-    with pytest.raises(ValueError, match="another criterion"):
-        common_rate([one, sweep(tmp_path / "c", {0.1: 0.5}, "valid.loss.min")])
-    with pytest.raises(ValueError, match="none of the rates"):
-        common_rate([sweep(tmp_path / "d", {0.1: None})])
+    a, b, c, d = (tmp_path / name for name in "abcd")
+    sweep(a, {0.1: 0.5})
+    sweep(b, {0.2: 0.5})
+    sweep(c, {0.1: 0.5}, "valid.loss.min")
+    sweep(d, {0.1: None})
+    for folders, message in (
+        ([a, b], "other rates than"),
+        ([a, c], "another criterion"),
+        ([d], "none of the rates"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            common_rate(folders, tmp_path / "x")
     damaged = tmp_path / "damaged/learning_rates.json"
     damaged.parent.mkdir()
     for text, message in (

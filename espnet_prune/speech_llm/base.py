@@ -71,7 +71,6 @@ class SpeechLLM(ABC):
 
     Args:
         lm: a `transformers` causal LM that takes `inputs_embeds`, in evaluation mode.
-        tokenizer: its tokenizer.
         chunk_samples: longest chunk of audio that the encoder takes.
     """
 
@@ -104,11 +103,8 @@ class SpeechLLM(ABC):
     def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Heard:
         """Audio tokens (N, D) and words of a recording of any length, (T,) floating point in
         [-1, 1]: `encode`, chunk after chunk. Words are "" where there is no recogniser or no word.
-
-        Raises:
-            ValueError: another sampling rate, several channels, whole numbers, no samples, or too
-                few for a token.
-        """
+        ValueError: another sampling rate, several channels, whole numbers, no samples, or too few
+        for a token."""
         chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
         heard: list[Heard] = []
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
@@ -161,9 +157,8 @@ class SpeechLLM(ABC):
             audio: B tensors (N_b, D).
             queries: B texts; not read where the strategy needs none, or an item has no audio.
             keys: B names of the recordings, for random strategies; see `TokenPruner`.
-        Returns: B long tensors of indices into N_b, in time order.
-        Raises:
-            ValueError: as `TokenPruner`, `embed_text` and `first_layer`.
+        Returns: B long tensors of indices into N_b, in time order (ValueError: as `TokenPruner`,
+            `embed_text` and `first_layer`).
         """
         kept = [torch.arange(0, device=tokens.device) for tokens in audio]
         rows = [b for b, tokens in enumerate(audio) if len(tokens)]
@@ -272,9 +267,8 @@ class SpeechLLM(ABC):
         over the L tokens of the choice's text. The prompts go through the model once, unless they
         have been `read`; all choices continue from their cache in one pass.
 
-        Returns: for B lists of C_b texts B float32 tensors (C_b,), at most 0.
-        Raises:
-            ValueError: an item without choices, or a choice without text.
+        Returns: for B lists of C_b texts B float32 tensors (C_b,), at most 0 (ValueError: an item
+            without choices, or a choice without text).
         """
         number = len((prompts.prompts if isinstance(prompts, Read) else prompts).kept)
         if len(choices) != number:

@@ -129,15 +129,13 @@ class TokenPruner:
             query_sizes = _lengths(query_lengths, query, "query")
         if strategy.needs_first_layer and first_layer is None:
             raise ValueError(f"strategy '{self.strategy}' needs the model's first layer")
-        seeds = [self._seed(key) for key in (keys or range(len(audio)))]
+        names = keys or range(len(audio))
+        digests = (hashlib.blake2b(f"{self.seed} {name}".encode(), digest_size=7) for name in names)
+        seeds = [int.from_bytes(digest.digest(), "big") for digest in digests]
         own = self.frame_tokens, self.window
         tokens = Tokens(audio, lengths, query, query_sizes, first_layer, *own, seeds)
         keep = torch.tensor([self.kept_tokens(n) for n in lengths.tolist()], device=audio.device)
         return [row.nonzero().squeeze(1) for row in strategy.choose(tokens, keep)]
-
-    def _seed(self, key: str | int) -> int:
-        digest = hashlib.blake2b(f"{self.seed} {key}".encode(), digest_size=7)
-        return int.from_bytes(digest.digest(), "big")
 
 
 def check_rate(rate: float) -> None:

@@ -100,9 +100,7 @@ def attention_received(
     spaced: the mean is over them, and time grows with N from there on.
 
     Args:
-        tokens: (B, N, D).
-        lengths: (B,) real tokens, at least 1.
-        most_queries: rows of A that are computed for a recording.
+        tokens, lengths: (B, N, D), and (B,) the real ones, at least 1.
         block: numbers of A that are in memory at once (but a row of one key head at least).
     Returns: (B, N) float32, -inf in the padding. Time grows with N min(N, most_queries), memory
         with N.
@@ -120,7 +118,7 @@ def attention_received(
     q = q.unflatten(1, (layer.kv_heads, -1))
     group, padded, k = q.shape[2], bool((lengths < size).any()), k.transpose(-1, -2)
     shape = len(tokens), layer.kv_heads, size
-    received = torch.full(shape, -torch.inf, dtype=torch.double, device=tokens.device)
+    received = tokens.new_full(shape, -torch.inf, dtype=torch.double)
     # as many rows as may be, for the keys are read once for each block of them, then heads
     row = len(tokens) * group * size
     rows = min(q.shape[3], max(1, block // row))

@@ -75,11 +75,9 @@ class AudioAdapter(nn.Module):
 
         softmax_s(q_t k_s / sqrt(d) - 2^(-8 h / heads) |t - s|),   h = 1 ... heads
 
-    Args:
-        inputs: size of a frame.
-        outputs: size of the language model's embeddings.
-        token_ids: as in `CompactConfig`; class 0 is blank and class k + 1 `token_ids[k]`.
-        dropout: in training, after convolutions and in the Transformer's layers.
+    Inputs and outputs have the sizes of a frame and of the language model's embeddings. Class 0 is
+    blank and class k + 1 `token_ids[k]`. Dropout is in the Transformer's layers, and after
+    convolutions.
     """
 
     def __init__(
@@ -150,13 +148,12 @@ class AudioAdapter(nn.Module):
             q_t(k) = sum_s spread^|t - s| p_s(k) / max(1, w_t)     |t - s| <= REACH
             w_t = sum_s spread^|t - s| (1 - p_s(blank))
 
-        Without `spread` q_t is 0. What all text has in common is the mean of the embeddings; blanks
+        k runs over the token ids, E are embeddings, and e_blank is one learned vector. Without
+        `spread` q_t is 0. What all text has in common is the mean of the embeddings; blanks
         lie on its other side, so that they are like no query and go before words do.
 
-        Args:
-            logits, lengths: (B, T, 1 + tokens), and (B,), beyond which nothing is spread.
-            embeddings: (vocabulary, D) of the language model.
-        Returns: (B, T, D).
+        Logits are (B, T, 1 + tokens), lengths (B,), beyond which nothing is spread, embeddings
+        (vocabulary, D) those of the language model, and what is returned (B, T, D).
         """
         p = logits.softmax(-1) * inside(lengths, logits.shape[1])[..., None]
         said = p[..., 1:] @ embeddings[self.token_ids].to(p)

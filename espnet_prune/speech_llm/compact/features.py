@@ -5,6 +5,7 @@ Excerpts (`excerpts`) go through the encoder; LoRA reads them in recordings of s
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import random
 from collections import Counter
@@ -104,7 +105,8 @@ def encode_all(
         with torch.autocast(encoder.device.type, dtype, enabled=dtype != torch.float32):
             rows = encode_together(encoder, waves)
         for (path, _), row in zip(batch, rows, strict=True):
-            write_frames(path, row.float().cpu().numpy().astype(np.float16))
+            frames = row.float().cpu().numpy().astype(np.float16)
+            write_file(path, functools.partial(np.save, arr=frames))
 
 
 def encode_together(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
@@ -131,11 +133,8 @@ def encode_together(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list
 
 def share_inputs(lengths: Sequence[int], most: int) -> list[list[tuple[int, int]]]:
     """Short waveforms put together, so that the encoder gets few inputs of up to `most` samples,
-    and all are full.
-
-    Returns: for each input (waveform, first sample): in order, each at the beginning of an audio
-        token, with a blank of a token and more after it.
-    """
+    and all are full: for each input (waveform, first sample), in order, each at the beginning of an
+    audio token, with a blank of a token and more after it."""
     inputs: list[list[tuple[int, int]]] = []
     end = most
     for number, length in enumerate(lengths):
@@ -145,11 +144,6 @@ def share_inputs(lengths: Sequence[int], most: int) -> list[list[tuple[int, int]
         inputs[-1].append((number, end))
         end = (-(-(end + length) // TOKEN_SAMPLES) + 1) * TOKEN_SAMPLES
     return inputs
-
-
-def write_frames(path: Path, frames: np.ndarray) -> None:
-    """Write (T, D) features, whole or not at all."""
-    write_file(path, lambda to: np.save(to, frames))
 
 
 def recordings(sizes: Mapping[str, int], most: int, seed: int = 0) -> list[list[str]]:
@@ -180,10 +174,8 @@ def write_recordings(
     answer) and answer. Texts of one recording are separated by `SEPARATOR`. A question that two of
     its excerpts have is left out.
 
-    Args:
-        source: with `text` and `questions`.
-        feats, sizes: excerpt -> its features (T, D), and their T.
-    Returns: recordings and texts written (ValueError: no excerpt of a passage).
+    `source` has `text` and `questions`; `feats` and `sizes` are an excerpt's features (T, D) and
+    their T. Returns recordings and texts written (ValueError: no excerpt of a passage).
     """
     text, path = read_table(source / "text"), source / "questions"
     questions = read_questions(path) if path.stat().st_size else {}  # of none where none has a fact
@@ -200,7 +192,7 @@ def write_recordings(
         frames = np.concatenate([np.load(feats[name], allow_pickle=False) for name in group])
         name = group[0]
         path = target / "feats" / f"{name}.npy"
-        write_frames(path, frames)
+        write_file(path, functools.partial(np.save, arr=frames))
         tables["feats.scp"][name] = path
         tables["feats_shape"][name] = ",".join(map(str, frames.shape))
         for table, texts in zip(("prompt", "answer"), zip(*pairs, strict=True), strict=True):

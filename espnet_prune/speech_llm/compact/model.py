@@ -1,14 +1,13 @@
 """A speech LLM that fits two CPU cores: Whisper tiny.en, an adapter, SmolLM2-135M.
 
-    waveform -> frozen encoder (50 Hz) -> averages of pairs x_t (25 Hz) -> adapter -> p_t
-    S_t = sum_k p_t(k) E_k + p_t(blank) (sum_k q_t(k) E_k + e_blank)   -> language model with LoRA
+    waveform -> frozen encoder (50 Hz) -> averages of pairs (25 Hz) -> adapter -> probabilities of
+    tokens -> mixed embeddings, see `AudioAdapter.embed` -> language model with LoRA
 
-The adapter is a CTC recogniser of the language model's own tokens: k runs over the token ids of
-its training text, E_k are their embeddings, e_blank is one learned vector. CTC says p_t(k) in one
-frame of a word and blank in all others; q_t spreads it over the frames around. So a word can be
-read where it is said, and the tokens around tell token pruning, by their similarity to a question,
-what is said there. Only adapter and LoRA weights are stored; encoder and language model are named,
-by directory or hub name.
+The adapter is a CTC recogniser of the language model's own tokens. CTC says a word in one of its
+frames and blank in all others; mixing spreads it over the frames around. So a word can be read
+where it is said, and the tokens around tell token pruning, by their similarity to a question, what
+is said there. Only adapter and LoRA weights are stored; encoder and language model are named, by
+directory or hub name.
 """
 
 from __future__ import annotations
@@ -114,9 +113,8 @@ class Compact(SpeechLLM):
                 cache folder.
             dtype: of the language model, `float32`, `bfloat16`, or `auto` for bfloat16 where the
                 device multiplies faster in it; encoder and adapter compute in float32.
-        Raises:
-            FileNotFoundError: a file or a frozen part cannot be found.
-            ValueError: files that are damaged or do not fit each other.
+        FileNotFoundError, ValueError: a file or a frozen part cannot be found; files are damaged or
+        do not fit each other.
         """
         computes_in = computing_dtype(dtype, device)
         config, weights = read_compact(model)
@@ -155,8 +153,7 @@ class Compact(SpeechLLM):
         return [Heard(row[:n], text) for row, n, text in found]
 
     def layout(self, question: str) -> tuple[list[int], list[int]]:
-        parts = [BEFORE, ask(question)]
-        before, after = self.tokenizer(parts, add_special_tokens=False).input_ids
+        before, after = self.tokenizer([BEFORE, ask(question)], add_special_tokens=False).input_ids
         return before, after
 
     def stops(self) -> dict:
@@ -257,7 +254,7 @@ def load_language_model(directory: str | Path) -> tuple[Any, Any]:
 
 
 def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:
-    """The type of one of `DTYPES`: for `auto` bfloat16 where the device multiplies faster in it."""
+    """One of `DTYPES`, else ValueError, as a type: bfloat16 for `auto` where that is faster."""
     if name not in DTYPES:
         raise ValueError(f"dtype is '{name}', choose from {', '.join(DTYPES)}")
     if name != "auto":

@@ -67,10 +67,9 @@ def piece_tokenizer(tokenizer: Any, merges: int) -> Tokenizer:
     if merges < 0:
         raise ValueError(f"merges is {merges}, but has to be 0 (all) or more")
     table = json.loads(tokenizer.backend_tokenizer.to_str())
+    if merges and table["model"].get("type") != "BPE":
+        raise ValueError(f"merges is {merges}, but the language model has no byte-pair tokenizer")
     if merges:
-        if table["model"].get("type") != "BPE":
-            text = f"merges is {merges}, but the language model has no byte-pair tokenizer"
-            raise ValueError(text)
         table["model"]["merges"] = table["model"]["merges"][:merges]
     return Tokenizer.from_str(json.dumps(table))
 
@@ -108,9 +107,8 @@ def write_pieces(language_model: Path, words: Path, merges: int, output: Path) -
 def write_start(model: Path, language_model: Path, merges: int, pieces: Path, weights: Path) -> str:
     """Write what training the LoRA of an existing compact speech LLM further begins with.
 
-    Arguments are the options of `espnet-prune compact start`. Returns the number of weights, in
-    words. FileNotFoundError, ValueError: the model is missing, damaged, or another language
-    model's.
+    Arguments are the options of `espnet-prune compact start`. Returns how many weights there are
+    (FileNotFoundError, ValueError: the model is missing, damaged, or another language model's).
     """
     config, found = read_compact(model)
     state = {name: t.float() for name, t in found.items() if name.startswith("adapter.")}

@@ -51,10 +51,8 @@ def write_lists(
     if most < 1 or min(times, text_times, other_times) < 0:
         raise ValueError("--most has to be positive, the other numbers 0 or more")
     tokenizer = load_tokenizer(language_model)
-    common, texts = [], []
-    if times or text_times:
-        english = dictionary(tools_dir)
-        common = whole_words(tokenizer, english)[:most]
+    english = dictionary(tools_dir) if times or text_times else set()
+    common, texts = whole_words(tokenizer, english)[:most], []
     if text_times:
         wanted = {word.lower(): other_times for word in english}
         wanted.update({word.lower(): text_times for word in common})

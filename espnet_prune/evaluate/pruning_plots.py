@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +15,8 @@ from espnet_prune.evaluate.figures import panels, save_figure
 from espnet_prune.structured import Plan
 from espnet_prune.structured.families import KINDS
 from espnet_prune.structured.gates import GAMMA, ZETA, hard_concrete, stretched_concrete
+
+_TARGET = re.compile(r"_\d*\.?\d+$")
 
 
 def plot_course(rows: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -76,28 +79,29 @@ def plot_kept(plan: Plan, masks: Mapping[str, Tensor], path: Path) -> None:
     save_figure(figure, path)
 
 
-def plot_sizes(
-    lines: Mapping[str, Sequence[Mapping[str, Sequence[float]]]],
-    size: str,
-    keys: Sequence[str],
-    path: Path,
+def plot_experiments(
+    groups: Mapping[str, Sequence[Mapping[str, float]]], size: str, keys: Sequence[str], path: Path
 ) -> None:
-    """What models are worth against their sizes, one line for each method.
+    """What models are worth against their sizes, a line for each method: experiments that differ
+    only in the number at the end of their names, such as ours_0.5 and ours_0.7.
 
     Args:
-        lines: method -> points, each with the values that `size` and every panel have in its runs;
-            means are drawn, with bars from the least to the greatest.
+        groups: experiment -> numbers of its runs; means are drawn, with bars from the least to the
+            greatest.
         size: key of the horizontal axis.
         keys: of the vertical axes, a panel each.
     """
+    methods: dict[str, list[Sequence[Mapping[str, float]]]] = {}
+    for name, runs in groups.items():
+        methods.setdefault(_TARGET.sub("", name).removeprefix("ssl_prune_"), []).append(runs)
     figure, axes = panels(len(keys), 4.5, 3.5)
     for axis, key in zip(axes, keys, strict=True):
-        for name, points in lines.items():
-            points = sorted(points, key=lambda point: fmean(point[size]))
-            means = [fmean(point[key]) for point in points]
-            ends = [[min(p[key]) for p in points], [max(p[key]) for p in points]]
-            bars = np.abs(np.subtract(ends, means))
-            sizes = [fmean(point[size]) for point in points]
+        for name, points in methods.items():
+            points = sorted(points, key=lambda runs: fmean(run[size] for run in runs))
+            values = [[run[key] for run in runs] for runs in points]
+            means = list(map(fmean, values))
+            bars = np.abs(np.subtract([list(map(min, values)), list(map(max, values))], means))
+            sizes = [fmean(run[size] for run in runs) for runs in points]
             axis.errorbar(sizes, means, bars, fmt="o-", ms=4, lw=1, capsize=3, label=name)
         axis.set(xlabel=size, ylabel=key)
         axis.legend(fontsize=8)

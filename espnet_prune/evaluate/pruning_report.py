@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import statistics
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from espnet_prune.evaluate import report
-from espnet_prune.evaluate.pruning_plots import plot_compare, plot_gates, plot_kept, plot_sizes
+from espnet_prune.evaluate import pruning_plots, report
 from espnet_prune.evaluate.report import table, with_interval
 from espnet_prune.files.reading import read_record, read_rows
 from espnet_prune.files.writing import write_json, write_text
@@ -21,7 +21,6 @@ from espnet_prune.structured.encoder_directory import PLOT, SUMMARY, size_line, 
 #: histories in a training directory: a row for each forward pass, and for each validation
 HISTORY, VALIDATION = "updates.jsonl", "valid.jsonl"
 _SEED = re.compile(r"_seed\d+$")
-_TARGET = re.compile(r"_\d*\.?\d+$")
 _SIZE, _LOSS = "parameters (M)", "held-out loss"
 #: experiment -> numbers of its runs with different seeds
 Groups = dict[str, list[dict[str, float]]]
@@ -38,7 +37,8 @@ def write_pruned(
     """
     summary = {**summary, **sizes(encoder, cost)}
     dense, masks = outline(encoder, {}).plan(), encoder.plan().masks()
-    write_encoder(encoder, output_dir, summary, lambda work: plot_kept(dense, masks, work / PLOT))
+    plot = partial(pruning_plots.plot_kept, dense, masks)
+    write_encoder(encoder, output_dir, summary, lambda work: plot(work / PLOT))
     print(f"{output_dir}: {size_line(summary)}")
 
 
@@ -63,7 +63,7 @@ def compare_trainings(run: Sequence[Sequence[str]], last: int, output: Path) -> 
         runs[name] = history
         means = [statistics.fmean(row[key] for row in history[-last:]) for key in keys]
         rows.append([name, str(len(history)), *(f"{mean:.4f}" for mean in means)])
-    plot_compare(runs, output)
+    pruning_plots.plot_compare(runs, output)
     return table(rows)
 
 
@@ -150,7 +150,7 @@ def write_results(
         parts += [title, table(score_rows(score))]
     parts += ["## What is left of each layer", f"![kept sizes](pruned/{PLOT})"]
     if (exp / "prune" / "images" / "course.png").is_file():
-        plot_gates(exp / "gates.png")
+        pruning_plots.plot_gates(exp / "gates.png")
         parts += ["## Course of pruning", "![course](prune/images/course.png)"]
         parts += ["## A gate", "![z and s_bar](gates.png)"]
     write_json(exp / "results.json", found)
@@ -187,30 +187,21 @@ def experiment_rows(groups: Groups) -> list[list[str]]:
     return rows
 
 
-def plot_experiments(groups: Groups, path: Path) -> None:
-    """Loss and word error rates against parameters, a line for each method: experiments that
-    differ only in the number at the end of their names, such as ours_0.5 and ours_0.7."""
-    lines: dict[str, list[dict[str, list[float]]]] = {}
-    for name, runs in groups.items():
-        point = {key: [run[key] for run in runs] for key in runs[0]}
-        lines.setdefault(_TARGET.sub("", name).removeprefix("ssl_prune_"), []).append(point)
-    keys = next(iter(groups.values()))[0]
-    plot_sizes(lines, _SIZE, [_LOSS, *(key for key in keys if key.startswith("WER"))], path)
-
-
 def compare_experiments(experiments: list[Path], score: list[str], output: Path | None) -> str:
     """The table of several experiments; those that differ only in their seed are put together.
 
     Args:
         experiments: experiment directories of the recipe `ssl_prune1`.
         score: names of `scores.json` files in each, relative.
-        output: file to write the table to; beside it goes `plot_experiments`, as PNG.
+        output: file to write the table to; beside it goes the figure of `plot_experiments`, as PNG.
     """
     groups: Groups = {}
     for exp in experiments:
         groups.setdefault(_SEED.sub("", exp.name), []).append(read_experiment(exp, score))
-    text = table(experiment_rows(groups))
+    rows = experiment_rows(groups)
+    text = table(rows)
     if output:
         write_text(output, text + "\n")
-        plot_experiments(groups, output.with_suffix(".png"))
+        keys = [_LOSS, *(key for key in rows[0] if key.startswith("WER"))]
+        pruning_plots.plot_experiments(groups, _SIZE, keys, output.with_suffix(".png"))
     return text

@@ -36,18 +36,9 @@ SIZES = {
     )
 }
 
-COLUMNS = [
-    *("strategy", "rate", "audio tokens", "TFLOPs", "prune ms", "prefill ms", "speed", "FLOPs"),
-    *("prune / prefill of 30 s", "ms a new token", "prefill MB", "total MB", "cache MB"),
-]
-
 
 def speech_llm_class(name: str) -> type[SpeechLLM]:
-    """A class of `SPEECH_LLMS`, which `SIZES` knows.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """A class of `SPEECH_LLMS` that `SIZES` knows (ValueError: it does not)."""
     if name not in SIZES:
         raise ValueError(f"speech_llm is '{name}', choose from {', '.join(SIZES)}")
     return SPEECH_LLMS[name]
@@ -83,8 +74,8 @@ def cache_bytes(config, tokens: int, dtype: torch.dtype) -> int:
     """Keys and values of a prompt, which stay as long as an answer is generated: 2 L T h_kv d_h
     numbers."""
     size = config.hidden_size // config.num_attention_heads
-    numbers = 2 * config.num_hidden_layers * tokens * config.num_key_value_heads * size
-    return numbers * dtype.itemsize
+    heads = config.num_hidden_layers * config.num_key_value_heads
+    return 2 * heads * tokens * size * dtype.itemsize
 
 
 @dataclass
@@ -107,11 +98,8 @@ class Variant:
 
 @torch.inference_mode()
 def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
-    """Time every variant, taking turns.
-
-    Args:
-        lm: causal language model of `transformers`, or one with audio around it.
-    """
+    """Time every variant, taking turns, with a causal language model of `transformers`, or one
+    with audio around it."""
     generator = torch.Generator().manual_seed(0)
     body, head = lm.get_decoder(), lm.get_output_embeddings()
     device, dtype, width = head.weight.device, head.weight.dtype, body.config.hidden_size
@@ -150,6 +138,8 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
                 variant.prefill.append(end - before)
                 variant.output.append(read - end)
                 variant.decode.append((last - read) / args.decode_tokens)
+    # once each: the output layer may be the embeddings
+    weights = {id(p): p.nbytes for part in (body, head) for p in part.parameters()}
     for variant in variants:
         prompt = torch.cat([audio[:, : variant.tokens], text], 1)
 
@@ -159,8 +149,6 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
 
         variant.prefill_bytes = peak_memory_of(prefill, device)
         if variant.prefill_bytes is not None:
-            # once each: the output layer may be the embeddings
-            weights = {id(p): p.nbytes for part in (body, head) for p in part.parameters()}
             variant.total_bytes = sum(weights.values()) + prompt.nbytes + variant.prefill_bytes
 
 
@@ -176,11 +164,8 @@ def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
 
 
 def profile(args: argparse.Namespace) -> None:
-    """Measure the first 30 s and all strategies at all rates; print a table, write a JSON file.
-
-    Raises:
-        ValueError: a value out of its range, an unknown speech LLM or strategy.
-    """
+    """Measure the first 30 s and all strategies at all rates; print a table, write a JSON file
+    (ValueError: a value out of its range, an unknown speech LLM or strategy)."""
     kind = speech_llm_class(args.speech_llm)
     if args.audio_tokens is None:
         args.audio_tokens = 3 * kind.window
@@ -205,21 +190,22 @@ def profile(args: argparse.Namespace) -> None:
     variants = [Variant(pruner, pruner.kept_tokens(args.audio_tokens)) for pruner in pruners]
     measure(lm, variants, args)
     parts = whole.num_hidden_layers / layers
+    first = variants[0].prefill_of(parts)
     numbers = [_numbers(variant, variants[0], whole, parts, args) for variant in variants]
     rows = [
-        [
-            found["strategy"],
-            f"{found['rate']:g}",
-            str(found["audio_tokens"]),
-            f"{found['flops'] / 1e12:.2f}",
-            _milliseconds(variant.prune),
-            f"{1000 * variant.prefill_of():.1f}",
-            f"{found['speed']:.2f}x",
-            f"{numbers[0]['flops'] / found['flops']:.2f}x",
-            f"{np.median(variant.prune) / variants[0].prefill_of(parts):.2%}",
-            _milliseconds(variant.decode),
-            *(_megabytes(found[f"{name}_bytes"]) for name in ("prefill", "total", "cache")),
-        ]
+        {
+            "strategy": found["strategy"],
+            "rate": f"{found['rate']:g}",
+            "audio tokens": str(found["audio_tokens"]),
+            "TFLOPs": f"{found['flops'] / 1e12:.2f}",
+            "prune ms": f"{1000 * np.median(variant.prune):.1f}",
+            "prefill ms": f"{1000 * variant.prefill_of():.1f}",
+            "speed": f"{found['speed']:.2f}x",
+            "FLOPs": f"{numbers[0]['flops'] / found['flops']:.2f}x",
+            "prune / prefill of 30 s": f"{np.median(variant.prune) / first:.2%}",
+            "ms a new token": f"{1000 * np.median(variant.decode):.1f}",
+            **{f"{n} MB": _megabytes(found[f"{n}_bytes"]) for n in ("prefill", "total", "cache")},
+        }
         for variant, found in zip(variants, numbers, strict=True)
     ]
     weights = "random weights" if args.model is None else f"weights of {args.model}"
@@ -231,7 +217,7 @@ def profile(args: argparse.Namespace) -> None:
         f"{args.text_tokens} text tokens, {args.dtype}, {args.device}, "
         f"{torch.get_num_threads()} threads, medians of {args.repeats}"
     )
-    print(table([COLUMNS, *rows]), f"\n{conditions}", sep="\n")
+    print(table([list(rows[0]), *(list(row.values()) for row in rows)]), conditions, sep="\n\n")
     if args.output:
         write_report(args.output, conditions, variants=numbers)
 
@@ -254,10 +240,6 @@ def _numbers(variant: Variant, original: Variant, whole, parts: float, args) -> 
         "total_bytes": variant.total_bytes,
         "cache_bytes": cache_bytes(whole, tokens, DTYPES[args.dtype]),
     }
-
-
-def _milliseconds(seconds: list[float]) -> str:
-    return f"{1000 * float(np.median(seconds)):.1f}"
 
 
 def _megabytes(number: int | None) -> str:

@@ -45,15 +45,12 @@ def greedy_decode(
     Returns: B lists of token ids, without prompt and end token.
     """
     config = model.generation_config
-    many = getattr(config, "is_multilingual", False)
-    rows = model.generate(
-        encoder_outputs=BaseModelOutput(states),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        return_timestamps=False,
-        **({"language": "en", "task": "transcribe"} if many else {}),
-    ).tolist()
+    options = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
+    if getattr(config, "is_multilingual", False):
+        options |= {"language": "en", "task": "transcribe"}
+    encoded = BaseModelOutput(states)
+    rows = model.generate(encoder_outputs=encoded, max_new_tokens=max_new_tokens, **options)
+    rows = rows.tolist()
     end = config.eos_token_id
     end = end[0] if isinstance(end, list) else end
     return [row[: row.index(end)] if end in row else row for row in rows]
@@ -83,12 +80,8 @@ def fingerprint(teacher_dir: Path, encoder: str | None, scp: dict[str, str]) -> 
 def load_models(
     teacher_dir: Path, encoder: str | None
 ) -> tuple[WhisperForConditionalGeneration, SpeechEncoder]:
-    """The teacher, for its decoder, and the encoder to put in front of it.
-
-    Raises:
-        FileNotFoundError: one of the directories is absent.
-        ValueError: the teacher is no Whisper, or the encoder does not fit its decoder.
-    """
+    """The teacher, for its decoder, and the encoder to put in front of it (ValueError: the teacher
+    is no Whisper, or the encoder does not fit its decoder)."""
     file = teacher_dir / "config.json"
     kind = read_record(file, hint="give a transformers directory of Whisper").get("model_type")
     if kind != "whisper":
@@ -168,14 +161,9 @@ def transcribe_directory(
     seconds = decode(teacher_dir, encoder, left, batch_size, partial) if left else 0.0
     took = time.perf_counter() - begin
     write_table(text, dict(go_on(partial, inputs)))
-    settings = {
-        "teacher_dir": str(teacher_dir),
-        "encoder": str(encoder),
-        "data_dir": str(data_dir),
-        "batch_size": str(batch_size),
-    }
+    models = {"teacher_dir": str(teacher_dir), "encoder": str(encoder)}
+    settings = {**models, "data_dir": str(data_dir), "batch_size": str(batch_size)}
     write_json(record, {**settings, "inputs": inputs})
     partial.unlink()
-    logger.info(
-        "%s: %d utterances; %.0f s of speech decoded in %.0f s", text, len(scp), seconds, took
-    )
+    done = "%s: %d utterances; %.0f s of speech decoded in %.0f s"
+    logger.info(done, text, len(scp), seconds, took)

@@ -49,9 +49,6 @@ def score_der(
         ref, dev_ref, hyp: RTTM files.
         posteriors, dev_posteriors: ``recording file.npy`` lines, arrays (frames, speakers).
         frame_shift: seconds from frame to frame.
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read or holds no probabilities, a recording
-            has no reference, or options are missing or do not go together.
     """
     if hyp is not None:
         if (dev_ref, dev_posteriors, frame_shift) != (None, None, None):

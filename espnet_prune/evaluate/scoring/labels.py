@@ -13,12 +13,7 @@ from espnet_prune.evaluate.scoring.reading import read_pair
 
 
 def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path], output_dir: Path) -> str:
-    """Accuracy of ``utterance label`` files, one a fold; without hypothesis an utterance is wrong.
-
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, has no utterance or one without
-            label, or there are not as many hypotheses as references.
-    """
+    """Accuracy of ``utterance label`` files, one a fold; without hypothesis a label is wrong."""
     if len(ref) != len(hyp):
         raise ValueError(f"--ref has {len(ref)} folds but --hyp {len(hyp)}; give as many")
     folds, missing = [], []
@@ -37,11 +32,7 @@ def score_accuracy(ref: Sequence[Path], hyp: Sequence[Path], output_dir: Path) -
 
 
 def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
-    """Phone error rate; phones are compared as they are written.
-
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, or there are no reference phones.
-    """
+    """Phone error rate; phones are compared as they are written."""
     references, hypotheses, missing = read_pair(ref, hyp, "its phones count as deleted")
     result = error_rate(count_errors(references, hypotheses))
     counts = {"errors": result.errors, "reference_length": result.reference_length}
@@ -50,11 +41,7 @@ def score_phones(ref: Path, hyp: Path, output_dir: Path) -> str:
 
 
 def score_slots(ref: Path, hyp: Path, output_dir: Path) -> str:
-    """Slot-type F1 and slot-value CER of texts with marked slots.
-
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, or the references have no slot.
-    """
+    """Slot-type F1 and slot-value CER of texts with marked slots."""
     references, hypotheses, missing = read_pair(ref, hyp, "it counts as without slots")
     pair = references, hypotheses
     metrics = {"slot_type_f1": slot_type_f1(*pair), "slot_value_cer": slot_value_cer(*pair)}

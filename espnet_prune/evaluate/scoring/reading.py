@@ -35,8 +35,6 @@ def align(path: Path, hypotheses: Mapping[str, str], references: Mapping[str, st
         path: the file of the hypotheses, for messages.
         what: what a missing hypothesis counts as, for the warnings.
     Returns: the list of hypotheses and that of the keys without one.
-    Raises:
-        ValueError: a hypothesis has no reference.
     """
     unknown = sorted(hypotheses.keys() - references.keys())
     if unknown:
@@ -62,12 +60,7 @@ def read_pair(ref: Path, hyp: Path, what: str) -> tuple[list[str], list[str], li
 
 
 def load_array(path: str | Path) -> np.ndarray:
-    """The array of a .npy file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it holds no plain array.
-    """
+    """The array of a .npy file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

@@ -31,9 +31,6 @@ def score_twv(
     Args:
         ref, dev_ref: ``query documents that hold it`` lines.
         scores, dev_scores: system (such as a layer) -> its ``query document score`` lines.
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, or as `read_trials`; several systems
-            without a development set, or other systems there.
     """
     dev_scores = dev_scores or {}
     if bool(dev_scores) != bool(dev_ref):
@@ -73,9 +70,7 @@ def choose(dev_ref: Path, systems: Mapping[str, Path]) -> tuple[str, float, dict
 def read_trials(ref: Path, scores: Path) -> tuple[np.ndarray, np.ndarray]:
     """Scores and whether the document holds the query, both of shape (queries, documents).
 
-    Raises:
-        ValueError: a line is malformed or there twice, a query has no line in the reference or no
-            scores, a document of the reference or of one query's scores lacks a score.
+    Each query of either file has a line in the reference, and a score for each document.
     """
     holding = {query: set(value.split()) for query, value in read_table(ref).items()}
     found: dict[str, dict[str, float]] = {query: {} for query in holding}

@@ -58,9 +58,6 @@ def score_text(
         hyp2: hypotheses of a second system to compare, result_hyp2.txt. The difference is tested
             by a paired bootstrap over the utterances.
         normalizer: a key of `NORMALIZERS`, for references and hypotheses alike.
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, a hypothesis has no reference, or the
-            references have no words.
     """
     normalize = NORMALIZERS[normalizer]()
     references = read_references(ref, normalize)

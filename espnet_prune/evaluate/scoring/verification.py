@@ -36,9 +36,6 @@ def score_eer(
             habit, is eer_best_on_test.
         utt2spk: speakers, over which the interval is then. Without it trials are taken for
             independent, and the interval is too narrow.
-    Raises:
-        FileNotFoundError, ValueError: a file cannot be read, has no line for a trial or an
-            utterance, or there are no target trials or no others.
     """
     found = read_trials(trials)
     pairs = _sides(trials, found) if embeddings or other_embeddings or utt2spk else []

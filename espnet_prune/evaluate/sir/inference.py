@@ -41,10 +41,8 @@ PROMPT = "{question}"
 class Settings:
     """The options of `bin.sir_inference`, which explains them.
 
-    `strategies` and `rates` are lists, or words with blanks between them.
-
-    Raises:
-        ValueError: data_dir or speech_llm is missing, or a value is out of its range.
+    `strategies` and `rates` are lists, or words with blanks between them. A value that is out of
+    its range is a ValueError.
     """
 
     data_dir: Path
@@ -139,8 +137,6 @@ def answer_questions(
 
     Args:
         key_file: items to answer, one a line; NAME is its name without the ending, else "all".
-    Raises:
-        ValueError: what settings, data or speech LLM say; answers made with something else.
     """
     wanted = settings.conditions()
     pruners = {c: conditions.pruner(c, settings.token_pruner_conf) for c in wanted}
@@ -222,12 +218,10 @@ class Answerer:
     the question alone, whatever else stands in the prompt.
 
     Args:
-        prompt: what is asked: "{question}" is replaced, and so is "{choices}" by the choices with
-            letters, a line each, where it occurs.
+        prompt: what is asked: "{question}", which has to be in it, is replaced, and so is
+            "{choices}" by the choices with letters, a line each, where it occurs.
         seed: of the order of choices.
         positions: see `SpeechLLM.prompts`.
-    Raises:
-        ValueError: a prompt without "{question}".
     """
 
     llm: SpeechLLM
@@ -247,9 +241,6 @@ class Answerer:
         The beginnings of a recording (`crop`) come right after the whole, if that is asked for:
         they begin as it does, and continue its cache. Where the input of a condition is not speech
         its pruner is not used.
-
-        Raises:
-            ValueError: what the recordings or the model say; a transcript that is missing.
         """
         fs = self.llm.sampling_rate
         speech = [r.load(fs) for r in recordings]

@@ -79,8 +79,7 @@ def write_labels(
     the numbers of values, as ``[6,14,4]``. ``category2utt`` in `train` has the utterances of each
     class, for ESPnet's batches in which the classes are balanced.
 
-    Raises:
-        FileNotFoundError, ValueError: as `class_list`.
+    Errors are those of `class_list`.
     """
     output = Path(output_dir) / "labels.txt"
     classes, sizes = class_list(train, others, slots)

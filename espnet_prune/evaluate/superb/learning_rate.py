@@ -62,10 +62,9 @@ def choose(train_dirs: Sequence[str | Path], criterion: str, link: Path) -> str:
     ``learning_rates.json`` beside `link` has the value of each. Of equals the first one is taken.
 
     Args:
-        train_dirs: ESPnet trainings that differ in the learning rate alone.
-        criterion: statistic and mode, such as "acc.max".
-    Raises:
-        FileNotFoundError, ValueError: as `best_value`, for all of them; or no such criterion.
+        train_dirs: ESPnet trainings that differ in the learning rate alone; errors of `best_value`
+            only if all have them.
+        criterion: statistic and mode, such as "acc.max" (ValueError: anything else).
     """
     statistic, _, mode = criterion.rpartition(".")
     if not statistic or mode not in ("min", "max"):

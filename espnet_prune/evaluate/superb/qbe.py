@@ -61,11 +61,7 @@ class Listener:
 
     @torch.inference_mode()
     def states(self, path: str) -> list[Tensor]:
-        """States of all layers, each (N, D); N is 0 where the audio is too short for a frame.
-
-        Raises:
-            FileNotFoundError, ValueError: the file cannot be read or is not at the encoder's rate.
-        """
+        """States of all layers, each (N, D); N is 0 where the audio is too short for a frame."""
         samples = load_speech(path, self.encoder.sampling_rate)
         if len(samples) < self.least:
             nothing = torch.zeros(0, self.encoder.hidden_size, device=self.device)
@@ -86,12 +82,10 @@ class Listener:
 def search(
     listener: Listener, documents: Path, query_dirs: Mapping[str, Path]
 ) -> dict[str, tuple[list[str], list[str], Tensor]]:
-    """Normalised scores of all queries in all documents.
+    """Normalised scores of all queries in all documents (ValueError: one is too short for a frame).
 
     Returns: for each set of queries, its queries, the documents, and scores of shape
         (layers, queries, documents).
-    Raises:
-        ValueError: a document is too short for a frame.
     """
     every = Moments(listener.layers)
     names = []
@@ -141,9 +135,8 @@ def write_search(
     """Write NAME/layerN.txt, 'query document score' lines; layer 0 is the first layer's input.
 
     Args:
-        query_dirs: name of a set of queries -> its formatted data directory.
-    Raises:
-        FileNotFoundError, ValueError: as `Listener.states` and `search`.
+        query_dirs: name of a set of queries -> its formatted data directory. Audio that cannot be
+            read, or is not at the encoder's rate, is a FileNotFoundError or ValueError.
     """
     listener = Listener(upstream, device)
     for title, (queries, names, layers) in search(listener, documents, query_dirs).items():

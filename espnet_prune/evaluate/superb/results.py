@@ -31,8 +31,6 @@ def write_results(
     Args:
         task: just run: its folder in `results_dir`.
         upstream: directory of the encoder.
-    Raises:
-        FileNotFoundError, ValueError: the task was not scored, or a damaged file.
     """
     folder = results_dir / task
     if not (folder / SCORES).is_file():

@@ -1,4 +1,4 @@
-"""An encoder's SUPERB score beside those of published models: tables and plots."""
+"""An encoder's SUPERB score beside those of published models: tables and a figure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from espnet_prune.evaluate.figures import panels, save_figure
 from espnet_prune.evaluate.report import SCORES, percent, table
-from espnet_prune.evaluate.superb.plots import plot_superb
 from espnet_prune.evaluate.superb.score import (
     METRICS,
     PUBLISHED,
@@ -23,6 +23,8 @@ from espnet_prune.files.writing import write_json, write_text
 logger = logging.getLogger(__name__)
 
 Figures = dict[str, dict[str, float]]  # metric -> value, and low and high where known
+#: model -> parameters in millions, and MACs in 10^9 by the leaderboard's profiler
+Sizes = Mapping[str, tuple[float | None, float | None]]
 
 
 def read_results(folder: Path) -> Figures:
@@ -85,8 +87,8 @@ def report_score(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     published = {model: published_score(PUBLISHED[model], result.missing) for model in PUBLISHED}
-    sizes = {model: (entry.parameters, entry.macs) for model, entry in PUBLISHED.items()}
-    scores = {**published, name: result.score}
+    sizes: Sizes = {model: (entry.parameters, entry.macs) for model, entry in PUBLISHED.items()}
+    sizes = {**sizes, name: (parameters, macs)}
 
     scored = f"{len(result.tasks)} of {len(TASKS)} tasks"
     parts = [f"# SUPERB score of {name}", "", table(_task_rows(figures, result)), ""]
@@ -94,13 +96,17 @@ def report_score(
         left_out = f"left out: {', '.join(result.missing)}"
         logger.warning("%s: scored over %s; %s", source, scored, left_out)
         parts += [f"Partial: over {scored} ({left_out}), for all models below.", ""]
-    rows = _model_rows(scores, {**sizes, name: (parameters, macs)})
+    rows = [["model", "parameters (M)", "MACs (G)", "score"]]
+    models = sorted([*published.items(), (name, result.score)], key=lambda item: -item[1])
+    for model, score in models:
+        known = ["-" if size is None else f"{size:g}" for size in sizes[model]]
+        rows.append([model, *known, f"{score:.0f}"])
     parts += [f"SUPERB score over {scored}: {result.score:.1f}", "", table(rows), ""]
     write_text(folder / f"{stem}.md", "\n".join([*parts, f"![score against size]({stem}.png)", ""]))
     summary = {"name": name, "parameters_millions": parameters, "macs_giga": macs}
     summary |= {"figures": figures, **dataclasses.asdict(result), "published": published}
     write_json(folder / f"{stem}.json", summary)
-    plot_superb(name, result.score, parameters, macs, published, folder / f"{stem}.png")
+    plot_score(name, result.score, published, sizes, folder / f"{stem}.png")
     return "\n".join([*parts, f"{result.score:.1f}"])
 
 
@@ -115,11 +121,44 @@ def _task_rows(figures: Figures, result: SuperbScore) -> list[list[str]]:
     return rows
 
 
-def _model_rows(
-    scores: Mapping[str, float], sizes: Mapping[str, tuple[float | None, float | None]]
-) -> list[list[str]]:
-    rows = [["model", "parameters (M)", "MACs (G)", "score"]]
-    for name, score in sorted(scores.items(), key=lambda item: -item[1]):
-        known = ["-" if size is None else f"{size:g}" for size in sizes[name]]
-        rows.append([name, *known, f"{score:.0f}"])
-    return rows
+def plot_score(
+    name: str, score: float, published: Mapping[str, float], sizes: Sizes, path: Path
+) -> None:
+    """One panel for parameters, one for MACs: published models as points, the scored one as star.
+
+    Where the size of the scored model is not known, its score is a dashed line.
+
+    Args:
+        published: published model -> its score over the same tasks.
+    """
+    figure, axes = panels(2, 6, 4.2)
+    gap = 0.04 * (max(published.values()) - min(published.values()))
+    labels = "parameters (M)", "MACs (G, leaderboard's profiler)"
+    for number, (axis, label) in enumerate(zip(axes, labels, strict=True)):
+        known = {m: sizes[m][number] for m in published if sizes[m][number] is not None}
+        axis.scatter(known.values(), [published[m] for m in known], color="0.5", s=25)
+        middle = sum(known.values()) / len(known)
+        for right in (False, True):
+            # Names stand towards the middle, so that they stay inside the axes.
+            side = {m: published[m] for m in known if (known[m] > middle) == right}
+            for model, height in _spread(side, gap).items():
+                place = (known[model] + (-0.05 if right else 0.05) * middle, height)
+                look = {"ha": "right" if right else "left", "va": "center", "fontsize": 7}
+                axis.annotate(model, (known[model], published[model]), place, **look)
+        size = sizes[name][number]
+        if size is None:
+            axis.axhline(score, color="tab:blue", ls="--", lw=1, label=f"{name} (size not given)")
+        else:
+            axis.scatter([size], [score], color="tab:blue", marker="*", s=120, label=name)
+        axis.set(xlabel=label, ylabel="SUPERB score")
+        axis.set_xlim(left=0)
+        axis.legend(fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
+    save_figure(figure, path)
+
+
+def _spread(heights: Mapping[str, float], gap: float) -> dict[str, float]:
+    """The heights, from the lowest up, raised where they are nearer than `gap` to the one below."""
+    spread, below = {}, -float("inf")
+    for name in sorted(heights, key=heights.__getitem__):
+        below = spread[name] = max(heights[name], below + gap)
+    return spread

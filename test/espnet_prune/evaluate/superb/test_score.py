@@ -1,6 +1,5 @@
 import pytest
 
-from espnet_prune.evaluate.superb.plots import plot_superb
 from espnet_prune.evaluate.superb.score import (
     METRICS,
     PUBLISHED,
@@ -59,11 +58,3 @@ def test_errors(values, message):
 def test_possible_extremes():
     assert superb_score({"PR": 120}).score < 0  # more insertions than phones
     assert superb_score({"QbE": -5}).score < 0
-
-
-@pytest.mark.parametrize("size", [(23.6, 589.0), (23.6, None)])
-def test_plot(tmp_path, size):
-    scores = {name: model.score for name, model in PUBLISHED.items()}
-    plot_superb("mine", 900.0, *size, scores, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
-    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]

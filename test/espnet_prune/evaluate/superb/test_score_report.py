@@ -4,6 +4,7 @@ import pytest
 
 from espnet_prune.cli import main
 from espnet_prune.evaluate.superb.score import METRICS, PUBLISHED, TASKS
+from espnet_prune.evaluate.superb.score_report import plot_score
 
 
 def score(capsys, *arguments):
@@ -35,6 +36,15 @@ def test_what_is_written(tmp_path, capsys):
     assert summary["published"]["DPWavLM"] == summary["score"] and summary["missing"] == []
     score(capsys, "--json", path, "--output_dir", tmp_path / "out")
     assert (tmp_path / "out/mine_superb_score.png").is_file()
+
+
+@pytest.mark.parametrize("size", [(23.6, 589.0), (23.6, None)])
+def test_plot(tmp_path, size):
+    scores = {name: model.score for name, model in PUBLISHED.items()}
+    sizes = {name: (model.parameters, model.macs) for name, model in PUBLISHED.items()}
+    plot_score("mine", 900.0, scores, {**sizes, "mine": size}, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["plot.png"]
 
 
 def write_scores(folder, task, **metrics):

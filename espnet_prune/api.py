@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import math
 import random
@@ -23,7 +24,12 @@ from espnet_prune.data.packing import plan_windows
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.encoder_directory import check_directory
-from espnet_prune.structured.prune_and_distil import prune_encoder
+from espnet_prune.structured.prune_and_distil import (
+    CALIBRATION,
+    METHODS,
+    calibration,
+    prune_encoder,
+)
 
 #: seconds: shortest utterance, silence between two in a window, room of the smallest window
 MIN_SECONDS, GAP, MIN_FILL = 0.1, 0.3, 5.0
@@ -40,19 +46,22 @@ def prune(
     target: float = 0.5,
     output_dir: str | Path | None = None,
     *,
+    method: str = "one_shot",
     cost: str = "parameters",
     updates: int = 150,
-    distill_updates: int = 450,
+    distill_updates: int | None = None,
     seed: int = 0,
     device: str | None = None,
 ) -> SpeechEncoder:
     """Prune a speech encoder on audio; nothing but the audio is needed.
 
-    Gates on all prunable units are learned together with the weights, so that the hidden states of
-    all layers stay close to those of the dense encoder; then the units are removed and the smaller
-    encoder is distilled. An update is made on one window of audio: up to 30 s for Whisper and 10 s
-    for the others, into which utterances are packed. The default numbers of updates suit Whisper
-    tiny; larger models and higher targets want more.
+    The method "one_shot" trains nothing: units that cost least are removed, and the others make up
+    for them by least squares, in a few minutes. With "l0", gates on all prunable units are learned
+    together with the weights, so that the hidden states of all layers stay close to those of the
+    dense encoder. After either, the smaller encoder can be distilled. An update is made on one
+    window of audio: up to 30 s for Whisper and 10 s for the others, into which utterances are
+    packed. The default numbers of updates suit Whisper tiny; larger models and higher targets want
+    more.
 
     Args:
         model: directory or hub name of a dense or pruned encoder of a known family (Whisper,
@@ -64,9 +73,11 @@ def prune(
         target: share of the cost to remove, in [0, 1).
         output_dir: encoder directory to write, with a plot of what is kept of each layer; none is
             written when absent.
+        method: "one_shot" or "l0".
         cost: what `target` is a share of: "parameters" or "macs" (multiply-accumulate operations).
-        updates: optimiser updates with gates.
-        distill_updates: optimiser updates after slimming.
+        updates: optimiser updates with gates, of the method l0.
+        distill_updates: optimiser updates after slimming; by default 450 for l0, none for
+            one_shot.
         seed: the same seed gives the same encoder on the same machine.
         device: to compute on, e.g. "cpu"; when absent "cuda" where there is a GPU.
     Returns: the pruned encoder, in eval mode on the CPU.
@@ -80,30 +91,61 @@ def prune(
     >>> base.update(encoder_ffn_dim=64, max_source_positions=50)
     >>> encoder = SpeechEncoder(SpeechEncoderConfig("whisper", base))
     >>> audio = [torch.randn(16000), torch.randn(32000)]  # or "folder", or ["a.wav", "b.flac"]
-    >>> small = prune(encoder, audio, target=0.5, updates=4, distill_updates=2)
+    >>> small = prune(encoder, audio, target=0.5)
     >>> round(1 - small.num_parameters() / encoder.num_parameters(), 1)
     0.5
     """
     if not 0.0 <= target < 1.0:
         raise ValueError(f"target is {target}, but has to be in [0, 1)")
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, choose from {', '.join(METHODS)}")
     if cost not in ("parameters", "macs"):
         raise ValueError(f"cost is {cost!r}, choose from parameters, macs")
     if output_dir is not None:
         check_directory(output_dir)
     utterances = _utterances(audio)
     encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
-    fs = encoder.sampling_rate
-    window = round(encoder.family_of.default_seconds(encoder.config.base) * fs)
-    count = min(max(updates, distill_updates, 1), math.ceil(MOST_SECONDS * fs / window))
-    waveforms = _windows(utterances, window, count, fs, seed)
+    one_shot = method == "one_shot"
+    if distill_updates is None:
+        distill_updates = 0 if one_shot else 450
+    number = max(0 if one_shot else updates, distill_updates, 1)
+    waveforms = _heard(encoder, utterances, number, seed, one_shot)
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    small, summary = prune_encoder(encoder, waveforms, target, cost, updates, distill_updates, seed)
+    options = (target, cost, updates, distill_updates, seed, method)
+    small, summary = prune_encoder(encoder, waveforms, *options)
     small.cpu()
     if output_dir is not None:
         from espnet_prune.evaluate.pruning_report import write_pruned  # which sets matplotlib up
 
         write_pruned(small, summary, Path(output_dir))
     return small
+
+
+def calibration_audio(encoder: SpeechEncoder, audio: Any, seed: int = 0) -> list[Tensor]:
+    """What the method one_shot looks at: windows full of speech, and utterances by themselves.
+
+    Args:
+        audio: as for `prune`.
+    """
+    waveforms = _heard(encoder, _utterances(audio), 1, seed, True)
+    return calibration(waveforms, encoder.sampling_rate)
+
+
+def _heard(
+    encoder: SpeechEncoder, utterances: Sequence[_Utterance], number: int, seed: int, singles: bool
+) -> list[Tensor]:
+    """So many windows of the encoder's length; with `singles` utterances between them, and enough
+    of both for `calibration`."""
+    fs = encoder.sampling_rate
+    window = round(encoder.family_of.default_seconds(encoder.config.base) * fs)
+    if singles:
+        number = max(number, math.ceil(CALIBRATION * fs / window))
+    number = min(number, math.ceil(MOST_SECONDS * fs / window))
+    windows, alone = _windows(utterances, window, number, fs, seed)
+    if not singles:
+        return windows
+    pairs = itertools.zip_longest(windows, alone[:number])
+    return [each for pair in pairs for each in pair if each is not None]
 
 
 def _load(name: str) -> SpeechEncoder:
@@ -188,8 +230,8 @@ def _of_data_directory(folder: Path) -> Iterator[_Utterance]:
 
 def _windows(
     utterances: Sequence[_Utterance], window: int, count: int, fs: int, seed: int
-) -> list[Tensor]:
-    """At most `count` windows of at most `window` samples, filled with utterances.
+) -> tuple[list[Tensor], list[Tensor]]:
+    """At most `count` windows of at most `window` samples, filled with utterances; and these.
 
     Utterances are read in a random order until there are enough.
     """
@@ -215,4 +257,4 @@ def _windows(
         windows.append(torch.from_numpy(samples))
     share = f"{len(read)} of {len(utterances)} utterances, {seconds / 60:.1f} minutes"
     logging.info(f"{share}, in {len(windows)} windows")
-    return windows
+    return windows, [torch.from_numpy(samples[:window]) for samples in read.values()]

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 from espnet_prune.cli import errors as cli
+from espnet_prune.cli.options import true_or_false
 
 
 def run(args: argparse.Namespace) -> None:
@@ -29,6 +30,10 @@ def get_parser() -> argparse.ArgumentParser:
     add("--data_dir", help="data directory with formatted 16 kHz audio", **path)
     add("--output_dir", help="directory for text and decode.json", **path)
     add("--batch_size", type=int, default=16, help="utterances in a batch")
+    text = "false hears each batch as long as it is: quicker, less exact"
+    add("--full_window", type=true_or_false, default=True, help=text)
+    text = "end of a transcript that does not end (default: half of the decoder's context)"
+    add("--max_new_tokens", type=int, help=text)
     return parser
 
 

@@ -13,8 +13,10 @@ TO_WRITE = {"type": Path, "required": True, "help": "directory to write"}
 def prune(parser: ArgumentParser):
     """Prune a speech encoder on audio, without ESPnet's trainer.
 
-    Gates are learned together with the weights, what they drop is removed, and the smaller encoder
-    is distilled from the dense one. Recipes (egs2/*/ssl_prune1) do this for large data.
+    The method one_shot trains nothing: units that cost least are removed, and the others make up
+    for them by least squares, in a few minutes. With l0, gates are learned together with the
+    weights, and what they drop is removed. After either, --distill_updates distil the smaller
+    encoder from the dense one. Recipes (egs2/*/ssl_prune1) do this for large data.
     """
     add = parser.add_argument
     add("model", help="directory or hub name of a speech encoder")
@@ -23,8 +25,10 @@ def prune(parser: ArgumentParser):
     add("--output_dir", type=Path, required=True, help="encoder directory to write")
     costs = ("parameters", "macs")
     add("--cost", choices=costs, default="parameters", help="what the target is a share of")
-    add("--updates", type=int, default=150, help="updates with gates")
-    add("--distill_updates", type=int, default=450, help="updates after slimming")
+    add("--method", choices=("one_shot", "l0"), default="one_shot", help="how to choose what goes")
+    add("--updates", type=int, default=150, help="updates with gates, of l0")
+    text = "updates after slimming (default: 450 for l0, none for one_shot)"
+    add("--distill_updates", type=int, help=text)
     add("--seed", type=int, default=0, help="seed of gates and order of audio")
     add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
 
@@ -55,6 +59,20 @@ def slim(parser: ArgumentParser):
     add("--all_targets", type=true_or_false, default=False, help="true writes every target")
     add("--calibrate", type=true_or_false, default=True, help="false takes the gates as they are")
     return calls("plugin.trained_model.slim_training")
+
+
+def one_shot(parser: ArgumentParser):
+    """Prune an encoder in one shot on a data directory: the first step of a recipe.
+
+    The options after -- are those of the training, as for `encoder random`, without round_to.
+    """
+    add = parser.add_argument
+    add("--teacher", required=True, help="directory or hub name of the dense model")
+    add("--data", type=Path, required=True, help="data directory")
+    add("--seed", type=int, default=0, help="seed of audio and sensitivity (default: 0)")
+    add("--output_dir", **TO_WRITE)
+    add("training", nargs="*", metavar="-- OPTION", help="options of the training")
+    return calls("plugin.trained_model.prune_in_one_shot")
 
 
 def random(parser: ArgumentParser):
@@ -373,6 +391,7 @@ def _conditions(args: Namespace) -> str:
 
 VERBS = {
     "prune": prune,
+    "one-shot": one_shot,
     "slim": slim,
     "random": random,
     "scratch": scratch,

@@ -99,13 +99,19 @@ def load_models(
 
 
 def decode(
-    teacher_dir: Path, encoder: str | None, scp: dict[str, str], batch_size: int, partial: Path
+    teacher_dir: Path,
+    encoder: str | None,
+    scp: dict[str, str],
+    batch_size: int,
+    partial: Path,
+    full_window: bool = True,
+    max_new_tokens: int | None = None,
 ) -> float:
     """Append the hypotheses of the utterances to ``partial``; returns the seconds of speech."""
     model, front = load_models(teacher_dir, encoder)
     tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
     # Half of the decoder's context, as in the original implementation.
-    max_new_tokens = model.config.max_target_positions // 2
+    max_new_tokens = max_new_tokens or model.config.max_target_positions // 2
     samples = 0
     with tqdm(total=len(scp), unit="utt") as bar:
         for keys in sorted_batches(scp, batch_size):
@@ -114,7 +120,7 @@ def decode(
             samples += int(lengths.sum())
             padded = torch.nn.utils.rnn.pad_sequence(speech, batch_first=True)
             with torch.inference_mode():
-                states = front(padded, lengths, full_window=True).last_hidden_state
+                states = front(padded, lengths, full_window).last_hidden_state
             rows = greedy_decode(model, states, max_new_tokens)
             texts = [" ".join(tokenizer.decode(r, skip_special_tokens=True).split()) for r in rows]
             grow(partial, zip(keys, texts, strict=True))
@@ -128,6 +134,8 @@ def transcribe_directory(
     teacher_dir: Path,
     encoder: str | None = None,
     batch_size: int = 16,
+    full_window: bool = True,
+    max_new_tokens: int | None = None,
 ) -> None:
     """Write OUTPUT_DIR/text (utterance and hypothesis a line) and decode.json.
 
@@ -138,16 +146,21 @@ def transcribe_directory(
         teacher_dir: transformers directory of the full Whisper.
         encoder: dense or pruned encoder directory; None: the teacher's own encoder.
         batch_size: utterances at a time.
+        full_window: pad to 30 s, as Whisper is used; see `SpeechEncoder.prepare`.
+        max_new_tokens: of a transcript; half of the decoder's context when absent.
     Raises:
         FileNotFoundError, ValueError: audio or a model cannot be read, or they do not fit.
     """
     if batch_size < 1:
         raise ValueError(f"--batch_size is {batch_size}; give 1 or more")
+    if max_new_tokens is not None and max_new_tokens < 1:
+        raise ValueError(f"--max_new_tokens is {max_new_tokens}; give 1 or more")
     scp = read_table(data_dir / "wav.scp")
     for key, value in scp.items():
         if not audio_path(value).is_file():
             raise FileNotFoundError(f"{data_dir / 'wav.scp'}: {key}: no such file as {value}")
-    inputs = fingerprint(teacher_dir, encoder, scp)
+    hearing = {"full_window": full_window, "max_new_tokens": max_new_tokens}
+    inputs = {**fingerprint(teacher_dir, encoder, scp), **hearing}
     text, record, partial = (output_dir / name for name in ("text", RECORD, PARTIAL))
     if text.is_file() and record.is_file() and read_record(record).get("inputs") == inputs:
         logger.info("%s: done already", text)
@@ -158,7 +171,9 @@ def transcribe_directory(
     left = {key: value for key, value in scp.items() if key not in finished}
 
     begin = time.perf_counter()
-    seconds = decode(teacher_dir, encoder, left, batch_size, partial) if left else 0.0
+    seconds = 0.0
+    if left:
+        seconds = decode(teacher_dir, encoder, left, batch_size, partial, **hearing)
     took = time.perf_counter() - begin
     write_table(text, dict(go_on(partial, inputs)))
     models = {"teacher_dir": str(teacher_dir), "encoder": str(encoder)}

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from espnet_prune.api import calibration_audio
 from espnet_prune.evaluate.pruning_report import write_pruned
 from espnet_prune.files.reading import read_config
 from espnet_prune.plugin.tasks.ssl_prune import SSLPruneTask
@@ -17,6 +18,7 @@ from espnet_prune.plugin.trainer import TARGET
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.baselines import prune_at_random
 from espnet_prune.structured.distill import DistillModel, PruningConf
+from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.prune_and_distil import slimmed
 
 LATEST = "latest.pth"
@@ -91,10 +93,27 @@ def _weights_for(train_dir: Path, target: float | None) -> str:
     return TARGET.format(target) if target in (pruning.get("targets") or []) else LATEST
 
 
+def prune_in_one_shot(
+    teacher: str, data: Path, seed: int, output_dir: Path, training: list[str]
+) -> None:
+    """What `encoder one-shot` does; arguments are its options."""
+    conf = _pruning_conf(training)
+    if conf.round_to > 1:
+        raise ValueError("pruning_conf.round_to: not with the method one_shot")
+    cost, encoder = conf.load_cost(), load_encoder(teacher)
+    audio = calibration_audio(encoder, data, seed)
+    small, summary = prune_one_shot(encoder, audio, conf.target, cost, conf.protected, seed)
+    write_pruned(small, {**summary, "cost": conf.cost}, output_dir, cost)
+
+
+def _pruning_conf(training: list[str]) -> PruningConf:
+    given = SSLPruneTask.get_parser().parse_args(training).pruning_conf
+    return PruningConf.from_dict(given or {})
+
+
 def prune_randomly(teacher: str, seed: int, output_dir: Path, training: list[str]) -> None:
     """What `encoder random` does; arguments are its options."""
-    given = SSLPruneTask.get_parser().parse_args(training).pruning_conf
-    conf = PruningConf.from_dict(given or {})
+    conf = _pruning_conf(training)
     cost, options = conf.load_cost(), (conf.protected, seed, conf.round_to)
     small, exact = prune_at_random(load_encoder(teacher), conf.target, cost, *options)
     summary = {"target": conf.target, "cost": conf.cost, "exact": exact}

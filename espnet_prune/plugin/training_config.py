@@ -11,7 +11,8 @@ import yaml
 from espnet_prune.files.reading import read_config, read_record
 from espnet_prune.files.writing import write_text
 
-FAMILIES = ("wavlm", "hubert", "wav2vec2")
+#: families for which recipes have configs, a base and a large one
+WITH_CONFIGS = ("wavlm", "hubert", "wav2vec2")
 #: width of the hidden states -> size
 SIZES = {768: "base", 1024: "large"}
 
@@ -31,15 +32,15 @@ def model_size(model: str) -> str:
         if family == "espnet_prune":
             family, base = config.get("family"), config.get("base", {})
         width = base.get("hidden_size")
-        size = SIZES.get(width) if family in FAMILIES else None
+        size = SIZES.get(width) if family in WITH_CONFIGS else None
         what = f"no config for family '{family}' with hidden_size {width}"
     else:
-        found = re.match(rf"(?:{'|'.join(FAMILIES)})-(base|large)\b", model.rpartition("/")[2])
+        found = re.match(rf"(?:{'|'.join(WITH_CONFIGS)})-(base|large)\b", model.rpartition("/")[2])
         size = found and found[1]
         what = "no such directory, and no config for this hub name"
     if size is None:
         raise ValueError(
-            f"teacher {model}: {what}, only for Base and Large of {', '.join(FAMILIES)}; "
+            f"teacher {model}: {what}, only for Base and Large of {', '.join(WITH_CONFIGS)}; "
             "give the options --prune_config, --distill_config and --asr_config"
         )
     return size

@@ -1,4 +1,7 @@
-"""The one door through which encoder directories are written, and their summary is read."""
+"""The one door through which encoder directories are written, and their summary is read.
+
+`load_encoder` in `encoder.py` reads the encoder itself.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,14 @@
-"""Prune a speech encoder in a plain torch loop: learn gates, slim to the target, distil.
+"""Prune a speech encoder in a plain torch loop, by one of two methods.
+
+`one_shot` removes units and makes up for them in closed form, see `one_shot`. `l0` learns gates:
 
     1. Gates and weights are learned together. The loss is the distance of all hidden states from
        those of the dense encoder, plus a Lagrangian that brings the expected sparsity to the target
        (L0 regularisation with a straight-through estimator).
     2. What the gates drop is physically removed; their threshold is where the exact sparsity is
        nearest to the target.
-    3. The slimmed encoder is distilled from the dense one, without gates.
+    3. The slimmed encoder is distilled from the dense one, without gates; with `one_shot`, too, if
+       updates are asked for.
 
 The task `ssl_prune` of ESPnet does the same with ESPnet's trainer, for large data and several GPUs.
 """
@@ -13,6 +16,7 @@ The task `ssl_prune` of ESPnet does the same with ESPnet's trainer, for large da
 from __future__ import annotations
 
 import copy
+import itertools
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -25,10 +29,17 @@ from tqdm import tqdm
 
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.slim import slim
 
 #: of the optimiser: learning rate with gates and without, weight decay, largest norm of a gradient
 GATES_LR, DISTILL_LR, WEIGHT_DECAY, GRAD_CLIP = 3.0e-4, 5.0e-4, 0.01, 5.0
+#: learning rate of the distillation of weights that are fitted already
+FITTED_LR = 1.0e-4
+#: seconds of audio that one_shot looks at, at most
+CALIBRATION = 600.0
+#: ways to decide what goes
+METHODS = ("one_shot", "l0")
 #: share of the updates with gates over which learning rates and target rise
 WARMUP, RAMP = 20 / 150, 110 / 150
 
@@ -39,8 +50,9 @@ def prune_encoder(
     target: float = 0.5,
     cost: str = "parameters",
     updates: int = 150,
-    distill_updates: int = 450,
+    distill_updates: int | None = None,
     seed: int = 0,
+    method: str = "one_shot",
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """A smaller encoder whose hidden states are close to those of `encoder`.
 
@@ -48,39 +60,65 @@ def prune_encoder(
         encoder: dense or already pruned, on the device to compute on; it is not changed.
         waveforms: (T,) at 16 kHz each. One is a batch; all are seen once before one comes again.
         target: share of the cost ("parameters" or "macs") to remove, in [0, 1).
-        updates, distill_updates: optimiser updates with gates, and after slimming.
+        updates: optimiser updates with gates, of the method l0.
+        distill_updates: optimiser updates after slimming; 450 for l0 and none for one_shot when
+            absent.
         seed: of the gates' noise and of the order of the waveforms. The same seed gives the same
             encoder on the same machine; torch's own random state is left alone.
-    Returns: the pruned encoder in eval mode, on the same device, and the summary of `slimmed`.
+        method: "one_shot" or "l0".
+    Returns: the pruned encoder in eval mode, on the same device, and its sparsities.
     Raises:
         ValueError: no waveforms, one that the encoder cannot take, or an option out of its range.
     """
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, choose from {', '.join(METHODS)}")
+    if distill_updates is None:
+        distill_updates = 450 if method == "l0" else 0
     if updates < 1 or distill_updates < 0:
         counts = f"{updates} updates with gates and {distill_updates} after slimming"
         raise ValueError(f"{counts}: at least 1 and 0 are needed")
-    # A gate has the same way to go, from open to closed, in however many updates
-    pace = min(1.0, 150 / updates)
-    rates: dict[str, Any] = {
-        "gate_lr": max(0.02, 0.2 * pace),
-        "multiplier_lr": max(0.02, 0.1 * pace),
-    }
-    ramp = round(RAMP * updates)
-    pruning = PruningConf(target, cost, ramp_updates=ramp, init=4.5, **rates)
     device = encoder.device
     teacher = copy.deepcopy(encoder)
+    batches = _endless(waveforms, seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        model = DistillModel(teacher, copy.deepcopy(encoder), pruning, seed=seed).to(device)
-        batches = _endless(waveforms, seed)
-        _train(model, batches, updates, GATES_LR, _warmup(WARMUP * updates), "learn gates")
-        small, summary = slimmed(model)
+        if method == "one_shot":
+            audio = calibration(waveforms, encoder.sampling_rate)
+            small, summary = prune_one_shot(encoder, audio, target, cost, seed=seed)
+        else:
+            model = DistillModel(
+                teacher, copy.deepcopy(encoder), _gates(target, cost, updates), seed=seed
+            )
+            warmup = _warmup(WARMUP * updates)
+            _train(model.to(device), batches, updates, GATES_LR, warmup, "learn gates")
+            small, summary = slimmed(model)
         if distill_updates:
             model = DistillModel(teacher, small, seed=seed).to(device)
-            stages = _three_stages(distill_updates)
-            _train(model, batches, distill_updates, DISTILL_LR, stages, "distil")
+            lr = DISTILL_LR if method == "l0" else FITTED_LR
+            _train(model, batches, distill_updates, lr, _three_stages(distill_updates), "distil")
     return small.eval(), {**summary, "distill_updates": distill_updates}
+
+
+def calibration(waveforms: Sequence[Tensor], fs: int) -> list[Tensor]:
+    """The first `CALIBRATION` seconds of waveforms, one at least."""
+    lengths = itertools.accumulate(len(waveform) / fs for waveform in waveforms)
+    number = sum(length <= CALIBRATION for length in lengths)
+    return list(waveforms[: max(number, 1)])
+
+
+def _gates(target: float, cost: str, updates: int) -> PruningConf:
+    # A gate has the same way to go, from open to closed, in however many updates
+    pace = min(1.0, 150 / updates)
+    return PruningConf(
+        target,
+        cost,
+        ramp_updates=round(RAMP * updates),
+        init=4.5,
+        gate_lr=max(0.02, 0.2 * pace),
+        multiplier_lr=max(0.02, 0.1 * pace),
+    )
 
 
 def slimmed(

@@ -9,7 +9,7 @@ import espnet_prune
 from espnet_prune import api
 from test.espnet_prune.tiny import dense_model, saved
 
-SHORT = {"updates": 6, "distill_updates": 4, "device": "cpu"}
+SHORT = {"method": "l0", "updates": 6, "distill_updates": 4, "device": "cpu"}
 
 
 def noise(seconds: float = 3.0, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -62,6 +62,24 @@ def test_other_families(layout, tmp_path):
     assert small.plan().parameters() / dense.plan().parameters() == pytest.approx(0.6, abs=0.05)
 
 
+@pytest.mark.parametrize("layout", ["whisper", "hubert-base", "wavlm-large"])
+@pytest.mark.parametrize("updates", [None, 3])
+def test_one_shot(layout, updates, tmp_path):
+    model, audio = saved(layout, tmp_path), [noise(), noise(1.0)]
+    small = espnet_prune.prune(model, audio, 0.3, distill_updates=updates, device="cpu")
+    dense = espnet_prune.load_encoder(model)
+    assert small.plan().parameters() / dense.plan().parameters() == pytest.approx(0.7, abs=0.03)
+    with pytest.raises(ValueError, match="method is 'l1', choose from one_shot, l0"):
+        espnet_prune.prune(model, audio, method="l1")
+
+
+def test_calibration_has_windows_and_single_utterances(model):
+    encoder = espnet_prune.load_encoder(model)
+    found = api.calibration_audio(encoder, [noise(0.3, seed=seed) for seed in range(6)])
+    lengths = [len(waveform) for waveform in found]
+    assert lengths.count(4800) >= 2 and max(lengths) > 4800
+
+
 def test_a_seed_gives_the_same_encoder_and_leaves_torch_alone(model):
     dense = espnet_prune.load_encoder(model)
     before = {name: value.clone() for name, value in dense.state_dict().items()}
@@ -111,9 +129,9 @@ def test_windows_hold_the_utterances_and_no_more_are_read_than_needed(monkeypatc
         api._Utterance, "read", lambda self, fs: read.append(self.name) or original(self, fs)
     )
     utterances = api._utterances([noise(1.0, seed=seed) for seed in range(20)])
-    windows = api._windows(utterances, 16000, 5, 16000, seed=0)
+    windows, _ = api._windows(utterances, 16000, 5, 16000, seed=0)
     assert len(windows) == 5 == len(read) == len(set(read))
-    whole = api._windows(utterances[:3], 10 * 16000, 100, 16000, seed=0)
+    whole, _ = api._windows(utterances[:3], 10 * 16000, 100, 16000, seed=0)
     assert len(whole) == 1 and len(whole[0]) == 3 * 16000 + 2 * 4800
     assert float(whole[0].abs().sum()) == pytest.approx(
         sum(float(np.abs(u.samples).sum()) for u in utterances[:3]), rel=1e-5

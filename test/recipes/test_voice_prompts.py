@@ -138,3 +138,17 @@ def test_configs_of_pruning_are_valid(config, tmp_path):
     args = ["--config", str(config), "--teacher", str(teacher), "--dry_run", "true"]
     SSLPruneTask.main(cmd=[*args, "--iterator_type", "none", "--output_dir", str(tmp_path / "out")])
     assert (tmp_path / "out" / "config.yaml").is_file()
+
+
+@pytest.mark.recipe
+@pytest.mark.timeout(900)
+def test_one_shot(debug_run):
+    options = [*debug_run[0], "--method", "one_shot", "--decoder_loss", "true"]
+    options += ["--teacher_cache", "false", "--distill_config", "conf/distill_one_shot.yaml"]
+    run(*options, "--stage", "3", "--asr_train_set", "")
+    exp = next(debug_run[2].parent.glob("ssl_prune_*_one_shot_0.5"))
+    summary = json.loads((exp / "slim" / "summary.json").read_text())
+    assert summary["exact"] == pytest.approx(0.5, abs=0.01)
+    row = json.loads((exp / "distill" / "updates.jsonl").read_text().splitlines()[0])
+    assert row["decoder"] > 0
+    assert "Whisper's own decoder" in (exp / "RESULTS.md").read_text()

@@ -43,7 +43,7 @@ data_tag=             # Goes into the names of configs and experiments, e.g. 960
 
 # Pruning
 teacher=              # Hub name or directory of the dense model.
-method=l0             # l0; baselines without stage 4: random (structured pruning), scratch.
+method=l0             # l0; without stage 4: one_shot; baselines: random (structured pruning), scratch.
 like=                 # The pruned encoder whose sizes a student from scratch gets (method scratch).
 prune_config=         # Config of prune-and-distil. Here and in the other configs SIZE stands for base or
                       # large, the size of the teacher.
@@ -55,6 +55,7 @@ target=0.5            # Share of the encoder's parameters (or pruning_conf.cost)
 latency_args=         # With cost latency: options of `espnet-prune encoder latency`, e.g. "--threads 1".
 distill_config=       # Config of the second distillation.
 distill_args=         # Options that override it.
+decoder_loss=false    # Whisper: distil through its decoder, too, on the teacher's own transcripts.
 spread_updates=false  # Write configs in which an update sees the same audio on any number of GPUs.
 accum_grad=           # (whole number) Forward passes of such an update; the config's divided among the
                       # GPUs when empty.
@@ -86,8 +87,8 @@ for name in train_set valid_set teacher prune_config distill_config; do
     if [ -z "${!name}" ]; then option_error "--${name} is required"; fi
 done
 case "${method}" in
-    l0 | random | scratch) ;;
-    *) option_error "--method is '${method}', choose l0, random or scratch" ;;
+    l0 | one_shot | random | scratch) ;;
+    *) option_error "--method is '${method}', choose l0, one_shot, random or scratch" ;;
 esac
 if [ "${method}" = scratch ] && [ -z "${like}" ]; then
     option_error "--method scratch needs --like, the directory of a pruned encoder"
@@ -206,6 +207,14 @@ if [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
     # Of a sub-layer that has lost all its heads only the output bias is used.
     ssl_data+=(--unused_parameters true)
 fi
+distill_data=()
+transcripts=${expdir}/transcripts_$(basename "${teacher_dir}")
+if "${decoder_loss}"; then
+    distill_data=(
+        --train_data_path_and_name_and_type "${transcripts}/$(basename "${ssl_train}")/text,text,text"
+        --valid_data_path_and_name_and_type "${transcripts}/$(basename "${ssl_valid}")/text,text,text"
+    )
+fi
 if "${teacher_cache}"; then
     ssl_data+=(--model_conf teacher_cache="${expdir}/teacher_cache")
 fi
@@ -250,6 +259,14 @@ if wanted 3; then
     fi
 fi
 
+if "${decoder_loss}" && wanted 3; then
+    for dir in "${ssl_train}" "${ssl_valid}"; do
+        ${python} -m espnet_prune.bin.whisper_inference --teacher_dir "${teacher_dir}" \
+            --data_dir "${dir}" --output_dir "${transcripts}/$(basename "${dir}")" \
+            --full_window false --max_new_tokens 32
+    done
+fi
+
 if [ -f "${teacher_dir}/config.json" ] && ! grep -q '"model_type": *"whisper"' "${teacher_dir}/config.json"; then
     whisper_decode=false
 fi
@@ -265,7 +282,11 @@ fi
 
 if wanted 5; then
     log "Stage 5: Slim: ${exp}/slim"
-    if [ "${method}" = random ]; then
+    if [ "${method}" = one_shot ]; then
+        ${python} -m espnet_prune encoder one-shot --teacher "${teacher_dir}" \
+            --data "${raw}/${train_set}" --seed "${seed}" --output_dir "${exp}/slim" \
+            -- "${pruning[@]}"
+    elif [ "${method}" = random ]; then
         ${python} -m espnet_prune encoder random --teacher "${teacher_dir}" \
             --seed "${seed}" --output_dir "${exp}/slim" -- "${pruning[@]}"
     elif [ "${method}" = scratch ]; then
@@ -282,7 +303,7 @@ if wanted 6; then
     fresh "${exp}/distill" "${exp}/slim/model.safetensors" "${distill_config}" "${distill_args}"
     launch "${exp}/distill" ${python} -m espnet_prune.bin.ssl_prune_train \
         --config "${distill_config}" --teacher "${teacher_dir}" --student "${exp}/slim" \
-        --resume true --seed "${seed}" --ngpu "${ngpu}" "${ssl_data[@]}" \
+        --resume true --seed "${seed}" --ngpu "${ngpu}" "${ssl_data[@]}" "${distill_data[@]}" \
         --output_dir "${exp}/distill" "${distill_words[@]}"
 fi
 

@@ -14,6 +14,7 @@ import torch
 from espnet2.iterators.abs_iter_factory import AbsIterFactory
 from espnet2.tasks.abs_task import optim_classes
 from espnet2.torch_utils.device_funcs import force_gatherable
+from espnet2.train.collate_fn import CommonCollateFn
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import float_or_none, str_or_none
 from torch import Tensor
@@ -24,6 +25,7 @@ from espnet_prune.plugin.tasks import base
 from espnet_prune.plugin.trainer import PruneTrainer
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.distill import DistillModel, PruningConf
+from espnet_prune.structured.distill.decoder import PADDING, Decoder, Transcript
 
 Data = dict[str, np.ndarray]
 
@@ -80,6 +82,17 @@ class CroppingIterFactory(AbsIterFactory):
         return self.factory.build_iter(epoch, shuffle)
 
 
+class WithText:
+    """As `check_utterance`, and the text as tokens of the teacher's decoder."""
+
+    def __init__(self, teacher: str):
+        self.transcript = Transcript(teacher)
+
+    def __call__(self, utt_id: str, data: dict) -> dict[str, np.ndarray]:
+        data = check_utterance(utt_id, data)
+        return {**data, "text": np.array(self.transcript(data["text"]), dtype=np.int64)}
+
+
 class ESPnetDistillModel(DistillModel, base.Model):
     """`DistillModel` as ESPnet's trainer wants it: loss, statistics and weight can be gathered over
     processes."""
@@ -108,7 +121,7 @@ class SSLPruneTask(base.Task):
         add("--pruning_conf", action=NestedDictAction, help=text)
         text = "Crop longer utterances in training to a random part, another one in each epoch"
         add("--crop_seconds", type=float_or_none, help=text)
-        names = list(inspect.signature(DistillModel).parameters)[3:-1]
+        names = list(inspect.signature(DistillModel).parameters)[3:-2]
         text = f"Options of espnet_prune.structured.distill.DistillModel: {', '.join(names)}"
         add("--model_conf", action=NestedDictAction, default={}, help=text)
 
@@ -117,7 +130,20 @@ class SSLPruneTask(base.Task):
         if train and args.crop_seconds is not None:
             samples = int(args.crop_seconds * SpeechEncoder.sampling_rate)
             return RandomCrop(check_utterance, samples, args.seed)
-        return check_utterance
+        return WithText(args.teacher) if cls.reads_text(args) else check_utterance
+
+    @classmethod
+    def reads_text(cls, args: argparse.Namespace) -> bool:
+        """Whether Whisper's decoder takes part."""
+        return bool(args.model_conf.get("decoder_loss"))
+
+    @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False):
+        return ("text",)
+
+    @classmethod
+    def build_collate_fn(cls, args: argparse.Namespace, train: bool) -> Callable:
+        return CommonCollateFn(float_pad_value=0.0, int_pad_value=PADDING)
 
     @classmethod
     def build_iter_factory(
@@ -143,11 +169,18 @@ class SSLPruneTask(base.Task):
         if crop_seconds is not None and conf.get("teacher_cache"):
             fault = "another crop in each epoch is never found in teacher_cache"
             raise ValueError(f"crop_seconds: {fault}")
+        if crop_seconds is not None and cls.reads_text(args):
+            raise ValueError("crop_seconds: a part has not the text that decoder_loss needs")
         encoders = load_encoder(args.teacher), load_encoder(args.student or args.teacher)
         given = args.pruning_conf
         pruning = None if given is None else PruningConf.from_dict(given)
+        decoder = None
+        if cls.reads_text(args):
+            if encoders[0].family != "whisper":
+                raise ValueError(f"decoder_loss: {args.teacher} is no Whisper, it has no decoder")
+            decoder = Decoder(args.teacher)
         try:
-            model = ESPnetDistillModel(*encoders, pruning, seed=args.seed, **conf)
+            model = ESPnetDistillModel(*encoders, pruning, seed=args.seed, decoder=decoder, **conf)
         except TypeError as error:
             raise ValueError(f"model_conf: {error}") from None
         for line in describe(model):

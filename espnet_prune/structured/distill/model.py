@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from espnet_prune.structured import Cost, GatedEncoder, LatencyTable, SpeechEncoder
 from espnet_prune.structured.distill.checkpointing import checkpointed
+from espnet_prune.structured.distill.decoder import Decoder
 from espnet_prune.structured.distill.losses import LOSSES, DistillationLoss
 from espnet_prune.structured.distill.state_cache import TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
@@ -111,7 +112,9 @@ class DistillModel(nn.Module):
         layers: numbers of the hidden states to compare; None takes all.
         losses: name in `LOSSES` -> weight.
         full_window: see `SpeechEncoder.prepare`; with it the silence that fills the window counts
-            in the loss, too, since Whisper's decoder listens to it.
+            in the loss, too, since Whisper's decoder listens to it. A number is the share of the
+            updates with full windows, which cost more.
+        decoder_loss: weight of `Decoder.divergence`, see there.
         dropout: of the student; distillation wants the teacher's own function, hence 0.
         teacher_cache: directory to keep the teacher's hidden states in, see `TeacherCache`; for
             whole utterances that are seen again, not for random crops.
@@ -121,6 +124,7 @@ class DistillModel(nn.Module):
             kept in training; what is inside is computed a second time in the backward pass. Same
             losses and gradients for less memory and more time.
         seed: of the gates' initial noise.
+        decoder: Whisper's, for `decoder_loss`.
     """
 
     def __init__(
@@ -130,12 +134,14 @@ class DistillModel(nn.Module):
         pruning: PruningConf | None = None,
         layers: Sequence[int] | None = None,
         losses: Mapping[str, float] | None = None,
-        full_window: bool = True,
+        full_window: bool | float = True,
+        decoder_loss: float = 0.0,
         dropout: float = 0.0,
         teacher_cache: str | None = None,
         teacher_dtype: str | None = None,
         activation_checkpointing: bool = False,
         seed: int = 0,
+        decoder: Decoder | None = None,
     ):
         super().__init__()
         kind = "of family '{0.family}' ({0.num_layers} layers, {0.hidden_size} wide)"
@@ -157,10 +163,17 @@ class DistillModel(nn.Module):
                 raise ValueError(f"losses: unknown loss '{name}', choose from {', '.join(LOSSES)}")
         self._teacher = Teacher(teacher, teacher_dtype)
         student.set_dropout(dropout)
-        self.full_window = full_window
+        self.full_window = float(full_window)
+        if not 0.0 <= self.full_window <= 1.0:
+            raise ValueError(f"full_window is {full_window}, but has to be in [0, 1]")
+        if teacher_cache and self.full_window not in (0.0, 1.0):
+            raise ValueError("teacher_cache: full_window has to be true or false with it")
+        if decoder_loss and decoder is None:
+            raise ValueError("decoder_loss: the teacher has no decoder")
+        self.decoder_loss, self._decoder = decoder_loss, decoder
         self._cache: TeacherCache | None = None
         if teacher_cache:
-            self._cache = TeacherCache(teacher_cache, self._teacher, full_window)
+            self._cache = TeacherCache(teacher_cache, self._teacher, bool(full_window))
         inputs = [(e.config.base, e.config.do_normalize) for e in (student, teacher)]
         #: whether one preparation of the input serves both
         self._same_input = inputs[0] == inputs[1]
@@ -218,28 +231,41 @@ class DistillModel(nn.Module):
         return groups
 
     def forward(
-        self, speech: Tensor, speech_lengths: Tensor, **kwargs: Any
+        self, speech: Tensor, speech_lengths: Tensor, text: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Loss, statistics and weight (number of frames that count) of a batch.
 
         Args:
             speech: (B, T) waveforms at 16 kHz.
             speech_lengths: (B,) samples.
+            text: (B, L) tokens for the decoder, see `Decoder.divergence`.
         """
-        inputs = self.encoder.prepare(speech, speech_lengths, self.full_window)
-        wanted = self._teacher_states(speech, speech_lengths, inputs)
+        window = self._wants_full_window()
+        inputs = self.encoder.prepare(speech, speech_lengths, window)
+        decode = self._decoder is not None and bool(self.decoder_loss)
+        if decode and text is None:
+            raise ValueError("decoder_loss: the data has no `text`")
+        final = {self.teacher.num_layers} if decode else set()
+        wanted = self._teacher_states(speech, speech_lengths, inputs, window, final)
+        heard = wanted[self.teacher.num_layers] if decode else None
         time = next(iter(wanted.values())).shape[1]
-        whole = self.full_window and self.teacher.family_of.has_window
+        wanted = {number: wanted[number] for number in self.layers}
+        whole = window and self.teacher.family_of.has_window
         last = torch.full_like(inputs.lengths, time) if whole else inputs.lengths
         frames = torch.arange(time, device=speech.device)[None] < last[:, None]
         losses = DistillationLoss(wanted, self.losses, frames)
         if self.pruning is None or self.training:
             with self._checkpointed():
-                self.student(inputs, watch=losses)
+                output = self.student(inputs, watch=losses)
         else:  # what slimming to the target of this moment would give
             masks = self._once("masks", lambda: self.gated.hard_masks(self.target))
-            self.gated.masked_forward(masks, inputs, watch=losses)
+            output = self.gated.masked_forward(masks, inputs, watch=losses)
         loss, stats = losses.total, {"distill": losses.total.detach(), **losses.parts}
+        if heard is not None and self._decoder is not None:
+            assert text is not None
+            divergence = self._decoder.divergence(heard, output.last_hidden_state, text)
+            loss = loss + self.decoder_loss * divergence
+            stats["decoder"] = divergence.detach()
         if self.pruning is not None:
             loss = loss + self._sparsity_terms(stats)
         stats["loss"] = loss.detach()
@@ -251,14 +277,25 @@ class DistillModel(nn.Module):
             self.validation.append({**row, "weight": float(weight)})
         return loss, stats, weight
 
+    def _wants_full_window(self) -> bool:
+        """Of this update: in training the share of them, in validation all if any."""
+        share = self.full_window
+        return share * int(self.updates) % 1.0 < share if self.training else share > 0.0
+
     def _teacher_states(
-        self, speech: Tensor, speech_lengths: Tensor, inputs: ModelInput
+        self,
+        speech: Tensor,
+        speech_lengths: Tensor,
+        inputs: ModelInput,
+        window: bool,
+        more: Collection[int],
     ) -> dict[int, Tensor]:
+        layers = sorted({*self.layers, *more})
         if self._cache is not None:
-            return self._cache.padded(speech, speech_lengths, self.layers)[0]
+            return self._cache.padded(speech, speech_lengths, layers)[0]
         if not self._same_input:
-            inputs = self.teacher.prepare(speech, speech_lengths, self.full_window)
-        return self._teacher(inputs, self.layers)
+            inputs = self.teacher.prepare(speech, speech_lengths, window)
+        return self._teacher(inputs, layers)
 
     def _checkpointed(self) -> contextlib.AbstractContextManager:
         if not (self.activation_checkpointing and self.training and torch.is_grad_enabled()):

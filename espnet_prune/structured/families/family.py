@@ -1,4 +1,7 @@
-"""What a backbone family declares about itself."""
+"""What a backbone family declares about itself.
+
+To add one, write a subclass with its declaration (see `wav2vec2.py`) and name it in `__init__.py`.
+"""
 
 from __future__ import annotations
 

@@ -28,12 +28,32 @@ def test_a_folder_and_a_file(model, tmp_path):
     soundfile.write(tmp_path / "audio" / "a.wav", samples, 16000)
     soundfile.write(tmp_path / "b.flac", samples, 16000)
     out = tmp_path / "out"
-    options = ["--output_dir", out, "--updates", 5, "--distill_updates", 2, "--device", "cpu"]
+    options = [
+        "--output_dir",
+        out,
+        "--method",
+        "l0",
+        "--updates",
+        5,
+        "--distill_updates",
+        2,
+        "--device",
+        "cpu",
+    ]
     command(model, tmp_path / "audio", tmp_path / "b.flac", "--cost", "macs", *options)
     summary = json.loads((out / "summary.json").read_text())
     assert summary["exact"] == pytest.approx(0.5, abs=0.03)
     assert summary["cost"] == "macs" and summary["updates"] == 5
     assert summary["macs_per_second"] < 0.6 * summary["dense_macs_per_second"]
+
+
+def test_one_shot_trains_nothing(model, tmp_path):
+    samples = np.random.default_rng(0).normal(0, 0.1, 24000)
+    soundfile.write(tmp_path / "b.flac", samples, 16000)
+    out = tmp_path / "out"
+    command(model, tmp_path / "b.flac", "--target", 0.3, "--output_dir", out, "--device", "cpu")
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["exact"] == pytest.approx(0.3, abs=0.03) and summary["distill_updates"] == 0
 
 
 def test_no_audio(model, tmp_path, capsys):

@@ -326,3 +326,24 @@ def test_statistics_can_be_gathered_over_processes(tmp_path):
     stats, weight = recursive_average(stats, weight, distributed=False)
     assert loss.shape == (1,) and float(weight) == 2 * 60  # frames of the window
     assert model.collect_feats() == {}
+
+
+def test_through_whispers_decoder(corpus, tmp_path):
+    from test.espnet_prune.evaluate.test_whisper_decoding import make_teacher
+
+    make_teacher(tmp_path)
+    (tmp_path / "text").write_text("".join(f"utt{n} word {n}\n" for n in range(5)) + "utt5\n")
+    for n in range(6):  # its window has one second
+        soundfile.write(tmp_path / f"{n}.wav", np.random.default_rng(n).normal(size=9000), 16000)
+    (tmp_path / "wav.scp").write_text("".join(f"utt{n} {tmp_path}/{n}.wav\n" for n in range(6)))
+    (tmp_path / "shape").write_text("".join(f"utt{n} 9000\n" for n in range(6)))
+    model_conf = {"decoder_loss": 1.0, "full_window": 0.5}
+    conf = config(pruning_conf=None, model_conf=model_conf, max_epoch=2)
+    cmd = command(tmp_path, tmp_path / "exp", conf)
+    cmd[cmd.index("--teacher") + 1] = str(tmp_path)
+    for part in ("train", "valid"):
+        cmd += [f"--{part}_data_path_and_name_and_type", f"{tmp_path}/text,text,text"]
+    SSLPruneTask.main(cmd=cmd)
+    rows = read_history(tmp_path / "exp" / "updates.jsonl")
+    assert len(rows) == 6 and all("decoder" in row for row in rows)
+    assert load_trained(tmp_path / "exp", "latest.pth").decoder_loss == 1.0

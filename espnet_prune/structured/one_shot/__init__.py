@@ -1,0 +1,223 @@
+"""One-shot pruning: what to remove, and how the rest makes up for it, without training.
+
+A few minutes of audio go through the encoder, and everything else is linear algebra, driven by the
+declaration of sites alone:
+
+1. *Sensitivity.* With v ~ N(0, 1), E[(d <v, state> / d y)^2] says how much of an error of a layer's
+   output y arrives in the last state. It weights frames and dimensions: errors of all layers are in
+   one unit, and silence that nothing depends on does not decide.
+2. *Principal axes.* A head computes only q^T k and W_o W_v. Both pairs of projections are brought
+   into bases in which dimensions are ordered by what they contribute; the function stays the same.
+3. *Elimination.* Units go one after another, always those that cost least when the others make up
+   for them by least squares (optimal brain surgeon; Hassibi and Stork, 1993), for every layer that
+   reads prunable units. Of query-key dimensions the error of the head's output is measured, since
+   the softmax lies between.
+4. *Budget.* Of all sites those units go that bring the least error for each unit of cost.
+5. *Compensation.* What reads the units that are left gets the least-squares weights for them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.one_shot.elimination import (
+    convex,
+    eliminate,
+    linear_axes,
+    product_axes,
+    refit,
+)
+from espnet_prune.structured.one_shot.statistics import (
+    Heads,
+    Probe,
+    Statistics,
+    gather,
+    query_key_errors,
+    random_probe,
+)
+from espnet_prune.structured.plan import Cost, Plan
+from espnet_prune.structured.slim import slim
+
+#: waveforms on which errors of query-key dimensions are measured
+MEASURED = 4
+
+
+def prune_one_shot(
+    encoder: SpeechEncoder,
+    waveforms: Sequence[Tensor],
+    target: float = 0.5,
+    cost: Cost = "parameters",
+    protected: Iterable[str] = (),
+    seed: int = 0,
+    probe: Probe | None = None,
+) -> tuple[SpeechEncoder, dict[str, Any]]:
+    """A smaller encoder whose last hidden state is close to that of `encoder`, without training.
+
+    Args:
+        encoder: dense or already pruned; it is not changed.
+        waveforms: (T,) at 16 kHz each, minutes of speech as the encoder will hear it.
+        target: share of the cost to remove, in [0, 1).
+        cost: see `Plan.cost`.
+        protected: kinds or names of sites that stay whole.
+        seed: of the random directions of the sensitivity.
+        probe: what errors matter for; by default for the last state, all dimensions alike.
+    Returns: the pruned encoder in eval mode, and `target`, `cost` and `exact` sparsity.
+    Raises:
+        ValueError: no waveforms, a target outside [0, 1), or one that cannot be reached.
+    """
+    if not waveforms:
+        raise ValueError("there are no waveforms to prune on")
+    if not 0.0 <= target < 1.0:
+        raise ValueError(f"target sparsity is {target}, but has to be in [0, 1)")
+    plan = encoder.plan(protected=tuple(protected))
+    probe = probe or random_probe(seed)
+    encoder, _ = turned(encoder, plan, waveforms, probe)
+    found = gather(encoder, plan, waveforms, probe)
+    measured = query_key_errors(encoder, found, waveforms[:MEASURED])
+    masks, exact = _choose(plan, _steps(plan, found, measured, cost), target, cost)
+    small = slim(encoder, masks).eval()
+    _compensate(small, plan, found, masks)
+    return small, {"target": target, "cost": cost, "exact": exact}
+
+
+def turned(
+    encoder: SpeechEncoder, plan: Plan, waveforms: Sequence[Tensor], probe: Probe | None = None
+) -> tuple[SpeechEncoder, Statistics]:
+    """A copy whose heads are in their principal axes, which computes the same as `encoder`.
+
+    Returns: the copy in eval mode, and the statistics of `encoder` without Gram matrices of what
+        its layers read.
+    """
+    encoder = copy.deepcopy(encoder).eval()
+    found = gather(encoder, plan, waveforms, probe or random_probe(0), features=False)
+    of = {reader.name: reader for reader in found.readers.values()}
+    for name, heads in found.heads.items():
+        if f"{name}.out_proj" in of:
+            _turn(heads, of[f"{name}.out_proj"].sensitivity, plan)
+    return encoder, found
+
+
+@torch.no_grad()
+def _turn(heads: Heads, sensitivity: Tensor, plan: Plan) -> None:
+    """Bring the projections of an attention into their principal axes, head by head."""
+    module = heads.module
+    rows = [torch.arange(sum(module.qk_sizes)).split(module.qk_sizes)]
+    rows += [torch.arange(sum(module.vo_sizes)).split(module.vo_sizes)]
+    weigh = sensitivity.sqrt()[:, None]
+    for head, (qk, vo) in enumerate(zip(*rows, strict=True)):
+        if len(qk):
+            query, key = product_axes(heads.query[head], heads.key[head])
+            _multiply(module.q_proj, qk, query)
+            _multiply(module.k_proj, qk, key)
+            even = _norms(module.k_proj.weight[qk]) / _norms(module.q_proj.weight[qk])
+            _multiply(module.q_proj, qk, even.sqrt().diag())
+            _multiply(module.k_proj, qk, even.rsqrt().diag())
+        if len(vo):
+            columns = module.out_proj.weight[:, vo].cpu().double()
+            forth, back = linear_axes(weigh * columns, heads.value[head])
+            _multiply(module.v_proj, vo, forth)
+            columns = columns @ back
+            even = _norms(columns.T) / _norms(module.v_proj.weight[vo])
+            _multiply(module.v_proj, vo, even.sqrt().diag())
+            module.out_proj.weight[:, vo] = (columns / even.sqrt()).to(module.out_proj.weight)
+
+
+def _norms(rows: Tensor) -> Tensor:
+    return rows.cpu().double().norm(dim=1).clamp(min=1e-12)
+
+
+def _multiply(linear: torch.nn.Linear, rows: Tensor, matrix: Tensor) -> None:
+    for parameter in (linear.weight, linear.bias):
+        if parameter is not None:
+            turned = matrix @ parameter[rows].cpu().double()
+            parameter[rows] = turned.to(parameter)
+
+
+def _steps(
+    plan: Plan, found: Statistics, measured: dict[str, list[dict[int, float]]], cost: Cost
+) -> list[tuple[str, int]]:
+    """(site, number of unit) in the order in which units go: least error for the cost first."""
+    whole = {
+        name: torch.ones(plan.size(name)).double().requires_grad_() for name in plan.prunable()
+    }
+    plan.cost(cost, whole).backward()
+    price = {name: 0.0 if u.grad is None else float(u.grad.mean()) for name, u in whole.items()}
+    steps: list[tuple[float, str, int]] = []
+
+    def add(site: str, order: Sequence[int], errors: Sequence[float]) -> None:
+        if price[site] > 0:
+            rises = convex(errors)
+            steps.extend((r / price[site], site, u) for r, u in zip(rises, order, strict=True))
+
+    for site, reader in found.readers.items():
+        order, errors = eliminate(reader.gram, reader.weigh(), plan.size(site), reader.width)
+        stays = plan.sites[site].at_least
+        add(site, order[: len(order) - stays], errors[: len(order) - stays])
+    for site, energies in found.energies.items():
+        energies, ranks = energies.sort()
+        add(site, ranks.tolist(), energies.cumsum(0).tolist())
+    for name, heads in measured.items():
+        site, first = f"{name}.qk", 0
+        for errors_at in heads if site in price else ():
+            size = max(errors_at)
+            kept = sorted(errors_at)
+            curve = np.interp(range(size), kept, [errors_at[n] for n in kept])
+            add(site, range(first + size - 1, first - 1, -1), curve[::-1].tolist())
+            first += size
+    return [(site, unit) for _, site, unit in sorted(steps, key=lambda step: step[0])]
+
+
+def _choose(
+    plan: Plan, steps: Sequence[tuple[str, int]], target: float, cost: Cost
+) -> tuple[dict[str, Tensor], float]:
+    """Canonical masks after the steps that come nearest to the target, and the exact sparsity."""
+    dense = float(plan.cost(cost))
+
+    def after(number: int) -> tuple[dict[str, Tensor], float]:
+        masks = {name: torch.ones(plan.size(name)) for name in plan.prunable()}
+        for site, unit in steps[:number]:
+            masks[site][unit] = 0
+        masks = plan.canonical(masks)
+        return masks, 1.0 - float(plan.cost(cost, masks)) / dense
+
+    low, high = 0, len(steps)
+    while low < high:
+        middle = (low + high) // 2
+        if after(middle)[1] < target:
+            low = middle + 1
+        else:
+            high = middle
+    found = min((after(n) for n in (max(low - 1, 0), low)), key=lambda each: abs(each[1] - target))
+    if found[1] < target - 0.01:
+        text = "protect fewer sites, or remove less"
+        raise ValueError(f"target {target:g} cannot be reached, at most {found[1]:.4f}: {text}")
+    return found
+
+
+@torch.no_grad()
+def _compensate(
+    small: SpeechEncoder, plan: Plan, found: Statistics, masks: dict[str, Tensor]
+) -> None:
+    """Give the readers of a slimmed encoder the least-squares weights for what is left."""
+    modules = dict(small.backbone.named_modules())
+    for site, reader in found.readers.items():
+        module, kept = modules.get(reader.name), masks[site].nonzero().squeeze(1)
+        if not isinstance(module, type(reader.module)) or not len(kept):
+            continue
+        weight = refit(reader.gram, reader.weight(), kept, plan.size(site), reader.width)
+        rows = plan.declaration.tensors[f"{reader.name}.weight"].cuts.get(0)
+        if rows is not None:
+            weight = weight[
+                :, masks[rows].bool().repeat_interleave(weight.shape[1] // plan.size(rows))
+            ]
+        if module.bias is not None:
+            module.bias.copy_(weight[-1])
+            weight = weight[:-1]
+        module.weight.copy_(weight.T.reshape(module.weight.shape))

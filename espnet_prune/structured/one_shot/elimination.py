@@ -1,0 +1,131 @@
+"""The linear algebra of one-shot pruning: principal axes, elimination, least squares.
+
+All of it is about E |X W - Y|^2 for features X that are known by their Gram matrix G = X^T X alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+#: added to the diagonal of a Gram matrix, relative to its mean
+RIDGE = 1e-4
+#: units that go at a time: at least so many, and at most this share of those that are left
+BLOCK, SHARE = 8, 1 / 16
+
+
+def root(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The symmetric square root of a Gram matrix, and its inverse."""
+    values, vectors = torch.linalg.eigh(gram)
+    values = values.clamp(min=1e-6 * float(values.max().clamp(min=1e-30))).sqrt()
+    return (vectors * values) @ vectors.T, (vectors / values) @ vectors.T
+
+
+def product_axes(query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+    """Bases in which the dimensions of q^T k are ordered by what they contribute.
+
+    With C_q^1/2 C_k^1/2 = U S V^T the new q is S^1/2 U^T C_q^-1/2 q, the new k is
+    S^1/2 V^T C_k^-1/2 k. Their product is that of the old, and the first n dimensions are the best
+    n: E (q^T k)^2 over independent q and k is the sum of the squares of S.
+
+    Args:
+        query, key: (d, d) Gram matrices C_q and C_k.
+    Returns: (d, d) matrices that the projections of q and k are multiplied by from the left.
+    """
+    (q, q_inverse), (k, k_inverse) = root(query), root(key)
+    left, values, right = torch.linalg.svd(q @ k)
+    scale = values.sqrt()[:, None]
+    return scale * (left.T @ q_inverse), scale * (right @ k_inverse)
+
+
+def linear_axes(weight: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
+    """A basis of the input of a linear map in which it is ordered by what it contributes.
+
+    With W C^1/2 = U S V^T the new input is V^T C^-1/2 x, white, and the new map W C^1/2 V.
+
+    Args:
+        weight: (D, d), its rows weighted by what an error of each output costs.
+        gram: (d, d) of the input.
+    Returns: (d, d) what the input is multiplied by from the left, and the map from the right.
+    """
+    forth, back = root(gram)
+    right = torch.linalg.svd(weight @ forth)[2]
+    return right @ back, forth @ right.T
+
+
+def eliminate(
+    gram: Tensor, weight: Tensor, units: int, width: int = 1
+) -> tuple[list[int], list[float]]:
+    """Backward elimination: which unit goes next, when the others make up for those that went.
+
+    Args:
+        gram: (C, C) of the features: `width` consecutive ones a unit, then those that always stay.
+        weight: (C, D), its columns weighted by what an error of each output costs.
+    Returns: the numbers of the units in the order in which they go, and the error after each.
+    """
+    inverse = torch.linalg.inv(_regular(gram, units * width))
+    left = torch.arange(units)
+    order: list[int] = []
+    errors: list[float] = []
+    total = 0.0
+    while len(left):
+        columns = torch.arange(len(left) * width).view(-1, width)
+        inner = weight[columns]
+        blocks = inverse[columns[:, :, None], columns[:, None, :]]
+        cost = (torch.linalg.solve(blocks, inner) * inner).sum((1, 2))
+        number = max(1, min(int(len(left) * SHARE), max(BLOCK, units // 128)))
+        goes = cost.argsort()[:number]
+        gone = columns[goes].flatten()
+        stays = torch.ones(len(inverse), dtype=torch.bool).index_fill(0, gone, False)
+        pivot, across = inverse[gone][:, gone], inverse[stays][:, gone]
+        removed = torch.linalg.solve(pivot, weight[gone])
+        step = float((weight[gone] * removed).sum())
+        weight = weight[stays] - across @ removed
+        inverse = inverse[stays][:, stays] - across @ torch.linalg.solve(pivot, across.T)
+        order += left[goes].tolist()
+        errors += [total + step * (i + 1) / number for i in range(number)]
+        total += step
+        rest = torch.ones(len(left), dtype=torch.bool).index_fill(0, goes, False)
+        left = left[rest]
+    return order, errors
+
+
+def refit(gram: Tensor, weight: Tensor, kept: Tensor, units: int, width: int = 1) -> Tensor:
+    """argmin over V of E |X_kept V - X W|^2: the weights of what is left that come nearest.
+
+    Args:
+        gram, weight, units, width: as for `eliminate`.
+        kept: numbers of the units.
+    Returns: (kept features, D).
+    """
+    columns = torch.cat(
+        [
+            (kept[:, None] * width + torch.arange(width)).flatten(),
+            torch.arange(units * width, len(gram)),
+        ]
+    )
+    gram = _regular(gram, units * width)
+    return torch.linalg.solve(gram[columns][:, columns], gram[columns] @ weight)
+
+
+def _regular(gram: Tensor, features: int) -> Tensor:
+    """With a ridge on so many features, relative to their mean energy."""
+    ridge = torch.zeros_like(gram.diagonal())
+    ridge[:features] = RIDGE * gram.diagonal()[:features].mean().clamp(min=1e-30)
+    return gram + ridge.diag()
+
+
+def convex(errors: Sequence[float]) -> list[float]:
+    """The increments of the largest convex curve below `errors` (0 before the first)."""
+    runs: list[tuple[float, int]] = []  # sum of increments, number
+    before = 0.0
+    for error in errors:
+        run = (max(error - before, 0.0), 1)
+        before = error
+        while runs and runs[-1][0] * run[1] >= run[0] * runs[-1][1]:
+            last = runs.pop()
+            run = (last[0] + run[0], last[1] + run[1])
+        runs.append(run)
+    return [total / number for total, number in runs for _ in range(number)]

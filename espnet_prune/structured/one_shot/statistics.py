@@ -1,0 +1,307 @@
+"""What one-shot pruning has to know of a model: what its layers read, and what depends on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderOutput
+from espnet_prune.structured.families.layers import PrunableAttention
+from espnet_prune.structured.plan import Plan
+
+#: most frames of one waveform that go into a Gram matrix
+FRAMES = 2048
+#: kept shares of a head's query-key dimensions at which the error of its output is measured
+SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
+
+#: The output of the encoder, its number of waveform -> scalar; errors matter by its gradient.
+Probe = Callable[[SpeechEncoderOutput, int], Tensor]
+
+
+@dataclass
+class Reader:
+    """A linear layer or convolution that reads the units of a site.
+
+    Attributes:
+        name: of the layer.
+        module: the layer.
+        width: features of a unit.
+        gram: (C, C) of its features, a constant last if the layer has a bias, weighted by how much
+            their frames matter; the mean over waveforms.
+        sensitivity: (D,) what a squared error of each output costs.
+    """
+
+    name: str
+    module: nn.Linear | nn.Conv1d
+    width: int
+    gram: Tensor = field(default_factory=lambda: torch.zeros(()))
+    sensitivity: Tensor = field(default_factory=lambda: torch.zeros(()))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(frames, C) of an input of the layer."""
+        if isinstance(self.module, nn.Conv1d):
+            sizes = (self.module.padding, self.module.kernel_size, self.module.stride)
+            pad, kernel, stride = (int(size[0]) for size in sizes)
+            x = F.pad(x, (pad, pad)).unfold(2, kernel, stride).transpose(1, 2).flatten(2)
+        x = x.flatten(0, 1)
+        return x if self.module.bias is None else F.pad(x, (0, 1), value=1.0)
+
+    def frames(self, y: Tensor) -> Tensor:
+        """(frames, D) of an output of the layer."""
+        return (y if isinstance(self.module, nn.Linear) else y.transpose(1, 2)).flatten(0, 1)
+
+    def weight(self) -> Tensor:
+        """(C, D) in float64, the bias last."""
+        weight = self.module.weight.detach().cpu().double().flatten(1).T
+        bias = self.module.bias
+        return weight if bias is None else torch.cat([weight, bias.detach().cpu().double()[None]])
+
+    def weigh(self) -> Tensor:
+        """`weight`, each column times the root of its output's sensitivity."""
+        return self.weight() * self.sensitivity.sqrt()
+
+
+@dataclass
+class Heads:
+    """An attention, and Gram matrices (d, d) of each of its heads.
+
+    Attributes:
+        name, module: of the attention.
+        query, key, value: of queries, of keys around their mean (which softmax does not see), and
+            of attended values.
+    """
+
+    name: str
+    module: PrunableAttention
+    query: list[Tensor] = field(default_factory=list)
+    key: list[Tensor] = field(default_factory=list)
+    value: list[Tensor] = field(default_factory=list)
+
+
+@dataclass
+class Statistics:
+    """Of calibration audio: site -> its reader, name -> attention, and site without a reader ->
+    (units,) the error that each unit leaves when it goes."""
+
+    readers: dict[str, Reader]
+    heads: dict[str, Heads]
+    energies: dict[str, Tensor]
+
+
+class _Seen:
+    """The last input and output of a module."""
+
+    input: Tensor
+    output: Tensor
+
+    def __init__(self, module: nn.Module):
+        self.handle = module.register_forward_hook(self._take)
+
+    def _take(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+        self.input, self.output = args[0].detach(), output
+        if output.requires_grad:
+            output.retain_grad()
+
+    def gradient(self) -> Tensor:
+        """Of the output, after a backward pass."""
+        assert self.output.grad is not None
+        return self.output.grad
+
+
+@contextmanager
+def seen(modules: dict[str, nn.Module]) -> Iterator[dict[str, _Seen]]:
+    """While active, the last input and output of each module."""
+    found = {name: _Seen(module) for name, module in modules.items()}
+    try:
+        yield found
+    finally:
+        for each in found.values():
+            each.handle.remove()
+
+
+def random_probe(seed: int) -> Probe:
+    """<v, last state> for v ~ N(0, 1): every error of the model's output costs the same."""
+
+    def probe(output: SpeechEncoderOutput, number: int) -> Tensor:
+        generator = torch.Generator().manual_seed(1000003 * seed + number)
+        last = output.last_hidden_state
+        assert last is not None
+        noise = torch.randn(last.shape, generator=generator).to(last)
+        return (last * noise).sum()
+
+    return probe
+
+
+def gather(
+    encoder: SpeechEncoder,
+    plan: Plan,
+    waveforms: Sequence[Tensor],
+    probe: Probe,
+    features: bool = True,
+) -> Statistics:
+    """Forward and backward passes over calibration audio.
+
+    Args:
+        encoder: in eval mode; no parameter is changed.
+        plan: of the encoder.
+        waveforms: (T,) at 16 kHz each.
+        probe: what errors matter for, see `Probe`.
+        features: whether the Gram matrices of features are wanted, which take most of the time.
+    Raises:
+        ValueError: a state is NaN or infinite.
+    """
+    backbone = encoder.backbone
+    readers: dict[str, Reader] = {}
+    heads: dict[str, Heads] = {}
+    owners: dict[str, str] = {}  # of sites without a reader: the module whose outputs are the units
+    for site in plan.prunable():
+        scales = plan.sites[site].scales
+        read = [scale.target.removesuffix(".weight") for scale in scales if scale.dim == 1]
+        if read:
+            module = backbone.get_submodule(read[0])
+            width = module.weight[0].numel() // plan.size(site)
+            readers[site] = Reader(read[0], module, width)
+        elif scales and scales[0].dim is None:
+            owners[site] = scales[0].target
+    for name, module in backbone.named_modules():
+        if isinstance(module, PrunableAttention) and module.present and module.heads:
+            heads[name] = Heads(name, module)
+    energies = {site: torch.zeros(plan.size(site)).double() for site in owners}
+    watched: dict[str, nn.Module] = {r.name: r.module for r in readers.values()}
+    watched |= {name: backbone.get_submodule(name) for name in owners.values()}
+    for name in heads:
+        for part in ("q_proj", "k_proj", "out_proj"):
+            watched[f"{name}.{part}"] = backbone.get_submodule(f"{name}.{part}")
+    share = 1.0 / len(waveforms)
+    with seen(watched) as last, _differentiable(encoder):
+        for number, waveform in enumerate(tqdm(waveforms, desc="read audio")):
+            with torch.enable_grad():
+                output = _listen(encoder, waveform)
+                scalar = probe(output, number)
+            if not bool(scalar.isfinite()):
+                raise ValueError(f"waveform {number} of the calibration: the states are NaN")
+            scalar.backward()
+            for reader in readers.values():
+                at = last[reader.name]
+                gradient = reader.frames(at.gradient()).double().square()
+                matters, sensitivity = gradient.mean(1), gradient.mean(0)
+                matters = matters / sensitivity.mean().clamp(min=1e-30)
+                reader.sensitivity = reader.sensitivity + share * sensitivity.cpu()
+                if features:
+                    x, step = reader.features(at.input), -(-len(matters) // FRAMES)
+                    x, matters = x[number % step :: step].double(), matters[number % step :: step]
+                    found = share * step * (x * matters[:, None]).T @ x
+                    reader.gram = reader.gram + found.cpu()
+            for site, name in owners.items():
+                at = last[name]
+                error = (at.output.detach() * at.gradient()).double().square()
+                energies[site] += share * error.flatten(0, 1).sum(0).cpu()
+            for each in heads.values():
+                _add_heads(each, last)
+    return Statistics(readers, heads, energies)
+
+
+def _listen(encoder: SpeechEncoder, waveform: Tensor) -> SpeechEncoderOutput:
+    return encoder(waveform[None].to(encoder.device), torch.tensor([len(waveform)]))
+
+
+def _add_heads(heads: Heads, last: dict[str, _Seen]) -> None:
+    module = heads.module
+    query = last[f"{heads.name}.q_proj"].output.detach().flatten(0, 1)
+    key = last[f"{heads.name}.k_proj"].output.detach().flatten(0, 1)
+    value = last[f"{heads.name}.out_proj"].input.flatten(0, 1)
+    for grams, rows, sizes in (
+        (heads.query, query, module.qk_sizes),
+        (heads.key, key - key.mean(0), module.qk_sizes),
+        (heads.value, value, module.vo_sizes),
+    ):
+        found = [(part.T @ part).cpu() for part in rows.double().split(sizes, -1)]
+        grams[:] = [a + b for a, b in zip(grams, found, strict=True)] if grams else found
+
+
+@contextmanager
+def _differentiable(encoder: SpeechEncoder) -> Iterator[None]:
+    """While active, only the first parameter has a gradient, so that all outputs have one."""
+    wanted = {name: p.requires_grad for name, p in encoder.named_parameters()}
+    try:
+        for number, parameter in enumerate(encoder.parameters()):
+            parameter.requires_grad_(number == 0)
+        yield
+    finally:
+        for name, parameter in encoder.named_parameters():
+            parameter.requires_grad_(wanted[name])
+            parameter.grad = None
+
+
+@torch.no_grad()
+def query_key_errors(
+    encoder: SpeechEncoder, statistics: Statistics, waveforms: Sequence[Tensor]
+) -> dict[str, list[dict[int, float]]]:
+    """attention -> for each head, kept query-key dimensions (the first ones) -> error.
+
+    The error is that of the attention's output, weighted by sensitivity as those of `eliminate`.
+    """
+    calls: dict[str, tuple[tuple, dict]] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        return lambda module, args, kwargs: calls.update({name: (args, kwargs)})
+
+    of = {reader.name: reader for reader in statistics.readers.values()}
+    errors = {
+        name: [{size: 0.0} for size in each.module.qk_sizes]
+        for name, each in statistics.heads.items()
+        if f"{name}.out_proj" in of
+    }
+    handles = [
+        statistics.heads[name].module.register_forward_pre_hook(keep(name), with_kwargs=True)
+        for name in errors
+    ]
+    try:
+        for waveform in tqdm(waveforms, desc="measure heads"):
+            _listen(encoder, waveform)
+            for name, found in errors.items():
+                _measure(statistics.heads[name].module, of[f"{name}.out_proj"], calls[name], found)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {
+        name: [{kept: error / len(waveforms) for kept, error in head.items()} for head in found]
+        for name, found in errors.items()
+    }
+
+
+def _measure(
+    module: PrunableAttention, reader: Reader, call: tuple[tuple, dict], found: list[dict]
+) -> None:
+    args, kwargs = call
+    weight = (
+        reader.weigh()[: sum(module.vo_sizes)]
+        .float()
+        .to(module.q_proj.weight.device)
+        .split(module.vo_sizes)
+    )
+    saved = module.q_proj.weight.clone(), module.q_proj.bias.clone()
+    with seen({"out": module.out_proj}) as last:
+        module(*args, **kwargs)
+        whole = last["out"].input.split(module.vo_sizes, -1)
+        for share in SHARES:
+            kept = [round(share * size) for size in module.qk_sizes]
+            pairs = zip(kept, module.qk_sizes, strict=True)
+            mask = torch.cat([torch.arange(size) < n for n, size in pairs]).to(saved[0].device)
+            try:
+                module.q_proj.weight.mul_(mask[:, None])
+                module.q_proj.bias.mul_(mask)
+                module(*args, **kwargs)
+            finally:
+                module.q_proj.weight.copy_(saved[0])
+                module.q_proj.bias.copy_(saved[1])
+            parts = last["out"].input.split(module.vo_sizes, -1)
+            for head, errors in enumerate(found):
+                error = ((parts[head] - whole[head]) @ weight[head]).square().sum()
+                errors[kept[head]] = errors.get(kept[head], 0.0) + float(error)

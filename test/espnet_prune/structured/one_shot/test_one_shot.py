@@ -1,0 +1,93 @@
+import copy
+
+import pytest
+import torch
+
+from espnet_prune.structured import load_encoder, slim
+from espnet_prune.structured.one_shot import prune_one_shot, turned
+from test.espnet_prune.tiny import LAYOUTS, saved
+
+
+def speech(count: int = 4, samples: int = 8000) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [0.1 * torch.randn(samples + 320 * i, generator=generator) for i in range(count)]
+
+
+@pytest.fixture(scope="module", params=LAYOUTS)
+def encoder(request, tmp_path_factory):
+    return load_encoder(saved(request.param, tmp_path_factory.mktemp("dense")))
+
+
+def states(encoder, waveform):
+    with torch.no_grad():
+        return encoder.eval()(waveform[None], torch.tensor([len(waveform)])).last_hidden_state
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_turned_heads_compute_the_same(encoder):
+    new, _ = turned(encoder, encoder.plan(), speech(2))
+    for waveform in speech():
+        torch.testing.assert_close(
+            states(new, waveform), states(encoder, waveform), atol=2e-4, rtol=2e-3
+        )
+    assert any(
+        not torch.equal(a, b) for a, b in zip(new.parameters(), encoder.parameters(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("cost", ["parameters", "macs"])
+@pytest.mark.parametrize("target", [0.0, 0.2, 0.4])
+def test_target_is_met_and_errors_are_below_those_of_plain_masks(encoder, target, cost):
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    small, summary = prune_one_shot(encoder, speech(), target, cost)
+    assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
+    exact = 1 - float(small.plan().cost(cost)) / float(encoder.plan().cost(cost))
+    assert exact == pytest.approx(summary["exact"]) == pytest.approx(target, abs=0.03)
+    kept = small.kept
+    masks = {
+        name: torch.zeros(site.size).index_fill(0, torch.tensor(kept[name]).long(), 1.0)
+        for name, site in encoder.plan().sites.items()
+        if name in kept
+    }
+    plain = slim(encoder, masks)
+    errors = [
+        sum(float((states(each, w) - states(encoder, w)).square().sum()) for w in speech())
+        for each in (small, plain)
+    ]
+    assert errors[0] <= errors[1] + 1e-6
+
+
+def test_same_again_and_pruned_twice(encoder, tmp_path):
+    first, _ = prune_one_shot(encoder, speech(), 0.2)
+    again, _ = prune_one_shot(encoder, speech(), 0.2)
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
+    )
+    twice, summary = prune_one_shot(first, speech(), 0.2)
+    assert twice.num_parameters() < first.num_parameters()
+    twice.save_pretrained(tmp_path)
+    loaded = load_encoder(tmp_path)
+    assert torch.equal(states(loaded, speech()[0]), states(twice, speech()[0]))
+    assert summary["exact"] == pytest.approx(0.2, abs=0.03)
+
+
+def test_protected_sites_stay_whole(encoder):
+    small, _ = prune_one_shot(encoder, speech(), 0.2, protected=["qk", "vo", "head", "mha"])
+    assert small.kept and all(name.endswith(("ffn_dim", "cnn", "pos_conv")) for name in small.kept)
+
+
+def test_what_cannot_be_done(encoder):
+    with pytest.raises(ValueError, match="no waveforms"):
+        prune_one_shot(encoder, [], 0.2)
+    with pytest.raises(ValueError, match=r"1.5, but has to be in \[0, 1\)"):
+        prune_one_shot(encoder, speech(), 1.5)
+    with pytest.raises(ValueError, match="target 0.9 cannot be reached"):
+        prune_one_shot(encoder, speech(), 0.9, protected=["ffn_dim", "cnn"])
+    broken = copy.deepcopy(encoder)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    with pytest.raises(ValueError, match="waveform 0 of the calibration: .* NaN"):
+        prune_one_shot(broken, speech(), 0.2)

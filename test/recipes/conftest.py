@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WARM = ROOT / "espnet_prune" / "plugin" / "warm_python.py"
+WARM = ROOT / "espnet_prune" / "launch" / "warm_python.py"
 
 
 @pytest.fixture(scope="session")

@@ -121,7 +121,7 @@ def test_wrong_options():
     assert "unknown option --bogus" in run("--bogus", "1", expect=2)
     assert "has to be in [0, 1)" in run("--target", "1.0", expect=2)
     assert "takes true or false" in run("--skip_bad", "maybe", expect=2)
-    assert "choose l0, random or scratch" in run("--method", "magic", expect=2)
+    assert "choose l0, one_shot, random or scratch" in run("--method", "magic", expect=2)
     assert "--method scratch needs --like" in run("--method", "scratch", expect=2)
 
 

@@ -300,7 +300,8 @@ fi
 
 if wanted 6; then
     log "Stage 6: Distil the slimmed model: ${exp}/distill"
-    fresh "${exp}/distill" "${exp}/slim/model.safetensors" "${distill_config}" "${distill_args}"
+    fresh "${exp}/distill" "${exp}/slim/model.safetensors" "${distill_config}" "${distill_args}" \
+        "${distill_data[@]}"
     launch "${exp}/distill" ${python} -m espnet_prune.bin.ssl_prune_train \
         --config "${distill_config}" --teacher "${teacher_dir}" --student "${exp}/slim" \
         --resume true --seed "${seed}" --ngpu "${ngpu}" "${ssl_data[@]}" "${distill_data[@]}" \

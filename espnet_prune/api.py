@@ -107,7 +107,7 @@ def prune(
     encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
     one_shot = method == "one_shot"
     if distill_updates is None:
-        distill_updates = 0 if one_shot else 450
+        distill_updates = METHODS[method]
     number = max(0 if one_shot else updates, distill_updates, 1)
     waveforms = _heard(encoder, utterances, number, seed, one_shot)
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

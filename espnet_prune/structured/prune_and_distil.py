@@ -38,8 +38,8 @@ GATES_LR, DISTILL_LR, WEIGHT_DECAY, GRAD_CLIP = 3.0e-4, 5.0e-4, 0.01, 5.0
 FITTED_LR = 1.0e-4
 #: seconds of audio that one_shot looks at, at most
 CALIBRATION = 600.0
-#: ways to decide what goes
-METHODS = ("one_shot", "l0")
+#: ways to decide what goes, and updates after it unless asked otherwise
+METHODS = {"one_shot": 0, "l0": 450}
 #: share of the updates with gates over which learning rates and target rise
 WARMUP, RAMP = 20 / 150, 110 / 150
 
@@ -75,7 +75,7 @@ def prune_encoder(
     if method not in METHODS:
         raise ValueError(f"method is {method!r}, choose from {', '.join(METHODS)}")
     if distill_updates is None:
-        distill_updates = 450 if method == "l0" else 0
+        distill_updates = METHODS[method]
     if updates < 1 or distill_updates < 0:
         counts = f"{updates} updates with gates and {distill_updates} after slimming"
         raise ValueError(f"{counts}: at least 1 and 0 are needed")

@@ -170,7 +170,7 @@ class DistillModel(nn.Module):
             raise ValueError("teacher_cache: full_window has to be true or false with it")
         if decoder_loss and decoder is None:
             raise ValueError("decoder_loss: the teacher has no decoder")
-        self.decoder_loss, self._decoder = decoder_loss, decoder
+        self.decoder_loss, self._decoder = decoder_loss, decoder if decoder_loss else None
         self._cache: TeacherCache | None = None
         if teacher_cache:
             self._cache = TeacherCache(teacher_cache, self._teacher, bool(full_window))
@@ -242,12 +242,12 @@ class DistillModel(nn.Module):
         """
         window = self._wants_full_window()
         inputs = self.encoder.prepare(speech, speech_lengths, window)
-        decode = self._decoder is not None and bool(self.decoder_loss)
-        if decode and text is None:
+        decoder = self._decoder
+        if decoder is not None and text is None:
             raise ValueError("decoder_loss: the data has no `text`")
-        final = {self.teacher.num_layers} if decode else set()
+        final = set() if decoder is None else {self.teacher.num_layers}
         wanted = self._teacher_states(speech, speech_lengths, inputs, window, final)
-        heard = wanted[self.teacher.num_layers] if decode else None
+        heard = wanted.get(self.teacher.num_layers)
         time = next(iter(wanted.values())).shape[1]
         wanted = {number: wanted[number] for number in self.layers}
         whole = window and self.teacher.family_of.has_window
@@ -261,9 +261,9 @@ class DistillModel(nn.Module):
             masks = self._once("masks", lambda: self.gated.hard_masks(self.target))
             output = self.gated.masked_forward(masks, inputs, watch=losses)
         loss, stats = losses.total, {"distill": losses.total.detach(), **losses.parts}
-        if heard is not None and self._decoder is not None:
-            assert text is not None
-            divergence = self._decoder.divergence(heard, output.last_hidden_state, text)
+        if decoder is not None:
+            assert text is not None and heard is not None
+            divergence = decoder.divergence(heard, output.last_hidden_state, text)
             loss = loss + self.decoder_loss * divergence
             stats["decoder"] = divergence.detach()
         if self.pruning is not None:

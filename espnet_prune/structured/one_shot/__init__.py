@@ -78,7 +78,7 @@ def prune_one_shot(
         raise ValueError(f"target sparsity is {target}, but has to be in [0, 1)")
     plan = encoder.plan(protected=tuple(protected))
     probe = probe or random_probe(seed)
-    encoder, _ = turned(encoder, plan, waveforms, probe)
+    encoder = turned(encoder, plan, waveforms, probe)
     found = gather(encoder, plan, waveforms, probe)
     measured = query_key_errors(encoder, found, waveforms[:MEASURED])
     masks, exact = _choose(plan, _steps(plan, found, measured, cost), target, cost)
@@ -88,29 +88,22 @@ def prune_one_shot(
 
 
 def turned(
-    encoder: SpeechEncoder, plan: Plan, waveforms: Sequence[Tensor], probe: Probe | None = None
-) -> tuple[SpeechEncoder, Statistics]:
-    """A copy whose heads are in their principal axes, which computes the same as `encoder`.
-
-    Returns: the copy in eval mode, and the statistics of `encoder` without Gram matrices of what
-        its layers read.
-    """
+    encoder: SpeechEncoder, plan: Plan, waveforms: Sequence[Tensor], probe: Probe
+) -> SpeechEncoder:
+    """A copy in eval mode whose heads are in their principal axes; it computes the same."""
     encoder = copy.deepcopy(encoder).eval()
-    found = gather(encoder, plan, waveforms, probe or random_probe(0), features=False)
-    of = {reader.name: reader for reader in found.readers.values()}
-    for name, heads in found.heads.items():
-        if f"{name}.out_proj" in of:
-            _turn(heads, of[f"{name}.out_proj"].sensitivity, plan)
-    return encoder, found
+    for heads in gather(encoder, plan, waveforms, probe, features=False).heads.values():
+        _turn(heads)
+    return encoder
 
 
 @torch.no_grad()
-def _turn(heads: Heads, sensitivity: Tensor, plan: Plan) -> None:
+def _turn(heads: Heads) -> None:
     """Bring the projections of an attention into their principal axes, head by head."""
     module = heads.module
     rows = [torch.arange(sum(module.qk_sizes)).split(module.qk_sizes)]
     rows += [torch.arange(sum(module.vo_sizes)).split(module.vo_sizes)]
-    weigh = sensitivity.sqrt()[:, None]
+    weigh = heads.reader.sensitivity.sqrt()[:, None]
     for head, (qk, vo) in enumerate(zip(*rows, strict=True)):
         if len(qk):
             query, key = product_axes(heads.query[head], heads.key[head])

@@ -73,12 +73,14 @@ class Heads:
 
     Attributes:
         name, module: of the attention.
+        reader: of its values, the output projection.
         query, key, value: of queries, of keys around their mean (which softmax does not see), and
             of attended values.
     """
 
     name: str
     module: PrunableAttention
+    reader: Reader
     query: list[Tensor] = field(default_factory=list)
     key: list[Tensor] = field(default_factory=list)
     value: list[Tensor] = field(default_factory=list)
@@ -152,7 +154,7 @@ def gather(
         plan: of the encoder.
         waveforms: (T,) at 16 kHz each.
         probe: what errors matter for, see `Probe`.
-        features: whether the Gram matrices of features are wanted, which take most of the time.
+        features: Gram matrices are those of the features that readers read; else those of heads.
     Raises:
         ValueError: a state is NaN or infinite.
     """
@@ -169,13 +171,14 @@ def gather(
             readers[site] = Reader(read[0], module, width)
         elif scales and scales[0].dim is None:
             owners[site] = scales[0].target
+    of = {reader.name: reader for reader in readers.values()}
     for name, module in backbone.named_modules():
-        if isinstance(module, PrunableAttention) and module.present and module.heads:
-            heads[name] = Heads(name, module)
+        if isinstance(module, PrunableAttention) and f"{name}.out_proj" in of:
+            heads[name] = Heads(name, module, of[f"{name}.out_proj"])
     energies = {site: torch.zeros(plan.size(site)).double() for site in owners}
     watched: dict[str, nn.Module] = {r.name: r.module for r in readers.values()}
     watched |= {name: backbone.get_submodule(name) for name in owners.values()}
-    for name in heads:
+    for name in () if features else heads:
         for part in ("q_proj", "k_proj", "out_proj"):
             watched[f"{name}.{part}"] = backbone.get_submodule(f"{name}.{part}")
     share = 1.0 / len(waveforms)
@@ -202,7 +205,7 @@ def gather(
                 at = last[name]
                 error = (at.output.detach() * at.gradient()).double().square()
                 energies[site] += share * error.flatten(0, 1).sum(0).cpu()
-            for each in heads.values():
+            for each in () if features else heads.values():
                 _add_heads(each, last)
     return Statistics(readers, heads, energies)
 
@@ -252,11 +255,9 @@ def query_key_errors(
     def keep(name: str) -> Callable[..., None]:
         return lambda module, args, kwargs: calls.update({name: (args, kwargs)})
 
-    of = {reader.name: reader for reader in statistics.readers.values()}
     errors = {
         name: [{size: 0.0} for size in each.module.qk_sizes]
         for name, each in statistics.heads.items()
-        if f"{name}.out_proj" in of
     }
     handles = [
         statistics.heads[name].module.register_forward_pre_hook(keep(name), with_kwargs=True)
@@ -266,7 +267,7 @@ def query_key_errors(
         for waveform in tqdm(waveforms, desc="measure heads"):
             _listen(encoder, waveform)
             for name, found in errors.items():
-                _measure(statistics.heads[name].module, of[f"{name}.out_proj"], calls[name], found)
+                _measure(statistics.heads[name], calls[name], found)
     finally:
         for handle in handles:
             handle.remove()
@@ -276,9 +277,8 @@ def query_key_errors(
     }
 
 
-def _measure(
-    module: PrunableAttention, reader: Reader, call: tuple[tuple, dict], found: list[dict]
-) -> None:
+def _measure(heads: Heads, call: tuple[tuple, dict], found: list[dict]) -> None:
+    module, reader = heads.module, heads.reader
     args, kwargs = call
     weight = (
         reader.weigh()[: sum(module.vo_sizes)]

@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from espnet_prune.data.audio import SAMPLING_RATE, check_speech
+from espnet_prune.speech_llm.generation import ALLOWED, LENGTHS, check_options, settings
 from espnet_prune.speech_llm.prompts import (
     PADDING,
     POSITIONS,
@@ -131,16 +132,11 @@ class SpeechLLM(ABC):
 
     def first_layer(self) -> FirstLayer:
         """Query and key projection of the language model's first layer (ValueError: they are
-        quantised, so that their signs cannot be read)."""
-        decoder, width = self.lm.get_decoder(), self._embedding.weight.shape[1]
+        quantised, adapted or offloaded, so that the signs of their weights cannot be read)."""
+        decoder = self.lm.get_decoder()
         attention = decoder.layers[0].self_attn
-        query, key = attention.q_proj.weight.detach(), attention.k_proj.weight.detach()
-        if not all(w.is_floating_point() and w.shape[-1] == width for w in (query, key)):
-            raise ValueError(
-                "the language model's first layer is quantised, but pruning reads it: leave its "
-                "q_proj and k_proj in floating point"
-            )
-        return FirstLayer(query, key, decoder.config.num_attention_heads)
+        weights = [_plain_weight(getattr(attention, name), name) for name in ("q_proj", "k_proj")]
+        return FirstLayer(*weights, decoder.config.num_attention_heads)
 
     @torch.no_grad()
     def select(
@@ -168,6 +164,12 @@ class SpeechLLM(ABC):
         # without names: row numbers of the whole batch
         options: dict[str, Any] = {"keys": rows if keys is None else [keys[b] for b in rows]}
         if strategy.needs_query:
+            for b in rows:
+                if not queries[b].strip():
+                    raise ValueError(
+                        f"prompt {b + 1} of {len(audio)} has no text to compare its audio with: "
+                        f"give a query, or take a strategy that reads none (not {pruner.strategy})"
+                    )
             texts = [self.embed_text(queries[b]) for b in rows]
             options |= {"query": pad_sequence(texts, True), "query_lengths": list(map(len, texts))}
         if strategy.needs_first_layer:
@@ -222,7 +224,13 @@ class SpeechLLM(ABC):
     @torch.no_grad()
     def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options: Any) -> list[str]:
         """B answers without special tokens, greedy ones unless `options` (those of `transformers`'
-        `generate`) say otherwise."""
+        `generate` in `generation.ALLOWED`; of any other a ValueError) say otherwise.
+
+        The model reads embeddings: penalties of repetition see new tokens only.
+        """
+        check_options(options, ALLOWED)
+        own = settings(self.lm, {})
+        check_options({n: v for n, v in own.items() if n not in LENGTHS}, ALLOWED)
         ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         # What stands behind an answer that has ended; never seen
         filler = next((i for i in ids if i is not None), 0)
@@ -364,6 +372,22 @@ class SpeechLLM(ABC):
             token = self.tokenizer.convert_ids_to_tokens(min(special))
             raise ValueError(f"the text '{text}' has the special token {token} in it: remove that")
         return ids
+
+
+def _plain_weight(layer: torch.nn.Module, name: str) -> Tensor:
+    """The weight of a linear layer that computes with it and with nothing else."""
+    weight = getattr(layer, "weight", None)
+    kinds = type(layer), type(weight)
+    if kinds != (torch.nn.Linear, torch.nn.Parameter) or not weight.is_floating_point():
+        what = "has an adapter (LoRA)" if hasattr(layer, "base_layer") else "is quantised"
+        raise ValueError(
+            f"the language model's first layer {what}, but pruning reads the weights of its q_proj "
+            f"and k_proj ({name} is a {type(layer).__name__}): merge the adapter "
+            "(merge_and_unload), or leave these two in floating point"
+        )
+    if weight.is_meta:
+        raise ValueError(f"{name} of the language model's first layer is offloaded: load it whole")
+    return weight.detach()
 
 
 def audio_chunks(

@@ -104,8 +104,8 @@ class SpeechLLM(ABC):
     def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Heard:
         """Audio tokens (N, D) and words of a recording of any length, (T,) floating point in
         [-1, 1]: `encode`, chunk after chunk. Words are "" where there is no recogniser or no word.
-        ValueError: another sampling rate, several channels, whole numbers, no samples, or too few
-        for a token."""
+        ValueError: another sampling rate, several channels, whole numbers, no samples, too few for
+        a token, or tokens with NaN."""
         chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
         heard: list[Heard] = []
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
@@ -114,6 +114,7 @@ class SpeechLLM(ABC):
         if not len(tokens):
             samples = sum(map(len, chunks))
             raise ValueError(f"audio of {samples} samples is too short for an audio token")
+        check_tokens(tokens)
         return Heard(tokens, " ".join(filter(None, (chunk.words for chunk in heard))))
 
     @torch.no_grad()
@@ -135,8 +136,8 @@ class SpeechLLM(ABC):
         quantised, adapted or offloaded, so that the signs of their weights cannot be read)."""
         decoder = self.lm.get_decoder()
         attention = decoder.layers[0].self_attn
-        weights = [_plain_weight(getattr(attention, name), name) for name in ("q_proj", "k_proj")]
-        return FirstLayer(*weights, decoder.config.num_attention_heads)
+        query, key = (_plain_weight(getattr(attention, n), n) for n in ("q_proj", "k_proj"))
+        return FirstLayer(query, key, decoder.config.num_attention_heads)
 
     @torch.no_grad()
     def select(
@@ -376,7 +377,7 @@ class SpeechLLM(ABC):
 
 def _plain_weight(layer: torch.nn.Module, name: str) -> Tensor:
     """The weight of a linear layer that computes with it and with nothing else."""
-    weight = getattr(layer, "weight", None)
+    weight: Any = getattr(layer, "weight", None)
     kinds = type(layer), type(weight)
     if kinds != (torch.nn.Linear, torch.nn.Parameter) or not weight.is_floating_point():
         what = "has an adapter (LoRA)" if hasattr(layer, "base_layer") else "is quantised"
@@ -388,6 +389,23 @@ def _plain_weight(layer: torch.nn.Module, name: str) -> Tensor:
     if weight.is_meta:
         raise ValueError(f"{name} of the language model's first layer is offloaded: load it whole")
     return weight.detach()
+
+
+def check_tokens(tokens: Tensor) -> None:
+    """ValueError for audio tokens (N, D) with NaN or infinite values."""
+    wrong = int((~tokens.isfinite().all(-1)).sum())
+    if wrong:
+        raise ValueError(
+            f"{wrong} of {len(tokens)} audio tokens have NaN or infinite values: the audio encoder "
+            "is damaged, or overflows (load it in bfloat16 or float32 instead of float16)"
+        )
+
+
+def log_mel(extractor: Any, chunks: list[np.ndarray], **options: Any) -> Any:
+    """What a feature extractor of `transformers` gives, as tensors; its products of matrices are
+    torch's, which autocast would bring to half precision."""
+    with torch.autocast("cpu", enabled=False):
+        return extractor(chunks, sampling_rate=SAMPLING_RATE, return_tensors="pt", **options)
 
 
 def audio_chunks(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoModel
 
-from espnet_prune.speech_llm.base import Heard, SpeechLLM
+from espnet_prune.speech_llm.base import Heard, SpeechLLM, log_mel
 
 
 class Diva(SpeechLLM):
@@ -49,9 +49,7 @@ class Diva(SpeechLLM):
 
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
         encoder = self.model.whisper_encoder
-        features = self.model.processor.feature_extractor(
-            chunks, sampling_rate=self.sampling_rate, return_tensors="pt"
-        )
+        features = log_mel(self.model.processor.feature_extractor, chunks)
         hidden = encoder(features.input_features.to(encoder.device, encoder.dtype))
         device = self.lm.get_input_embeddings().weight.device
         tokens = self.model.connector(hidden.last_hidden_state, output_device=device)

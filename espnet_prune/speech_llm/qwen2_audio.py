@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 from transformers.masking_utils import create_bidirectional_mask
 
-from espnet_prune.speech_llm.base import Heard, SpeechLLM
+from espnet_prune.speech_llm.base import Heard, SpeechLLM, log_mel
 from espnet_prune.tokens.scores import inside
 
 
@@ -33,10 +33,8 @@ class Qwen2Audio(SpeechLLM):
         return cls(loaded.to(device).eval(), AutoProcessor.from_pretrained(model))
 
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
-        options = {"padding": "max_length", "return_attention_mask": True, "return_tensors": "pt"}
-        features = self.processor.feature_extractor(
-            chunks, sampling_rate=self.sampling_rate, **options
-        )
+        options = {"padding": "max_length", "return_attention_mask": True}
+        features = log_mel(self.processor.feature_extractor, chunks, **options)
         tokens = self.encode_features(features.input_features, features.attention_mask)
         return [Heard(row) for row in tokens]
 

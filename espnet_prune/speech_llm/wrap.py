@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Qwen2AudioForConditionalGeneration
 
+from espnet_prune.speech_llm.base import check_tokens
 from espnet_prune.speech_llm.generation import ALLOWED, LENGTHS, OUTPUTS, check_options, settings
 from espnet_prune.speech_llm.prompts import left_pad, pad, staying
 from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
@@ -169,6 +170,7 @@ class PrunedGenerate:
                 f"{sum(numbers)} audio placeholders for {len(audio)} audio tokens: make text and "
                 "features in one call of the processor"
             )
+        check_tokens(audio)
         embeds[is_audio] = audio
         is_random = STRATEGIES[self.pruner.strategy].random
         keys = audio_keys(features, mask, list(map(len, clips)), numbers) if is_random else None

@@ -45,14 +45,16 @@ def parse_units(text: str) -> tuple[int, ...]:
 
 
 def zero_mean_unit_variance(speech: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Normalise (B, T) waveforms over their (B,) samples, as the feature extractors do."""
-    mask = torch.ones_like(speech)
+    """Normalise (B, T) waveforms over their (B,) samples, as the feature extractors do; in float32
+    whatever their type, for sums of half-precision squares underflow and counts overflow."""
+    wave = speech.float()
+    mask = torch.ones_like(wave)
     if lengths is not None:
-        mask = torch.arange(speech.shape[1], device=speech.device)[None] < lengths[:, None]
+        mask = torch.arange(wave.shape[1], device=wave.device)[None] < lengths[:, None]
     count = mask.sum(1, keepdim=True)
-    mean = (speech * mask).sum(1, keepdim=True) / count
-    variance = ((speech - mean).square() * mask).sum(1, keepdim=True) / count
-    return (speech - mean) / torch.sqrt(variance + 1e-7)
+    mean = (wave * mask).sum(1, keepdim=True) / count
+    variance = ((wave - mean).square() * mask).sum(1, keepdim=True) / count
+    return ((wave - mean) / torch.sqrt(variance + 1e-7)).to(speech.dtype)
 
 
 class SpeechEncoderConfig(PretrainedConfig):

@@ -75,8 +75,9 @@ class Wav2Vec2Family(Family):
         ):  # the second are those of older checkpoints
             if all(f"{conv}.{name}" in state for name in names):
                 direction, gain = (state.pop(f"{conv}.{name}") for name in names)
-                # weight norm over all but the kernel positions (dim 2)
-                state[f"{conv}.weight"] = torch._weight_norm(direction, gain, 2)
+                # weight norm over all but the kernel positions (dim 2), of half-precision weights,
+                # too, in float32
+                state[f"{conv}.weight"] = torch._weight_norm(direction.float(), gain.float(), 2)
         return {k: v for k, v in state.items() if k != "masked_spec_embed"}
 
     def declare(self, config: dict, seconds: float) -> Declaration:

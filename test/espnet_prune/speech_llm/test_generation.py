@@ -1,6 +1,7 @@
 """`generate` with everything kept is that of the unwrapped model, or refuses the option by name."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -155,7 +156,7 @@ def test_an_adapter_that_keeps_everything(adapter, options, takes):
             with pytest.raises(ValueError, match=f"generate: option '{next(iter(options))}'"):
                 llm.generate(prompts, **options)
             continue
-        got = found_by(lambda **o: llm.generate(prompts, **o), **options)
+        got = found_by(functools.partial(llm.generate, prompts), **options)
         embed, rows = llm.lm.get_input_embeddings(), []
         for tokens, question in zip(audio, QUESTIONS, strict=True):
             before, after = (embed(torch.tensor(part)) for part in llm.layout(question))

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.extras import load_extra
+from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.hub.pretrained import prepare
@@ -247,10 +248,12 @@ def load_language_model(directory: str | Path) -> tuple[Any, Any]:
     """A causal language model in float32 and evaluation mode, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_model_directory(directory)
+    own = {"trust_remote_code": False}  # else a terminal is asked whether to run it
     lm = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="sdpa"
+        directory, dtype=torch.float32, attn_implementation="sdpa", **own
     )
-    return lm.eval(), AutoTokenizer.from_pretrained(directory)
+    return lm.eval(), AutoTokenizer.from_pretrained(directory, **own)
 
 
 def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:

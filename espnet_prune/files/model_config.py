@@ -20,7 +20,7 @@ def check_model_config(config: Mapping[str, Any], where: str | Path) -> None:
     """ValueError, which begins with `where`, for another attention than `ATTENTION` anywhere in a
     configuration of `transformers`."""
     for key, value in config.items():
-        if key.endswith("attn_implementation"):
+        if str(key).endswith("attn_implementation"):
             for name in value.values() if isinstance(value, Mapping) else [value]:
                 if name is not None and name not in ATTENTION:
                     known = ", ".join(ATTENTION)

@@ -116,7 +116,6 @@ class SpeechEncoder(PreTrainedModel):
     _supports_sdpa = True
 
     sampling_rate = 16000
-    frame_rate = 50
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__(config)
@@ -126,6 +125,7 @@ class SpeechEncoder(PreTrainedModel):
         self._base_shapes = {n: tuple(p.shape) for n, p in self.backbone.named_parameters()}
         sizes = self.backbone.config
         self.hidden_size, self.num_layers = sizes.hidden_size, sizes.num_hidden_layers
+        self.samples_per_frame = self.family_of.samples_per_frame(base)
         #: fewest and most samples; not computed in `forward`, where `torch.compile` cannot follow
         self._limits = (self.family_of.minimum_samples(base), self.family_of.maximum_samples(base))
         self._restructure()

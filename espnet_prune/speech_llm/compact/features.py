@@ -28,6 +28,7 @@ from espnet_prune.speech_llm.compact.model import (
     SEPARATOR,
     TRANSCRIBE,
     ask,
+    check_frames,
     computing_dtype,
     encode_pairs,
     longest_chunk,
@@ -53,12 +54,14 @@ def write_features(
     """Give the excerpts of a data directory to a frozen encoder, and write what training reads.
 
     Arguments are the options of `espnet-prune compact features`, whose help says what is written.
-    Returns that in words (ValueError: no frame fits `seconds`, or features are another encoder's).
+    Returns that in words (ValueError: no frame fits `seconds`, features are another
+    encoder's, or the encoder has another frame rate).
     """
     most = int(seconds * FRAME_TOKENS)
     if most < 1:
         raise ValueError(f"--seconds is {seconds:g}, shorter than a frame; give more")
     loaded = load_encoder(encoder).eval().to("cuda" if ngpu else "cpu")
+    check_frames(loaded)
     scp, folder = read_table(data_dir / "wav.scp"), output_dir / "feats"
     encode_all(loaded, scp, folder, computing_dtype(dtype, loaded.device))
     feats = {name: folder / f"{name}.npy" for name in scp}

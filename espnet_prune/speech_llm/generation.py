@@ -44,6 +44,7 @@ IDLE = {
     "guidance_scale": 1.0,
     "num_beam_groups": 1,
     "diversity_penalty": 0.0,
+    "cache_implementation": "dynamic",
 }
 
 

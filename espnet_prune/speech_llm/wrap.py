@@ -42,6 +42,9 @@ def prune_tokens(
     the pruner's seed and a digest of the prompt's audio features, so that a recording keeps the
     same tokens in any batch. Plain `model(**inputs)` prunes nothing.
 
+    Where all tokens stay, `generate` gives what it gives without wrapping. It takes the options for
+    which that is known (`espnet_prune.speech_llm.generation`), and refuses any other by name.
+
     Args:
         model: changed in place; only its attribute `generate`.
         processor: the model's, for the text of the query.

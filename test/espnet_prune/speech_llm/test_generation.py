@@ -70,6 +70,7 @@ COMBINATIONS = [
     ({"bad_words_ids": [[WORD], [OTHER, WORD]], "remove_invalid_values": True}, BOTH),
     ({"sequence_bias": [[[WORD], 5.0]]}, BOTH),
     ({"use_cache": False}, BOTH),
+    ({"cache_implementation": "dynamic", "guidance_scale": 1.0}, BOTH),
     ({"streamer": Nowhere(), "synced_gpus": False}, BOTH),
     ({"max_length": 200}, WRAPPED),
     ({"min_length": 68, "eos_token_id": [WORD, OTHER]}, WRAPPED),

@@ -19,7 +19,7 @@ from transformers.generation.streamers import BaseStreamer
 from espnet_prune.speech_llm import generation, prune_tokens
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.speech_llm.models import ADAPTERS, RATE, qwen2_audio, speech, tokenizer
-from test.espnet_prune.speech_llm.test_wrap import QUESTIONS, make_inputs
+from test.espnet_prune.speech_llm.test_wrap import QUESTIONS, make_inputs, single
 
 TOKENIZER = tokenizer()
 TOKENIZER.add_tokens(["abcdef"])  # `transformers` spells this word to learn how pieces are joined
@@ -171,6 +171,25 @@ def test_an_adapter_that_keeps_everything(adapter, options, takes):
         )
         texts = llm.tokenizer.batch_decode(ids, skip_special_tokens=True)
         assert got == [text.strip() for text in texts]
+
+
+GREEDY = [o for o, takes in COMBINATIONS if takes == BOTH and "do_sample" not in o]
+
+
+@pytest.mark.parametrize("options", GREEDY, ids=["+".join(o) or "greedy" for o in GREEDY])
+def test_a_pruned_batch_is_its_pruned_singles(wrapped, options):
+    """What reads ids does not take padding, of which another batch has more, for a prompt's."""
+    model, processor, inputs = wrapped
+    pad = model.generation_config.pad_token_id
+    number = options.get("num_return_sequences", 1)
+    with prune_tokens(model, processor, TokenPruner("speechprune", rate=0.5, window=40)) as core:
+        both = found_by(model.generate, **inputs, **options)[:, inputs.input_ids.shape[1] :]
+        assert [len(kept) for kept in core.generate.kept] == [15, 8]
+        for b in range(2):
+            item = single(inputs, b, [b])
+            alone = found_by(model.generate, **item, **options)[:, item["input_ids"].shape[1] :]
+            for row, other in zip(both[b * number : (b + 1) * number], alone, strict=True):
+                assert torch.equal(row[: len(other)], other) and (row[len(other) :] == pad).all()
 
 
 def test_options_of_generation_configs_count_too(wrapped):

@@ -277,7 +277,7 @@ class SpeechLLM(ABC):
         have been `read`; all choices continue from their cache in one pass.
 
         Returns: for B lists of C_b texts B float32 tensors (C_b,), at most 0 (ValueError: an item
-            without choices, or a choice without text).
+            without choices, a choice without text, or NaN).
         """
         number = len((prompts.prompts if isinstance(prompts, Read) else prompts).kept)
         if len(choices) != number:
@@ -293,7 +293,13 @@ class SpeechLLM(ABC):
         for start in range(0, most, at_once):
             found = self._continue(read, [row[start : start + at_once] for row in ids])
             scores = [row + more for row, more in zip(scores, found, strict=True)]
-        return [torch.stack(row).cpu() for row in scores]
+        answer = [torch.stack(row).cpu() for row in scores]
+        if any(bool(row.isnan().any()) for row in answer):
+            raise ValueError(
+                "the language model gives NaN for a choice: it is damaged, or overflows (load it "
+                "in bfloat16 or float32 instead of float16)"
+            )
+        return answer
 
     def _continue(self, read: Read, ids: list[list[list[int]]]) -> list[list[Tensor]]:
         """Mean log-likelihoods of token sequences (some or none for each of B prompts) after the

@@ -90,7 +90,7 @@ def encode_all(
     encoder: SpeechEncoder, scp: dict[str, str], target: Path, dtype: torch.dtype
 ) -> None:
     """Write target/ID.npy of every recording, unless it is there and made of the same audio
-    (ValueError: the directory has features of another encoder).
+    (ValueError: the directory has features of another encoder, or features are no numbers).
 
     In bfloat16 features differ by 1% of their size, where training adds 10% of noise.
     """
@@ -107,8 +107,11 @@ def encode_all(
         waves = [load_speech(source, encoder.sampling_rate) for _, source in batch]
         with torch.autocast(encoder.device.type, dtype, enabled=dtype != torch.float32):
             rows = encode_together(encoder, waves)
-        for (path, _), row in zip(batch, rows, strict=True):
-            frames = row.float().cpu().numpy().astype(np.float16)
+        for (path, source), row in zip(batch, rows, strict=True):
+            with np.errstate(over="ignore"):  # said below
+                frames = row.float().cpu().numpy().astype(np.float16)
+            if not np.isfinite(frames).all():
+                raise ValueError(f"{source}: the encoder gives NaN, or numbers beyond float16")
             write_file(path, functools.partial(np.save, arr=frames))
 
 

@@ -224,6 +224,15 @@ def test_first_layer_is_that_of_the_language_model(llm):
     assert torch.equal(layer.key_weight, weights[first])
 
 
+def test_a_choice_of_which_the_model_says_nan_is_an_error():
+    llm = Plain()
+    prompts = llm.prompts([llm.hear(speech(1)[0], RATE).tokens], QUESTIONS[:1])
+    with torch.no_grad():
+        llm.lm.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the language model gives NaN for a choice"):
+        llm.score_choices(prompts, [["one", "two"]])
+
+
 WAVE = torch.randn(100)
 
 

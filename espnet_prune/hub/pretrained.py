@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from espnet_prune.files.lock import alone
+from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 from espnet_prune.hub.packages import packaged_model, unpack
@@ -29,10 +30,12 @@ def validate_language_model(directory: Path) -> None:
     """Load a causal language model and its tokenizer once (OSError, ValueError: see `prepare`)."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
+    check_model_directory(directory)
+    own = {"trust_remote_code": False}  # else a terminal is asked whether to run it
+    _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True, **own)
     for key in sorted(info["missing_keys"]):
         raise ValueError(f"{directory}: not a language model: {key} is missing")
-    AutoTokenizer.from_pretrained(directory)
+    AutoTokenizer.from_pretrained(directory, **own)
 
 
 def _link(source: Path, target: Path) -> dict:

@@ -35,6 +35,7 @@ def run(
 
 def train(task, cmd=None) -> None:
     """Run an ESPnet task in the same way."""
+    trust_certificates()
     try:
         task.main(cmd=cmd)
     except (OSError, ValueError, MissingExtraError) as error:

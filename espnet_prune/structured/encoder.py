@@ -317,12 +317,8 @@ def _read_config(name: str) -> dict:
         return PretrainedConfig.get_config_dict(name)[0]
     except json.JSONDecodeError as error:
         raise ValueError(f"{path / 'config.json'}: not valid JSON: {error}") from None
-    except OSError as error:
-        cause: BaseException = error  # the first one says what happened: no such host, 404, ...
-        while nearer := cause.__cause__ or cause.__context__:
-            cause = nearer
-        reason = str(cause).partition("\n")[0] or type(cause).__name__
-        text = f"{name}: no such directory, and the model hub does not give it ({reason})"
+    except OSError:
+        text = f"{name}: no such directory, and no hub that can be reached has such a model"
         raise FileNotFoundError(text) from None
 
 

@@ -17,6 +17,7 @@ from espnet_prune.files.lock import alone
 from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
+from espnet_prune.hub.clients import trust_certificates
 from espnet_prune.hub.packages import packaged_model, unpack
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ def _from_hub(name: str, target: Path) -> dict:
     """
     import huggingface_hub
 
+    trust_certificates()
     try:
         ask = partial(huggingface_hub.HfApi().model_info, name, timeout=HUB_SECONDS / 2)
         info = _within(HUB_SECONDS, ask)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from espnet_prune.api import calibration_audio
 from espnet_prune.evaluate.pruning_report import write_pruned
@@ -20,6 +17,7 @@ from espnet_prune.structured.baselines import prune_at_random
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.prune_and_distil import slimmed
+from espnet_prune.structured.tensor_files import check_finite, load_tensors
 
 LATEST = "latest.pth"
 
@@ -28,7 +26,8 @@ def load_trained(train_dir: Path, model_file: str, task: Any = SSLPruneTask) -> 
     """The model of a task's training directory with the weights of `model_file`.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing or damaged, or the two do not fit.
+        FileNotFoundError, ValueError: a file is missing or damaged, or the two do not fit; weights
+            or gates are NaN or infinite.
     """
     config, weights = train_dir / "config.yaml", train_dir / model_file
     for path in (config, weights):
@@ -36,14 +35,13 @@ def load_trained(train_dir: Path, model_file: str, task: Any = SSLPruneTask) -> 
             raise FileNotFoundError(f"{path}: missing; has the training been run to its end?")
     args = argparse.Namespace(**read_config(config))
     model = task.build_model(args)
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{weights}: damaged: {error}") from None
+    state = load_tensors(weights)
+    check_finite(state, str(weights))
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise ValueError(f"{weights}: does not fit {config}: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{weights}: does not fit {config}: {reason}") from None
     return model.eval()
 
 

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 from espnet2.tasks.abs_task import AbsTask
 from espnet2.train.abs_espnet_model import AbsESPnetModel
 from espnet2.train.collate_fn import CommonCollateFn
+from espnet2.train.distributed_utils import DistributedOption
+from espnet2.utils.build_dataclass import build_dataclass
 from torch import Tensor
+
+from espnet_prune.files.lock import held
+from espnet_prune.plugin.trainer import safe_torch_load, writes
+
+#: file in a directory of results that says which process writes there
+LOCK = ".lock"
 
 
 class Model(AbsESPnetModel):
@@ -22,6 +32,21 @@ class Task(AbsTask):
     """A task whose model needs all `data_names`, padded with zeros to a batch."""
 
     data_names: tuple[str, ...] = ()
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """As ESPnet's, in an output directory of its own, and without unpickling of objects.
+
+        Raises:
+            ValueError: another process writes there.
+        """
+        option = build_dataclass(DistributedOption, args)
+        option.init_options()
+        lock: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if writes(option):
+            lock = held(Path(args.output_dir) / LOCK, f"the experiment {args.output_dir}")
+        with lock, safe_torch_load():
+            super().main_worker(args)
 
     @classmethod
     def required_data_names(cls, train: bool = True, inference: bool = False):

@@ -109,8 +109,9 @@ def scratch(parser: ArgumentParser):
         from espnet_prune.evaluate.pruning_report import write_pruned
         from espnet_prune.structured import load_encoder
         from espnet_prune.structured.baselines import from_scratch
-        from espnet_prune.structured.encoder_directory import sizes
+        from espnet_prune.structured.encoder_directory import check_directory, sizes
 
+        check_directory(args.output_dir)
         student = from_scratch(load_encoder(args.like), args.seed)
         found = sizes(student)
         exact = 1 - found["parameters"] / found["dense_parameters"]

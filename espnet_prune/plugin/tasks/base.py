@@ -38,8 +38,13 @@ class Task(AbsTask):
         """As ESPnet's, in an output directory of its own, and without unpickling of objects.
 
         Raises:
-            ValueError: another process writes there.
+            ValueError: another process writes there, or an option would not do what it says.
         """
+        # ESPnet divides by the first, ends well without an update, or climbs instead of descending
+        for name in ("accum_grad", "max_epoch", "grad_clip"):
+            value = getattr(args, name)
+            if not value > 0:
+                raise ValueError(f"{name} is {value}, but has to be above 0")
         option = build_dataclass(DistributedOption, args)
         option.init_options()
         lock: contextlib.AbstractContextManager = contextlib.nullcontext()

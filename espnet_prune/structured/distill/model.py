@@ -118,7 +118,7 @@ class DistillModel(nn.Module):
 
     The teacher goes first, and of its hidden states only the compared ones are kept, until the
     student has come to the same layer. It is not a submodule, see `Teacher`. Of the student, what
-    comes after the last compared hidden state is frozen, such as the last norm of large layouts.
+    no loss depends on is frozen, such as the last norm of large layouts.
 
     Args:
         teacher: dense encoder.
@@ -181,7 +181,7 @@ class DistillModel(nn.Module):
         _check_number("dropout", dropout, 1.0)
         self._teacher = Teacher(teacher, teacher_dtype)
         student.set_dropout(dropout)
-        _freeze_unused(student, last if decoder_loss else max(self.layers))
+        _freeze_unused(student, self.layers, bool(decoder_loss))
         if not isinstance(full_window, bool | int | float):
             raise ValueError(
                 f"full_window is {full_window!r}, but has to be true, false or a share"
@@ -362,13 +362,34 @@ def _check_number(name: str, value: Any, below: float) -> None:
         raise ValueError(f"{name} is {value!r}, but has to be a number in [0, {below:g})")
 
 
-def _freeze_unused(student: SpeechEncoder, last: int) -> None:
-    """Freeze what no loss depends on: what runs after hidden state `last`, and what is empty.
+def _freeze_unused(student: SpeechEncoder, compared: Collection[int], output: bool) -> None:
+    """Freeze what no loss depends on, as a pass without any randomness finds it.
 
-    Of several processes, each would wait for the others' gradients of it (DDP).
+    That is what follows the last compared state, e.g. the last norm of the large layouts, and what
+    nothing is left to read of, e.g. the norm in front of an attention without heads. Of several
+    processes each would wait for the others' gradients (DDP).
+
+    Args:
+        compared: numbers of the hidden states that are.
+        output: whether the output is, too.
     """
-    for module in student.family_of.after(student.backbone, last):
-        module.requires_grad_(False)
-    for parameter in student.parameters():
-        if not parameter.numel():
-            parameter.requires_grad_(False)
+    least = student.family_of.minimum_samples(student.config.base)
+    noise = torch.randn(1, max(least, 4000), generator=torch.Generator().manual_seed(0))
+    total = torch.zeros((), device=student.device)
+
+    def watch(number: int, state: Tensor) -> None:
+        nonlocal total
+        if number in compared:
+            total = total + state.float().sum()
+
+    training, trained = student.training, [p for p in student.parameters() if p.requires_grad]
+    if not trained:
+        return
+    with torch.enable_grad():
+        last = student.eval()(noise.to(student.device), full_window=False, watch=watch)
+        if output:
+            total = total + last.last_hidden_state.float().sum()
+        found = torch.autograd.grad(total, trained, allow_unused=True)
+    student.train(training)
+    for parameter, gradient in zip(trained, found, strict=True):
+        parameter.requires_grad_(gradient is not None)

@@ -168,10 +168,6 @@ class Family:
         """The Transformer layers."""
         raise NotImplementedError
 
-    def after(self, model: Backbone, number: int) -> list[nn.Module]:
-        """The modules that run only after the hidden state of this number (of `watch`) is there."""
-        return list(self.layers(model)[number:])
-
     def cnn_layers(self, model: Backbone) -> Sequence[nn.Module]:
         """The layers of the CNN in front, where they are modules of their own."""
         return ()

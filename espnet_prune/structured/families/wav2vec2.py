@@ -176,11 +176,6 @@ class Wav2Vec2Family(Family):
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.encoder.layers
 
-    def after(self, model: Backbone, number: int) -> list[nn.Module]:
-        # The large layout normalises the last state, the base layout the input of the first layer
-        norm = [model.encoder.layer_norm] if model.config.do_stable_layer_norm else []
-        return super().after(model, number) + norm
-
     def cnn_layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.feature_extractor.conv_layers
 

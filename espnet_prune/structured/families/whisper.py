@@ -149,11 +149,6 @@ class WhisperFamily(Family):
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.layers
 
-    def after(self, model: Backbone, number: int) -> list[nn.Module]:
-        # The last state has been through the norm
-        norm = [model.layer_norm] if number < len(model.layers) else []
-        return super().after(model, number) + norm
-
     def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         return (lengths + STRIDE - 1) // STRIDE
 

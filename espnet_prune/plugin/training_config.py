@@ -91,7 +91,7 @@ def write_spread(
         FileNotFoundError: no such config.
         ValueError: it is not a YAML mapping, is the target, too, or as `spread_updates`.
     """
-    if Path(target).exists() and Path(target).samefile(source):
+    if Path(source).exists() and Path(target).exists() and Path(target).samefile(source):
         raise ValueError(f"{target}: is the config to read; name another file to write")
     config = read_config(source)
     try:

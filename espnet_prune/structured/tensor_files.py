@@ -60,7 +60,7 @@ def load_pickled(
             )
     except torch.OutOfMemoryError:
         raise
-    except DAMAGED as error:
+    except Exception as error:  # of torch, pickle, zipfile, struct, …
         found = _REFUSED.search(str(error))
         if found and isinstance(error, pickle.UnpicklingError):
             raise RefusedObjectError(path, found[1]) from None

@@ -21,6 +21,7 @@ from espnet_prune.structured.tensor_files import (
     first_line,
     load_pickled,
     plain_values,
+    safe_torch_load,
 )
 
 #: weights at the update where the expected sparsity comes to a target on the way
@@ -49,26 +50,6 @@ def atomic_torch_save():
         yield
     finally:
         torch.save = save
-
-
-@contextlib.contextmanager
-def safe_torch_load():
-    """While active, `torch.load` runs nothing that is in a file, whatever it is asked for.
-
-    ESPnet asks for more when it resumes, averages epochs and takes `init_param`.
-    """
-    load = torch.load
-
-    def load_safely(f, map_location=None, *args, weights_only=True, **kwargs):
-        if not isinstance(f, str | os.PathLike):
-            return load(f, map_location, *args, weights_only=True, **kwargs)
-        return load_pickled(f, plain_values(), map_location=map_location, **kwargs)
-
-    torch.load = load_safely
-    try:
-        yield
-    finally:
-        torch.load = load
 
 
 def repair(output_dir: Path) -> None:

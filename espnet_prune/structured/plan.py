@@ -121,7 +121,7 @@ class Plan:
     def takes_along(self) -> list[tuple[str, str]]:
         """(protected kind, other kind): its units still go when those of the other kind go."""
         free = set(self.prunable())
-        pairs = {}
+        pairs: dict[tuple[str, str], None] = {}
         for site in self.sites.values():
             for parent in map(self.sites.__getitem__, site.parents):
                 if site.name not in free and parent.name in free and self.kept[site.name]:

@@ -15,7 +15,8 @@ from espnet2.utils.build_dataclass import build_dataclass
 from torch import Tensor
 
 from espnet_prune.files.lock import held
-from espnet_prune.plugin.trainer import safe_torch_load, writes
+from espnet_prune.plugin.trainer import writes
+from espnet_prune.structured.tensor_files import safe_torch_load
 
 #: file in a directory of results that says which process writes there
 LOCK = ".lock"

@@ -103,7 +103,8 @@ class Family:
         """
         try:
             self._check_sizes(self.config_class(**config))
-            return self.build(config)
+            # The attention is ours; `transformers` would fetch the code of one that is named here
+            return self.build({k: v for k, v in config.items() if "_implementation" not in k})
         except ValueError:
             raise
         except Exception as error:  # `transformers` and its validation have their own, many

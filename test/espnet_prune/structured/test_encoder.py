@@ -308,3 +308,25 @@ def test_the_reason_of_a_failed_download_is_told(monkeypatch):
     monkeypatch.setattr("espnet_prune.structured.encoder.cached_file", refuse)
     with pytest.raises(FileNotFoundError, match="some/name: .*config.json: certificate expired"):
         load_encoder("some/name")
+
+
+@pytest.mark.parametrize("layout", ["hubert-base", "whisper"])
+def test_a_config_fetches_no_code(tmp_path, layout):
+    """`transformers` loads kernels of the hub by the name of an attention."""
+    encoder = load_encoder(saved(layout, tmp_path / "dense")).eval()
+    encoder.save_pretrained(tmp_path / "own")
+    for file in (tmp_path / "dense" / "config.json", tmp_path / "own" / "config.json"):
+        config = json.loads(file.read_text())
+        for part in (config, config.get("base", {})):
+            part["attn_implementation"] = part["_attn_implementation"] = "someone/kernel"
+        file.write_text(json.dumps(config))
+    for load, name in (
+        (load_encoder, "dense"),
+        (load_encoder, "own"),
+        (SpeechEncoder.from_pretrained, "own"),
+        (AutoModel.from_pretrained, "own"),
+    ):
+        with torch.no_grad():
+            assert (
+                largest_difference(load(tmp_path / name).eval()(*batch()), encoder(*batch())) == 0
+            )

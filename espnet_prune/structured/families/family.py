@@ -80,7 +80,7 @@ class Family:
 
     sampling_rate = 16000
     has_window = False
-    #: entries of a configuration that are sizes: layers, width, heads, width inside, all others
+    #: entries of a configuration that are sizes: layers, width, heads, width inside, then all others
     size_names: tuple[str, ...] = ()
 
     def __init__(self, name: str, config_class: Any, model_class: Any, *prefixes: str):

@@ -393,7 +393,8 @@ def _from_own(name: str, config: dict) -> SpeechEncoder:
     prefix = "backbone."
     state = {f"{prefix}{key}": value for key, value in outline.backbone.state_dict().items()}
     state = _fitting(_read_state(name), state, name)
-    state = {key.removeprefix(prefix): value for key, value in state.items()}
+    # Copies: what safetensors gives is the file itself, which may be replaced
+    state = {key.removeprefix(prefix): value.clone() for key, value in state.items()}
     outline.backbone.load_state_dict(state, assign=True)
     return outline.eval()
 

@@ -80,7 +80,7 @@ class Family:
 
     sampling_rate = 16000
     has_window = False
-    #: entries of a configuration that are sizes: layers, width, heads, width inside, then all others
+    #: entries of a configuration that are sizes: layers, width, heads, width inside, and all others
     size_names: tuple[str, ...] = ()
 
     def __init__(self, name: str, config_class: Any, model_class: Any, *prefixes: str):
@@ -127,11 +127,14 @@ class Family:
             raise ValueError(f"{layers} layers of {width} and {inside} dimensions: too large")
 
     def left_out(self, state: Iterable[str]) -> list[str]:
-        """The parts of a checkpoint, by the beginning of their names, that are not the encoder."""
+        """The parts of a checkpoint that `dense_state` drops, by the beginning of their names."""
         names = list(state)
         prefix = next((p for p in self.prefixes if any(n.startswith(p) for n in names)), "")
-        parts = {n.partition(".")[0] for n in names if not n.startswith(prefix)}
-        return sorted(parts) if prefix else []
+        parts = set()
+        for words in (name.split(".") for name in names if not name.startswith(prefix)):
+            common = [a == b for a, b in zip(words, prefix.split("."), strict=False)]
+            parts.add(".".join(words[: (common + [False]).index(False) + 1]))
+        return sorted(parts)
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of a `transformers` checkpoint under the names of `build`'s model."""

@@ -330,3 +330,30 @@ def test_a_config_fetches_no_code(tmp_path, layout):
             assert (
                 largest_difference(load(tmp_path / name).eval()(*batch()), encoder(*batch())) == 0
             )
+
+
+@pytest.mark.parametrize(
+    ("prefix", "others", "left_out"),
+    [
+        ("wavlm.", ["classifier.weight", "projector.bias", "layer_weights"], "classifier, layer_w"),
+        ("hubert.", ["lm_head.weight"], "lm_head"),
+        ("", [], ""),
+        ("model.encoder.", ["model.decoder.x.bias", "proj_out.weight"], "model.decoder, proj_out"),
+    ],
+)
+def test_heads_are_named_when_they_are_left_out(tmp_path, caplog, prefix, others, left_out):
+    layout = {"wavlm.": "wavlm-base", "hubert.": "hubert-base"}.get(prefix, "whisper")
+    state = dense_model(layout).state_dict()
+    if layout == "whisper":
+        state = {n.removeprefix("encoder."): v for n, v in state.items() if n.startswith("encoder")}
+    state = {prefix + name: value.clone() for name, value in state.items()}
+    saved(layout, tmp_path)
+    save_file({**state, **{n: torch.ones(1) for n in others}}, tmp_path / "model.safetensors")
+    with caplog.at_level(logging.INFO):
+        encoder = load_encoder(tmp_path)
+    lines = [line for line in caplog.messages if "its encoder alone is taken" in line]
+    assert len(lines) == bool(left_out) and left_out in "".join(lines)
+    frozen = {name for name, p in encoder.named_parameters() if not p.requires_grad}
+    encoder.save_pretrained(tmp_path / "own")
+    own = load_encoder(tmp_path / "own")
+    assert frozen == {name for name, p in own.named_parameters() if not p.requires_grad}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import logging
 import os
 import shlex
 import socket
@@ -76,11 +78,15 @@ def _open(file: Path, what: str) -> int:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                logging.warning(f"{file}: no locks on this file system: start nothing twice")
+                return descriptor
             holder = os.pread(descriptor, 4096, 0).decode(errors="replace") or "another process"
             os.close(descriptor)
-            if not isinstance(error, BlockingIOError):
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise ValueError(f"{what} is in use by {holder} (see {file}): wait for it") from None
+            text = f"{what} is in use by {holder} (see {file}): wait for it, or stop it"
+            raise ValueError(text) from None
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), os.stat(file)):
                 return descriptor

@@ -166,7 +166,6 @@ class SpeechEncoder(PreTrainedModel):
     _supports_sdpa = True
 
     sampling_rate = 16000
-    frame_rate = 50
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__(config)
@@ -179,6 +178,8 @@ class SpeechEncoder(PreTrainedModel):
         self._base_shapes = {n: tuple(p.shape) for n, p in self.backbone.named_parameters()}
         sizes = self.backbone.config
         self.hidden_size, self.num_layers = sizes.hidden_size, sizes.num_hidden_layers
+        #: samples per frame: 320 in all published models, 50 frames a second
+        self.hop = self.family_of.hop(base)
         #: fewest and most samples; not computed in `forward`, where `torch.compile` cannot follow
         self._limits = (self.family_of.minimum_samples(base), self.family_of.maximum_samples(base))
         self._restructure()

@@ -180,6 +180,10 @@ class Family:
         """(B,) number of frames of utterances of `lengths` samples."""
         raise NotImplementedError
 
+    def hop(self, config: dict) -> int:
+        """Samples per frame."""
+        raise NotImplementedError
+
     def minimum_samples(self, config: dict) -> int:
         """The fewest samples that give one frame."""
         raise NotImplementedError

@@ -7,6 +7,7 @@ LayerNorm in every CNN layer and normalises before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -181,6 +182,9 @@ class Wav2Vec2Family(Family):
 
     def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         return model._get_feat_extract_output_lengths(lengths)
+
+    def hop(self, config: dict) -> int:
+        return math.prod(self.config_class(**config).conv_stride)
 
     def minimum_samples(self, config: dict) -> int:
         cfg = self.config_class(**config)

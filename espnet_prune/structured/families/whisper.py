@@ -152,6 +152,9 @@ class WhisperFamily(Family):
     def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         return (lengths + STRIDE - 1) // STRIDE
 
+    def hop(self, config: dict) -> int:
+        return STRIDE
+
     def minimum_samples(self, config: dict) -> int:
         return 1
 

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import signal
@@ -54,3 +55,15 @@ def test_a_child_does_not_hold_it_on(tmp_path):
     finally:
         child.kill()
         child.join()
+
+
+def test_file_systems_without_locks(tmp_path, monkeypatch, caplog):
+    """Some of clusters have none; a training has to run there all the same."""
+
+    def refuse(*args):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with held(tmp_path / ".lock", "x"):
+        assert "no locks on this file system" in caplog.text
+    assert not list(tmp_path.iterdir())

@@ -357,3 +357,13 @@ def test_heads_are_named_when_they_are_left_out(tmp_path, caplog, prefix, others
     encoder.save_pretrained(tmp_path / "own")
     own = load_encoder(tmp_path / "own")
     assert frozen == {name for name, p in own.named_parameters() if not p.requires_grad}
+
+
+def test_samples_per_frame_are_those_of_the_model(tmp_path):
+    assert load_encoder(saved("whisper", tmp_path / "whisper")).hop == 320
+    saved("hubert-base", tmp_path / "hubert")
+    file = tmp_path / "hubert" / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "conv_stride": [5, 2, 16]}))
+    encoder = load_encoder(tmp_path / "hubert")
+    frames = [encoder(torch.zeros(1, n)).last_hidden_state.shape[1] for n in (16000, 32000)]
+    assert encoder.hop == 160 and frames[1] - frames[0] == 100

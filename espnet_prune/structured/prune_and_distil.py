@@ -158,7 +158,8 @@ def slimmed(
     gated, pruning = model.gated, model.pruning
     assert pruning is not None
     target = pruning.target if target is None else target
-    gated.plan.check_target(target, gated.cost)
+    if calibrate:
+        gated.plan.check_target(target, gated.cost)
     natural = gated.hard_masks()
     masks = gated.hard_masks(target) if calibrate else natural
     exact = gated.exact_sparsity(masks)

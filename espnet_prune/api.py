@@ -28,6 +28,7 @@ from espnet_prune.structured.prune_and_distil import (
     CALIBRATION,
     METHODS,
     calibration,
+    check_options,
     prune_encoder,
 )
 
@@ -106,8 +107,7 @@ def prune(
     utterances = _utterances(audio)
     encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
     one_shot = method == "one_shot"
-    if distill_updates is None:
-        distill_updates = METHODS[method]
+    distill_updates = check_options(encoder, target, cost, updates, distill_updates, method)
     number = max(0 if one_shot else updates, distill_updates, 1)
     waveforms = _heard(encoder, utterances, number, seed, one_shot)
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

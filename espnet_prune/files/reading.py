@@ -82,7 +82,7 @@ def package_table(package: str, name: str) -> Any:
 def _object(name: str, text: str) -> dict:
     try:
         found = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{name}: not JSON: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{name}: not a JSON object")

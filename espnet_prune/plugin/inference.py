@@ -15,6 +15,7 @@ from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.files.writing import write_file
 from espnet_prune.plugin.registry import register
+from espnet_prune.structured.tensor_files import check_finite, safe_torch_load
 
 
 def get_parser(description: str, prefix: str = "") -> argparse.ArgumentParser:
@@ -49,6 +50,7 @@ def load(
         args: of `get_parser`.
     Raises:
         FileNotFoundError: config or weights are missing.
+        ValueError: the weights are damaged, NaN or infinite, or hold anything but tensors.
     """
     for path in (args.train_config, args.model_file):
         if not path.is_file():
@@ -56,7 +58,10 @@ def load(
     register()
     module, _, name = task.partition(".")
     task_class = getattr(importlib.import_module(f"espnet2.tasks.{module}"), name)
-    model, trained = task_class.build_model_from_file(args.train_config, args.model_file, device)
+    with safe_torch_load():
+        found = task_class.build_model_from_file(args.train_config, args.model_file, device)
+    model, trained = found
+    check_finite(model.named_parameters(), str(args.model_file))
     return model.eval(), trained
 
 

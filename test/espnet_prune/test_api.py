@@ -69,6 +69,8 @@ def test_one_shot(layout, updates, tmp_path):
     small = espnet_prune.prune(model, audio, 0.3, distill_updates=updates, device="cpu")
     dense = espnet_prune.load_encoder(model)
     assert small.plan().parameters() / dense.plan().parameters() == pytest.approx(0.7, abs=0.03)
+    trainable = {name for name, p in dense.named_parameters() if p.requires_grad}
+    assert all(p.requires_grad == (name in trainable) for name, p in small.named_parameters())
     with pytest.raises(ValueError, match="method is 'l1', choose from one_shot, l0"):
         espnet_prune.prune(model, audio, method="l1")
 
@@ -166,6 +168,8 @@ def test_audio_that_cannot_be_used(model, tmp_path, monkeypatch, audio, message)
         ({"target": 50}, r"target is 50, but has to be in \[0, 1\)"),
         ({"cost": "flops"}, "cost is 'flops', choose from parameters, macs"),
         ({"updates": 0}, "0 updates with gates and 4 after slimming: at least 1 and 0 are needed"),
+        ({"target": 0.99}, "target 0.99 cannot be reached, at most 0.[0-9]+ of the cost"),
+        ({"target": float("nan")}, r"target is nan, but has to be in \[0, 1\)"),
         ({"output_dir": "."}, "holds mine.txt, which is not part of an encoder directory"),
     ],
 )
@@ -174,6 +178,15 @@ def test_options_that_cannot_be(model, tmp_path, monkeypatch, options, message):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(ValueError, match=message):
         espnet_prune.prune(model, [noise()], **{**SHORT, **options})
+
+
+@pytest.mark.parametrize("method", ["one_shot", "l0"])
+def test_weights_that_are_no_numbers(model, method):
+    encoder = espnet_prune.load_encoder(model)
+    with torch.no_grad():
+        encoder.backbone.conv1.weight[0] = torch.inf
+    with pytest.raises(ValueError, match="the encoder: tensor backbone.conv1.weight has NaN or in"):
+        espnet_prune.prune(encoder, [noise()], method=method)
 
 
 def test_a_model_that_is_not_there(tmp_path):

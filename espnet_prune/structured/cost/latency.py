@@ -118,7 +118,14 @@ class LatencyTable:
                 raise ValueError("rest_seconds has to be a number from 0 on")
             conditions = dict(found["measured_with"])
             return cls(found["model"], found["fingerprint"], rest, grids, conditions, str(path))
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RuntimeError,
+            OverflowError,
+        ) as error:
             what = f"it has no {error}" if isinstance(error, KeyError) else error
             text = f"{path}: damaged, or not a latency table ({what}); make it with {COMMAND}"
             raise ValueError(text) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import (
     SAMPLING_RATE,
-    one_channel,
+    at_rate,
     read_speech,
     write_speech,
     written_samples,
@@ -36,7 +36,6 @@ class _Outcome:
     utterance: str
     num_samples: int = 0
     rate: int | None = None  # None where an earlier run wrote the file
-    channels: int = 1
     fault: str = ""
 
 
@@ -46,11 +45,11 @@ def _format_one(fs: int, min_seconds: float, task: _Task) -> _Outcome:
         if kept is not None:
             return _Outcome(task.utterance, kept)
         samples, rate = read_speech(task.source, task.begin, task.end)
-        mono = one_channel(samples, rate, task.source, fs, min_seconds)
-        write_speech(task.target, mono, fs)
-        return _Outcome(task.utterance, len(mono), rate, samples.shape[1])
-    except (ValueError, FileNotFoundError) as error:
+        samples = at_rate(samples, rate, task.source, fs, min_seconds)
+    except (OSError, ValueError) as error:
         return _Outcome(task.utterance, fault=str(error))
+    write_speech(task.target, samples, fs)  # a full disk is no fault of the utterance
+    return _Outcome(task.utterance, len(samples), rate)
 
 
 def format_wav(
@@ -65,9 +64,10 @@ def format_wav(
 ) -> list[str]:
     """Write a data directory whose audio is one 16 bit mono file per utterance at ``fs`` Hz.
 
-    Recordings at another rate are resampled, several channels averaged, segments cut out. Files
-    that an earlier run wrote are kept unless their recording or segment is another. ``target``
-    gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of ``source``.
+    Recordings at another rate are resampled, segments cut out; several channels are a fault. Files
+    that an earlier run wrote are kept unless their recording, an option or the code is another.
+    ``target`` gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of
+    ``source``.
 
     Args:
         audio_format: one of `AUDIO_FORMATS`.
@@ -126,9 +126,6 @@ def _summary(outcomes: list[_Outcome], num_bad: int, fs: int) -> list[str]:
     rates = Counter(outcome.rate for outcome in outcomes if outcome.rate not in (None, fs))
     for rate, resampled in sorted(rates.items()):
         lines.append(f"{resampled} utterances resampled from {rate} Hz")
-    mixed = sum(outcome.channels > 1 for outcome in outcomes)
-    if mixed:
-        lines.append(f"{mixed} utterances mixed down to one channel")
     if num_bad:
         lines.append(f"{num_bad} bad utterances dropped, see bad_utts")
     return lines

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from espnet_prune.data.audio import check_whole
+from espnet_prune.data.audio import length_of
 from espnet_prune.data.data_dir import read_table, write_dir, write_table
 from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.sir.items import SirItem, read_items
@@ -93,7 +93,7 @@ def write_recorded_dir(
         found = [file for file in files if file.is_file()]
         if not found:
             raise FileNotFoundError(f"{files[0]}: no such file, nor {files[1].name}")
-        check_whole(found[0])
+        length_of(found[0])
         scp[item.id] = found[0]
     text = {item.id: item.transcript for item in items}
     raw = directory.with_name(directory.name + "_raw")

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import soundfile
 
-from espnet_prune.data.audio import check_length, check_whole, load_speech
+from espnet_prune.data.audio import check_length, length_of, load_speech
 from espnet_prune.data.data_dir import audio_path, optional_table, read_table, write_table
 
 LETTERS = "ABCDEFGH"
@@ -131,11 +130,7 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
         if not path.is_file():
             raise FileNotFoundError(f"{folder / 'wav.scp'}: {name}: no such file as {path}")
         number = int(samples[name]) if name in samples else None
-        check_whole(path)
-        try:
-            check_length(soundfile.info(path).frames, number, path)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
+        check_length(length_of(path)[0], number, path)
         found.append(Recording(questions[name], path, number, text.get(name)))
     return found
 

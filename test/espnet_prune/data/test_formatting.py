@@ -20,12 +20,12 @@ def tone(seconds=0.5, rate=16000, hertz=440.0):
 
 @pytest.fixture
 def source(tmp_path):
-    """A data directory of three recordings: 16 kHz, 8 kHz, and 44.1 kHz with two channels."""
+    """A data directory of three recordings at 16 kHz, 8 kHz and 44.1 kHz."""
     audio = tmp_path / "audio"
     audio.mkdir()
     soundfile.write(audio / "a.wav", tone(), 16000)
     soundfile.write(audio / "b.flac", tone(0.4, 8000), 8000)
-    soundfile.write(audio / "c.ogg", np.stack([tone(0.6, 44100)] * 2, axis=1), 44100)
+    soundfile.write(audio / "c.ogg", tone(0.6, 44100), 44100)
     paths = {"s-a": audio / "a.wav", "s-b": audio / "b.flac", "s-c": audio / "c.ogg"}
     tables = {
         "wav.scp": paths,
@@ -53,7 +53,6 @@ def test_all_become_mono_at_one_rate(source, tmp_path, audio_format, workers):
             "3 utterances, 0.0 minutes (0 of them written by an earlier run)",
             "1 utterances resampled from 8000 Hz",
             "1 utterances resampled from 44100 Hz",
-            "1 utterances mixed down to one channel",
         )
     ]
     assert data_dir.validate(tmp_path / "out") == []
@@ -108,6 +107,9 @@ def bad_files(folder):
     soundfile.write(folder / "inf.wav", np.full(2000, np.inf, "f4"), 16000, subtype="FLOAT")
     soundfile.write(folder / "none.wav", np.zeros(0), 16000)
     soundfile.write(folder / "short.wav", tone(0.05), 16000)
+    soundfile.write(folder / "stereo.wav", np.stack([tone(), -tone()], axis=1), 16000)
+    soundfile.write(folder / "loud.wav", tone() * 32768, 16000, subtype="FLOAT")
+    soundfile.write(folder / "rate.wav", tone(), 44101)
     (folder / "zero.wav").write_bytes(b"")
     (folder / "fake.wav").write_text("this is a text, not a recording")
     return {
@@ -115,6 +117,9 @@ def bad_files(folder):
         "s-inf": ("inf.wav", "2000 of 2000 samples are NaN or infinite"),
         "s-none": ("none.wav", "is empty, it has no samples"),
         "s-short": ("short.wav", "lasts 0.050 s, shorter than 0.1 s"),
+        "s-stereo": ("stereo.wav", "has 2 channels instead of one"),
+        "s-loud": ("loud.wav", "samples are beyond [-1, 1]"),
+        "s-rate": ("rate.wav", "has 44101 Hz, which cannot be made 16000 Hz"),
         "s-zero": ("zero.wav", "is empty (0 bytes)"),
         "s-fake": ("fake.wav", "not audio that can be read"),
         "s-gone": ("gone.wav", "no such file"),
@@ -129,7 +134,7 @@ def test_all_bad_files_are_listed_and_fail_the_run_or_are_dropped(source, tmp_pa
     with pytest.raises(ValueError) as error:
         format_wav(source, tmp_path / "out")
     *lines, last = str(error.value).split("\n")
-    assert "8 of 11 utterances are bad" in last and "--skip_bad true" in last
+    assert "11 of 14 utterances are bad" in last and "--skip_bad true" in last
     assert not (tmp_path / "out" / "wav.scp").exists()
     for name, (file, message) in bad.items():
         assert [line for line in lines if name in line and file in line and message in line]
@@ -137,13 +142,13 @@ def test_all_bad_files_are_listed_and_fail_the_run_or_are_dropped(source, tmp_pa
 
     first, last = format_wav(source, tmp_path / "out", skip_bad=True)
     assert "3 utterances" in first and "(3 of them written by an earlier run)" in first
-    assert last.endswith("8 bad utterances dropped, see bad_utts")
+    assert last.endswith("11 bad utterances dropped, see bad_utts")
     assert set(data_dir.read_table(tmp_path / "out" / "bad_utts")) == {*bad, "s-pipe"}
     assert data_dir.validate(tmp_path / "out") == []
 
-    with pytest.raises(ValueError, match="all 11 utterances are bad, see .*/none/bad_utts"):
+    with pytest.raises(ValueError, match="all 14 utterances are bad, see .*/none/bad_utts"):
         format_wav(source, tmp_path / "none", min_seconds=9, skip_bad=True)
-    assert len(data_dir.read_table(tmp_path / "none" / "bad_utts")) == 11
+    assert len(data_dir.read_table(tmp_path / "none" / "bad_utts")) == 14
 
 
 def test_a_second_run_keeps_what_is_good_and_redoes_the_rest(source, tmp_path):

@@ -223,7 +223,7 @@ def not_a_number(data_dir):
         (lambda d: (d / "0.wav").unlink(), "utt0: no such file as"),
         (lambda d: silent(d, 0), "0.wav: is empty"),
         (lambda d: silent(d, rate=8000), "0.wav: has 8000 Hz instead of 16000 Hz"),
-        (lambda d: silent(d, shape=(2,)), "instead of one channel"),
+        (lambda d: silent(d, shape=(2,)), "0.wav: has 2 channels instead of one"),
         (lambda d: silent(d, 1.1), "17600 samples"),
         (not_a_number, "NaN"),
         (lambda d: (d / "0.wav").write_text("not audio"), "0.wav: not audio"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +17,7 @@ from espnet_prune.data.audio import (
     written_samples,
 )
 from espnet_prune.data.parallel import parallel_map
-from espnet_prune.files.freshness import digest, drop_stale, stamp
+from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
 
 AUDIO_FORMATS = ("flac", "wav")
@@ -87,10 +88,13 @@ def format_wav(
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
     tables = data_dir.read_source(source, target, check_audio=False)
     tasks, bad = _tasks(source, target, tables, audio_format)
+    made_with = fs, min_seconds, code_of("data/audio.py", "data/formatting.py")
     made_of = {
-        str(task.target.relative_to(target)): digest([stamp(task.source), task.begin, task.end, fs])
+        str(task.target.relative_to(target)): digest(
+            [stamp(task.source), task.begin, task.end, *made_with]
+        )
         for task in tasks
-        if task.source.is_file()
+        if os.path.isfile(task.source)
     }
     drop_stale(target, made_of)
     worker = partial(_format_one, fs, min_seconds)
@@ -143,8 +147,10 @@ def _tasks(
             recording, begin, end = data_dir.parse_segment(segments[utterance])
         # A folder per speaker, as one folder with every file of a large corpus is slow.
         speaker = tables["utt2spk"][utterance]
-        if "/" in utterance or "/" in speaker:
-            bad[utterance] = f"'/' in the utterance or its speaker ({speaker}); rename it"
+        try:
+            data_dir.file_name(utterance), data_dir.file_name(speaker)
+        except ValueError as error:
+            bad[utterance] = f"{source / 'utt2spk'}: {error}"
             continue
         try:
             path = data_dir.audio_path(tables["wav.scp"][recording])

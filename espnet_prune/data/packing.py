@@ -12,7 +12,7 @@ import numpy as np
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import length_of, read_speech, write_speech, written_samples
 from espnet_prune.data.parallel import parallel_map
-from espnet_prune.files.freshness import digest, drop_stale, stamp
+from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
 
 # Windows kept open for more: 16 fill as well as all (210 windows for the voice prompts, against
@@ -164,8 +164,11 @@ def pack(
         sources = {part.utterance: paths[part.utterance] for part in parts}
         file = target / "data" / f"{name}{first.suffix}"
         tasks.append(_Task(name, parts, sources, file, fs))
+    code = code_of("data/audio.py", "data/packing.py")
     made_of = {
-        f"data/{task.target.name}": digest([task.plan(), *map(stamp, task.sources.values()), fs])
+        f"data/{task.target.name}": digest(
+            [task.plan(), *map(stamp, task.sources.values()), fs, code]
+        )
         for task in tasks
     }
     if drop_stale(target, made_of):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_prune.data import data_dir
+from espnet_prune.data import data_dir, formatting
 from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.parallel import parallel_map
 
@@ -194,7 +194,7 @@ def test_faults_of_the_directory_come_first(source, tmp_path):
 
 def test_a_slash_in_a_name_is_refused(source, tmp_path):
     add(source, "s/../../x", tmp_path / "audio" / "a.wav")
-    with pytest.raises(ValueError, match="'/' in the utterance or its speaker"):
+    with pytest.raises(ValueError, match="'s/../../x' cannot be the name of a file"):
         format_wav(source, tmp_path / "out")
 
 
@@ -246,3 +246,70 @@ def wait_for(condition, seconds=20):
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     return condition()
+
+
+def test_an_option_of_the_last_run_does_not_stay(source, tmp_path):
+    format_wav(source, tmp_path / "out")
+    with pytest.raises(ValueError, match="s-b.*lasts 0.400 s, shorter than 0.45 s"):
+        format_wav(source, tmp_path / "out", min_seconds=0.45)
+    data_dir.write_table(source / "segments", {"s-a": "s-a 0.1 0.3", "s-b": "s-b 0 0.2"})
+    data_dir.fix(source)
+    format_wav(source, tmp_path / "out")
+    assert data_dir.read_counts(tmp_path / "out" / "utt2num_samples") == {"s-a": 3200, "s-b": 3200}
+    (source / "segments").unlink()
+    format_wav(source, tmp_path / "out")
+    assert data_dir.read_counts(tmp_path / "out" / "utt2num_samples") == {"s-a": 8000, "s-b": 6400}
+
+
+def test_other_code_formats_anew(source, tmp_path, monkeypatch):
+    format_wav(source, tmp_path / "out")
+    assert "(3 of them written" in format_wav(source, tmp_path / "out")[0]
+    monkeypatch.setattr(formatting, "code_of", lambda *places: "another")
+    assert "(0 of them written" in format_wav(source, tmp_path / "out")[0]
+
+
+@pytest.mark.parametrize(
+    ("utterance", "speaker", "message"),
+    [
+        ("x", "..", "utt2spk: '..' cannot be the name of a file"),
+        ("x", "a/b", "utt2spk: 'a/b' cannot be the name of a file"),
+        ("x" * 300, "s", "utt2spk: 'x+…' has 300 bytes, but 200 are the most"),
+    ],
+)
+def test_names_that_no_file_can_have_are_bad(source, tmp_path, utterance, speaker, message):
+    add(source, utterance, tmp_path / "audio" / "a.wav")
+    tables = data_dir.read_dir(source)
+    tables["utt2spk"][utterance] = speaker
+    data_dir.write_dir(source, tables)
+    with pytest.raises(ValueError, match=message):
+        format_wav(source, tmp_path / "out")
+    *_, last = format_wav(source, tmp_path / "out", skip_bad=True)
+    assert last.endswith("1 bad utterances dropped, see bad_utts")
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "wav"])
+def test_a_full_disk_is_told_of_and_leaves_nothing_half(source, tmp_path, audio_format):
+    """A limit on the size of files stands for the disk."""
+    code = (
+        "import resource, signal, sys\n"
+        "from espnet_prune.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "main(sys.argv[1:])\n"
+    )
+    options = ["data", "format", "--skip_bad", "true", "--audio_format", audio_format]
+    command = [sys.executable, "-c", code, *options, str(source), str(tmp_path / "out")]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "error: [Errno 27] File too large" in last and f"s-a.{audio_format}" in last
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {data_dir.MARK, ".made_of.json"}
+
+
+def test_others_files_in_the_target_stay(source, tmp_path):
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    (tmp_path / "out" / "data" / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="out: holds data, which was not written here"):
+        format_wav(source, tmp_path / "out")

@@ -212,12 +212,13 @@ def _array(item: Any, name: str) -> _Utterance:
 
 def _of_data_directory(folder: Path) -> Iterator[_Utterance]:
     scp = data_dir.read_table(folder / "wav.scp")
-    paths = {name: data_dir.audio_path(value) for name, value in scp.items()}
+    paths = data_dir.parsed(folder / "wav.scp", scp, data_dir.audio_path)
     if not (folder / "segments").is_file():
         yield from (_Utterance(f"{name} ({path})", path=path) for name, path in paths.items())
         return
-    for name, value in data_dir.read_table(folder / "segments").items():
-        recording, begin, end = data_dir.parse_segment(value)
+    segments = data_dir.read_table(folder / "segments")
+    segments = data_dir.parsed(folder / "segments", segments, data_dir.parse_segment)
+    for name, (recording, begin, end) in segments.items():
         if recording not in paths:
             raise ValueError(f"{folder / 'segments'}: {name}: wav.scp has no {recording}")
         path = paths[recording]

@@ -36,7 +36,7 @@ _SEGMENT_TOLERANCE_S = 0.1
 # no codec packs speech more tightly, and a header is easily wrong.
 _FREE_SAMPLES, _SAMPLES_PER_BYTE = 2**26, 100
 # Taps of a resampling filter. 44.1 kHz to 16 kHz needs 70,560, 44,101 Hz to 16 kHz 700 million.
-_MOST_TAPS = 2**24
+_MOST_TAPS = 2**21
 # What libsndfile notes where a file is shorter than its header says.
 _SHORTER = re.compile(
     r"(?:SSND|Data Size|riff)\s*: (?P<wanted>\d+) \(should be (?P<found>\d+)\)"
@@ -267,7 +267,7 @@ def resample(samples: np.ndarray, rate: int, fs: int, name: str | Path = "audio"
     import torchaudio
 
     common = math.gcd(rate, fs)
-    if (rate // common) * (fs // common) > _MOST_TAPS or fs > 64 * rate:
+    if (rate // common) * (fs // common) > _MOST_TAPS or not fs / 64 <= rate <= 64 * fs:
         text = f"has {rate} Hz, which cannot be made {fs} Hz; is its header right?"
         raise ValueError(f"{name}: {text} Convert it with another program")
     threads = torch.get_num_threads()

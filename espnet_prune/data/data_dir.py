@@ -23,7 +23,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise, product
 from pathlib import Path
 from typing import TypeVar
@@ -69,16 +69,31 @@ def read_scp(path: str | Path) -> Table:
     if segments.is_file():
         text = "whole recordings are read here; cut them by `espnet-prune data format` first"
         raise ValueError(f"{segments}: {text}")
-    return read_table(path)
+    table = read_table(path)
+    parsed(path, table, audio_path)
+    return table
 
 
 def read_counts(path: str | Path) -> dict[str, int]:
     """A table of positive whole numbers, as utt2num_samples is."""
-    table = read_table(path)
-    for key, value in table.items():
+
+    def number(value: str) -> int:
         if not _COUNT.fullmatch(value):
-            raise ValueError(f"{path}: {key}: '{value[:40]}' is not a positive whole number")
-    return {key: int(value) for key, value in table.items()}
+            raise ValueError(f"'{value[:40]}' is not a positive whole number")
+        return int(value)
+
+    return parsed(path, read_table(path), number)
+
+
+def parsed(path: str | Path, table: Table, parse: Callable[[str], Item]) -> dict[str, Item]:
+    """What a function makes of the values of a table; its ValueError is told with file and key."""
+    found = {}
+    for key, value in table.items():
+        try:
+            found[key] = parse(value)
+        except ValueError as error:
+            raise ValueError(f"{path}: {key}: {error}") from None
+    return found
 
 
 def file_name(name: str) -> str:
@@ -123,7 +138,9 @@ def table_names(data_dir: str | Path) -> list[str]:
 
 def read_dir(data_dir: str | Path) -> dict[str, Table]:
     """Read all tables of a data directory, by name, except the derived spk2utt."""
-    return {name: read_table(Path(data_dir) / name) for name in _needed_names(data_dir)}
+    tables = {name: read_table(Path(data_dir) / name) for name in _needed_names(data_dir)}
+    parsed(Path(data_dir) / "segments", tables.get("segments", {}), parse_segment)
+    return tables
 
 
 def _needed_names(data_dir: str | Path) -> list[str]:
@@ -169,7 +186,9 @@ def require_ours(data_dir: str | Path) -> None:
         return
     foreign = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if foreign:
-        text = f"holds {foreign[0]}, which was not written here; remove it or name a new directory"
+        text = (
+            f"holds {foreign[0]}, which was not written here; move it away, or name a new directory"
+        )
         raise ValueError(f"{folder}: {text}")
 
 
@@ -189,9 +208,7 @@ def remove_dir(data_dir: str | Path) -> None:
     require_ours(folder)
     others = {path.name for path in folder.iterdir()} - {*table_names(folder), "spk2utt", MARK}
     if others:
-        text = (
-            f"holds {min(others)}, which was not written here; remove it, or name a new directory"
-        )
+        text = f"holds {min(others)}, which was not written here; move it away, or name another"
         raise ValueError(f"{folder}: {text}")
     shutil.rmtree(folder)
 
@@ -257,7 +274,7 @@ def parse_segment(value: str) -> tuple[str, float, float]:
             raise ValueError
     except ValueError:
         text = "is not 'recording begin end' with 0 <= begin < end, in seconds"
-        raise ValueError(f"'{value}' {text}") from None
+        raise ValueError(f"'{value[:80]}' {text}") from None
     return recording, begin, end
 
 

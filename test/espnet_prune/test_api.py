@@ -119,6 +119,12 @@ def test_data_directory_with_and_without_segments(folder):
     (folder / "segments").write_text("x three 0.1 0.5\n")
     with pytest.raises(ValueError, match="segments: x: wav.scp has no three"):
         api._utterances(folder)
+    (folder / "segments").write_text("x one 0.5 0.1\n")
+    with pytest.raises(ValueError, match="segments: x: 'one 0.5 0.1' is not 'recording begin end'"):
+        api._utterances(folder)
+    (folder / "wav.scp").write_text("one sox x.wav |\n")
+    with pytest.raises(ValueError, match="wav.scp: one: 'sox x.wav |' is a command"):
+        api._utterances(folder)
 
 
 def test_windows_hold_the_utterances_and_no_more_are_read_than_needed(monkeypatch):

@@ -212,13 +212,13 @@ def test_several_channels_are_refused_before_they_are_read(tmp_path):
             read(path)
 
 
-@pytest.mark.parametrize("rate", [44101, 22051, 16001, 2**31 - 1, 100])
+@pytest.mark.parametrize("rate", [44101, 22051, 16001, 2**31 - 1, 16793216, 1600000, 100])
 def test_rates_without_a_ratio_are_refused_before_memory_is_taken(rate):
     with pytest.raises(ValueError, match=f"u: has {rate} Hz, which cannot be made 16000 Hz"):
         at_rate(tone(), rate, "u", 16000)
 
 
-@pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 44056, 44100, 48000, 96000])
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 24000, 44100, 48000, 96000])
 def test_rates_that_recorders_have_are_taken(rate):
     loud = np.sign(tone(0.2, rate, 50.0)) * np.float32(0.999)
     samples = at_rate(loud, rate, "u", 16000)

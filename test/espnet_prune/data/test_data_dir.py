@@ -282,7 +282,7 @@ def test_tables_of_others_are_not_written_over(good, tmp_path, write):
         "combine": lambda: data_dir.combine(target, [good]),
         "write_dir": lambda: data_dir.write_dir(target, data_dir.read_dir(good)),
     }
-    with pytest.raises(ValueError, match="mine: holds text, which was not written here; remove it"):
+    with pytest.raises(ValueError, match="mine: holds text, which was not written here; move it"):
         calls[write]()
     assert [path.name for path in target.iterdir()] == ["text"]
     (target / "text").unlink()
@@ -342,6 +342,18 @@ def test_counts(tmp_path, number):
     (tmp_path / "c").write_text(f"a 1\nb {number}\n")
     with pytest.raises(ValueError, match="c: b: '.*' is not a positive whole number"):
         data_dir.read_counts(tmp_path / "c")
+
+
+def test_malformed_values_are_told_with_file_and_key(good, tmp_path):
+    (good / "segments").write_text("u a-1 1 0\n")
+    with pytest.raises(
+        ValueError, match="good/segments: u: 'a-1 1 0' is not 'recording begin end'"
+    ):
+        data_dir.subset(good, tmp_path / "part", first=1)
+    (good / "segments").unlink()
+    (good / "wav.scp").write_text("u\n")
+    with pytest.raises(ValueError, match="good/wav.scp: u: no path is given"):
+        data_dir.read_scp(good / "wav.scp")
 
 
 def test_segments_are_not_passed_over(good):

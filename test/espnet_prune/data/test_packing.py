@@ -141,7 +141,7 @@ def test_what_was_not_written_here_stays(source, tmp_path):
     recipe = tmp_path / "recipe"
     (recipe / "data" / "train").mkdir(parents=True)
     (recipe / "data" / "train" / "wav.scp").write_text("u x\n")
-    with pytest.raises(ValueError, match="recipe: holds data, which was not written here; remove"):
+    with pytest.raises(ValueError, match="recipe: holds data, which was not written here; move"):
         pack(source, recipe)
     assert [path.name for path in recipe.rglob("*")] == ["data", "train", "wav.scp"]
     pack(source, tmp_path / "new", window=1.0)

@@ -12,6 +12,8 @@ A data directory holds small tables, one ``key value`` a line, sorted by key:
 
 Without ``segments`` a key of wav.scp is an utterance.
 
+Directories that are written here have a hidden mark; only they are written anew.
+
 A directory or a table that is absent raises FileNotFoundError. ValueError is raised by a table that
 is not UTF-8 text, or has an empty line, one key twice or a malformed value.
 """

@@ -46,6 +46,8 @@ def write_sets(
         published: name -> number of utterances in the published corpus; another one is logged as a
             warning.
         tables: name -> further tables of the set.
+    Raises:
+        ValueError: also, a data directory is there that was not written here; none is written then.
     """
     for name, chosen in sets.items():
         if not chosen:
@@ -58,6 +60,7 @@ def write_sets(
             text = f"no such file ({len(gone)} of the {len(chosen)} of {name} are missing)"
             raise FileNotFoundError(f"{gone[0]}: {text}")
         warn_unpublished(name, len(chosen), (published or {}).get(name))
+        data_dir.require_ours(Path(out_dir) / name)
     for name, chosen in sets.items():
         known = {
             "wav.scp": {each.name: str(each.path.resolve()) for each in chosen},

@@ -6,11 +6,15 @@ Standard library only, so that recipes can ask at every stage.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from espnet_prune.files.reading import read_record, read_text
+from espnet_prune.files.reading import read_lines, read_record, read_text
 from espnet_prune.files.writing import write_json, write_text
 
 #: File in a directory of results that holds the digest of what it was made from.
@@ -29,9 +33,40 @@ def sha256_of(path: str | Path) -> str:
 
 
 def digest(inputs: Iterable[object]) -> str:
-    """SHA-256 of inputs in their order, files by content, as hexadecimal digits."""
-    words = (sha256_of(each) if isinstance(each, Path) else each for each in inputs)
+    """SHA-256 of inputs in their order, files by content, as hexadecimal digits.
+
+    Of a wav.scp the audio that it names counts, too, by size and time.
+    """
+    words: list[object] = []
+    for each in inputs:
+        words.append(sha256_of(each) if isinstance(each, Path) else each)
+        if isinstance(each, Path) and each.name == "wav.scp":
+            words += _stamps_of_audio(each)
     return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
+
+
+def _stamps_of_audio(scp: Path) -> list[str]:
+    values = (line.partition(" ")[2].strip() for line in read_lines(scp))
+    files = (
+        value.rstrip("| ").rpartition(" ")[2] if value[-1:] == "|" else value for value in values
+    )
+    return [stamp(file) for file in files if os.path.isfile(file)]
+
+
+@functools.cache
+def code_of(*places: str) -> str:
+    """Digest of what computes a result: files or folders of this package by content, and versions
+    of the libraries that compute for them."""
+    root, words = Path(__file__).parents[1], []
+    for place in places:
+        found = root / place
+        files = [found] if found.is_file() else sorted(found.rglob("*.py"))
+        words += [f"{file.relative_to(root)} {sha256_of(file)}" for file in files]
+        assert files, place
+    for library in ("numpy", "soundfile", "torch", "torchaudio", "transformers"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            words.append(f"{library} {importlib.metadata.version(library)}")
+    return digest(words)[:16]
 
 
 def stamp(path: str | Path) -> str:

@@ -36,8 +36,8 @@ def write_file(path: str | Path, write: Callable[[Path], object], sync: bool = T
                 os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is None:
-            raise
+        if error.errno is None:  # numpy's, for a disk that is full
+            raise OSError(f"{path}: {error}") from error
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         with suppress(OSError):

@@ -30,3 +30,13 @@ def test_errors_name_the_file(tmp_path):
     (tmp_path / "b").mkdir()
     with pytest.raises(OSError, match="/b'"):
         write_text(tmp_path / "b", "")
+
+
+def test_the_reason_and_the_file_are_told_where_a_library_gives_no_number(tmp_path):
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("8000 requested and 100 written")  # numpy, where the disk is full
+
+    with pytest.raises(OSError, match="a.npy: 8000 requested and 100 written"):
+        write_file(tmp_path / "a.npy", fail)
+    assert os.listdir(tmp_path) == []

@@ -96,3 +96,14 @@ def test_weights_are_numbers_and_nothing_else(arguments, tmp_path, monkeypatch, 
     torch.save(state, args.model_file)
     with pytest.raises(ValueError, match=message):
         load("stub.StubTask", args, "cpu")
+
+
+def test_segments_and_names_that_no_file_can_have(arguments, tmp_path):
+    args = get_parser("").parse_args(arguments)
+    (tmp_path / "segments").write_text("u a 0.0 0.1\n")
+    with pytest.raises(ValueError, match="segments: whole recordings are read here; cut them by"):
+        write_arrays(args, "embed", "cpu", mean_and_length)
+    (tmp_path / "segments").unlink()
+    (tmp_path / "wav.scp").write_text(f"../x {tmp_path / 'b.wav'}\n")
+    with pytest.raises(ValueError, match="'../x' cannot be the name of a file"):
+        write_arrays(args, "embed", "cpu", mean_and_length)

@@ -47,8 +47,10 @@ def test_the_second_call_asks_the_disk_only(tmp_path, monkeypatch):
     TeacherCache(tmp_path / "cache", teacher, True).padded(*batch(), range(4))
 
 
-@pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype", "autocast"])
-def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_path):
+@pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype", "autocast", "code"])
+def test_other_weights_waveforms_windows_types_or_code_are_other_entries(
+    change, tmp_path, monkeypatch
+):
     teacher = loaded(tmp_path)
     speech, lengths = batch()
     TeacherCache(tmp_path / "cache", teacher, True).padded(speech, lengths, range(4))
@@ -58,6 +60,8 @@ def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_
             next(teacher.encoder.parameters()).view(-1)[0] += 1e-3
     if change == "waveform":
         speech = speech * 0.5
+    if change == "code":
+        monkeypatch.setattr(module, "code_of", lambda *places: "another")
     if change == "dtype":
         teacher = loaded(tmp_path, "float32")  # None may be autocast
     with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):

@@ -1,8 +1,8 @@
 """One process at a time. Standard library only, as `espnet_prune.hub.debian` is.
 
-Shell scripts ask here, too: `python3 -m espnet_prune.files.lock [--wait] DESCRIPTOR FOLDER WHO` takes
-the lock for the script that calls it, whose open file DESCRIPTOR on FOLDER/.lock keeps it until the
-script and all that it has started are gone.
+Shell scripts ask here, too: `python3 -m espnet_prune.files.lock [--wait] DESCRIPTOR FOLDER WHO`
+takes the lock for the script that calls it, whose open file DESCRIPTOR on FOLDER/.lock keeps it
+until the script and all that it has started are gone.
 """
 
 from __future__ import annotations

@@ -26,3 +26,11 @@ corpus_of() {
         exit 1
     fi
 }
+
+# clone URL DIR: a repository that is not there yet. One whose clone was killed is not taken for whole.
+clone() {
+    if [ -d "$2" ]; then return; fi
+    rm -rf "$2.part"
+    git clone --depth 1 "$1" "$2.part"
+    mv "$2.part" "$2"
+}

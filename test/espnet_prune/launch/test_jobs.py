@@ -261,7 +261,8 @@ def test_the_jobs_of_a_script_that_is_killed_end(start):
 
 
 def test_logs_that_vanish_do_not_end_the_runner(start, tmp_path, capfd):
-    runner, job = start("[ JOB = 1 ] || sleep 1; exit $((JOB / 3))", jobs="JOB=1:3")
+    runner, job = start("sleep 2; exit $((JOB / 3))", jobs="JOB=1:3")
+    wait_for((tmp_path / "log" / "a.3.log").exists)
     shutil.rmtree(tmp_path / "log")
     assert runner.wait(20) == 1
     shown = capfd.readouterr().err

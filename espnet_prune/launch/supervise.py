@@ -2,10 +2,10 @@
 
 usage: python3 -m espnet_prune.launch.supervise SCRIPT [ARGUMENT ...]
 
-A shell that is ended by a signal leaves its commands running, and those have commands of their own.
-SIGTERM, SIGINT (Ctrl-C), SIGQUIT or SIGHUP to this process ends every one of them: with SIGTERM, and
-with SIGKILL what is left after some seconds, or at once when a second signal comes. The exit status
-is the script's, or 128 and the signal.
+A shell that is ended by a signal leaves its commands running, and those have commands of their
+own. SIGTERM, SIGINT (Ctrl-C), SIGQUIT or SIGHUP to this process ends every one of them: with
+SIGTERM, and with SIGKILL what is left after some seconds, or at once when a second signal comes.
+The exit status is the script's, or 128 and the signal.
 """
 
 # Standard library only, so that it starts at once.
@@ -19,7 +19,8 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -45,6 +46,28 @@ def main(argv: list[str]) -> int:
         return script.returncode if script.returncode >= 0 else 128 - script.returncode
     end(asked)
     return 128 + asked[0]
+
+
+@contextmanager
+def ended_together() -> Iterator[None]:
+    """While this lasts, a signal that ends this process ends all that it has started, too."""
+    asked: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        asked.append(number)
+        if len(asked) == 1:
+            end(asked)
+            os._exit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number, handler in before.items():
+        if number != signal.SIGHUP or handler != signal.SIG_IGN:
+            signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def end(asked: list[int]) -> None:

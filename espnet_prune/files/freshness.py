@@ -8,6 +8,7 @@ ask at every stage.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -38,14 +39,14 @@ def digest(inputs: Iterable[object]) -> str:
 def named(words: Iterable[str]) -> Iterator[Path | str]:
     """The inputs that a recipe names: a file, a directory of a model (its configs and weights),
     data of a training as ESPnet takes them (FILE,name,type), or anything else, which is a word."""
-    for word in words:
+    for word in words:  # os.path takes words that are too long for a name
         path, *rest = word.split(",")
-        if Path(word).is_file():
+        if os.path.isfile(word):
             yield Path(word)
-        elif len(rest) == 2 and Path(path).is_file():
+        elif len(rest) == 2 and os.path.isfile(path):
             yield Path(path)
             yield from rest
-        elif Path(word, "config.json").is_file():
+        elif os.path.isfile(os.path.join(word, "config.json")):
             yield word
             for pattern in ("config.json", "*processor_config.json", "*.safetensors", "*.bin"):
                 yield from sorted(Path(word).glob(pattern))
@@ -63,11 +64,11 @@ def _content(path: Path) -> str:
 def _audio(value: str) -> str:
     """What tells an audio file from another one under its name, without all of it being read. A
     FLAC file has a checksum of its samples, so that one that is written anew is still the same."""
-    path = Path(value)
-    if not path.is_file():  # a command, or a place in an archive
-        path = Path(value.rpartition(":")[0])
-        if not path.is_file():
+    if not os.path.isfile(value):  # a command, or a place in an archive
+        value = value.rpartition(":")[0]
+        if not os.path.isfile(value):
             return "no file"
+    path = Path(value)
     with path.open("rb") as file:
         head = file.read(42)
     size, changed = path.stat().st_size, path.stat().st_mtime_ns

@@ -32,7 +32,7 @@ def test_a_directory_belongs_to_its_inputs(tmp_path):
 @pytest.mark.parametrize("kind", ["flac", "wav"])
 def test_other_audio_under_the_same_names_is_another_input(tmp_path, kind):
     audio, scp = tmp_path / f"a.{kind}", tmp_path / "wav.scp"
-    scp.write_text(f"a {audio}\nb sox x.wav |\nc {tmp_path}/absent.wav\n")
+    scp.write_text(f"a {audio}\nb sox {'x' * 300} |\nc {tmp_path}/absent.wav\n")
 
     def digest_of(seed):
         noise = np.random.default_rng(seed).integers(-(1 << 15), 1 << 15, 1600).astype("int16")
@@ -62,9 +62,10 @@ def test_what_recipes_name(tmp_path):
         (model / name).write_text(name)
     text = tmp_path / "text"
     text.write_text("")
-    words = [str(text), f"{text},text,text", str(model), "a,b,c", "--seed", "1"]
+    long = "--option " * 60
+    words = [str(text), f"{text},text,text", str(model), "a,b,c", long, "1"]
     found = [text, text, "text", "text", str(model), model / "config.json"]
-    found += [model / "model.safetensors", "a,b,c", "--seed", "1"]
+    found += [model / "model.safetensors", "a,b,c", long, "1"]
     assert list(named(words)) == found
 
 

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 
 from espnet_prune.cli import main
-from test.recipes.running import EGS2, environment_of
+from test.recipes.running import EGS2, copy_of, environment_of
 
 ROOT = EGS2.parent
 SSL_PRUNE = EGS2 / "TEMPLATE" / "ssl_prune1" / "ssl_prune.sh"
@@ -121,6 +121,24 @@ def test_what_ends_a_recipe_ends_all_that_it_has_started(recipe, place, name):
     shown = process.communicate(timeout=60)[0]
     assert process.returncode == 128 + getattr(signal, name) and "next" not in shown
     assert not any(map(alive, map(int, (folder / "pids").read_text().split())))
+
+
+def test_a_recipe_with_a_template_ends_with_its_stages(tmp_path):
+    """run.sh becomes the template's process, which becomes the one that ends them all."""
+    folder = copy_of("fsdd/superb_ks1", tmp_path / "tree")
+    (folder / "local" / "data.sh").write_text("#!/bin/bash\n" + PLACES["a command"])
+    command = ["./run.sh", "--upstream", "x", "--stop_stage", "1"]
+    process = subprocess.Popen(command, cwd=folder, env=environment_of(), start_new_session=True)
+    wait_for(lambda: (folder / "pids").exists() and (folder / "pids").read_text().count("\n") == 2)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert not any(map(alive, map(int, (folder / "pids").read_text().split())))
+
+
+@pytest.mark.parametrize("script", list(EGS2.glob("*/*/run.sh")), ids=lambda p: p.parent.name)
+def test_no_shell_stands_between_the_user_and_the_stages(script):
+    text = script.read_text()
+    assert "\nexec template/" in text or "\n. template/common/path.sh" in text
 
 
 def test_what_ignores_the_signal_is_killed_at_the_second_one(recipe):
@@ -278,6 +296,16 @@ def test_a_clone_that_was_killed_is_not_taken_for_whole(recipe, tmp_path):
     run(folder)
     assert (folder / "my corpus" / "recordings" / "a").exists()
     assert not (folder / "my corpus.part").exists()
+
+
+@pytest.mark.parametrize("place", ["a,b", "my JOBS"])
+def test_paths_that_espnet_or_the_runner_would_cut(recipe, place):
+    head = HEAD.replace("template/common/path.sh", f"template/common/path.sh; expdir='{place}'")
+    (line,) = run(recipe("", head=head), expect=2).splitlines()
+    assert (
+        line
+        == f"./run.sh: error: --expdir '{place}': a path without a comma and without JOB is wanted"
+    )
 
 
 def test_what_a_log_says_is_not_interpreted(recipe):

@@ -1,6 +1,13 @@
 # What the stages of all recipes use. Source it first.
 # shellcheck shell=bash
 
+# ESPnet takes FILE,name,type for data, and run.pl puts the number of a job in the place of JOB.
+for _name in datadir dumpdir expdir; do
+    case "${!_name:-}" in
+        *,* | *JOB*) option_error "--${_name} '${!_name}': a path without a comma and without JOB is wanted" ;;
+    esac
+done
+
 # wanted N: whether stage N is to be run, by ${stage}, ${stop_stage} and ${skip_stages}.
 # shellcheck disable=SC2154
 wanted() {

@@ -95,7 +95,7 @@ def corpus(folder: Path, seconds: tuple[float, ...], rate: int = 16000) -> Path:
 
 
 def data_preparation(inputs: Path) -> list[list[str]]:
-    source = corpus(inputs / "data", (1.0, 2.5, 0.7, 4.0) * 15, rate=22050)
+    source = corpus(inputs / "data", (1.0, 2.5, 0.7, 4.0) * 8, rate=22050)
     shared = ["-m", "espnet_prune", "data"]
     return [
         [*shared, "format", "--nj", "2", str(source), "formatted"],

@@ -38,6 +38,7 @@ launch() {
 # hold [--wait] DIR: keep other recipes out of DIR until this one, with all that it has started, is
 # gone. Stops when another one has it, and says which; --wait waits for its end instead.
 declare -A held=()
+# shellcheck disable=SC2154
 hold() {
     local _wait=() _descriptor
     if [ "$1" = --wait ]; then

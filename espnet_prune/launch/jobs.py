@@ -334,6 +334,8 @@ def _end_of(log: Path) -> list[str]:
         return log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
     except FileNotFoundError:
         return ["(no log was written: the job did not start)"]
+    except OSError as error:
+        return [f"(the log cannot be read: {error.strerror})"]
 
 
 def _report(failed: list[Path], total: int) -> None:

@@ -14,8 +14,7 @@ from espnet2.train.trainer import Trainer
 
 from espnet_prune.evaluate.pruning_plots import plot_course, plot_kept
 from espnet_prune.evaluate.pruning_report import HISTORY, VALIDATION, read_history
-from espnet_prune.files.lock import held
-from espnet_prune.files.writing import remove_leftovers, write_file, write_text
+from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.structured.distill import DistillModel
 
 #: weights at the update where the expected sparsity comes to a target on the way
@@ -52,7 +51,8 @@ def atomic_torch_save():
 
 def repair(output_dir: Path) -> None:
     """Finish what a killed job left between `checkpoint.pth` and the epoch's own files."""
-    remove_leftovers(output_dir)
+    for leftover in output_dir.glob(".*.tmp.pth"):
+        leftover.unlink()
     checkpoint = output_dir / "checkpoint.pth"
     if not checkpoint.is_file():
         return
@@ -86,11 +86,10 @@ class KillSafeTrainer(Trainer):
     @classmethod
     def run(cls, model, trainer_options, **kwargs) -> None:
         trainer.autocast_args = mixed_precision()
-        output_dir, first = Path(trainer_options.output_dir), writes(kwargs["distributed_option"])
-        with held(output_dir) if first else contextlib.nullcontext(), atomic_torch_save():
+        with atomic_torch_save():
             if trainer_options.resume:
-                if first:
-                    repair(output_dir)
+                if writes(kwargs["distributed_option"]):
+                    repair(Path(trainer_options.output_dir))
                 if kwargs["distributed_option"].distributed:
                     torch.distributed.barrier()
             super().run(model=model, trainer_options=trainer_options, **kwargs)

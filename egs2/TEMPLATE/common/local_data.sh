@@ -19,18 +19,19 @@ parse_options "$@"
 # shellcheck source=db.sh
 . template/common/db.sh
 
+# clone URL TARGET: fetch a repository to TARGET, whole or not at all; one that is there stays.
+clone() {
+    if [ -d "$2" ]; then
+        return
+    fi
+    rm -rf "$2.part" # of a run that was killed
+    git clone --depth 1 "$1" "$2.part" && mv "$2.part" "$2"
+}
+
 # corpus_of VARIABLE WHAT: stop when db.sh does not say where a corpus is.
 corpus_of() {
     if [ -z "${!1}" ]; then
         echo "$0: error: Fill the value of '$1' of template/common/db.sh: $2" >&2
         exit 1
     fi
-}
-
-# clone URL DIR: a repository that is not there yet. One whose clone was killed is not taken for whole.
-clone() {
-    if [ -d "$2" ]; then return; fi
-    rm -rf "$2.part"
-    git clone --depth 1 "$1" "$2.part"
-    mv "$2.part" "$2"
 }

@@ -48,7 +48,7 @@ hold() {
     mkdir -p "$1"
     exec {_descriptor}<> "$1/.lock"
     held[$1]=${_descriptor}
-    python3 -m espnet_prune.files.lock "${_wait[@]}" "${_descriptor}" "$1" "${command_line}"
+    python3 -m espnet_prune.launch.hold "${_wait[@]}" "${_descriptor}" "$1" "${command_line}"
 }
 
 # release DIR: let others have what `hold` has kept.

@@ -184,15 +184,16 @@ def test_a_second_run_in_one_experiment_is_told_who_holds_it(recipe):
 
 
 def test_what_experiments_share_waits(recipe):
-    script = 'f() { sleep 1; echo "$1 ended"; }; alone exp f "first one"\n'
-    folder = recipe(script)
+    script = 'f() { echo "$1 begun"; while [ ! -e go ]; do sleep 0.1; done; echo "$1 ended"; }\n'
+    folder = recipe(script + 'alone exp f "first one"\n')
     first = start(folder)
-    wait_for((folder / "exp" / ".lock").exists)
-    time.sleep(0.5)
+    assert first.stdout.readline() == "first one begun\n"
     recipe("alone exp echo second\nhold a\nrelease a\nhold --wait a; echo again\n")
-    waiting, second, again = run(folder).splitlines()
-    assert waiting.startswith("exp is in use by ./run.sh (process ") and second == "second"
-    assert first.communicate()[0] == "first one ended\n" and again == "again"
+    other = start(folder)
+    assert other.stdout.readline().startswith("exp is in use by ./run.sh (process ")
+    (folder / "go").touch()
+    assert first.communicate()[0] == "first one ended\n"
+    assert other.communicate()[0] == "second\nagain\n"
 
 
 def noise(path: Path, seed: int, seconds: float):

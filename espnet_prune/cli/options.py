@@ -103,7 +103,7 @@ class KeyValues(argparse.Action):
                 found = {key: yaml.safe_load(value) if value.strip() else value}
             else:
                 found = yaml.safe_load(values)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise argparse.ArgumentError(self, f"'{values}' is not YAML: {error}") from None
         if not isinstance(found, dict):
             raise argparse.ArgumentError(self, f"'{values}' is neither KEY=VALUE nor a mapping")

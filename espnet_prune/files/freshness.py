@@ -7,9 +7,12 @@ ask at every stage.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.metadata
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from espnet_prune.files.reading import read_lines, read_record, read_text
@@ -31,7 +34,10 @@ def sha256_of(path: str | Path) -> str:
 
 
 def digest(inputs: Iterable[object]) -> str:
-    """SHA-256 of inputs in their order, files by content, as hexadecimal digits."""
+    """SHA-256 of inputs in their order, files by content, as hexadecimal digits.
+
+    Of a list of audio the files that it names count, too, see `_audio`.
+    """
     words = (_content(each) if isinstance(each, Path) else each for each in inputs)
     return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
 
@@ -64,16 +70,34 @@ def _content(path: Path) -> str:
 def _audio(value: str) -> str:
     """What tells an audio file from another one under its name, without all of it being read. A
     FLAC file has a checksum of its samples, so that one that is written anew is still the same."""
-    if not os.path.isfile(value):  # a command, or a place in an archive
+    if value.endswith("|"):  # a command; its last word is what it reads, as a rule
+        value = value.rstrip("| ").rpartition(" ")[2]
+    elif not os.path.isfile(value):  # a place in an archive
         value = value.rpartition(":")[0]
-        if not os.path.isfile(value):
-            return "no file"
+    if not os.path.isfile(value):
+        return "no file"
     path = Path(value)
     with path.open("rb") as file:
         head = file.read(42)
     size, changed = path.stat().st_size, path.stat().st_mtime_ns
     checksum = head[26:42] if head.startswith(b"fLaC\0") else b""
     return f"{size} {checksum.hex() if any(checksum) else changed}"
+
+
+@functools.cache
+def code_of(*places: str) -> str:
+    """Digest of what computes a result: files or folders of this package by content, and versions
+    of the libraries that compute for them."""
+    root, words = Path(__file__).parents[1], []
+    for place in places:
+        found = root / place
+        files = [found] if found.is_file() else sorted(found.rglob("*.py"))
+        words += [f"{file.relative_to(root)} {sha256_of(file)}" for file in files]
+        assert files, place
+    for library in ("numpy", "soundfile", "torch", "torchaudio", "transformers"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            words.append(f"{library} {importlib.metadata.version(library)}")
+    return digest(words)[:16]
 
 
 def stamp(path: str | Path) -> str:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from espnet_prune.files.reading import parse_json
 from espnet_prune.files.writing import write_text
 
 
@@ -22,7 +23,7 @@ def read_grown(path: Path) -> tuple[Any, list[Any]] | None:
     if not whole:
         return None
     try:
-        header, *rows = map(json.loads, whole.split(b"\n"))
+        header, *rows = map(parse_json, whole.split(b"\n"))
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); remove it") from None
     return header, rows

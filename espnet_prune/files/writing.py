@@ -46,10 +46,9 @@ def write_file(path: str | Path, write: Callable[[Path], object], sync: bool = T
             remove_leftovers(path.parent)
         try:
             write(temporary)
-        except OSError:
-            raise
-        except Exception:
-            _probe(temporary)
+        except Exception as error:
+            if not isinstance(error, OSError) or error.errno is None:
+                _probe(temporary)
             raise
         if sync:
             _sync(temporary)
@@ -57,8 +56,8 @@ def write_file(path: str | Path, write: Callable[[Path], object], sync: bool = T
         if sync:
             _sync(path.parent)
     except OSError as error:
-        if error.errno is None:
-            raise
+        if error.errno is None:  # numpy's, for a disk that is full
+            raise OSError(f"{path}: {error}") from error
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         with suppress(OSError):

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from espnet_prune.data.audio import load_speech
-from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.data.data_dir import file_name, read_scp, read_table, write_table
 from espnet_prune.files.writing import write_file
 from espnet_prune.plugin.registry import register
 
@@ -74,7 +74,7 @@ def outputs(
             an utterance of --key_file; or the function refuses an utterance.
     """
     scp = Path(args.data_path_and_name_and_type[0][0])
-    audio = read_table(scp)
+    audio = read_scp(scp)
     keys = read_table(args.key_file) if args.key_file else audio
     for key in tqdm(keys, name, mininterval=2):
         if key not in audio:
@@ -93,7 +93,7 @@ def write_arrays(
     with 'utterance file.npy' lines."""
     table = {}
     for key, array in outputs(args, name, device, function):
-        file = args.output_dir / name / f"{key}.npy"
+        file = args.output_dir / name / f"{file_name(key)}.npy"
         write_file(file, lambda path, array=array: np.save(path, array))
         table[key] = file.resolve()
     write_table(args.output_dir / f"{name}.scp", table)

@@ -209,8 +209,12 @@ class SpeechEncoder(PreTrainedModel):
             full_window: Whisper only: pad to its 30 s window (the hidden states then have 1500
                 frames, `lengths` are those of the speech) instead of the longest of the batch.
         Raises:
-            ValueError: an utterance is too short for one frame or longer than the window.
+            ValueError: an utterance is too short for one frame or longer than the window, or its
+                samples are whole numbers.
         """
+        if not speech.is_floating_point():
+            advice = "give floating point numbers in [-1, 1] (16 bit numbers: divide by 32768)"
+            raise ValueError(f"speech has samples of type {speech.dtype}; {advice}")
         if speech_lengths is None:  # nothing here depends on data then: `torch.export` can follow
             self._check_lengths(speech.shape[1], speech.shape[1])
         else:

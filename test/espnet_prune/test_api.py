@@ -12,10 +12,9 @@ from test.espnet_prune.tiny import dense_model, saved
 SHORT = {"method": "l0", "updates": 6, "distill_updates": 4, "device": "cpu"}
 
 
-def noise(seconds: float = 3.0, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:
-    shape = (int(seconds * rate), channels)
-    samples = np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
-    return samples if channels > 1 else samples[:, 0]
+def noise(seconds: float = 3.0, rate: int = 16000, seed: int = 0) -> np.ndarray:
+    shape = (int(seconds * rate),)
+    return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +24,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture()
 def folder(tmp_path):
-    """Three files: stereo at another rate, mono in a folder below, and a text."""
-    soundfile.write(tmp_path / "b.wav", noise(1.0, 22050, 2), 22050)
+    """Two recordings, one at another rate and one in a folder below, and a text."""
+    soundfile.write(tmp_path / "b.wav", noise(1.0, 22050), 22050)
     (tmp_path / "sub").mkdir()
     soundfile.write(tmp_path / "sub" / "a.FLAC", noise(2.0), 16000, format="FLAC")
     for name in ("readme.txt", "._b.wav"):
@@ -148,6 +147,8 @@ def test_windows_hold_the_utterances_and_no_more_are_read_than_needed(monkeypatc
         ([np.zeros(16000, np.int16)], r"audio\[0\]: .* type int16, .* floats in \[-1, 1\]"),
         ([noise(0.05)], r"audio\[0\]: lasts 0.050 s, shorter than 0.1 s"),
         ([np.full(16000, np.nan, np.float32)], r"audio\[0\]: 16000 of 16000 samples are NaN"),
+        ([32768 * noise()], r"audio\[0\]: .* samples are beyond \[-1, 1\]"),
+        ("stereo.wav", "stereo.wav: has 2 channels instead of one"),
         ("text.wav", "text.wav: not audio that can be read"),
     ],
 )
@@ -155,6 +156,7 @@ def test_audio_that_cannot_be_used(model, tmp_path, monkeypatch, audio, message)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.wav").write_text("no audio")
+    soundfile.write(tmp_path / "stereo.wav", np.stack([noise(), -noise()], axis=1), 16000)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         espnet_prune.prune(model, audio, **SHORT)
 

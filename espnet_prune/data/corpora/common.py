@@ -131,10 +131,19 @@ def read_csv(
     A column of `columns` that is missing, or empty in a row, is an error.
     """
     rows = csv.DictReader(io.StringIO(read_text(path, hint)))
-    absent = [name for name in columns if name not in (rows.fieldnames or ())]
+    try:
+        absent = [name for name in columns if name not in (rows.fieldnames or ())]
+    except csv.Error as error:
+        raise ValueError(f"{path}: line 1: not CSV: {error}") from None
     if absent:
         raise ValueError(f"{path}: has no column {absent[0]}")
-    for row in rows:
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(f"{path}: line {rows.line_num}: not CSV: {error}") from None
+        if row is None:
+            return
         empty = [name for name in columns if not row[name]]
         if empty:
             raise ValueError(f"{path}: line {rows.line_num}: column {empty[0]} is empty")

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_prune.files.freshness import code_of
 from espnet_prune.files.writing import write_file
 from espnet_prune.structured.distill.teacher import Teacher
 from espnet_prune.structured.encoder import SpeechEncoder
@@ -47,7 +48,8 @@ class StateCache:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.encoder, self.full_window, self.dtype = encoder, full_window, dtype
-        described = f"{full_window} {encoder.config.to_json_string()}{dtype or ''}"
+        code = code_of("structured/encoder.py", "structured/families", "structured/distill")
+        described = f"{code} {full_window} {encoder.config.to_json_string()}{dtype or ''}"
         digest = hashlib.blake2b(described.encode())
         for name, value in encoder.state_dict().items():
             digest.update(name.encode())

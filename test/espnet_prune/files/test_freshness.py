@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_prune.files.freshness import claim, digest, drop_stale, named, stamp
+from espnet_prune.files import freshness
+from espnet_prune.files.freshness import claim, code_of, digest, drop_stale, named, stamp
 
 
 def test_files_count_by_content_and_words_as_they_are(tmp_path):
@@ -85,3 +86,33 @@ def test_files_of_other_inputs_are_removed(tmp_path):
     assert not drop_stale(tmp_path, {"a": "1", "b": "1", "c": "1"})
     assert drop_stale(tmp_path, {"a": "1", "b": "2"})
     assert [name for name in "abcd" if (tmp_path / name).exists()] == ["a", "d"]
+
+
+def test_audio_of_a_wav_scp_counts_by_size_and_time(tmp_path):
+    audio, scp = tmp_path / "a b.wav", tmp_path / "wav.scp"
+    audio.write_text("x")
+    scp.write_text(f"u {audio}\nv flac -c -d {tmp_path / 'c.flac'} |\nw absent.wav\n")
+    (tmp_path / "c.flac").write_text("x")
+    before = digest([scp])
+    assert digest([scp]) == before != digest([str(scp)])
+    os.utime(audio, (1e9, 1e9))
+    after = digest([scp])
+    assert after != before
+    (tmp_path / "c.flac").write_text("xy")
+    assert digest([scp]) != after
+
+
+def test_the_code_that_computes_counts(monkeypatch, tmp_path):
+    assert code_of("files") == code_of("files") != code_of("files/lock.py")
+    package = tmp_path / "espnet_prune"
+    (package / "files").mkdir(parents=True)
+    (package / "data").mkdir()
+    (package / "data" / "a.py").write_text("one = 1\n")
+    monkeypatch.setattr(freshness, "__file__", str(package / "files" / "freshness.py"))
+    code_of.cache_clear()
+    before = code_of("data")
+    assert before == code_of("data")
+    code_of.cache_clear()
+    (package / "data" / "a.py").write_text("one = 2\n")
+    assert code_of("data") != before
+    code_of.cache_clear()

@@ -134,3 +134,13 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError, match="/a'"):
         write_text(tmp_path / "a", "")
+
+
+def test_the_reason_and_the_file_are_told_where_a_library_gives_no_number(tmp_path):
+    def fail(temporary):
+        temporary.write_text("half")
+        raise OSError("8000 requested and 100 written")  # numpy, where the disk is full
+
+    with pytest.raises(OSError, match="a.npy: 8000 requested and 100 written"):
+        write_file(tmp_path / "a.npy", fail)
+    assert os.listdir(tmp_path) == []

@@ -64,3 +64,14 @@ def test_training_is_missing(command, arguments, tmp_path, capsys):
     assert error() == f"error: {tmp_path / 'model.pth'}: no such file; train first"
     (tmp_path / "model.pth").touch()
     assert error("--ngpu", "2") == "error: --ngpu 2: give 0 or 1"
+
+
+def test_segments_and_names_that_no_file_can_have(arguments, tmp_path):
+    args = get_parser("").parse_args(arguments)
+    (tmp_path / "segments").write_text("u a 0.0 0.1\n")
+    with pytest.raises(ValueError, match="segments: whole recordings are read here; cut them by"):
+        write_arrays(args, "embed", "cpu", mean_and_length)
+    (tmp_path / "segments").unlink()
+    (tmp_path / "wav.scp").write_text(f"../x {tmp_path / 'b.wav'}\n")
+    with pytest.raises(ValueError, match="'../x' cannot be the name of a file"):
+        write_arrays(args, "embed", "cpu", mean_and_length)

@@ -36,6 +36,12 @@ def test_loads_as_transformers_users_expect(pruned):
     assert config["family"] == "whisper" and config["kept"] and "d_model" in config["base"]
 
 
+def test_whole_numbers_are_no_speech(pruned):
+    speech, lengths = batch()
+    with pytest.raises(ValueError, match="speech has samples of type torch.int16; .* by 32768"):
+        load_encoder(pruned)((speech * 32767).to(torch.int16), lengths)
+
+
 def test_directory_that_does_not_exist(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such directory"):
         load_encoder(tmp_path / "nowhere")

@@ -218,6 +218,7 @@ def superb_probing(inputs: Path) -> list[list[str]]:
     environment = {"VOXCELEB1": str(inputs / "voxceleb1")}
     # The list of labels and the paths in it are of the working directory.
     work = inputs.parent.parent / "work"
+    shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(inputs / "start", work, symlinks=True)
     call(f"{recipe} --stop_stage 5", work, **environment)
     shutil.rmtree(inputs / "start")
@@ -488,7 +489,7 @@ def main(argv: list[str] | None = None) -> int:
         campaign = Campaign(Path(name), server)
         for operation in args.operations:
             happened, same, wrong = campaign.run(operation, args.kills, args.seed)
-            print(*wrong, sep="\n", end="\n" if wrong else "", flush=True)
+            print(*wrong, f"{operation}: {same} of {args.kills} the same", sep="\n", flush=True)
             failed |= bool(wrong)
             rows.append((operation, str(happened), str(same), str(args.kills - same)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -5,7 +5,12 @@ import signal
 import subprocess
 import sys
 
+import matplotlib.image
+import numpy as np
 import pytest
+import soundfile
+import torch
+from safetensors.torch import save_file
 
 from espnet_prune.files import writing
 from espnet_prune.files.growing import grow
@@ -64,23 +69,49 @@ def test_a_library_that_does_not_tell_of_a_full_disk(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a small file system is mounted by root only")
-def test_a_full_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True).returncode:
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 64 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("nothing can be mounted here")
-    try:
-        write_text(disk / "a", "old")
-        grow(disk / "rows", [[1]])
-        for write in (write_text, lambda path, text: grow(path, [[text]])):
-            with pytest.raises(OSError, match=f"No space left on device: '{disk}/") as error:
-                write(disk / ("a" if write is write_text else "rows"), "x" * 200_000)
-            assert error.value.errno == errno.ENOSPC
-        assert (disk / "a").read_text() == "old" and sorted(os.listdir(disk)) == ["a", "rows"]
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk(disk):
+    write_text(disk / "a", "old")
+    grow(disk / "rows", [[1]])
+    for name, write in (("a", write_text), ("rows", lambda path, text: grow(path, [[text]]))):
+        with pytest.raises(OSError, match=f"No space left on device: '{disk}/{name}'") as error:
+            write(disk / name, "x" * 200_000)
+        assert error.value.errno == errno.ENOSPC
+    assert (disk / "a").read_text() == "old" and sorted(os.listdir(disk)) == ["a", "rows"]
+
+
+def save_with_torch(path):
+    with path.open("wb") as file:
+        torch.save(torch.rand(100_000), file)
+
+
+NOISE = np.random.default_rng(0).normal(size=100_000).astype(np.float32)
+LIBRARIES = {
+    "a.flac": lambda path: soundfile.write(path, 0.1 * NOISE, 16000),
+    "a.wav": lambda path: soundfile.write(path, 0.1 * NOISE, 16000),
+    "a.npy": lambda path: np.save(path, NOISE),
+    "a.pth": save_with_torch,
+    "a.safetensors": lambda path: save_file({"a": torch.from_numpy(NOISE)}, path),
+    "a.png": lambda path: matplotlib.image.imsave(path, NOISE.reshape(200, -1)),
+}
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_a_full_disk_is_told_whatever_library_writes(disk, name):
+    with pytest.raises(OSError, match=f"No space left on device: '{disk}/{name}'"):
+        write_file(disk / name, LIBRARIES[name])
+    assert os.listdir(disk) == []
 
 
 def test_leftovers_of_killed_processes_go(tmp_path):

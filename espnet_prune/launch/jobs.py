@@ -303,6 +303,8 @@ def _run_slurm(request: Request) -> list[Path]:
         job_id = sbatch.stdout.readline().strip().partition(";")[0]
         code = sbatch.wait()
     except BaseException:
+        for number in _SIGNALS:  # a second one must not keep the queue from being told
+            signal.signal(number, signal.SIG_IGN)
         if job_id:
             subprocess.run(["scancel", job_id], check=False)
         sbatch.terminate()

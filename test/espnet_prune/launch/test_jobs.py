@@ -296,6 +296,25 @@ def _alive(pid):
         return False
 
 
+def test_slurm_is_told_when_the_runner_is_ended_twice(tmp_path, sbatch):
+    folder = tmp_path / "bin"
+    scripts = {"sbatch": "echo 77; sleep 60", "scancel": f"sleep 1; echo $1 > {tmp_path}/cancelled"}
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(stat.S_IRWXU)
+    command = [sys.executable, "-m", "espnet_prune.launch.jobs", "--backend", "slurm"]
+    log = tmp_path / "a.log"
+    runner = subprocess.Popen([*command, str(log), "true"], cwd=ROOT, start_new_session=True)
+    wait_for((tmp_path / "q" / "a.log.sh").exists)
+    time.sleep(0.5)
+    runner.terminate()
+    time.sleep(0.3)
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait(20) == 128 + signal.SIGTERM
+    assert (tmp_path / "cancelled").read_text() == "77\n"
+    os.killpg(runner.pid, signal.SIGKILL)  # what the stand-in leaves
+
+
 def launch_stand_in(folder):
     """A module that only prints its arguments, for espnet2.bin.launch to start."""
     (folder / "show.py").write_text("import sys\nprint('ARGS', *sys.argv[1:])\n")

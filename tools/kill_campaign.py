@@ -41,7 +41,7 @@ if "test" not in sys.modules:  # ours instead of the standard library's
     sys.modules["test"] = types.ModuleType("test")
     sys.modules["test"].__path__ = [str(ROOT / "test")]
 
-from espnet_prune.launch.supervise import descendants  # noqa: E402
+from espnet_prune.launch.supervise import descendants, ended_together  # noqa: E402
 
 WARM = ROOT / "espnet_prune" / "launch" / "warm_python.py"
 #: pattern of a path -> why it is not compared
@@ -485,7 +485,7 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     args = parser.parse_args(argv)
     rows, failed = [("operation", "kills", "same", "differs")], False
-    with tempfile.TemporaryDirectory() as name, warm_server(Path(name)) as server:
+    with ended_together(), tempfile.TemporaryDirectory() as name, warm_server(Path(name)) as server:
         campaign = Campaign(Path(name), server)
         for operation in args.operations:
             happened, same, wrong = campaign.run(operation, args.kills, args.seed)

@@ -3,7 +3,7 @@
 # out once) and their speakers (SID), recognition of voice prompts (ASR) and of their languages (LID).
 # Rows are the dense Whisper tiny.en, what ../../voice_prompts/ssl_prune1 made of it, and students of
 # the same sizes that were distilled from scratch. What is finished is not run again, as long as it
-# was made with the same encoder and learning rate.
+# was made with the same encoder, learning rate, options and data.
 set -e
 set -u
 set -o pipefail

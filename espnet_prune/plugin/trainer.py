@@ -43,7 +43,13 @@ def atomic_torch_save():
     def save_and_rename(obj, f, *args, **kwargs):
         if not isinstance(f, str | os.PathLike):
             return save(obj, f, *args, **kwargs)
-        write_file(f, lambda temporary: save(obj, temporary, *args, **kwargs))
+
+        def write(temporary: Path) -> None:
+            # given a name, torch puts it into the file, which has to be the same in every run
+            with temporary.open("wb") as file:
+                save(obj, file, *args, **kwargs)
+
+        write_file(f, write)
 
     torch.save = save_and_rename
     try:

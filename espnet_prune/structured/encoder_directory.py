@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from espnet_prune.files.lock import held
 from espnet_prune.files.reading import read_record
@@ -19,7 +20,7 @@ from espnet_prune.structured.cost.latency import LatencyTable
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.plan import Cost
 from espnet_prune.structured.slim import outline
-from espnet_prune.structured.tensor_files import check_finite
+from espnet_prune.structured.tensor_files import check_finite, first_line
 
 SUMMARY = "summary.json"
 #: plot of what is left of each layer, for the `add` of `write_encoder`
@@ -81,10 +82,7 @@ def write_encoder(
     names = [f".{place.name}.espnet_prune.{end}" for end in ("tmp", "old", "lock")]
     temporary, old, lock = map(place.with_name, names)
     with held(lock, f"the directory {output_dir}"):
-        if old.exists() and not place.exists():  # of a run that was killed while it swapped
-            old.rename(place)
-        for leftover in (temporary, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clean_up(place, temporary, old)  # after a run that was killed
         try:
             temporary.mkdir(parents=True)
             encoder.save_pretrained(temporary)
@@ -99,9 +97,22 @@ def write_encoder(
                 place.rename(old)
             temporary.rename(place)
             _sync(place.parent)
+        except SafetensorError as error:  # its own class for a full disk
+            raise OSError(f"{output_dir}: cannot be written: {first_line(error)}") from None
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise type(error)(error.errno, error.strerror, str(output_dir)) from error
         finally:
-            for leftover in (temporary, old):
-                shutil.rmtree(leftover, ignore_errors=True)
+            _clean_up(place, temporary, old)
+
+
+def _clean_up(place: Path, temporary: Path, old: Path) -> None:
+    """Put the old directory back where no new one has come into its place, and remove the rest."""
+    if old.exists() and not place.exists():
+        old.rename(place)
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

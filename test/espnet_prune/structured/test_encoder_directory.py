@@ -1,9 +1,12 @@
+import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from espnet_prune.cli import main
 from espnet_prune.files.lock import held
@@ -114,3 +117,33 @@ def test_an_encoder_that_diverged_is_not_written(tiny, tmp_path, value, message)
     with pytest.raises(ValueError, match=message):
         write_encoder(encoder, tmp_path / "encoder")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("fails", ["save_pretrained", "sync", "swap"])
+def test_a_full_disk_leaves_the_old_one(tiny, tmp_path, monkeypatch, fails):
+    encoder = load_encoder(tiny["whisper"])
+    write_encoder(encoder, tmp_path / "encoder", {"number": 1})
+
+    def full(*args):
+        if fails == "sync":
+            raise OSError(errno.ENOSPC, "No space left on device", "a temporary name")
+        raise SafetensorError("I/O error: No space left on device")
+
+    rename = Path.rename
+
+    def swap(source, target):
+        if source.name.endswith(".tmp"):
+            raise OSError(errno.ENOSPC, "No space left on device", "a temporary name")
+        return rename(source, target)
+
+    if fails == "swap":
+        monkeypatch.setattr(Path, "rename", swap)
+    elif fails == "sync":
+        monkeypatch.setattr("espnet_prune.structured.encoder_directory._sync", full)
+    else:
+        monkeypatch.setattr(encoder, fails, full)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        write_encoder(encoder, tmp_path / "encoder", {"number": 2})
+    assert str(tmp_path / "encoder") in str(error.value)
+    assert json.loads((tmp_path / "encoder" / "summary.json").read_text()) == {"number": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder"]

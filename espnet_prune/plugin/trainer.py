@@ -68,6 +68,14 @@ def repair(output_dir: Path) -> None:
         latest.symlink_to(epoch.name)
 
 
+def mixed_precision() -> dict:
+    """What `use_amp` computes in, as arguments of autocast: bfloat16 where the GPU has it, else its
+    default, float16. ESPnet takes bfloat16 also where torch only emulates it, which is slow."""
+    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
+        return {"dtype": torch.bfloat16}
+    return {}
+
+
 def reported(output_dir: Path) -> Reporter | None:
     """What a training has reported up to its checkpoint; None without one."""
     checkpoint = output_dir / "checkpoint.pth"
@@ -107,14 +115,6 @@ def stops_early(reporter: Reporter, options) -> bool:
     if options.patience is None or not reporter.has(*criterion[:2]):
         return False
     return reporter.check_early_stopping(options.patience, *criterion)
-
-
-def mixed_precision() -> dict:
-    """What `use_amp` computes in, as arguments of autocast: bfloat16 where the GPU has it, else its
-    default, float16. ESPnet takes bfloat16 also where torch only emulates it, which is slow."""
-    if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
-        return {"dtype": torch.bfloat16}
-    return {}
 
 
 def writes(distributed_option) -> bool:

@@ -35,6 +35,10 @@ OURS_AND_ESPNETS = ("espnet2", "espnet_prune")
 # (as "__mp_main__") and must have the plugins, too.
 register()
 faster()
+if __name__ == "__mp_main__":  # of a training on several GPUs
+    from espnet_prune.plugin.trainer import survive_kills
+
+    survive_kills()
 
 
 def provide_editdistance() -> None:
@@ -88,6 +92,10 @@ def _run_module(name: str, args: list[str]) -> None:
         if spec is None:
             sys.exit(f"error: '{name}' is a package, name one of its modules")
     sys.argv = [spec.origin or spec.name, *args]
+    if spec.name.startswith("espnet2.bin.") and spec.name.endswith("_train"):
+        from espnet_prune.plugin.trainer import survive_kills
+
+        survive_kills()
     if spec.name.partition(".")[0] in OURS_AND_ESPNETS:
         module = importlib.import_module(spec.name)
         if hasattr(module, "main"):

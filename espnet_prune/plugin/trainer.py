@@ -230,6 +230,23 @@ class KillSafeTrainer(Trainer):
             super().validate_one_epoch(model=model, options=options, **kwargs)
 
 
+def survive_kills() -> None:
+    """Have the trainings of ESPnet's own tasks survive a kill, too. Calling it again changes
+    nothing."""
+    run = Trainer.run.__func__
+    if run.__name__ == "run_safely":
+        return
+
+    def run_safely(cls, model, trainer_options, **kwargs) -> None:
+        if issubclass(cls, KillSafeTrainer):  # which comes back here by its `super`
+            run(cls, model=model, trainer_options=trainer_options, **kwargs)
+            return
+        safe = type(cls.__name__, (KillSafeTrainer, cls), {})
+        safe.run(model=model, trainer_options=trainer_options, **kwargs)
+
+    Trainer.run = classmethod(run_safely)
+
+
 class PruneTrainer(KillSafeTrainer):
     """Adds to every epoch: `updates.jsonl` (a row for every forward pass in training, means of
     several where an epoch has more than `ROWS`), `valid.jsonl` (a row for every epoch), the kept

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from espnet2.train import trainer
+from espnet2.train.reporter import Reporter
 from espnet2.train.trainer import Trainer
 
 from espnet_prune.evaluate.pruning_plots import plot_course, plot_kept
@@ -119,6 +120,47 @@ def mixed_precision() -> dict:
     return {}
 
 
+def reported(output_dir: Path) -> Reporter | None:
+    """What a training has reported up to its checkpoint; None without one."""
+    checkpoint = output_dir / "checkpoint.pth"
+    if not checkpoint.is_file():
+        return None
+    reporter = Reporter()
+    # ESPnet's own training state, which its resume reads in the same way
+    states = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    reporter.load_state_dict(states["reporter"])
+    return reporter
+
+
+def sort_out(output_dir: Path, reporter: Reporter, options) -> None:
+    """Link the best epochs and remove the files of others, as ESPnet does after each epoch: a
+    killed job has perhaps not come to it."""
+    criteria = [each for each in options.best_model_criterion if reporter.has(*each[:2])]
+    kept = options.keep_nbest_models
+    number = max(kept or [1]) if isinstance(kept, list | tuple) else kept
+    best: set[int] = set()
+    for phase, key, mode in criteria:
+        order = reporter.sort_epochs(phase, key, mode)
+        best |= set(order[:number])
+        link, name = output_dir / f"{phase}.{key}.best.pth", f"{order[0]}epoch.pth"
+        if (output_dir / name).is_file() and not (
+            link.is_symlink() and link.readlink() == Path(name)
+        ):
+            link.unlink(missing_ok=True)
+            link.symlink_to(name)
+    for epoch in range(1, reporter.get_epoch()):
+        if epoch not in best:
+            (output_dir / f"{epoch}epoch.pth").unlink(missing_ok=True)
+
+
+def stops_early(reporter: Reporter, options) -> bool:
+    """Whether the training has ended by `patience`; ESPnet would go on when it is resumed."""
+    criterion = options.early_stopping_criterion
+    if options.patience is None or not reporter.has(*criterion[:2]):
+        return False
+    return reporter.check_early_stopping(options.patience, *criterion)
+
+
 def writes(distributed_option) -> bool:
     """Whether this process is the one that writes files."""
     return not distributed_option.distributed or distributed_option.dist_rank == 0
@@ -137,6 +179,12 @@ class KillSafeTrainer(Trainer):
                     repair(Path(trainer_options.output_dir))
                 if kwargs["distributed_option"].distributed:
                     torch.distributed.barrier()
+                reporter = reported(Path(trainer_options.output_dir))
+                if reporter is not None:
+                    if writes(kwargs["distributed_option"]):
+                        sort_out(Path(trainer_options.output_dir), reporter, trainer_options)
+                    if stops_early(reporter, trainer_options):
+                        trainer_options.max_epoch = reporter.get_epoch()
             super().run(model=model, trainer_options=trainer_options, **kwargs)
 
     @staticmethod

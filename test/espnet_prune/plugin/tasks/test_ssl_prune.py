@@ -223,6 +223,28 @@ def test_killed_between_checkpoint_and_epoch(corpus, trained, tmp_path):
     assert not list(tmp_path.glob("*.tmp*"))
 
 
+def test_killed_before_the_best_epochs_were_sorted_out(corpus, tmp_path):
+    few = {"keep_nbest_models": 1, "max_epoch": 3}
+    train(corpus, tmp_path, **few)
+    link = tmp_path / "valid.distill.best.pth"
+    files, best = sorted(path.name for path in tmp_path.glob("*.pth")), link.readlink()
+    other = next(f"{n}epoch.pth" for n in (1, 2) if f"{n}epoch.pth" != str(best))
+    shutil.copy(tmp_path / "3epoch.pth", tmp_path / other)
+    link.unlink()
+    link.symlink_to(other)
+    train(corpus, tmp_path, **few)
+    assert link.readlink() == best
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == files
+
+
+def test_a_training_that_has_stopped_early_is_not_gone_on_with(corpus, tmp_path):
+    criterion = ["valid", "distill", "max"]  # it falls: no epoch is better than the first
+    early = {"patience": 0, "early_stopping_criterion": criterion, "max_epoch": 5}
+    for _ in range(2):
+        train(corpus, tmp_path, **early)
+        assert len(read_history(tmp_path / "valid.jsonl")) == 2
+
+
 def test_atomic_save_leaves_nothing_half_written(tmp_path):
     class Unpicklable:
         def __reduce__(self):

@@ -216,8 +216,8 @@ def _of_data_directory(folder: Path) -> Iterator[_Utterance]:
     if not (folder / "segments").is_file():
         yield from (_Utterance(f"{name} ({path})", path=path) for name, path in paths.items())
         return
-    segments = data_dir.read_table(folder / "segments")
-    segments = data_dir.parsed(folder / "segments", segments, data_dir.parse_segment)
+    table = data_dir.read_table(folder / "segments")
+    segments = data_dir.parsed(folder / "segments", table, data_dir.parse_segment)
     for name, (recording, begin, end) in segments.items():
         if recording not in paths:
             raise ValueError(f"{folder / 'segments'}: {name}: wav.scp has no {recording}")

@@ -283,6 +283,7 @@ def test_dense_and_pruned_get_their_arguments_as_they_are(recipe, ngpu):
     assert said == ["<my */asr [dense]><my */teacher>", "<my */asr_t><--encoder><a  b>"]
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 def test_a_clone_that_was_killed_is_not_taken_for_whole(recipe, tmp_path):
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b", "-C", str(tmp_path / "origin")]
     subprocess.run(["git", "init", "-q", str(tmp_path / "origin")], check=True)

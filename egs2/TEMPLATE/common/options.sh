@@ -7,9 +7,10 @@
 # comment may begin with (whole number) or (number). No text of the user's is evaluated.
 # shellcheck shell=bash
 
-# What the user typed, for the results. The outermost script says it.
+# What the user typed, for the results. The outermost script says it. (`exec template/...` makes the
+# path absolute.)
 case "$0" in
-    template/*) ;;
+    template/* | */template/*) ;;
     *)
         command_line=$(printf '%q ' "$0" "$@")
         command_line=${command_line% }
@@ -24,7 +25,7 @@ option_names=()
 
 option_error() {
     local script=$0
-    case "$0" in template/*) script=${command_line%% *} ;; esac # what the user called
+    case "$0" in template/* | */template/*) script=${command_line%% *} ;; esac # what the user called
     echo "${script}: error: $*" >&2
     exit 2
 }

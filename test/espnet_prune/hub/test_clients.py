@@ -274,7 +274,7 @@ def authority(tmp_path):
         pytest.skip("openssl is not on PATH")
     new = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     for name, options in (
-        ("authority", []),
+        ("authority", ["-addext", "keyUsage=critical,keyCertSign"]),
         ("server", ["-CA", "authority.pem", "-CAkey", "authority.key"]),
     ):
         options += ["-addext", "subjectAltName=IP:127.0.0.1", "-subj", f"/CN={name}"]
@@ -305,14 +305,14 @@ def test_certificate_that_is_set_for_pip(fetch, tmp_path, serve, authority, monk
 def test_own_downloads_trust_the_same(bare, tmp_path, serve, authority, monkeypatch):
     address = serve(tmp_path, authority)
     with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
-        urllib.request.urlopen(address)
+        urllib.request.build_opener().open(address)  # `urlopen` keeps the first one's certificates
     monkeypatch.setattr(clients, "BUNDLES", (str(authority),))
     monkeypatch.setenv("SSL_CERT_FILE", "")  # so that it is taken back after the test
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "")
     monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     clients.trust_certificates()
-    with urllib.request.urlopen(address) as answer:
+    with urllib.request.build_opener().open(address) as answer:
         assert answer.status == 200
     # the hub's client, which reads the certificates when it is made
     code = "import huggingface_hub; print(huggingface_hub.HfApi().model_info('a/b').sha)"

@@ -10,12 +10,11 @@ says what is left out. About 8 GB of disk.
 
 Run it as often as you like: a finished environment is left as it is, one whose requirements have
 changed is updated, one that an interruption left half made is made again (what was downloaded is
-kept by uv's cache). A package index set for pip (PIP_INDEX_URL or pip.conf) is used for uv too.
+kept by uv's cache). What is set for pip (PIP_INDEX_URL, pip.conf, …) holds for uv too.
 """
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import fcntl
 import hashlib
@@ -23,14 +22,15 @@ import json
 import os
 import re
 import shutil
-import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from espnet_prune.hub import clients, debian  # noqa: E402  standard library only
+
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 CONSTRAINED_PYTHON = (3, 11)
 OLDEST_UV = (0, 5)  # UV_DEFAULT_INDEX and what else is set below
@@ -107,109 +107,7 @@ def venv_python_version(venv: Path) -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-# --- settings: the package index and the certificates ---------------------------------------------
-
-
-def pip_config_files(environ: Mapping[str, str]) -> list[Path]:
-    """The places pip reads its configuration from, the weakest first."""
-    home = Path(environ.get("HOME", "~")).expanduser()
-    user = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
-    shared = environ.get("XDG_CONFIG_DIRS") or "/etc/xdg"
-    files = [Path(folder) / "pip/pip.conf" for folder in shared.split(":")]
-    files += [Path("/etc/pip.conf"), home / ".pip/pip.conf", user / "pip/pip.conf"]
-    files += [Path(sys.prefix) / "pip.conf"]
-    if environ.get("PIP_CONFIG_FILE"):
-        files.append(Path(environ["PIP_CONFIG_FILE"]))
-    return files
-
-
-def pip_settings(environ: Mapping[str, str], files: list[Path]) -> dict[str, str]:
-    """Return pip's settings (`index-url`, `cert`, …) as `pip install` would see them."""
-    settings: dict[str, dict[str, str]] = {"global": {}, "install": {}}
-    for file in files:
-        parser = configparser.RawConfigParser()
-        try:
-            parser.read(file, encoding="utf-8")
-        except (configparser.Error, UnicodeDecodeError) as error:
-            raise InstallError(f"{file}: not a pip configuration file: {error}") from error
-        for section in settings:
-            if parser.has_section(section):
-                for key, value in parser.items(section):
-                    settings[section][key.replace("_", "-")] = " ".join(value.split())
-    from_environment = {
-        key[len("PIP_") :].lower().replace("_", "-"): value
-        for key, value in environ.items()
-        if key.startswith("PIP_") and value
-    }
-    return {**settings["global"], **settings["install"], **from_environment}
-
-
-def client_environment(environ: Mapping[str, str], pip: dict[str, str]) -> dict[str, str]:
-    """Return the environment for pip and uv: pip's index and certificates hold for uv as well.
-
-    A setting made for uv or pip themselves wins. uv never downloads a Python.
-    """
-    env = dict(environ)
-    # Not pip's extra-index-url: pip joins the files of all indexes, uv takes a version's files from
-    # one index, so a partial mirror there would hide the wheel that fits.
-    if pip.get("index-url") and not env.get("UV_INDEX_URL"):
-        env.setdefault("UV_DEFAULT_INDEX", pip["index-url"])
-    certificates = env.get("SSL_CERT_FILE") or pip.get("cert")
-    if certificates:
-        env["SSL_CERT_FILE"] = certificates
-        env.setdefault("PIP_CERT", certificates)
-    system_store = ssl.get_default_verify_paths()
-    if certificates or system_store.cafile or system_store.capath:
-        # the system's certificates, as pip and apt use them; the second name is older uv's
-        env.setdefault("UV_SYSTEM_CERTS", "true")
-        env.setdefault("UV_NATIVE_TLS", "true")
-    env.setdefault("UV_PYTHON_DOWNLOADS", "never")
-    env.setdefault("UV_HTTP_TIMEOUT", "180")
-    # For commands that start often, also where PYTHONDONTWRITEBYTECODE keeps Python from doing it.
-    env.setdefault("UV_COMPILE_BYTECODE", "1")
-    env.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
-    env["PIP_USER"] = "0"  # `--user` from a configuration file contradicts `--target`
-    env.setdefault("PIP_ROOT_USER_ACTION", "ignore")
-    return env
-
-
 # --- running pip and uv ---------------------------------------------------------------------------
-
-CAUSES = [
-    (r"no space left|disk quota exceeded", f"the disk is full; free about {NEEDED_GB} GB"),
-    (
-        r"certificate|unknownissuer|ssl: ",
-        "the package index's certificate was not accepted; name your network's certificates in "
-        "SSL_CERT_FILE",
-    ),
-    (
-        r"dns error|failed to lookup|name resolution|name or service not known|connect error"
-        r"|connection (refused|reset)|network is unreachable|timed out|timeout|failed to fetch"
-        r"|error sending request|newconnectionerror|proxyerror|tunnel error|http status",
-        "the package index did not answer; check the network, the proxy (HTTPS_PROXY) or the index "
-        "(PIP_INDEX_URL)",
-    ),
-    (
-        r"no solution found|unsatisfiable|no matching distribution|could not find a version",
-        "no set of versions fits this Python and machine",
-    ),
-    (
-        r"failed to build|build backend|command '?(gcc|cc|g\+\+)",
-        "a package has no wheel for this Python and machine and could not be built; install a C "
-        "and C++ compiler and Python's headers",
-    ),
-]
-
-
-def explain(output: str) -> str:
-    """Turn what a failed pip or uv printed into one line: cause, what to do, its own last words."""
-    lines = [line.strip(" │├─╰▶×\t") for line in output.splitlines()]
-    lines = [line for line in lines if line]
-    for pattern, advice in CAUSES:
-        hits = [line for line in lines if re.search(pattern, line, re.IGNORECASE)]
-        if hits:
-            return f"{advice}, {AGAIN} ({hits[-1][:300]})"
-    return f"{lines[-1][:300] if lines else 'no message'} (the lines above say more)"
 
 
 def run(command: list[str], env: dict[str, str], keep_open: int | None = None) -> None:
@@ -235,7 +133,9 @@ def run(command: list[str], env: dict[str, str], keep_open: int | None = None) -
             if not re.match(r" [+~-] \S+==", line):
                 print("  " + line.rstrip(), flush=True)
     if process.returncode:
-        raise InstallError(f"{' '.join(map(str, command[:3]))} failed: {explain(''.join(output))}")
+        reason = clients.explain("".join(output))
+        text = f"{' '.join(map(str, command[:3]))} failed: {reason}; mend that, {AGAIN}"
+        raise InstallError(f"{text} (packages come from {clients.index_of(env)})")
 
 
 def succeeds(command: list[str], env: dict[str, str]) -> bool:
@@ -295,11 +195,8 @@ def debian_pip(work: Path) -> Path:
     """Return the wheel of Debian's pip, fetched and unpacked under `work` (no root needed)."""
     advice = "install one of uv, pip, python3-venv, " + AGAIN
     say("no uv, pip or ensurepip here: fetching Debian's python3-pip-whl")
-    sys.path.insert(0, str(ROOT))
-    from espnet_prune.hub.debian import fetch_packages  # standard library only
-
     try:
-        unpacked = fetch_packages(["python3-pip-whl"], work)
+        unpacked = debian.fetch_packages(["python3-pip-whl"], work)
     except (OSError, RuntimeError, ValueError) as error:
         raise InstallError(f"no uv, venv or pip here, and {error}; {advice}") from error
     wheels = sorted(Path(unpacked).glob("usr/share/python-wheels/pip-*.whl"))
@@ -341,8 +238,7 @@ def install(root: Path, held: int) -> None:
         return
     start = time.monotonic()
     python = os.path.realpath(sys.executable) if sys.prefix != sys.base_prefix else sys.executable
-    pip = pip_settings(os.environ, pip_config_files(os.environ))
-    env = client_environment(os.environ, pip)
+    env = clients.client_environment(os.environ, clients.own_settings(os.environ))
 
     moved = read_stamp(venv).get("root", str(root)) != str(root)
     version = None if unfinished.exists() or moved else venv_python_version(venv)
@@ -395,7 +291,7 @@ def main() -> None:
             with lock(tools / ".install.lock") as held:
                 install(ROOT, held)
         say("the environment is ready: tools/venv")
-    except (InstallError, OSError) as error:
+    except (InstallError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -12,6 +12,14 @@ command -v uv > /dev/null || {
     echo "error: uv is not found; install it (pip install uv) or run python3 tools/install.py" >&2
     exit 1
 }
+as_installer() { # Run a command with the index and certificates that tools/install.py has.
+    python3 -c "import os, sys
+sys.path.insert(0, '${root}')
+from espnet_prune.hub import clients
+env = clients.client_environment(os.environ, clients.own_settings(os.environ))
+os.execvpe(sys.argv[1], sys.argv[1:], env)" "$@"
+}
+
 if [ $# -gt 0 ]; then
     mkdir -p "$1"
     work=$(cd "$1" && pwd)
@@ -23,19 +31,20 @@ fi
 echo "=== build"
 rm -rf "${work}/clone" "${work}/dist" "${work}/empty"
 git clone --quiet --no-hardlinks "${root}" "${work}/clone"
-uv venv --quiet --clear "${work}/builder"
-uv pip install --quiet --python "${work}/builder/bin/python" build twine
-"${work}/builder/bin/python" -m build --outdir "${work}/dist" "${work}/clone" > "${work}/build.log"
+as_installer uv venv --quiet --clear "${work}/builder"
+as_installer uv pip install --quiet --python "${work}/builder/bin/python" build twine
+as_installer "${work}/builder/bin/python" -m build --outdir "${work}/dist" "${work}/clone" \
+    > "${work}/build.log"
 "${work}/builder/bin/python" -m twine check --strict "${work}"/dist/*
 
 echo "=== install"
-uv venv --quiet --clear "${work}/fresh"
+as_installer uv venv --quiet --clear "${work}/fresh"
 python=${work}/fresh/bin/python
 options=(--overrides "${root}/tools/overrides.txt")
 if "${python}" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then
     options+=(--constraints "${root}/tools/constraints.txt")
 fi
-uv pip install --quiet --python "${python}" "${options[@]}" "${work}"/dist/*.whl
+as_installer uv pip install --quiet --python "${python}" "${options[@]}" "${work}"/dist/*.whl
 
 echo "=== use"
 mkdir "${work}/empty"

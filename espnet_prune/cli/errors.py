@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 
 from espnet_prune.extras import MissingExtraError
+from espnet_prune.hub.clients import trust_certificates
 
 
 def run_or_exit(run: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
     """Call `run`; errors that a user can mend become `error: ...` and exit status 1."""
+    trust_certificates()
     try:
         run(args)
     except (OSError, ValueError, KeyError, MissingExtraError) as error:
@@ -33,6 +35,7 @@ def run(
 
 def train(task, cmd=None) -> None:
     """Run an ESPnet task in the same way."""
+    trust_certificates()
     try:
         task.main(cmd=cmd)
     except (OSError, ValueError, MissingExtraError) as error:

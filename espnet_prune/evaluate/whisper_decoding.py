@@ -22,6 +22,7 @@ from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import audio_path, read_table, write_table
 from espnet_prune.files.freshness import digest, stamp
 from espnet_prune.files.growing import go_on, grow
+from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 from espnet_prune.structured import SpeechEncoder, load_encoder
@@ -89,6 +90,7 @@ def load_models(
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # each call of `generate` explains itself
     front = load_encoder(encoder or teacher_dir).eval()
+    check_model_directory(teacher_dir)
     model = WhisperForConditionalGeneration.from_pretrained(teacher_dir, dtype=torch.float32)
     if front.family != "whisper" or front.hidden_size != model.config.d_model:
         raise ValueError(
@@ -109,7 +111,7 @@ def decode(
 ) -> float:
     """Append the hypotheses of the utterances to ``partial``; returns the seconds of speech."""
     model, front = load_models(teacher_dir, encoder)
-    tokenizer = AutoTokenizer.from_pretrained(teacher_dir)
+    tokenizer = AutoTokenizer.from_pretrained(teacher_dir, trust_remote_code=False)
     # Half of the decoder's context, as in the original implementation.
     max_new_tokens = max_new_tokens or model.config.max_target_positions // 2
     samples = 0

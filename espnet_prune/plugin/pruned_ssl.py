@@ -164,7 +164,7 @@ class PrunedSSLFrontend(AbsFrontend):
         super().__init__()
         self.pretrained = PretrainedEncoder(model, freeze, full_window)
         encoder = self.pretrained.encoder
-        self.hop_length = encoder.sampling_rate // encoder.frame_rate
+        self.hop_length = encoder.samples_per_frame
         _check_rate(fs, encoder.sampling_rate)
         if hop_length not in (None, self.hop_length):
             raise _wrong(f"hop_length: {hop_length}, but one frame is {self.hop_length} samples")

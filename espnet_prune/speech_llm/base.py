@@ -21,6 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from espnet_prune.data.audio import SAMPLING_RATE, check_speech
+from espnet_prune.speech_llm.generation import ALLOWED, LENGTHS, check_options, settings
 from espnet_prune.speech_llm.prompts import (
     PADDING,
     POSITIONS,
@@ -103,8 +104,8 @@ class SpeechLLM(ABC):
     def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Heard:
         """Audio tokens (N, D) and words of a recording of any length, (T,) floating point in
         [-1, 1]: `encode`, chunk after chunk. Words are "" where there is no recogniser or no word.
-        ValueError: another sampling rate, several channels, whole numbers, no samples, or too few
-        for a token."""
+        ValueError: another sampling rate, several channels, whole numbers, no samples, too few for
+        a token, or tokens with NaN."""
         chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
         heard: list[Heard] = []
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
@@ -113,6 +114,7 @@ class SpeechLLM(ABC):
         if not len(tokens):
             samples = sum(map(len, chunks))
             raise ValueError(f"audio of {samples} samples is too short for an audio token")
+        check_tokens(tokens)
         return Heard(tokens, " ".join(filter(None, (chunk.words for chunk in heard))))
 
     @torch.no_grad()
@@ -131,15 +133,10 @@ class SpeechLLM(ABC):
 
     def first_layer(self) -> FirstLayer:
         """Query and key projection of the language model's first layer (ValueError: they are
-        quantised, so that their signs cannot be read)."""
-        decoder, width = self.lm.get_decoder(), self._embedding.weight.shape[1]
+        quantised, adapted or offloaded, so that the signs of their weights cannot be read)."""
+        decoder = self.lm.get_decoder()
         attention = decoder.layers[0].self_attn
-        query, key = attention.q_proj.weight.detach(), attention.k_proj.weight.detach()
-        if not all(w.is_floating_point() and w.shape[-1] == width for w in (query, key)):
-            raise ValueError(
-                "the language model's first layer is quantised, but pruning reads it: leave its "
-                "q_proj and k_proj in floating point"
-            )
+        query, key = (_plain_weight(getattr(attention, n), n) for n in ("q_proj", "k_proj"))
         return FirstLayer(query, key, decoder.config.num_attention_heads)
 
     @torch.no_grad()
@@ -168,6 +165,12 @@ class SpeechLLM(ABC):
         # without names: row numbers of the whole batch
         options: dict[str, Any] = {"keys": rows if keys is None else [keys[b] for b in rows]}
         if strategy.needs_query:
+            for b in rows:
+                if not queries[b].strip():
+                    raise ValueError(
+                        f"prompt {b + 1} of {len(audio)} has no text to compare its audio with: "
+                        f"give a query, or take a strategy that reads none (not {pruner.strategy})"
+                    )
             texts = [self.embed_text(queries[b]) for b in rows]
             options |= {"query": pad_sequence(texts, True), "query_lengths": list(map(len, texts))}
         if strategy.needs_first_layer:
@@ -222,7 +225,13 @@ class SpeechLLM(ABC):
     @torch.no_grad()
     def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options: Any) -> list[str]:
         """B answers without special tokens, greedy ones unless `options` (those of `transformers`'
-        `generate`) say otherwise."""
+        `generate` in `generation.ALLOWED`; of any other a ValueError) say otherwise.
+
+        The model reads embeddings: penalties of repetition see new tokens only.
+        """
+        check_options(options, ALLOWED)
+        own = settings(self.lm, {})
+        check_options({n: v for n, v in own.items() if n not in LENGTHS}, ALLOWED)
         ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         # What stands behind an answer that has ended; never seen
         filler = next((i for i in ids if i is not None), 0)
@@ -268,7 +277,7 @@ class SpeechLLM(ABC):
         have been `read`; all choices continue from their cache in one pass.
 
         Returns: for B lists of C_b texts B float32 tensors (C_b,), at most 0 (ValueError: an item
-            without choices, or a choice without text).
+            without choices, a choice without text, or NaN).
         """
         number = len((prompts.prompts if isinstance(prompts, Read) else prompts).kept)
         if len(choices) != number:
@@ -284,7 +293,13 @@ class SpeechLLM(ABC):
         for start in range(0, most, at_once):
             found = self._continue(read, [row[start : start + at_once] for row in ids])
             scores = [row + more for row, more in zip(scores, found, strict=True)]
-        return [torch.stack(row).cpu() for row in scores]
+        answer = [torch.stack(row).cpu() for row in scores]
+        if any(bool(row.isnan().any()) for row in answer):
+            raise ValueError(
+                "the language model gives NaN for a choice: it is damaged, or overflows (load it "
+                "in bfloat16 or float32 instead of float16)"
+            )
+        return answer
 
     def _continue(self, read: Read, ids: list[list[list[int]]]) -> list[list[Tensor]]:
         """Mean log-likelihoods of token sequences (some or none for each of B prompts) after the
@@ -364,6 +379,39 @@ class SpeechLLM(ABC):
             token = self.tokenizer.convert_ids_to_tokens(min(special))
             raise ValueError(f"the text '{text}' has the special token {token} in it: remove that")
         return ids
+
+
+def _plain_weight(layer: torch.nn.Module, name: str) -> Tensor:
+    """The weight of a linear layer that computes with it and with nothing else."""
+    weight: Any = getattr(layer, "weight", None)
+    kinds = type(layer), type(weight)
+    if kinds != (torch.nn.Linear, torch.nn.Parameter) or not weight.is_floating_point():
+        what = "has an adapter (LoRA)" if hasattr(layer, "base_layer") else "is quantised"
+        raise ValueError(
+            f"the language model's first layer {what}, but pruning reads the weights of its q_proj "
+            f"and k_proj ({name} is a {type(layer).__name__}): merge the adapter "
+            "(merge_and_unload), or leave these two in floating point"
+        )
+    if weight.is_meta:
+        raise ValueError(f"{name} of the language model's first layer is offloaded: load it whole")
+    return weight.detach()
+
+
+def check_tokens(tokens: Tensor) -> None:
+    """ValueError for audio tokens (N, D) with NaN or infinite values."""
+    wrong = int((~tokens.isfinite().all(-1)).sum())
+    if wrong:
+        raise ValueError(
+            f"{wrong} of {len(tokens)} audio tokens have NaN or infinite values: the audio encoder "
+            "is damaged, or overflows (load it in bfloat16 or float32 instead of float16)"
+        )
+
+
+def log_mel(extractor: Any, chunks: list[np.ndarray], **options: Any) -> Any:
+    """What a feature extractor of `transformers` gives, as tensors; its products of matrices are
+    torch's, which autocast would bring to half precision."""
+    with torch.autocast("cpu", enabled=False):
+        return extractor(chunks, sampling_rate=SAMPLING_RATE, return_tensors="pt", **options)
 
 
 def audio_chunks(

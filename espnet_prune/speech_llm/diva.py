@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import AutoModel
 
-from espnet_prune.speech_llm.base import Heard, SpeechLLM
+from espnet_prune.speech_llm.base import Heard, SpeechLLM, log_mel
+from espnet_prune.structured.encoder import read_model_config
 
 
 class Diva(SpeechLLM):
@@ -39,19 +42,45 @@ class Diva(SpeechLLM):
 
     @classmethod
     def from_pretrained(
-        cls, model: str = "WillHeld/DiVA-llama-3-v0-8b", device: str = "cpu"
+        cls,
+        model: str = "WillHeld/DiVA-llama-3-v0-8b",
+        device: str = "cpu",
+        trust_remote_code: bool = False,
+        revision: str | None = None,
     ) -> Diva:
-        """Load a directory or a hub name. This runs the code that is stored there."""
-        loaded = AutoModel.from_pretrained(
-            model, trust_remote_code=True, device_map={"": device}, speech_encoder_device=device
-        )
+        """Load a directory or a hub name, and run the code that is stored there.
+
+        Args:
+            trust_remote_code: has to be true: read the code first.
+            revision: commit of a hub name (40 digits), of which the code is read and run.
+        Raises:
+            ValueError: one of these is missing, or the code lies in yet another place.
+            FileNotFoundError: no such model.
+        """
+        if trust_remote_code is not True:
+            raise ValueError(
+                f"{model}: the model comes with code, which would be run: read it, then load it "
+                "with trust_remote_code=true (and revision=COMMIT, if it is a hub name)"
+            )
+        if not Path(model).is_dir() and not re.fullmatch("[0-9a-f]{40}", revision or ""):
+            raise ValueError(
+                f"{model}: revision is {revision!r}, but has to be the commit of the hub (40 "
+                "digits) whose code you have read"
+            )
+        code = read_model_config(model, revision).get("auto_map")
+        if "--" in str(code):  # REPOSITORY--module.Class
+            raise ValueError(
+                f"{model}/config.json: key 'auto_map' names code of another repository, which has "
+                f"no revision here: {code}; put the code beside the model"
+            )
+        pinned = {} if revision is None else {"revision": revision, "code_revision": revision}
+        options = {"device_map": {"": device}, "speech_encoder_device": device, **pinned}
+        loaded = AutoModel.from_pretrained(model, trust_remote_code=True, **options)
         return cls(loaded.eval())
 
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
         encoder = self.model.whisper_encoder
-        features = self.model.processor.feature_extractor(
-            chunks, sampling_rate=self.sampling_rate, return_tensors="pt"
-        )
+        features = log_mel(self.model.processor.feature_extractor, chunks)
         hidden = encoder(features.input_features.to(encoder.device, encoder.dtype))
         device = self.lm.get_input_embeddings().weight.device
         tokens = self.model.connector(hidden.last_hidden_state, output_device=device)

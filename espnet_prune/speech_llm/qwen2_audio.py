@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 from transformers.masking_utils import create_bidirectional_mask
 
-from espnet_prune.speech_llm.base import Heard, SpeechLLM
+from espnet_prune.speech_llm.base import Heard, SpeechLLM, log_mel
+from espnet_prune.structured.encoder import read_model_config
 from espnet_prune.tokens.scores import inside
 
 
@@ -28,15 +29,19 @@ class Qwen2Audio(SpeechLLM):
 
     @classmethod
     def from_pretrained(cls, model: str, device: str = "cpu", dtype: str = "auto") -> Qwen2Audio:
-        """Load a directory or a hub name in `float32`, `bfloat16`, … or (`auto`) as stored."""
+        """Load a directory or a hub name in `float32`, `bfloat16`, … or (`auto`) as stored.
+
+        FileNotFoundError, ValueError: no such model, or a config.json that is refused.
+        """
+        read_model_config(str(model))
         loaded = Qwen2AudioForConditionalGeneration.from_pretrained(model, dtype=dtype)
-        return cls(loaded.to(device).eval(), AutoProcessor.from_pretrained(model))
+        return cls(
+            loaded.to(device).eval(), AutoProcessor.from_pretrained(model, trust_remote_code=False)
+        )
 
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
-        options = {"padding": "max_length", "return_attention_mask": True, "return_tensors": "pt"}
-        features = self.processor.feature_extractor(
-            chunks, sampling_rate=self.sampling_rate, **options
-        )
+        options = {"padding": "max_length", "return_attention_mask": True}
+        features = log_mel(self.processor.feature_extractor, chunks, **options)
         tokens = self.encode_features(features.input_features, features.attention_mask)
         return [Heard(row) for row in tokens]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import Qwen2AudioForConditionalGeneration
 
+from espnet_prune.speech_llm.base import check_tokens
+from espnet_prune.speech_llm.generation import ALLOWED, LENGTHS, OUTPUTS, check_options, settings
 from espnet_prune.speech_llm.prompts import left_pad, pad, staying
 from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
 from espnet_prune.tokens import STRATEGIES, TokenPruner
@@ -38,6 +41,9 @@ def prune_tokens(
     own, for the feature extractor cuts off silently what is beyond 30 s. Random strategies draw by
     the pruner's seed and a digest of the prompt's audio features, so that a recording keeps the
     same tokens in any batch. Plain `model(**inputs)` prunes nothing.
+
+    Where all tokens stay, `generate` gives what it gives without wrapping. It takes the options for
+    which that is known (`espnet_prune.speech_llm.generation`), and refuses any other by name.
 
     Args:
         model: changed in place; only its attribute `generate`.
@@ -90,26 +96,31 @@ class PrunedGenerate:
     def __call__(
         self, inputs: Tensor | None = None, generation_config: Any = None, **options: Any
     ) -> Any:
-        """As `generate` of the model; inputs without `input_features` go there unchanged.
+        """As `generate` of the model; prompts without audio go there unchanged.
 
-        `max_length` and `min_length`, given as keywords, count the whole prompt.
+        `max_length` and `min_length` count the whole prompt, wherever they are set. The cache is
+        not given back (`past_key_values` is None): it fits the pruned prompt, not the ids.
 
         Raises:
-            ValueError: audio without `input_ids`, or with a number of placeholders that does not
-                match; a cache from an earlier call; no text to compare the audio with.
+            ValueError: an option that is not known to be right here (see `generation.ALLOWED`);
+                audio without `input_ids`, without `input_features`, or with a number of
+                placeholders that does not match; a batch of which nobody knows what is padding,
+                or that is padded on the right; no text to compare the audio with.
         """
-        features = options.pop("input_features", None)
-        if features is None:
-            return self._generate(inputs, generation_config, **options)
-        feature_mask = options.pop("feature_attention_mask", None)
+        if inputs is not None and options.get("input_ids") is not None:
+            raise ValueError("give the prompts as inputs or as input_ids, not as both")
         ids = options.pop("input_ids", inputs)
-        mask = options.pop("attention_mask", None)
+        features = options.pop("input_features", None)
+        feature_mask = options.pop("feature_attention_mask", None)
+        if features is None:
+            return self._without_audio(ids, generation_config, feature_mask, options)
         if ids is None or feature_mask is None:
             raise ValueError("pruning needs input_ids and feature_attention_mask of the processor")
-        if options.get("past_key_values") is not None:
-            raise ValueError("a pruned prompt cannot continue a cache: give the whole prompt")
-        options.pop("position_ids", None)
-        mask = torch.ones_like(ids) if mask is None else mask
+        mask = options.pop("attention_mask", None)
+        found = settings(self.model, options, generation_config)
+        check_options(found, ALLOWED | LENGTHS | OUTPUTS)
+        filler = found.get("pad_token_id")
+        mask = checked_mask(ids, mask, filler, found.get("eos_token_id"))
         embeds, where, keys = self._merge(ids, features, feature_mask)
 
         real = [m.bool() for m in mask]
@@ -121,20 +132,33 @@ class PrunedGenerate:
         places = [staying(a, k) for a, k in zip(is_audio, self.kept, strict=True)]
         staid = [row[p] for row, p in zip(rows, places, strict=True)]
         prompts = left_pad(staid, places, self.positions, self.kept)
-        # The ids go along with the embeddings for what reads them, as a repetition penalty does.
-        filler = self.model.generation_config.pad_token_id
-        short = pad([i[p] for i, p in zip(text, places, strict=True)], filler or 0)
-        for name in ("max_length", "min_length"):
-            if options.get(name) is not None:
-                options[name] = max(options[name] - ids.shape[1] + short.shape[1], 0)
+        # The ids go along with the embeddings for what reads them, as a repetition penalty does;
+        # so the padding is what it was
+        filler = int(ids[mask == 0][0]) if bool((mask == 0).any()) else filler or 0
+        short = pad([i[p] for i, p in zip(text, places, strict=True)], filler)
+        for name in LENGTHS:
+            if found.get(name) is not None and found.get(f"{name[:3]}_new_tokens") is None:
+                options[name] = max(found[name] - ids.shape[1] + short.shape[1], 0)
         out = self._generate(short, generation_config, **prompts.inputs, **options)
         sequences = out if isinstance(out, Tensor) else out.sequences
         prompt = ids.repeat_interleave(len(sequences) // len(ids), 0).to(sequences.device)
         sequences = torch.cat([prompt, sequences[:, short.shape[1] :]], 1)
         if isinstance(out, Tensor):
             return sequences
-        out.sequences = sequences
-        return out
+        return dataclasses.replace(out, sequences=sequences, past_key_values=None)
+
+    def _without_audio(
+        self, ids: Tensor | None, config: Any, feature_mask: Tensor | None, options: dict
+    ) -> Any:
+        """The model's own `generate`, for prompts that have no audio in them."""
+        if feature_mask is not None:
+            options["feature_attention_mask"] = feature_mask
+        if ids is not None and bool((ids == self.model.config.audio_token_id).any()):
+            raise ValueError(
+                "the prompt has audio placeholders, but there are no input_features: a pruned "
+                "prompt leaves no cache to go on from, give the whole prompt with its audio again"
+            )
+        return self._generate(ids, config, **options)
 
     def _merge(
         self, ids: Tensor, features: Tensor, mask: Tensor
@@ -149,6 +173,7 @@ class PrunedGenerate:
                 f"{sum(numbers)} audio placeholders for {len(audio)} audio tokens: make text and "
                 "features in one call of the processor"
             )
+        check_tokens(audio)
         embeds[is_audio] = audio
         is_random = STRATEGIES[self.pruner.strategy].random
         keys = audio_keys(features, mask, list(map(len, clips)), numbers) if is_random else None
@@ -163,6 +188,32 @@ class PrunedGenerate:
         if len(queries) != len(text):
             raise ValueError(f"{len(text)} prompts, but {len(queries)} queries")
         return queries
+
+
+def checked_mask(ids: Tensor, mask: Tensor | None, pad_id: Any, end_id: Any) -> Tensor:
+    """The mask (B, P) of a left-padded batch of ids (B, P). Where none is given it is made as
+    `transformers` makes it, of the `pad_id`, if that ends no answer (`end_id`, one or several).
+
+    ValueError: no mask, and none can be made; it has another shape; or it hides what stands behind
+    the first token of a prompt.
+    """
+    if mask is None:
+        ends = torch.as_tensor([] if end_id is None else end_id)
+        if pad_id is not None and not bool((ends == pad_id).any()):
+            mask = (ids != pad_id).long()
+        elif len(ids) == 1:
+            mask = torch.ones_like(ids)
+        else:
+            raise ValueError("pruning needs the attention_mask of the processor for a batch")
+    if mask.shape != ids.shape:
+        raise ValueError(f"attention_mask is {tuple(mask.shape)}, input_ids {tuple(ids.shape)}")
+    real = mask.bool()
+    if bool((real[:, :-1] & ~real[:, 1:]).any()) or not bool(real[:, -1].all()):
+        raise ValueError(
+            "attention_mask hides tokens behind the first one of a prompt: pad prompts on the left "
+            "(padding_side='left' of the tokenizer)"
+        )
+    return mask
 
 
 def audio_keys(

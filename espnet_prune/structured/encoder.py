@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput, cached_file
 
+from espnet_prune.files.model_config import check_model_config
 from espnet_prune.files.reading import read_record
 from espnet_prune.structured.families import FAMILIES, Family
 from espnet_prune.structured.families.family import ModelInput, Watch
@@ -45,14 +46,16 @@ def parse_units(text: str) -> tuple[int, ...]:
 
 
 def zero_mean_unit_variance(speech: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Normalise (B, T) waveforms over their (B,) samples, as the feature extractors do."""
-    mask = torch.ones_like(speech)
+    """Normalise (B, T) waveforms over their (B,) samples, as the feature extractors do; in float32
+    whatever their type, for sums of half-precision squares underflow and counts overflow."""
+    wave = speech.float()
+    mask = torch.ones_like(wave)
     if lengths is not None:
-        mask = torch.arange(speech.shape[1], device=speech.device)[None] < lengths[:, None]
+        mask = torch.arange(wave.shape[1], device=wave.device)[None] < lengths[:, None]
     count = mask.sum(1, keepdim=True)
-    mean = (speech * mask).sum(1, keepdim=True) / count
-    variance = ((speech - mean).square() * mask).sum(1, keepdim=True) / count
-    return (speech - mean) / torch.sqrt(variance + 1e-7)
+    mean = (wave * mask).sum(1, keepdim=True) / count
+    variance = ((wave - mean).square() * mask).sum(1, keepdim=True) / count
+    return ((wave - mean) / torch.sqrt(variance + 1e-7)).to(speech.dtype)
 
 
 class SpeechEncoderConfig(PretrainedConfig):
@@ -77,6 +80,7 @@ class SpeechEncoderConfig(PretrainedConfig):
     ):
         self.family, self.do_normalize = family, do_normalize
         self.base, self.kept = base or {}, kept or {}
+        check_model_config({**kwargs, "base": self.base}, "config.json")
         super().__init__(**kwargs)
 
 
@@ -112,7 +116,6 @@ class SpeechEncoder(PreTrainedModel):
     _supports_sdpa = True
 
     sampling_rate = 16000
-    frame_rate = 50
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__(config)
@@ -122,6 +125,7 @@ class SpeechEncoder(PreTrainedModel):
         self._base_shapes = {n: tuple(p.shape) for n, p in self.backbone.named_parameters()}
         sizes = self.backbone.config
         self.hidden_size, self.num_layers = sizes.hidden_size, sizes.num_hidden_layers
+        self.samples_per_frame = self.family_of.samples_per_frame(base)
         #: fewest and most samples; not computed in `forward`, where `torch.compile` cannot follow
         self._limits = (self.family_of.minimum_samples(base), self.family_of.maximum_samples(base))
         self._restructure()
@@ -280,7 +284,7 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     [(1, 49, 16), (1, 49, 16), (1, 49, 16)]
     """
     name = str(name_or_path)
-    config = _read_config(name)
+    config = read_model_config(name)
     kind = config.get("model_type")
     if kind == SpeechEncoderConfig.model_type:
         _family(config.get("family"), where=f"{name}/config.json")
@@ -298,15 +302,19 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
         ValueError: not a model of a known family.
     """
     name = str(name_or_path)
-    config = read_record(name) if Path(name).is_file() else _read_config(name)
+    config = read_record(name) if Path(name).is_file() else read_model_config(name)
+    check_model_config(config, name)
     own = config.get("model_type") == SpeechEncoderConfig.model_type
     family = _family(config.get("family" if own else "model_type"), where=name)
     base = config["base"] if own else family.base_config(config)
     return SpeechEncoder(SpeechEncoderConfig(family=family.name, base=base)).eval()
 
 
-def _read_config(name: str) -> dict:
-    """`config.json` of a directory or hub name."""
+def read_model_config(name: str, revision: str | None = None) -> dict:
+    """`config.json` of a directory, or of a hub name and one of its commits.
+
+    FileNotFoundError, ValueError: there is none, or it asks for what `check_model_config` refuses.
+    """
     path = Path(name)
     no_hub_name = path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if no_hub_name and not path.exists():
@@ -314,12 +322,14 @@ def _read_config(name: str) -> dict:
     if path.exists() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
     try:
-        return PretrainedConfig.get_config_dict(name)[0]
+        config = PretrainedConfig.get_config_dict(name, revision=revision)[0]
     except json.JSONDecodeError as error:
         raise ValueError(f"{path / 'config.json'}: not valid JSON: {error}") from None
     except OSError:
         text = f"{name}: no such directory, and no hub that can be reached has such a model"
         raise FileNotFoundError(text) from None
+    check_model_config(config, f"{name}/config.json")
+    return config
 
 
 def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:

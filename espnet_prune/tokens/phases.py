@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from espnet_prune.tokens.scores import FirstLayer, attention_received, inside
+from espnet_prune.tokens.scores import FirstLayer, attention_received, check_scores, inside
 
 
 def frame_budgets(scores: Tensor, capacity: Tensor, total: Tensor) -> Tensor:
@@ -68,11 +68,14 @@ def first_phase(
         lengths, keep: (B,) real tokens, and those of them that stay.
         frame_tokens: tokens of about one second.
     Returns: (B, N) bool with exactly `keep` True in each row.
+    Raises:
+        ValueError: NaN or infinity among the similarities of real tokens, or as `frame_budgets`.
 
     >>> similarity = torch.tensor([[0.1, 0.3, 0.2, 0.9, 0.8, 0.7]])
     >>> first_phase(similarity, torch.tensor([6]), torch.tensor([4]), frame_tokens=3).long()
     tensor([[0, 1, 0, 1, 1, 1]])
     """
+    check_scores(similarity, lengths)
     batch, n = similarity.shape
     frames = -(-n // frame_tokens)
     pad = (0, frames * frame_tokens - n)
@@ -95,12 +98,15 @@ def second_phase(
         lengths, keep: (B,) real tokens, and those that stay, at most all of `among`.
         among: (B, N) bool: what phase 1 has left; all real tokens when absent.
     Returns: (B, N) bool with exactly `keep` True in each row.
+    Raises:
+        ValueError: NaN or infinite values among the tokens.
     """
     among = inside(lengths, audio.shape[1]) if among is None else among
     # Bring what is left to the front, in time order, so that the work is done on it alone.
     counts = among.sum(1)
     order = (~among).long().argsort(dim=1, stable=True)[:, : int(counts.max())]
     tokens = audio.gather(1, order[..., None].expand(-1, -1, audio.shape[2]))
+    check_scores(tokens.abs().amax(-1), counts)  # of the scores NaN is gone: a sign is 1 or -1
     chosen = top(attention_received(tokens, counts, layer), keep)
     return torch.zeros_like(among).scatter(1, order, chosen)
 

@@ -106,8 +106,8 @@ class TokenPruner:
                 a recording keeps its tokens in whatever batch it is. Row numbers when absent.
         Returns: B long tensors of indices into N, in time order.
         Raises:
-            ValueError: something that the strategy needs is missing, shapes that do not fit, or a
-                recording or a query without tokens.
+            ValueError: something that the strategy needs is missing, shapes that do not fit, a
+                recording or a query without tokens, or NaN where the strategy looks.
         """
         if audio.ndim != 3:
             raise ValueError(f"audio has the shape {tuple(audio.shape)}, but has to be (B, N, D)")

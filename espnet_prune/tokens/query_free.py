@@ -13,9 +13,10 @@ from torch import Tensor
 
 from espnet_prune.tokens.phases import top
 from espnet_prune.tokens.pruner import check_rate
-from espnet_prune.tokens.scores import inside, query_similarity
+from espnet_prune.tokens.scores import check_scores, inside, query_similarity, without_autocast
 
 
+@without_autocast
 def novelty(frames: Tensor, lengths: Tensor) -> Tensor:
     """How little a frame is like the one before it.
 
@@ -33,6 +34,7 @@ def novelty(frames: Tensor, lengths: Tensor) -> Tensor:
     return scores.masked_fill(~inside(lengths, frames.shape[1]), -torch.inf)
 
 
+@without_autocast
 def typicality(frames: Tensor, lengths: Tensor) -> Tensor:
     """How much a frame is like the mean of its utterance.
 
@@ -76,7 +78,7 @@ def staying_frames(
         rate, score: in [0, 1); key of `QUERY_FREE_SCORES`.
     Returns: indices into T (B, max k), in time order as far as they are real, and new lengths (B,).
     Raises:
-        ValueError: as `check_query_free`; an utterance without frames.
+        ValueError: as `check_query_free`; an utterance without frames, or with NaN in them.
 
     >>> frames = torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]])
     >>> indices, lengths = staying_frames(frames, torch.tensor([4]), rate=0.5)
@@ -88,7 +90,9 @@ def staying_frames(
         sizes = f"utterances of {lengths.tolist()} frames in a batch of {frames.shape[1]}"
         raise ValueError(f"token pruning: {sizes}; each needs one at least")
     keep = ((1.0 - rate) * lengths.double()).round().long().clamp_min(1)
-    kept = top(QUERY_FREE_SCORES[score](frames, lengths), keep)
+    scores = QUERY_FREE_SCORES[score](frames, lengths)
+    check_scores(scores, lengths)
+    kept = top(scores, keep)
     order = (~kept).long().argsort(dim=1, stable=True)
     return order[:, : int(keep.max())], keep
 

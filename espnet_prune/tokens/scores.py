@@ -6,7 +6,10 @@ Tokens of a batch are padded; `lengths` says how many of a row are real. After S
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +17,22 @@ from torch import Tensor
 
 #: tokens whose similarity is computed at once
 BLOCK = 1024
+
+
+P = ParamSpec("P")
+Score = Callable[Concatenate[Tensor, P], Tensor]
+
+
+def without_autocast(score: Score[P]) -> Score[P]:
+    """A score that is the same under autocast, whose half precision would reorder tokens, and in
+    which sums of signs overflow."""
+
+    @functools.wraps(score)
+    def call(tokens: Tensor, *args: P.args, **kwargs: P.kwargs) -> Tensor:
+        with torch.autocast(tokens.device.type, enabled=False):
+            return score(tokens, *args, **kwargs)
+
+    return call
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,19 @@ def inside(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device)[None] < lengths[:, None]
 
 
+def check_scores(scores: Tensor, lengths: Tensor) -> None:
+    """ValueError for scores (B, N) of real tokens, `lengths` (B,) a row, that are NaN or infinite:
+    they rank nothing."""
+    wrong = (~scores.isfinite() & inside(lengths, scores.shape[1])).any(1)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise ValueError(
+            f"token pruning: row {row + 1} of {len(scores)} has NaN or infinite values among its "
+            "tokens, or in its query"
+        )
+
+
+@without_autocast
 def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Tensor:
     """Mean cosine similarity of every audio token to the tokens of the query.
 
@@ -80,6 +112,7 @@ def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Ten
     return products / norms.clamp_min(1e-12)
 
 
+@without_autocast
 def attention_received(
     tokens: Tensor, lengths: Tensor, layer: FirstLayer, most_queries: int = 4096, block: int = 2**23
 ) -> Tensor:

@@ -306,4 +306,4 @@ def _save_tokenizer(tokenizer_file: Path, target: Path, max_length: int) -> None
     names = ("bos_token", "eos_token", "unk_token", "pad_token")
     settings = {"tokenizer_class": "WhisperTokenizer", **dict.fromkeys(names, "<|endoftext|>")}
     write_json(target / "tokenizer_config.json", {**settings, "model_max_length": max_length})
-    AutoTokenizer.from_pretrained(target)
+    AutoTokenizer.from_pretrained(target, trust_remote_code=False)

@@ -14,7 +14,9 @@ def convert_language_model(folder: Path, target: Path) -> None:
 
     load_extra("gguf", "speech-llm")  # what transformers reads the file with
     (file,) = folder.glob("*.gguf")
-    quantised = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file.name)
+    quantised = AutoModelForCausalLM.from_pretrained(
+        folder, gguf_file=file.name, trust_remote_code=False
+    )
     # A new model of the same architecture: one that was read from GGUF cannot be saved
     config = type(quantised.config)(
         **{k: v for k, v in quantised.config.to_dict().items() if k != "quantization_config"}
@@ -22,4 +24,6 @@ def convert_language_model(folder: Path, target: Path) -> None:
     model = type(quantised)(config).to(torch.float16)
     model.load_state_dict(quantised.state_dict())
     model.save_pretrained(target)
-    AutoTokenizer.from_pretrained(folder, gguf_file=file.name).save_pretrained(target)
+    AutoTokenizer.from_pretrained(
+        folder, gguf_file=file.name, trust_remote_code=False
+    ).save_pretrained(target)

@@ -99,7 +99,8 @@ class _SpeechLlmTask(base.Task):
         from transformers import AutoConfig
 
         inputs = load_encoder(args.encoder).hidden_size
-        outputs = AutoConfig.from_pretrained(args.language_model).hidden_size
+        lm = AutoConfig.from_pretrained(args.language_model, trust_remote_code=False)
+        outputs = lm.hidden_size
         conf = {"dropout": 0.1, **args.audio_adapter_conf}
         dropout = conf.pop("dropout")
         try:

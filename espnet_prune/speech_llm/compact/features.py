@@ -28,6 +28,7 @@ from espnet_prune.speech_llm.compact.model import (
     SEPARATOR,
     TRANSCRIBE,
     ask,
+    check_frames,
     computing_dtype,
     encode_pairs,
     longest_chunk,
@@ -53,12 +54,14 @@ def write_features(
     """Give the excerpts of a data directory to a frozen encoder, and write what training reads.
 
     Arguments are the options of `espnet-prune compact features`, whose help says what is written.
-    Returns that in words (ValueError: no frame fits `seconds`, or features are another encoder's).
+    Returns that in words (ValueError: no frame fits `seconds`, features are another
+    encoder's, or the encoder has another frame rate).
     """
     most = int(seconds * FRAME_TOKENS)
     if most < 1:
         raise ValueError(f"--seconds is {seconds:g}, shorter than a frame; give more")
     loaded = load_encoder(encoder).eval().to("cuda" if ngpu else "cpu")
+    check_frames(loaded)
     scp, folder = read_table(data_dir / "wav.scp"), output_dir / "feats"
     encode_all(loaded, scp, folder, computing_dtype(dtype, loaded.device))
     feats = {name: folder / f"{name}.npy" for name in scp}
@@ -87,7 +90,7 @@ def encode_all(
     encoder: SpeechEncoder, scp: dict[str, str], target: Path, dtype: torch.dtype
 ) -> None:
     """Write target/ID.npy of every recording, unless it is there and made of the same audio
-    (ValueError: the directory has features of another encoder).
+    (ValueError: the directory has features of another encoder, or features are no numbers).
 
     In bfloat16 features differ by 1% of their size, where training adds 10% of noise.
     """
@@ -104,8 +107,11 @@ def encode_all(
         waves = [load_speech(source, encoder.sampling_rate) for _, source in batch]
         with torch.autocast(encoder.device.type, dtype, enabled=dtype != torch.float32):
             rows = encode_together(encoder, waves)
-        for (path, _), row in zip(batch, rows, strict=True):
-            frames = row.float().cpu().numpy().astype(np.float16)
+        for (path, source), row in zip(batch, rows, strict=True):
+            with np.errstate(over="ignore"):  # said below
+                frames = row.float().cpu().numpy().astype(np.float16)
+            if not np.isfinite(frames).all():
+                raise ValueError(f"{source}: the encoder gives NaN, or numbers beyond float16")
             write_file(path, functools.partial(np.save, arr=frames))
 
 

@@ -26,13 +26,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_prune.data.audio import SAMPLING_RATE
 from espnet_prune.extras import load_extra
+from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.speech_llm.base import CHUNK_SAMPLES, Heard, SpeechLLM
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
 from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.tokens.pruner import FRAME_TOKENS
 
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
 #: folder of the repository whose run.sh makes the model
@@ -92,6 +95,7 @@ class Compact(SpeechLLM):
     recognises = True
 
     def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm: Any, tokenizer: Any):
+        check_frames(encoder)
         super().__init__(lm, tokenizer, longest_chunk(encoder))
         self.encoder, self.adapter = encoder, adapter
 
@@ -158,6 +162,16 @@ class Compact(SpeechLLM):
 
     def stops(self) -> dict:
         return {"eos_token_id": self.tokenizer.eos_token_id}
+
+
+def check_frames(encoder: SpeechEncoder) -> None:
+    """ValueError for an encoder with another number of frames a second than two an audio token."""
+    due = SAMPLING_RATE // (2 * FRAME_TOKENS)
+    if encoder.samples_per_frame != due:
+        raise ValueError(
+            f"the encoder has a frame every {encoder.samples_per_frame} samples, but the compact "
+            f"speech LLM needs one every {due} ({2 * FRAME_TOKENS} a second): take another encoder"
+        )
 
 
 def longest_chunk(encoder: SpeechEncoder) -> int:
@@ -247,10 +261,12 @@ def load_language_model(directory: str | Path) -> tuple[Any, Any]:
     """A causal language model in float32 and evaluation mode, and its tokenizer."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    check_model_directory(directory)
+    own = {"trust_remote_code": False}  # else a terminal is asked whether to run it
     lm = AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="sdpa"
+        directory, dtype=torch.float32, attn_implementation="sdpa", **own
     )
-    return lm.eval(), AutoTokenizer.from_pretrained(directory)
+    return lm.eval(), AutoTokenizer.from_pretrained(directory, **own)
 
 
 def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:

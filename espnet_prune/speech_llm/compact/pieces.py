@@ -58,7 +58,7 @@ def load_tokenizer(language_model: str | Path) -> Any:
 
     if not Path(language_model).is_dir():
         raise FileNotFoundError(f"{language_model}: no such directory")
-    return AutoTokenizer.from_pretrained(language_model)
+    return AutoTokenizer.from_pretrained(language_model, trust_remote_code=False)
 
 
 def piece_tokenizer(tokenizer: Any, merges: int) -> Tokenizer:

@@ -15,6 +15,8 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
+from espnet_prune.files.model_config import check_model_directory
+
 #: fills rows of tokens up
 PADDING = -1
 
@@ -29,6 +31,7 @@ class Decoder:
     """
 
     def __init__(self, directory: str | Path):
+        check_model_directory(directory)
         model = WhisperForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
         self.model: Any = model.eval().requires_grad_(False)
         self.model.model.encoder = None  # there is a better one
@@ -68,14 +71,15 @@ class Transcript:
 
     def __init__(self, directory: str | Path):
         config = GenerationConfig.from_pretrained(directory)
-        self.tokenizer = AutoTokenizer.from_pretrained(directory)
+        self.tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
         self.prompt = [config.decoder_start_token_id]
         if getattr(config, "is_multilingual", False):
             self.prompt += [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
         self.prompt.append(config.no_timestamps_token_id)
         end = config.eos_token_id
         self.end = end[0] if isinstance(end, list) else end
-        self.most = AutoConfig.from_pretrained(directory).max_target_positions
+        whisper = AutoConfig.from_pretrained(directory, trust_remote_code=False)
+        self.most = whisper.max_target_positions
 
     def __call__(self, text: str) -> list[int]:
         words = self.tokenizer(f" {text.strip()}", add_special_tokens=False).input_ids

@@ -147,5 +147,5 @@ class FeatureCache(StateCache):
 
 def bytes_of(encoder: SpeechEncoder, samples: int) -> int:
     """Bytes on disk that a `FeatureCache` needs for so many samples: 4 (L + 1) T' D, nearly."""
-    frames = samples * encoder.frame_rate // encoder.sampling_rate
+    frames = samples // encoder.samples_per_frame
     return 4 * (encoder.num_layers + 1) * frames * encoder.hidden_size

@@ -132,6 +132,10 @@ class Family:
         """(B,) number of frames of utterances of `lengths` samples."""
         raise NotImplementedError
 
+    def samples_per_frame(self, config: dict) -> int:
+        """From the beginning of a frame to that of the next."""
+        raise NotImplementedError
+
     def minimum_samples(self, config: dict) -> int:
         """The fewest samples that give one frame."""
         raise NotImplementedError

@@ -7,6 +7,7 @@ LayerNorm in every CNN layer and normalises before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,8 +76,9 @@ class Wav2Vec2Family(Family):
         ):  # the second are those of older checkpoints
             if all(f"{conv}.{name}" in state for name in names):
                 direction, gain = (state.pop(f"{conv}.{name}") for name in names)
-                # weight norm over all but the kernel positions (dim 2)
-                state[f"{conv}.weight"] = torch._weight_norm(direction, gain, 2)
+                # weight norm over all but the kernel positions (dim 2), of half-precision weights,
+                # too, in float32
+                state[f"{conv}.weight"] = torch._weight_norm(direction.float(), gain.float(), 2)
         return {k: v for k, v in state.items() if k != "masked_spec_embed"}
 
     def declare(self, config: dict, seconds: float) -> Declaration:
@@ -172,6 +174,9 @@ class Wav2Vec2Family(Family):
 
     def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         return model._get_feat_extract_output_lengths(lengths)
+
+    def samples_per_frame(self, config: dict) -> int:
+        return math.prod(self.config_class(**config).conv_stride)
 
     def minimum_samples(self, config: dict) -> int:
         cfg = self.config_class(**config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -17,6 +18,7 @@ from espnet_prune.structured.families.layers import PrunableAttention
 HOP = 160
 FFT = 400
 STRIDE = 2 * HOP  # samples per frame: the second convolution halves the rate
+_AS_IS = contextlib.nullcontext()
 
 
 def log_mel(speech: Tensor, lengths: Tensor, filters: Tensor, samples: int) -> Tensor:
@@ -28,16 +30,21 @@ def log_mel(speech: Tensor, lengths: Tensor, filters: Tensor, samples: int) -> T
         speech: (B, T) 16 kHz; what lies beyond `lengths` (B,) is taken for silence.
         filters: (bins, FFT / 2 + 1) mel filters.
         samples: multiple of `HOP`.
-    Returns: (B, bins, samples / HOP)
+    Returns: (B, bins, samples / HOP) float32
     """
     # FFT samples more, so that the last frame sees silence whatever the length of the batch
     total = samples + FFT
     speech = F.pad(speech[:, :samples], (0, total - min(samples, speech.shape[1])))
     speech = speech * (torch.arange(total, device=speech.device)[None] < lengths[:, None])
     window = torch.hann_window(FFT, device=speech.device)
-    # float32 always: half precision overflows in the squares
+    # float32 always: half precision overflows in the squares, and autocast would take it for the
+    # product, in which the mel bins of silence underflow
     spectrum = torch.stft(speech.float(), FFT, HOP, window=window, return_complex=True)
-    mel = filters @ spectrum[..., : samples // HOP].abs().square()
+    power = spectrum[..., : samples // HOP].abs().square()
+    device = speech.device.type
+    # no block where there is no autocast: exported graphs are as they were
+    with torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _AS_IS:
+        mel = filters.float() @ power
     mel = mel.clamp(min=1e-10).log10()
     floor = mel.amax(dim=(1, 2), keepdim=True) - 8.0
     return torch.maximum(mel, floor) / 4.0 + 1.0
@@ -142,6 +149,9 @@ class WhisperFamily(Family):
 
     def frames(self, model: Backbone, lengths: Tensor) -> Tensor:
         return (lengths + STRIDE - 1) // STRIDE
+
+    def samples_per_frame(self, config: dict) -> int:
+        return STRIDE
 
     def minimum_samples(self, config: dict) -> int:
         return 1

@@ -174,7 +174,10 @@ def test_diva_s_tokens_are_not_in_time(options, tmp_path, monkeypatch):
     """Answers and scores as for the others, but no evidence recall."""
     model = DivaModel(seconds=30)
     monkeypatch.setattr(diva.AutoModel, "from_pretrained", lambda *args, **kwargs: model)
-    (tmp_path / "sir.yaml").write_text("speech_llm: diva\n")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    conf = f"{{model: {tmp_path / 'model'}, trust_remote_code: true}}"
+    (tmp_path / "sir.yaml").write_text(f"speech_llm: diva\nspeech_llm_conf: {conf}\n")
     out = ["--output_dir", str(tmp_path / "out")]
     grid = ["--strategies", "speechprune crop", "--rates", "0.8"]
     main(["--config", str(tmp_path / "sir.yaml"), *options[2:], *grid, *out])

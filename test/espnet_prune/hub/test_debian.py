@@ -2,10 +2,12 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from espnet_prune.hub import debian
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
 # Stand-ins: apt-get knows the packages good-a and good-b; an archive is the package's name; dpkg
@@ -17,6 +19,7 @@ while [ $# -gt 0 ]; do
         update) echo "W: no mirror answers" >&2; exit 0 ;;
         download)
             case $2 in
+                slow) exec sleep 60 ;;
                 good-*|broken) echo "$2" > "$2_1.0_all.deb"; exit 0 ;;
                 *) echo "E: Unable to locate package $2" >&2; exit 100 ;;
             esac ;;
@@ -93,6 +96,20 @@ def test_missing_tools_are_named(tmp_path, monkeypatch):
         fetch_packages(["good-a"], tmp_path / "work")
 
 
+def test_an_apt_that_does_not_end_is_stopped(fake_apt, tmp_path, monkeypatch):
+    monkeypatch.setattr(debian, "MOST_SECONDS", 0.2)
+    start = time.monotonic()
+    with pytest.raises(PackageNotFound, match="slow cannot be had: E: apt-get was stopped after"):
+        fetch_packages(["slow"], tmp_path / "work")
+    assert time.monotonic() - start < 10
+
+
+def test_a_silent_mirror_is_given_up(fake_apt, tmp_path):
+    fetch_packages(["good-a"], tmp_path / "work")
+    for call in fake_apt.read_text().splitlines():
+        assert "-oAcquire::http::Timeout=30 -oAcquire::https::Timeout=30 " in call
+
+
 @pytest.mark.parametrize("name", ["--allow-unauthenticated", "a b", "", "Upper"])
 def test_a_name_that_is_no_package_is_refused(name, tmp_path):
     with pytest.raises(ValueError, match="not the name of a Debian package"):
@@ -102,7 +119,7 @@ def test_a_name_that_is_no_package_is_refused(name, tmp_path):
 def test_module_needs_the_standard_library_only():
     """The installer imports it with bare python3, before anything is installed."""
     root = Path(__file__).resolve().parents[3]
-    code = "import espnet_prune.hub.debian, espnet_prune.launch.jobs"
+    code = "import espnet_prune.hub.debian, espnet_prune.hub.clients, espnet_prune.launch.jobs"
     subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = [{str(root)!r}]\n{code}"],
         check=True,

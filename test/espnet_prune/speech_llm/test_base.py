@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from espnet_prune.speech_llm import POSITIONS, SpeechLLM, audio_chunks
+from espnet_prune.speech_llm import POSITIONS, Heard, SpeechLLM, audio_chunks
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.speech_llm.models import ADAPTERS, RATE, Plain, speech, widths_read
 
@@ -224,6 +224,15 @@ def test_first_layer_is_that_of_the_language_model(llm):
     assert torch.equal(layer.key_weight, weights[first])
 
 
+def test_a_choice_of_which_the_model_says_nan_is_an_error():
+    llm = Plain()
+    prompts = llm.prompts([llm.hear(speech(1)[0], RATE).tokens], QUESTIONS[:1])
+    with torch.no_grad():
+        llm.lm.lm_head.weight.fill_(torch.nan)
+    with pytest.raises(ValueError, match="the language model gives NaN for a choice"):
+        llm.score_choices(prompts, [["one", "two"]])
+
+
 WAVE = torch.randn(100)
 
 
@@ -282,3 +291,29 @@ def test_what_would_be_wrong_silently_is_refused(monkeypatch):
     with pytest.raises(ValueError, match="first layer is quantised"):
         llm.prompts(audio, QUESTIONS[:1], TokenPruner("second_phase", rate=0.5))
     llm.prompts(audio, QUESTIONS[:1], TokenPruner("first_phase", rate=0.5))  # does not read it
+
+
+@pytest.mark.parametrize("name", ["qwen2_audio", "diva", "compact"])
+def test_log_mels_do_not_depend_on_autocast_and_tokens_with_nan_are_refused(name, monkeypatch):
+    llm, wave = ADAPTERS[name](), speech(1.2)[0]
+    seen = []
+
+    def note(module, args, kwargs):
+        seen.append([*args, *kwargs.values()][0])
+
+    towers = {"qwen2_audio": "audio_tower", "diva": "whisper_encoder", "compact": "conv1"}
+    modules = dict(getattr(llm, "encoder", getattr(llm, "model", llm.lm)).named_modules())
+    modules |= dict(llm.lm.named_modules())
+    (tower,) = (m for n, m in modules.items() if n.endswith(towers[name]))
+    hook = tower.register_forward_pre_hook(note, with_kwargs=True)
+    for dtype in (torch.float32, torch.float16):
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            llm.hear(wave * 0, RATE)
+            llm.hear(wave * 1e-3, RATE)
+    hook.remove()
+    assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
+    monkeypatch.setattr(
+        llm, "encode", lambda chunks: [Heard(torch.tensor([[1.0] * 24, [torch.nan] * 24]))]
+    )
+    with pytest.raises(ValueError, match="1 of 2 audio tokens have NaN or infinite values"):
+        llm.hear(wave, RATE)

@@ -1,6 +1,9 @@
+import json
+
+import pytest
 import torch
 
-from espnet_prune.speech_llm import Diva
+from espnet_prune.speech_llm import Diva, diva
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.speech_llm.models import RATE, DivaModel, speech
 
@@ -103,3 +106,54 @@ def test_keeping_everything_is_the_model_s_own_loop_and_pruning_leaves_no_trace(
     after = own_loop(model, wave, "who wins?", 12)
     assert torch.equal(after[0], logits) and after[1] == ids
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+AUTO_MAP = {"AutoConfig": "own.OwnConfig", "AutoModel": "own.Own"}
+
+
+@pytest.fixture
+def with_code(tmp_path, monkeypatch):
+    """A model directory that names code, and the calls of what would run it."""
+    ran = []
+    folder = tmp_path / "model"
+    folder.mkdir()
+    config = {"model_type": "own", "auto_map": AUTO_MAP}
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr(diva.AutoModel, "from_pretrained", lambda *a, **k: ran.append((a, k)))
+    return folder, ran
+
+
+def test_code_beside_a_model_is_not_run_unless_asked_for(with_code):
+    folder, ran = with_code
+    for trust in ({}, {"trust_remote_code": False}, {"trust_remote_code": "false"}):
+        with pytest.raises(ValueError, match=f"{folder}: the model comes with code, which would"):
+            Diva.from_pretrained(str(folder), **trust)
+    assert not ran
+    with pytest.raises(AttributeError):  # it goes on to load, here with nothing
+        Diva.from_pretrained(str(folder), trust_remote_code=True)
+    ((_, options),) = ran
+    assert options["trust_remote_code"] is True and "revision" not in options
+
+
+def test_a_hub_name_needs_the_commit_whose_code_is_run(with_code, monkeypatch):
+    _, ran = with_code
+    for revision in (None, "main", "0123abc"):
+        with pytest.raises(ValueError, match=rf"some/one: revision is {revision!r}, but has to"):
+            Diva.from_pretrained("some/one", trust_remote_code=True, revision=revision)
+    commit = "0123456789" * 4
+    asked = []
+    monkeypatch.setattr(diva, "read_model_config", lambda *a: asked.append(a) or {})
+    with pytest.raises(AttributeError):
+        Diva.from_pretrained("some/one", trust_remote_code=True, revision=commit)
+    ((_, options),) = ran
+    assert asked == [("some/one", commit)]
+    assert options["revision"] == options["code_revision"] == commit
+
+
+def test_code_of_yet_another_repository_is_not_run(with_code):
+    folder, ran = with_code
+    config = {"auto_map": {**AUTO_MAP, "AutoModel": "some/other--own.Own"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="config.json: key 'auto_map' names code of another repo"):
+        Diva.from_pretrained(str(folder), trust_remote_code=True)
+    assert not ran

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, BertConfig
 
-from espnet_prune.structured import SpeechEncoder, load_encoder, slim
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig, load_encoder, slim
+from espnet_prune.structured.distill.state_cache import bytes_of
 from espnet_prune.structured.encoder import format_units, parse_units
 from test.espnet_prune.tiny import batch, largest_difference, random_masks, saved
 
@@ -100,3 +101,22 @@ def test_lengths_are_checked(tmp_path):
         hubert(torch.zeros(1, 100))
     least = hubert.family_of.minimum_samples(hubert.config.base)
     assert hubert(torch.randn(1, least)).lengths.tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("family", "strides", "samples"),
+    [("wavlm", (5, 4, 16), 320), ("hubert", (5, 4, 8), 160), ("whisper", None, 320)],
+)
+def test_frames_are_as_long_as_the_strides_say(family, strides, samples):
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    cnn = {"conv_dim": (8, 8, 8), "conv_kernel": (10, 8, 16), "conv_stride": strides}
+    small = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4}
+    whisper = {"d_model": 16, "encoder_layers": 1, "encoder_attention_heads": 2}
+    base = {**sizes, **cnn, **small, "intermediate_size": 16} if strides else whisper
+    encoder = SpeechEncoder(SpeechEncoderConfig(family, base)).eval()
+    assert encoder.samples_per_frame == samples
+    short, long = (torch.zeros(1, 16000 + n * samples) for n in (0, 10))
+    with torch.no_grad():
+        frames = [int(encoder(x, torch.tensor([x.shape[1]])).lengths) for x in (short, long)]
+    assert frames[1] - frames[0] == 10
+    assert bytes_of(encoder, 100 * samples) == 4 * 2 * 100 * 16

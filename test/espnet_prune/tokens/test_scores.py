@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from espnet_prune.tokens import FirstLayer, attention_received, query_similarity, scores
+from espnet_prune.tokens import (
+    QUERY_FREE_SCORES,
+    STRATEGIES,
+    FirstLayer,
+    TokenPruner,
+    attention_received,
+    query_similarity,
+    scores,
+    staying_frames,
+)
 
 
 def layer(heads=4, kv_heads=2, size=3, width=10, seed=0):
@@ -149,3 +158,66 @@ def test_gains_of_a_norm_do_not_matter():
 def test_projections_that_are_no_heads_are_refused(shapes):
     with pytest.raises(ValueError, match="rows"):
         FirstLayer(torch.randn(*shapes[0]), torch.randn(*shapes[1]), 4)
+
+
+HALF = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+
+
+@HALF
+def test_no_score_and_no_choice_depends_on_autocast(dtype):
+    """Sums of more signs than bfloat16 counts exactly, and equal tokens among others."""
+    torch.manual_seed(0)
+    audio, query = torch.randn(1, 300, 1040), torch.randn(1, 9, 1040)
+    audio[0, 200:] = audio[0, :100]
+    first = layer(heads=4, kv_heads=2, size=16, width=1040)
+    lengths, words = torch.tensor([300]), torch.tensor([9])
+
+    def found():
+        found = {
+            "query_similarity": query_similarity(audio, query, words),
+            "attention_received": attention_received(audio, lengths, first),
+        }
+        found |= {name: f(audio, lengths) for name, f in QUERY_FREE_SCORES.items()}
+        for name in STRATEGIES:
+            (found[name],) = TokenPruner(name, rate=0.5, window=250)(
+                audio, query=query, first_layer=first
+            )
+        for name in QUERY_FREE_SCORES:
+            found[f"{name} frames"] = staying_frames(audio, lengths, 0.5, name)[0]
+        return found
+
+    expected = found()
+    with torch.autocast("cpu", dtype):
+        under = found()
+    for name, value in expected.items():
+        assert torch.equal(under[name], value), name
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_tokens_that_are_no_numbers_are_an_error(value):
+    """Of the row that has them; what stands in the padding is not looked at."""
+    torch.manual_seed(0)
+    audio, query, first = torch.randn(2, 12, 10), torch.randn(2, 3, 10), layer()
+    audio[0, 10:] = torch.nan
+    lengths = torch.tensor([10, 12])
+
+    def kept(strategy, audio, query):
+        prune = TokenPruner(strategy, keep=4, window=8)
+        rows = prune(audio, lengths, query, first_layer=first)
+        return [len(row) for row in rows]
+
+    looking = [n for n, s in STRATEGIES.items() if s.needs_query or s.needs_first_layer]
+    broken, asked = audio.clone(), query.clone()
+    broken[1, 5, 3] = asked[1, 0] = value
+    match = "row 2 of 2 has NaN or infinite values"
+    for strategy in looking:
+        assert kept(strategy, audio, query) == [4, 4]
+        if strategy != "second_phase":
+            with pytest.raises(ValueError, match=match):
+                kept(strategy, audio, asked)
+        with pytest.raises(ValueError, match=match):
+            kept(strategy, broken, query)
+    for score in QUERY_FREE_SCORES:
+        staying_frames(audio, lengths, 0.5, score)
+        with pytest.raises(ValueError, match=match):
+            staying_frames(broken, lengths, 0.5, score)

@@ -3,13 +3,17 @@
 import copy
 import logging
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from espnet2.torch_utils.initialize import initialize
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from transformers import HubertConfig, HubertModel
 
+from espnet_prune.data.corpora import librimix
 from espnet_prune.plugin.pruned_ssl import PrunedSSLFrontend
 from espnet_prune.structured import load_encoder, slim
 
@@ -169,6 +173,19 @@ def test_unknown_key_is_an_error_and_known_ones_of_espnet_are_not(tiny):
     with pytest.raises(TypeError, match="n_fft"):
         PrunedSSLFrontend(tiny["whisper"], n_fft=512)
     assert PrunedSSLFrontend(tiny["whisper"], fs=16000, hop_length=320).hop_length == 320
+
+
+def test_a_frame_is_what_the_model_has_and_labels_of_another_are_refused(tmp_path):
+    cnn = {"conv_dim": (8, 8), "conv_kernel": (10, 16), "conv_stride": (10, 16)}
+    sizes = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4}
+    HubertModel(HubertConfig(**cnn, **sizes, **small)).save_pretrained(tmp_path)
+    assert PrunedSSLFrontend(str(tmp_path)).hop_length == 160
+    with pytest.raises(ValueError, match="hop_length: 320, but one frame is 160 samples"):
+        PrunedSSLFrontend(str(tmp_path), hop_length=320)
+    # of the recipe whose labels are of 20 ms
+    recipe = Path(__file__).parents[4] / "egs2/librimix/superb_sd1/conf/train_sd.yaml"
+    assert yaml.safe_load(recipe.read_text())["frontend_conf"]["hop_length"] == librimix.FRAME
 
 
 def test_bad_speech(tiny):

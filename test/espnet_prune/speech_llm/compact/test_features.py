@@ -11,6 +11,7 @@ from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.speech_llm.compact.excerpts import WORDS, excerpt_items, speak_excerpts
 from espnet_prune.speech_llm.compact.features import (
+    encode_all,
     encode_together,
     recordings,
     share_inputs,
@@ -126,3 +127,16 @@ def test_waveforms_that_share_an_input_get_their_own_frames_of_it(tmp_path):
     for piece in (2, 3):
         (alone,) = encode_pairs(encoder, [waves[piece]])
         torch.testing.assert_close(found[piece], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_features_that_are_no_numbers_are_not_written(tmp_path):
+    encoder = load_encoder(saved("whisper", tmp_path / "encoder"))
+    soundfile.write(tmp_path / "a.wav", speech(0.5)[0].numpy(), 16000)
+    for value in (torch.nan, 1e6):  # the second is beyond float16
+        with torch.no_grad():
+            encoder.backbone.layer_norm.bias.fill_(value)
+        with pytest.raises(ValueError, match="a.wav: the encoder gives NaN, or numbers beyond"):
+            encode_all(
+                encoder, {"a": str(tmp_path / "a.wav")}, tmp_path / str(value), torch.float32
+            )
+        assert not list(tmp_path.glob("*/a.npy"))

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from espnet_prune.speech_llm import SPEECH_LLMS
 from espnet_prune.speech_llm.compact import model as module
 from espnet_prune.speech_llm.compact.adapter import REACH, AdapterShape, AudioAdapter
+from espnet_prune.speech_llm.compact.features import write_features
 from espnet_prune.speech_llm.compact.model import (
     CONFIG,
     WEIGHTS,
@@ -25,7 +26,7 @@ from espnet_prune.speech_llm.compact.model import (
     save_compact,
     with_lora,
 )
-from espnet_prune.structured import load_encoder, slim
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig, load_encoder, slim
 from espnet_prune.tokens import TokenPruner, query_similarity
 from test.espnet_prune.speech_llm.models import RATE, compact, llama, randomize, speech, tokenizer
 from test.espnet_prune.tiny import random_masks, saved
@@ -382,3 +383,16 @@ def test_the_language_model_computes_in_what_is_asked_for(parts, monkeypatch):
     assert computing_dtype("auto", "cuda") == torch.float32
     with pytest.raises(ValueError, match="dtype is 'int8', choose from float32"):
         Compact.from_pretrained(folder, dtype="int8")
+
+
+def test_an_encoder_with_other_frames_is_refused(tmp_path):
+    cnn = {"conv_dim": (8, 8), "conv_kernel": (10, 16), "conv_stride": (10, 16)}
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+    small = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4}
+    encoder = SpeechEncoder(SpeechEncoderConfig("hubert", {**cnn, **sizes, **small}))
+    encoder.save_pretrained(tmp_path)
+    match = r"a frame every 160 samples, but .* one every 320 \(50 a second\)"
+    with pytest.raises(ValueError, match=match):
+        Compact(encoder, adapter(), llama(len(tokenizer())), tokenizer())
+    with pytest.raises(ValueError, match=match):
+        write_features(tmp_path, tmp_path, tmp_path, 10.0, 0, "float32", 0)

@@ -60,3 +60,54 @@ def test_declaration_is_complete(layout, tmp_path):
 
 def test_families_are_named_as_in_transformers():
     assert all(family.config_class.model_type == name for name, family in FAMILIES.items())
+
+
+LEVELS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 3e-5, 1e-5, 1e-6, 0.0)
+
+
+@pytest.mark.parametrize("layout", ["whisper", "hubert-large"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_preparation_does_not_depend_on_autocast(layout, dtype, tmp_path):
+    """Whisper's log-mel and the normalised waveform, of quiet speech and silence, too."""
+    encoder = load_encoder(saved(layout, tmp_path))
+    encoder.config.do_normalize = layout != "whisper"
+    speech, lengths = batch()
+    for level in LEVELS:
+        expected = encoder.prepare(speech * level, lengths).features
+        with torch.autocast("cpu", dtype):
+            got = encoder.prepare(speech * level, lengths).features
+        assert got.dtype == torch.float32 and bool(got.isfinite().all())
+        assert torch.equal(got, expected)
+
+
+def test_silence_gives_finite_states_and_gradients_under_autocast(tmp_path):
+    encoder = load_encoder(saved("whisper", tmp_path))
+    speech, lengths = batch()
+    speech[1] = 0
+    with torch.autocast("cpu", torch.float16):
+        states = encoder(speech, lengths).last_hidden_state
+    assert bool(states.isfinite().all())
+    states.float().square().mean().backward()
+    gradients = [p.grad for p in encoder.parameters() if p.grad is not None]
+    assert gradients and all(bool(g.isfinite().all()) for g in gradients)
+
+
+def test_waveforms_in_half_precision_are_normalised_in_float32():
+    """Longer than float16 counts, and quieter than its squares."""
+    torch.manual_seed(0)
+    speech = (torch.randn(1, 70_000) * 1e-3).half()
+    got = zero_mean_unit_variance(speech, torch.tensor([70_000]))
+    expected = zero_mean_unit_variance(speech.float())
+    assert got.dtype == torch.float16
+    assert torch.allclose(got.float(), expected, atol=2e-3)
+
+
+def test_the_weight_norm_of_half_precision_weights_is_taken_in_float32():
+    torch.manual_seed(0)
+    direction, gain = (1e-4 * torch.randn(8, 4, 6)).half(), torch.rand(1, 1, 6).half()
+    conv = "encoder.pos_conv_embed.conv"
+    state = {f"{conv}.weight_v": direction, f"{conv}.weight_g": gain}
+    got = FAMILIES["hubert"].dense_state(state)[f"{conv}.weight"]
+    norm = direction.double().square().sum((0, 1), keepdim=True).sqrt()
+    expected = direction.double() / norm * gain.double()
+    assert torch.allclose(got.double(), expected, rtol=1e-5)

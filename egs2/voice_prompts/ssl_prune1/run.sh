@@ -23,7 +23,7 @@ template/ssl_prune1/ssl_prune.sh \
     --debug_distill_args "--num_iters_per_epoch 3 --scheduler_conf max_steps=6 --optim_conf lr=1.0e-3 --log_interval 1" \
     --asr_train_set "train_en${suffix}" \
     --asr_valid_set "dev_en${suffix}" \
-    --test_sets "test_en${suffix}" \
+    --test_sets "test_en${suffix} test_hibari${suffix} test_joe${suffix}" \
     --asr_config conf/train_asr_ctc.yaml \
     --debug_asr_args "--max_epoch 1 --batch_size 8 --keep_nbest_models 1 --encoder_conf output_size=16 --encoder_conf attention_heads=2 --encoder_conf linear_units=16 --encoder_conf num_blocks=1" \
     --inference_config conf/decode_ctc.yaml \

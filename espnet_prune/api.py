@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from torch import Tensor
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.audio import check_speech, one_channel, read_speech
+from espnet_prune.data.audio import SUFFIXES, at_rate, check_speech, read_speech
 from espnet_prune.data.packing import plan_windows
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.structured import SpeechEncoder, load_encoder
@@ -28,6 +27,7 @@ from espnet_prune.structured.prune_and_distil import (
     CALIBRATION,
     METHODS,
     calibration,
+    check_options,
     prune_encoder,
 )
 
@@ -35,9 +35,6 @@ from espnet_prune.structured.prune_and_distil import (
 MIN_SECONDS, GAP, MIN_FILL = 0.1, 0.3, 5.0
 #: seconds of audio that are held in memory at most: ten hours are 2.3 GB
 MOST_SECONDS = 36000
-#: files of a folder that are taken for audio
-SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()}
-SUFFIXES = (SUFFIXES | {".aif", ".opus", ".sph"}) - {".raw"}
 
 
 def prune(
@@ -67,9 +64,9 @@ def prune(
         model: directory or hub name of a dense or pruned encoder of a known family (Whisper,
             wav2vec 2.0, HuBERT, WavLM), or an encoder of `load_encoder`, which is not changed.
         audio: a file, a folder (all audio below it), a Kaldi data directory (wav.scp, and segments
-            if there are), or a list of these and of (T,) float arrays or tensors at 16 kHz. Files
-            are resampled and mixed down. Of more audio than is used, or than ten hours, a random
-            part is read.
+            if there are), or a list of these and of (T,) float arrays or tensors at 16 kHz, in
+            [-1, 1]. Files of one channel are resampled. Of more audio than is used, or than ten
+            hours, a random part is read.
         target: share of the cost to remove, in [0, 1).
         output_dir: encoder directory to write, with a plot of what is kept of each layer; none is
             written when absent.
@@ -90,10 +87,10 @@ def prune(
     >>> base = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2}
     >>> base.update(encoder_ffn_dim=64, max_source_positions=50)
     >>> encoder = SpeechEncoder(SpeechEncoderConfig("whisper", base))
-    >>> audio = [torch.randn(16000), torch.randn(32000)]  # or "folder", or ["a.wav", "b.flac"]
-    >>> small = prune(encoder, audio, target=0.5)
+    >>> audio = list(0.1 * torch.randn(3, 16000))  # or "folder", or ["a.wav", "b.flac"]
+    >>> small = prune(encoder, audio, target=0.4)
     >>> round(1 - small.num_parameters() / encoder.num_parameters(), 1)
-    0.5
+    0.4
     """
     if not 0.0 <= target < 1.0:
         raise ValueError(f"target is {target}, but has to be in [0, 1)")
@@ -106,8 +103,7 @@ def prune(
     utterances = _utterances(audio)
     encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
     one_shot = method == "one_shot"
-    if distill_updates is None:
-        distill_updates = METHODS[method]
+    distill_updates = check_options(encoder, target, cost, updates, distill_updates, method)
     number = max(0 if one_shot else updates, distill_updates, 1)
     waveforms = _heard(encoder, utterances, number, seed, one_shot)
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -175,7 +171,7 @@ class _Utterance:
             return self.samples
         assert self.path is not None
         samples, rate = read_speech(self.path, self.begin, self.end)
-        return one_channel(samples, rate, self.name, fs, MIN_SECONDS)
+        return at_rate(samples, rate, self.name, fs, MIN_SECONDS)
 
 
 def _utterances(audio: Any) -> list[_Utterance]:
@@ -216,12 +212,13 @@ def _array(item: Any, name: str) -> _Utterance:
 
 def _of_data_directory(folder: Path) -> Iterator[_Utterance]:
     scp = data_dir.read_table(folder / "wav.scp")
-    paths = {name: data_dir.audio_path(value) for name, value in scp.items()}
+    paths = data_dir.parsed(folder / "wav.scp", scp, data_dir.audio_path)
     if not (folder / "segments").is_file():
         yield from (_Utterance(f"{name} ({path})", path=path) for name, path in paths.items())
         return
-    for name, value in data_dir.read_table(folder / "segments").items():
-        recording, begin, end = data_dir.parse_segment(value)
+    segments = data_dir.read_table(folder / "segments")
+    segments = data_dir.parsed(folder / "segments", segments, data_dir.parse_segment)
+    for name, (recording, begin, end) in segments.items():
         if recording not in paths:
             raise ValueError(f"{folder / 'segments'}: {name}: wav.scp has no {recording}")
         path = paths[recording]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import importlib.metadata
 from argparse import ArgumentParser
-from pathlib import Path
 
+from espnet_prune import __version__
 from espnet_prune.cli.options import calls, sampling_rate, true_or_false
 from espnet_prune.data import data_dir  # of the standard library only
+from espnet_prune.files import freshness
 
 
 def validate(parser: ArgumentParser):
@@ -128,27 +129,39 @@ def trial_pairs(parser: ArgumentParser):
 def fresh(parser: ArgumentParser):
     """Stop when a directory was made from other inputs than these, and note them when it is new.
 
-    An input is a file, which counts by its content, or a word. The directory keeps a digest of its
-    inputs in the file .inputs; where it holds something but no such file, nothing is checked.
+    An input is a file, which counts by its content (a list of audio with the audio), a directory of
+    a model, data as FILE,name,type, or a word. The directory keeps a digest of its inputs in the
+    file .inputs; one that holds something but no such file is refused.
     """
     parser.add_argument("directory")
-    parser.add_argument("inputs", nargs="+", type=_file_or_word)
-    return calls("files.freshness.claim")
+    parser.add_argument("inputs", nargs="+")
+
+    def run(args):
+        freshness.claim(args.directory, freshness.named(args.inputs))
+
+    return run
 
 
 def digest(parser: ArgumentParser):
-    """Print one line that changes with the inputs: files by content, or words."""
-    parser.add_argument("inputs", nargs="+", type=_file_or_word)
-    return calls("files.freshness.digest")
+    """Print one line that changes with the inputs and with what computes.
+
+    Inputs are as for `data fresh`; this package, ESPnet and PyTorch count by their versions.
+    """
+    parser.add_argument("inputs", nargs="+")
+
+    def run(args):
+        versions = [f"espnet_prune {__version__}"]
+        for package in importlib.metadata.distributions():
+            if package.name in ("espnet", "torch"):
+                versions.append(f"{package.name} {package.version}")
+        print(freshness.digest([*freshness.named(args.inputs), *sorted(versions)]))
+
+    return run
 
 
 def _add_nj(parser: ArgumentParser) -> None:
     text = "number of worker processes"
     parser.add_argument("--nj", type=int, default=1, dest="num_workers", metavar="N", help=text)
-
-
-def _file_or_word(text: str) -> Path | str:
-    return Path(text) if os.path.isfile(text) else text
 
 
 VERBS = {

@@ -5,7 +5,14 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from espnet_prune.cli.options import add_machine, add_runner, calls, true_or_false
+from espnet_prune.cli.options import (
+    above_zero,
+    add_machine,
+    add_runner,
+    calls,
+    true_or_false,
+    whole,
+)
 
 TO_WRITE = {"type": Path, "required": True, "help": "directory to write"}
 
@@ -26,10 +33,10 @@ def prune(parser: ArgumentParser):
     costs = ("parameters", "macs")
     add("--cost", choices=costs, default="parameters", help="what the target is a share of")
     add("--method", choices=("one_shot", "l0"), default="one_shot", help="how to choose what goes")
-    add("--updates", type=int, default=150, help="updates with gates, of l0")
+    add("--updates", type=whole(1), default=150, help="updates with gates, of l0")
     text = "updates after slimming (default: 450 for l0, none for one_shot)"
-    add("--distill_updates", type=int, help=text)
-    add("--seed", type=int, default=0, help="seed of gates and order of audio")
+    add("--distill_updates", type=whole(0), help=text)
+    add("--seed", type=whole(0), default=0, help="seed of gates and order of audio")
     add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
 
     def run(args):
@@ -69,7 +76,7 @@ def one_shot(parser: ArgumentParser):
     add = parser.add_argument
     add("--teacher", required=True, help="directory or hub name of the dense model")
     add("--data", type=Path, required=True, help="data directory")
-    add("--seed", type=int, default=0, help="seed of audio and sensitivity (default: 0)")
+    add("--seed", type=whole(0), default=0, help="seed of audio and sensitivity (default: 0)")
     add("--output_dir", **TO_WRITE)
     add("training", nargs="*", metavar="-- OPTION", help="options of the training")
     return calls("plugin.trained_model.prune_in_one_shot")
@@ -87,7 +94,7 @@ def random(parser: ArgumentParser):
     """
     add = parser.add_argument
     add("--teacher", required=True, help="directory or hub name of the dense model")
-    add("--seed", type=int, default=0, help="seed of the choice (default: 0)")
+    add("--seed", type=whole(0), default=0, help="seed of the choice (default: 0)")
     add("--output_dir", **TO_WRITE)
     add("training", nargs="*", metavar="-- OPTION", help="options of the training")
     return calls("plugin.trained_model.prune_randomly")
@@ -102,15 +109,16 @@ def scratch(parser: ArgumentParser):
     """
     add = parser.add_argument
     add("--like", required=True, help="directory of the pruned encoder")
-    add("--seed", type=int, default=0, help="seed of the weights (default: 0)")
+    add("--seed", type=whole(0), default=0, help="seed of the weights (default: 0)")
     add("--output_dir", **TO_WRITE)
 
     def run(args):
         from espnet_prune.evaluate.pruning_report import write_pruned
         from espnet_prune.structured import load_encoder
         from espnet_prune.structured.baselines import from_scratch
-        from espnet_prune.structured.encoder_directory import sizes
+        from espnet_prune.structured.encoder_directory import check_directory, sizes
 
+        check_directory(args.output_dir)
         student = from_scratch(load_encoder(args.like), args.seed)
         found = sizes(student)
         exact = 1 - found["parameters"] / found["dense_parameters"]
@@ -187,7 +195,7 @@ def profile(parser: ArgumentParser):
     add = parser.add_argument
     add("models", nargs="+", metavar="MODEL", help="directories or hub names")
     _add_timing(parser, seconds=10.0, repeats=20)
-    add("--depth", type=int, default=0, help="table of modules down to this depth")
+    add("--depth", type=whole(0), default=0, help="table of modules down to this depth")
     add("--output", type=Path, help="JSON file for all numbers, every module's too")
 
     def run(args):
@@ -278,7 +286,7 @@ def compare(parser: ArgumentParser):
     add = parser.add_argument
     pair = {"nargs": 2, "action": "append", "metavar": ("NAME", "DIR")}
     add("--run", required=True, **pair, help="name in the plot and training directory of a run")
-    add("--last", type=int, default=25, help="updates in the means (default: 25)")
+    add("--last", type=whole(1), default=25, help="updates in the means (default: 25)")
     add("--output", type=Path, required=True, help="PNG file to write")
     return calls("evaluate.pruning_report.compare_trainings")
 
@@ -295,8 +303,8 @@ def results(parser: ArgumentParser):
     pair = {"nargs": 2, "action": "append", "metavar": ("LABEL", "JSON"), "default": []}
     add("--score", **pair, help="scores.json of `score text` with --hyp pruned --hyp2 dense")
     add("--command", default="", help="command that made the experiment")
-    add("--seconds", type=float, default=30.0, help="length of the timed audio")
-    add("--repeats", type=int, default=7, help="timed runs of each model")
+    add("--seconds", type=above_zero, default=30.0, help="length of the timed audio")
+    add("--repeats", type=whole(1), default=7, help="timed runs of each model")
     return calls("evaluate.pruning_report.write_results")
 
 
@@ -359,7 +367,8 @@ def sweep(parser: ArgumentParser):
     add("--targets", nargs="+", default=["0.5", "0.7", "0.3"], help="parameters to remove")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of target 0.5; others have seed 0")
     add("--methods", nargs="+", default=["ours", "heads", "random"], help="rows of the table")
-    add("--updates", type=int, help="of both trainings together (default: 600; in debug runs 12)")
+    text = "of both trainings together (default: 600; in debug runs 12)"
+    add("--updates", type=whole(1), help=text)
     add("--expdir", type=Path, help="as in run.sh (default: exp; in debug runs exp_debug)")
     add("--output", default="TABLE.md", help="name of the table in EXPDIR")
     add_runner(parser)
@@ -378,7 +387,7 @@ def _add_timing(parser: ArgumentParser, seconds: float | None, repeats: int) -> 
 def _check_above_zero(args: Namespace) -> None:
     for name in ("seconds", "batch", "repeats"):
         value = getattr(args, name)
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"--{name} is {value}, but has to be above 0")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,28 @@ def true_or_false(value: str) -> bool:
     if value.lower() in ("true", "false"):
         return value.lower() == "true"
     raise argparse.ArgumentTypeError(f"'{value}' is neither true nor false")
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number from `least` on."""
+
+    def read(value: str) -> int:
+        if value.strip().lstrip("+-").isdecimal() and least <= int(value) < 2**63:
+            return int(value)
+        raise argparse.ArgumentTypeError(f"'{value}' is no whole number from {least} on")
+
+    return read
+
+
+def above_zero(value: str) -> float:
+    """A finite number above 0."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if 0 < number < math.inf:
+        return number
+    raise argparse.ArgumentTypeError(f"'{value}' is no number above 0")
 
 
 def sampling_rate(value: str) -> int:
@@ -39,7 +62,7 @@ def add_machine(
     parser: argparse.ArgumentParser, dtypes: tuple[str, ...] = ("float32", "bfloat16", "float16")
 ) -> None:
     """Add --threads, --device and --dtype."""
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--threads", type=whole(1), help="CPU threads (default: torch's choice)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--dtype", choices=dtypes, default="float32")
 
@@ -103,7 +126,7 @@ class KeyValues(argparse.Action):
                 found = {key: yaml.safe_load(value) if value.strip() else value}
             else:
                 found = yaml.safe_load(values)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, RecursionError) as error:
             raise argparse.ArgumentError(self, f"'{values}' is not YAML: {error}") from None
         if not isinstance(found, dict):
             raise argparse.ArgumentError(self, f"'{values}' is neither KEY=VALUE nor a mapping")

@@ -1,13 +1,18 @@
 """The one door for audio: read it, check it, resample it, write it.
 
-What cannot be used as speech raises ValueError, a file that is missing FileNotFoundError.
+Audio is one channel of samples in [-1, 1]. What is not, or cannot be read to its end, raises
+ValueError; a file that is missing raises FileNotFoundError. Nothing is mixed, clipped or cut.
 """
 
 from __future__ import annotations
 
+import io
+import math
 import os
+import re
 import struct
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +23,30 @@ from espnet_prune.files.writing import write_file
 
 #: of all formatted audio and of all models here, in Hz
 SAMPLING_RATE = 16000
+#: endings of files that are taken for audio where a whole folder is searched
+SUFFIXES = frozenset(".wav .flac .ogg .oga .opus .mp3 .aif .aiff .au .caf .w64 .rf64 .sph".split())
+# Formats of which it is known how to tell that a file ends early.
+_FORMATS = frozenset("WAV WAVEX RF64 W64 AIFF AU CAF NIST FLAC OGG MP3".split())
+# Their decoders go beyond the range of what was encoded, by a third for a full-scale square wave.
+_LOSSY = frozenset("MPEG_LAYER_I MPEG_LAYER_II MPEG_LAYER_III VORBIS OPUS".split())
+_OVERSHOOT = 2.0
 # Longer tails of a segment than this are a fault of the segments file, not of rounding.
 _SEGMENT_TOLERANCE_S = 0.1
+# A file may announce so many samples (256 MB in memory, 70 minutes at 16 kHz), or so many a byte:
+# no codec packs speech more tightly, and a header is easily wrong.
+_FREE_SAMPLES, _SAMPLES_PER_BYTE = 2**26, 100
+# Taps of a resampling filter. 44.1 kHz to 16 kHz needs 70,560, 44,101 Hz to 16 kHz 700 million.
+_MOST_TAPS = 2**21
+# What libsndfile notes where a file is shorter than its header says.
+_SHORTER = re.compile(
+    r"(?:SSND|Data Size|riff)\s*: (?P<wanted>\d+) \(should be (?P<found>\d+)\)"
+    r"|count (?P<frames>\d+) does not match value from 'ds64' chunk of (?P<all>\d+)"
+)
+_MP3_KBITS = {
+    3: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    2: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+_MP3_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
 
 
 def check_speech(
@@ -30,7 +57,8 @@ def check_speech(
     fs: int | None = None,
     min_seconds: float = 0.0,
 ) -> None:
-    """Check samples: not several channels, another rate, too few or none, NaN or infinite.
+    """Check samples: whole numbers, several channels, another rate, too few or none, NaN or
+    infinite, beyond [-1, 1].
 
     Args:
         samples: (T,) float samples of one channel.
@@ -40,17 +68,17 @@ def check_speech(
         min_seconds: the shortest length in seconds that is taken.
     """
     samples = np.asarray(samples)
-    bad = np.flatnonzero(~np.isfinite(samples))
     fault = ""
-    if samples.ndim != 1:
-        fault = f"has shape {samples.shape} instead of one channel; mix it down first"
+    if not np.issubdtype(samples.dtype, np.floating):
+        fault = f"has samples of type {samples.dtype}; give floating point numbers in [-1, 1]"
+    elif samples.ndim != 1:
+        fault = f"has shape {samples.shape} instead of one channel; {_ONE_CHANNEL}"
     elif samples.size == 0:
         fault = "is empty, it has no samples; remove it or record it again"
     elif fs is not None and rate != fs:
         fault = f"has {rate} Hz instead of {fs} Hz; run `espnet-prune data format --fs {fs}` first"
-    elif bad.size:
-        number = f"{bad.size} of {samples.size} samples are NaN or infinite"
-        fault = f"{number}, the first at {bad[0] / rate:.3f} s; remove it or convert it again"
+    elif not (-1.0 <= samples.min() and samples.max() <= 1.0):  # NaN where a sample is
+        fault = _out_of_range(samples, rate)
     elif samples.size < min_seconds * rate:
         seconds = samples.size / rate
         fault = f"lasts {seconds:.3f} s, shorter than {min_seconds:g} s; remove it"
@@ -58,65 +86,195 @@ def check_speech(
         raise ValueError(f"{name}: {fault}")
 
 
+_ONE_CHANNEL = "write the wanted one, or their mix, to a file of its own"
+
+
+def _out_of_range(samples: np.ndarray, rate: int) -> str:
+    for bad, what, advice in (
+        (~np.isfinite(samples), "NaN or infinite", "remove it or convert it again"),
+        (np.abs(samples) > 1.0, "beyond [-1, 1]", "scale it (16 bit numbers: divide by 32768)"),
+    ):
+        found = np.flatnonzero(bad)
+        if found.size:
+            number = f"{found.size} of {samples.size} samples are {what}"
+            return f"{number}, the first at {found[0] / rate:.3f} s; {advice}"
+    return ""
+
+
 def read_speech(
     path: str | Path, begin: float = 0.0, end: float | None = None
 ) -> tuple[np.ndarray, int]:
-    """Read a file, or its part between two times in seconds: (T, channels) float32 and rate in Hz.
+    """Read a file, or its part between two times in seconds: (T,) float32 and rate in Hz, checked.
 
-    A file that is empty, not audio or ends early, and a part outside of it, are errors.
+    A file that is empty, not audio or ends early, several channels, and a part outside of it, are
+    errors.
     """
+    with _opened(path) as (audio, length):
+        rate = audio.samplerate
+        if end is not None and end > length / rate + _SEGMENT_TOLERANCE_S:
+            seconds = f"{length / rate:.3f} s"
+            raise ValueError(
+                f"{path}: lasts {seconds}, but a segment ends at {end:g} s; mend segments"
+            )
+        first = min(round(begin * rate), length)
+        count = length - first if end is None else max(0, min(round(end * rate), length) - first)
+        if first and audio.seekable():
+            audio.seek(first)
+        elif first:
+            audio.read(first, dtype="float32")
+        samples = audio.read(count, dtype="float32")
+        if len(samples) < count:
+            raise ValueError(f"{path}: {_early(first + len(samples), length, 'samples')}")
+        if audio.subtype in _LOSSY and np.abs(samples).max(initial=0.0) <= _OVERSHOOT:
+            samples = samples.clip(-1.0, 1.0)  # as what was encoded
+    check_speech(samples, rate, path)
+    return samples, rate
+
+
+def length_of(path: str | Path) -> tuple[int, int]:
+    """Number of samples and rate in Hz of a file, errors as of `read_speech`; none is decoded."""
+    with _opened(path) as (audio, length):
+        return length, audio.samplerate
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, int]]:
+    """An audio file of one channel with what its header announces, and its number of samples."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise FileNotFoundError(f"{path}: no such file")
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise ValueError(f"{path}: is empty (0 bytes)")
     check_whole(path)
     try:
         with soundfile.SoundFile(path) as audio:
-            rate = audio.samplerate
-            length = audio.frames / rate
-            if end is not None and end > length + _SEGMENT_TOLERANCE_S:
-                text = f"lasts {length:.3f} s, but a segment ends at {end:g} s; mend segments"
-                raise ValueError(f"{path}: {text}")
-            first = min(round(begin * rate), audio.frames)
-            audio.seek(first)
-            count = -1 if end is None else max(0, min(round(end * rate), audio.frames) - first)
-            return audio.read(count, dtype="float32", always_2d=True), rate
+            length = _checked_length(path, size, audio)
+            yield audio, length
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
+        reason = error.error_string.strip(" .:") or "it ends early or is damaged"
+        raise ValueError(f"{path}: not audio that can be read ({reason})") from None
+
+
+def _checked_length(path: Path, size: int, audio: soundfile.SoundFile) -> int:
+    """Number of samples; that there are other channels, or less than announced, is an error."""
+    fault, length = "", audio.frames
+    if audio.format not in _FORMATS:
+        fault = (
+            f"is {audio.format}, of which nobody can tell whether it is whole; convert it to FLAC"
+        )
+    elif audio.channels != 1:
+        fault = f"has {audio.channels} channels instead of one; {_ONE_CHANNEL}"
+    elif length >= 2**62:  # how libsndfile says that it does not know
+        fault = "does not say how long it is, as if written to a pipe; encode it into a file"
+    elif length > max(_FREE_SAMPLES, _SAMPLES_PER_BYTE * size):
+        fault = f"announces {length} samples in {size} bytes; it is damaged, encode it again"
+    elif note := _SHORTER.search(audio.extra_info):
+        found, wanted = (
+            int(note[a] or note[b]) for a, b in (("found", "frames"), ("wanted", "all"))
+        )
+        if found < wanted < 0x7FFF0000:
+            fault = _early(found, wanted, "bytes" if note["found"] else "samples")
+    elif audio.format == "NIST":
+        fault = _nist_fault(path, length)
+    elif audio.format == "MP3":
+        length, fault = _mp3_length(path, length)
+    if fault:
+        raise ValueError(f"{path}: {fault}")
+    return length
+
+
+def _early(found: int, wanted: int, unit: str) -> str:
+    return f"ends early, it has {found} of {wanted} {unit} of audio; fetch it again"
 
 
 def check_whole(path: str | Path) -> None:
-    """Check that a WAV file has all the audio that its header announces.
+    """Check that a WAV or Ogg file has all the audio that its headers announce.
 
     Reading takes what is there of a file whose copying was broken off, and says nothing. Other
-    formats than WAV, and headers written before the length was known, are not judged.
+    formats are checked where they are opened. Lengths that nobody knew when the header was written
+    are not judged.
     """
     with Path(path).open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+        if kind == b"OggS":
+            file.seek(max(0, size - 2**17))  # a page has 64 kB at most
+            tail = file.read()
+            page = tail[tail.rfind(b"OggS") :]
+            sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
+            wanted = 27 + len(sizes) + sum(sizes)
+            if len(page) < 27 or len(sizes) < page[26] or len(page) < wanted:
+                raise ValueError(f"{path}: {_early(len(page), wanted, 'bytes of the last page')}")
         while (kind, form) == (b"RIFF", b"WAVE"):
             chunk, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
             there = size - file.tell()
             if chunk == b"data":
                 if there < length < 0x7FFF0000:  # from there on it stands for "not known"
-                    text = f"ends early, it has {there} of {length} bytes of audio; fetch it again"
-                    raise ValueError(f"{path}: {text}")
+                    raise ValueError(f"{path}: {_early(there, length, 'bytes')}")
                 return
             if there <= 0:
                 return
             file.seek(length + length % 2, os.SEEK_CUR)
 
 
-def resample(samples: np.ndarray, rate: int, fs: int) -> np.ndarray:
-    """Resample (T,) float32 samples from ``rate`` to ``fs`` Hz (band-limited sinc)."""
+def _nist_fault(path: Path, length: int) -> str:
+    with path.open("rb") as file:
+        announced = re.search(rb"sample_count -i (\d{1,15})\s", file.read(1024))
+    early = announced is not None and length < int(announced[1])
+    return _early(length, int(announced[1]), "samples") if early else ""
+
+
+def _mp3_length(path: Path, length: int) -> tuple[int, str]:
+    """Number of samples of an MP3, and what is wrong with it.
+
+    `length`, libsndfile's number, is a guess where the first frame is no table of contents; then
+    samples are counted frame by frame.
+    """
+    data = path.read_bytes()
+    at = data.find(b"\xff")
+    if data[:3] == b"ID3" and len(data) > 10:
+        at = 10 + sum(
+            (byte & 0x7F) << shift for byte, shift in zip(data[6:10], (21, 14, 7, 0), strict=True)
+        )
+    samples, told = 0, False
+    while data[at : at + 1] == b"\xff" and len(data) >= at + 4:
+        version, layer = data[at + 1] >> 3 & 3, data[at + 1] >> 1 & 3
+        rates, index = _MP3_RATES.get(version, ()), data[at + 2] >> 2 & 3
+        kbits, pad = data[at + 2] >> 4, data[at + 2] >> 1 & 1
+        if layer != 1 or index >= len(rates) or not 0 < kbits < 15:
+            return length, ""  # another layer, a free bit rate, or something behind the audio
+        in_frame = 1152 if version == 3 else 576
+        rate = _MP3_KBITS[3 if version == 3 else 2][kbits] * 1000
+        end = at + in_frame // 8 * rate // rates[index] + pad
+        told = told or not samples and any(tag in data[at:end] for tag in (b"Xing", b"Info"))
+        if end > len(data):
+            return length, _early(len(data) - at, end - at, "bytes of the last frame")
+        at, samples = end, samples + in_frame
+    return (length if told or not samples else samples), ""
+
+
+def resample(samples: np.ndarray, rate: int, fs: int, name: str | Path = "audio") -> np.ndarray:
+    """Resample (T,) float32 samples in [-1, 1] from ``rate`` to ``fs`` Hz (band-limited sinc).
+
+    The filter overshoots beside steps; what goes beyond [-1, 1] is set to its ends.
+
+    Raises:
+        ValueError: the rates have no simple ratio, or are too far apart, and a filter for them
+            would not fit into memory. ``name`` is what the message begins with.
+    """
     import torch
     import torchaudio
 
+    common = math.gcd(rate, fs)
+    if (rate // common) * (fs // common) > _MOST_TAPS or not fs / 64 <= rate <= 64 * fs:
+        text = f"has {rate} Hz, which cannot be made {fs} Hz; is its header right?"
+        raise ValueError(f"{name}: {text} Convert it with another program")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the workers are the parallelism
     try:
-        return torchaudio.functional.resample(torch.from_numpy(samples), rate, fs).numpy()
+        changed = torchaudio.functional.resample(torch.from_numpy(samples), rate, fs)
+        return changed.clamp_(-1.0, 1.0).numpy()
     finally:
         torch.set_num_threads(threads)
 
@@ -136,11 +294,12 @@ def load_speech(
         num_samples: how many samples it has to have, if that is known.
     """
     path = source if isinstance(source, Path) else audio_path(source)
-    name = f"{name}: {path}" if name else str(path)
-    samples, rate = read_speech(path)
-    samples = samples[:, 0] if samples.shape[1] == 1 else samples
-    check_speech(samples, rate, name, fs=fs)
-    check_length(len(samples), num_samples, name)
+    try:
+        samples, rate = read_speech(path)
+        check_speech(samples, rate, path, fs=fs)
+        check_length(len(samples), num_samples, path)
+    except (ValueError, FileNotFoundError) as error:
+        raise type(error)(f"{name}: {error}") if name else error from None
     return samples
 
 
@@ -152,33 +311,35 @@ def check_length(found: int, wanted: int | None, name: str | Path) -> None:
         raise ValueError(f"{name}: {text}")
 
 
-def one_channel(
+def at_rate(
     samples: np.ndarray, rate: int, name: str | Path, fs: int, min_seconds: float = 0.0
 ) -> np.ndarray:
-    """(T,) float32 at ``fs`` Hz: the mean of the channels, checked and resampled.
+    """(T,) float32 at ``fs`` Hz, of samples as `read_speech` gives them: checked and resampled.
 
     Args:
-        samples: (T, channels) as `read_speech` gives them.
         rate, name, min_seconds: as for `check_speech`.
     """
-    mono = samples.mean(axis=1) if samples.shape[1] > 1 else samples[:, 0]
-    check_speech(mono, rate, name, min_seconds=min_seconds)
-    return resample(mono, rate, fs) if rate != fs else mono
+    check_speech(samples, rate, name, min_seconds=min_seconds)
+    return resample(samples, rate, fs, name) if rate != fs else samples
 
 
 def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
     """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, whole or not at all."""
+    check_speech(samples, fs, path)
+    integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)  # 1.0 is 32768
+    content = io.BytesIO()  # so that a full disk is an OSError, which libsndfile's error is not
     kind = Path(path).suffix[1:].upper()
-    integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-    options = {"samplerate": fs, "format": kind, "subtype": "PCM_16"}
-    write = partial(soundfile.write, data=integers, **options)
-    write_file(path, write, sync=False)  # a corpus has many, and `written_samples` looks at them
+    soundfile.write(content, integers, samplerate=fs, format=kind, subtype="PCM_16")
+    # A corpus has many files, and `written_samples` looks at them
+    write_file(path, lambda place: place.write_bytes(content.getbuffer()), sync=False)
 
 
 def written_samples(path: Path, fs: int) -> int | None:
     """Samples of a file of an earlier run; None if it is absent, damaged or at another rate."""
     try:
-        info = soundfile.info(path)
-    except (OSError, soundfile.LibsndfileError):
+        with _opened(path) as (audio, length):
+            audio.seek(max(0, length - 1))
+            whole = len(audio.read(1)) == min(1, length)  # a header may be there without the rest
+            return length if whole and audio.samplerate == fs else None
+    except (OSError, ValueError):
         return None
-    return info.frames if info.samplerate == fs else None

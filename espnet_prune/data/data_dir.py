@@ -12,6 +12,8 @@ A data directory holds small tables, one ``key value`` a line, sorted by key:
 
 Without ``segments`` a key of wav.scp is an utterance.
 
+Directories that are written here have a hidden mark; only they are written anew.
+
 A directory or a table that is absent raises FileNotFoundError. ValueError is raised by a table that
 is not UTF-8 text, or has an empty line, one key twice or a malformed value.
 """
@@ -19,22 +21,29 @@ is not UTF-8 text, or has an empty line, one key twice or a malformed value.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise, product
 from pathlib import Path
 from typing import TypeVar
 
+from espnet_prune.files.freshness import MADE_OF
 from espnet_prune.files.reading import read_lines, read_text
 from espnet_prune.files.writing import write_text
 
 Table = dict[str, str]
 Item = TypeVar("Item")
 
+#: file of a directory that was written here, and so may be written anew
+MARK = ".espnet_prune"
+#: longest name of an utterance or a speaker that becomes a file's, in bytes; systems take 255
+LONGEST_NAME = 200
 #: what mends a data directory
 FIX = "run espnet-prune data fix"
+_COUNT = re.compile("[1-9][0-9]{0,11}")
 # Commands that only read one file soundfile can read itself; all others are refused.
 _READ_COMMAND = re.compile(
     r"(?:cat|flac(?:\s+-[cds]+|\s+--(?:decode|stdout|silent))+)\s+(?!-)(\S+)\s*\|"
@@ -56,6 +65,51 @@ def optional_table(path: str | Path) -> Table:
     return read_table(path) if Path(path).is_file() else {}
 
 
+def read_scp(path: str | Path) -> Table:
+    """A wav.scp in which each recording is an utterance (ValueError: there are segments beside)."""
+    segments = Path(path).with_name("segments")
+    if segments.is_file():
+        text = "whole recordings are read here; cut them by `espnet-prune data format` first"
+        raise ValueError(f"{segments}: {text}")
+    table = read_table(path)
+    parsed(path, table, audio_path)
+    return table
+
+
+def read_counts(path: str | Path) -> dict[str, int]:
+    """A table of positive whole numbers, as utt2num_samples is."""
+
+    def number(value: str) -> int:
+        if not _COUNT.fullmatch(value):
+            raise ValueError(f"'{value[:40]}' is not a positive whole number")
+        return int(value)
+
+    return parsed(path, read_table(path), number)
+
+
+def parsed(path: str | Path, table: Table, parse: Callable[[str], Item]) -> dict[str, Item]:
+    """What a function makes of the values of a table; its ValueError is told with file and key."""
+    found = {}
+    for key, value in table.items():
+        try:
+            found[key] = parse(value)
+        except ValueError as error:
+            raise ValueError(f"{path}: {key}: {error}") from None
+    return found
+
+
+def file_name(name: str) -> str:
+    """The name of an utterance or a speaker, where a file or folder gets it (ValueError: it cannot
+    be one, or would be somewhere else)."""
+    size = len(name.encode())
+    if size > LONGEST_NAME:
+        text = f"has {size} bytes, but {LONGEST_NAME} are the most for a file's name; rename it"
+        raise ValueError(f"'{name[:20]}…' {text}")
+    if name in ("", ".", "..") or "/" in name or "\0" in name:
+        raise ValueError(f"'{name}' cannot be the name of a file; rename it")
+    return name
+
+
 def _read_rows(path: str | Path) -> list[tuple[str, str]]:
     rows = []
     for number, line in enumerate(read_lines(path), 1):
@@ -68,7 +122,11 @@ def _read_rows(path: str | Path) -> list[tuple[str, str]]:
 
 def write_table(path: str | Path, table: Mapping[str, object]) -> None:
     """Write a table sorted by key (in the C locale's order, which is Python's for UTF-8)."""
-    write_text(path, "".join(f"{key} {table[key]}".rstrip() + "\n" for key in sorted(table)))
+    lines = [f"{key} {table[key]}".rstrip() for key in sorted(table)]
+    for key, line in zip(sorted(table), lines, strict=True):
+        if line.split(maxsplit=1)[:1] != [key] or "\n" in line or "\r" in line:
+            raise ValueError(f"{path}: {key!r}: blanks in the name, or line breaks in the value")
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def table_names(data_dir: str | Path) -> list[str]:
@@ -82,7 +140,9 @@ def table_names(data_dir: str | Path) -> list[str]:
 
 def read_dir(data_dir: str | Path) -> dict[str, Table]:
     """Read all tables of a data directory, by name, except the derived spk2utt."""
-    return {name: read_table(Path(data_dir) / name) for name in _needed_names(data_dir)}
+    tables = {name: read_table(Path(data_dir) / name) for name in _needed_names(data_dir)}
+    parsed(Path(data_dir) / "segments", tables.get("segments", {}), parse_segment)
+    return tables
 
 
 def _needed_names(data_dir: str | Path) -> list[str]:
@@ -99,14 +159,17 @@ def read_source(
 ) -> dict[str, Table]:
     """Read all tables of a data directory that another one is made from.
 
-    It has to be valid (see `validate`), and another directory than ``target``.
+    It has to be valid (see `validate`), and another directory than ``target``, which is claimed.
     """
     require_apart(source, target)
+    require_ours(target)
     errors = validate(source, need_text=False, check_audio=check_audio)
     if errors:
         more = f" (and {len(errors) - 1} more faults, see validate)" if len(errors) > 1 else ""
         raise ValueError(errors[0] + more)
-    return read_dir(source)
+    tables = read_dir(source)
+    claim(target)
+    return tables
 
 
 def require_apart(source: str | Path, target: str | Path) -> None:
@@ -115,13 +178,57 @@ def require_apart(source: str | Path, target: str | Path) -> None:
         raise ValueError(f"{target}: source and target are the same directory")
 
 
+def require_ours(data_dir: str | Path) -> None:
+    """Check that a directory is new, empty or written here (ValueError: files of others are in it).
+
+    Directories of versions without the mark are known by what formatting noted.
+    """
+    folder = Path(data_dir)
+    if not folder.is_dir() or any((folder / name).is_file() for name in (MARK, MADE_OF)):
+        return
+    foreign = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if foreign:
+        text = (
+            f"holds {foreign[0]}, which was not written here; move it away, or name a new directory"
+        )
+        raise ValueError(f"{folder}: {text}")
+
+
+def claim(data_dir: str | Path) -> None:
+    """Mark a directory as written here, so that later runs may write it anew."""
+    path = Path(data_dir) / MARK
+    if not path.is_file():
+        write_text(path, "Written by espnet-prune, which may write all in here anew.\n")
+
+
+def remove_dir(data_dir: str | Path) -> None:
+    """Remove a directory of tables that was written here (ValueError: by others, or more is in it);
+    nothing where there is none."""
+    folder = Path(data_dir)
+    if not folder.is_dir():
+        return
+    require_ours(folder)
+    others = {path.name for path in folder.iterdir()} - {*table_names(folder), "spk2utt", MARK}
+    if others:
+        text = f"holds {min(others)}, which was not written here; move it away, or name another"
+        raise ValueError(f"{folder}: {text}")
+    shutil.rmtree(folder)
+
+
 def write_dir(data_dir: str | Path, tables: Mapping[str, Mapping[str, object]]) -> None:
     """Write the tables and spk2utt; a table of an earlier run that is not given is removed.
 
-    wav.scp is written last, so a directory that has it is whole.
+    Tables of others are not touched (ValueError). wav.scp is written last, so a directory that has
+    it is whole.
     """
     folder = Path(data_dir)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir() and table_names(folder):
+        require_ours(folder)
+    claim(folder)
+    _write_tables(folder, tables)
+
+
+def _write_tables(folder: Path, tables: Mapping[str, Mapping[str, object]]) -> None:
     for name in table_names(folder):
         if name not in tables:
             (folder / name).unlink()
@@ -169,7 +276,7 @@ def parse_segment(value: str) -> tuple[str, float, float]:
             raise ValueError
     except ValueError:
         text = "is not 'recording begin end' with 0 <= begin < end, in seconds"
-        raise ValueError(f"'{value}' {text}") from None
+        raise ValueError(f"'{value[:80]}' {text}") from None
     return recording, begin, end
 
 
@@ -181,7 +288,7 @@ def _faults(name: str, table: Table, recordings: Mapping[str, str]) -> Table:
 
 def _fault(name: str, value: str, recordings: Mapping[str, str]) -> str:
     try:
-        if name == "wav.scp" and not audio_path(value).is_file():
+        if name == "wav.scp" and not os.path.isfile(audio_path(value)):
             return f"the file {audio_path(value)} does not exist"
         if name == "segments" and (recording := parse_segment(value)[0]) not in recordings:
             return f"its recording {recording} is not in wav.scp"
@@ -191,7 +298,7 @@ def _fault(name: str, value: str, recordings: Mapping[str, str]) -> str:
         return "has no text"
     if name == "utt2spk" and len(value.split()) != 1:
         return f"needs one speaker, has '{value}'"
-    if name == "utt2num_samples" and not re.fullmatch(r"[1-9][0-9]*", value):
+    if name == "utt2num_samples" and not _COUNT.fullmatch(value):
         return f"needs a positive number of samples, has '{value}'"
     return ""
 
@@ -318,7 +425,7 @@ def fix(data_dir: str | Path) -> list[str]:
     backup.mkdir(exist_ok=True)
     for path in filter(Path.is_file, (folder / name for name in (*names, "spk2utt"))):
         shutil.copy2(path, backup)
-    write_dir(folder, fixed)
+    _write_tables(folder, fixed)
     return messages
 
 
@@ -358,6 +465,7 @@ def subset(
     if [first, utt_list, random].count(None) != 2:
         raise ValueError("subset takes exactly one of first, utt_list and random")
     require_apart(source, target)
+    require_ours(target)
     tables = read_dir(source)
     keep = utterances(tables)
     if utt_list is not None:
@@ -388,6 +496,7 @@ def combine(target: str | Path, sources: Iterable[str | Path]) -> list[str]:
     folders = [Path(source) for source in sources]
     if not folders:
         raise ValueError("combine needs at least one source directory")
+    require_ours(target)
     parts = [read_dir(folder) for folder in folders]
     with_segments = ["segments" in part for part in parts]
     if any(with_segments) and not all(with_segments):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -10,13 +11,13 @@ from pathlib import Path
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import (
     SAMPLING_RATE,
-    one_channel,
+    at_rate,
     read_speech,
     write_speech,
     written_samples,
 )
 from espnet_prune.data.parallel import parallel_map
-from espnet_prune.files.freshness import digest, drop_stale, stamp
+from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
 
 AUDIO_FORMATS = ("flac", "wav")
@@ -36,7 +37,6 @@ class _Outcome:
     utterance: str
     num_samples: int = 0
     rate: int | None = None  # None where an earlier run wrote the file
-    channels: int = 1
     fault: str = ""
 
 
@@ -46,11 +46,11 @@ def _format_one(fs: int, min_seconds: float, task: _Task) -> _Outcome:
         if kept is not None:
             return _Outcome(task.utterance, kept)
         samples, rate = read_speech(task.source, task.begin, task.end)
-        mono = one_channel(samples, rate, task.source, fs, min_seconds)
-        write_speech(task.target, mono, fs)
-        return _Outcome(task.utterance, len(mono), rate, samples.shape[1])
-    except (ValueError, FileNotFoundError) as error:
+        samples = at_rate(samples, rate, task.source, fs, min_seconds)
+    except (OSError, ValueError) as error:
         return _Outcome(task.utterance, fault=str(error))
+    write_speech(task.target, samples, fs)  # a full disk is no fault of the utterance
+    return _Outcome(task.utterance, len(samples), rate)
 
 
 def format_wav(
@@ -65,9 +65,10 @@ def format_wav(
 ) -> list[str]:
     """Write a data directory whose audio is one 16 bit mono file per utterance at ``fs`` Hz.
 
-    Recordings at another rate are resampled, several channels averaged, segments cut out. Files
-    that an earlier run wrote are kept unless their recording or segment is another. ``target``
-    gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of ``source``.
+    Recordings at another rate are resampled, segments cut out; several channels are a fault. Files
+    that an earlier run wrote are kept unless their recording, an option or the code is another.
+    ``target`` gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of
+    ``source``.
 
     Args:
         audio_format: one of `AUDIO_FORMATS`.
@@ -87,10 +88,13 @@ def format_wav(
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
     tables = data_dir.read_source(source, target, check_audio=False)
     tasks, bad = _tasks(source, target, tables, audio_format)
+    made_with = fs, min_seconds, code_of("data/audio.py", "data/formatting.py")
     made_of = {
-        str(task.target.relative_to(target)): digest([stamp(task.source), task.begin, task.end, fs])
+        str(task.target.relative_to(target)): digest(
+            [stamp(task.source), task.begin, task.end, *made_with]
+        )
         for task in tasks
-        if task.source.is_file()
+        if os.path.isfile(task.source)
     }
     drop_stale(target, made_of)
     worker = partial(_format_one, fs, min_seconds)
@@ -126,9 +130,6 @@ def _summary(outcomes: list[_Outcome], num_bad: int, fs: int) -> list[str]:
     rates = Counter(outcome.rate for outcome in outcomes if outcome.rate not in (None, fs))
     for rate, resampled in sorted(rates.items()):
         lines.append(f"{resampled} utterances resampled from {rate} Hz")
-    mixed = sum(outcome.channels > 1 for outcome in outcomes)
-    if mixed:
-        lines.append(f"{mixed} utterances mixed down to one channel")
     if num_bad:
         lines.append(f"{num_bad} bad utterances dropped, see bad_utts")
     return lines
@@ -146,8 +147,10 @@ def _tasks(
             recording, begin, end = data_dir.parse_segment(segments[utterance])
         # A folder per speaker, as one folder with every file of a large corpus is slow.
         speaker = tables["utt2spk"][utterance]
-        if "/" in utterance or "/" in speaker:
-            bad[utterance] = f"'/' in the utterance or its speaker ({speaker}); rename it"
+        try:
+            data_dir.file_name(utterance), data_dir.file_name(speaker)
+        except ValueError as error:
+            bad[utterance] = f"{source / 'utt2spk'}: {error}"
             continue
         try:
             path = data_dir.audio_path(tables["wav.scp"][recording])

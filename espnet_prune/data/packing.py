@@ -8,12 +8,11 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.audio import read_speech, write_speech, written_samples
+from espnet_prune.data.audio import length_of, read_speech, write_speech, written_samples
 from espnet_prune.data.parallel import parallel_map
-from espnet_prune.files.freshness import digest, drop_stale, stamp
+from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
 from espnet_prune.files.writing import write_text
 
 # Windows kept open for more: 16 fill as well as all (210 windows for the voice prompts, against
@@ -110,11 +109,11 @@ def _write_window(task: _Task) -> int:
         path = task.sources[part.utterance]
         speech, rate = read_speech(path)
         piece = speech[part.begin : part.begin + part.num_samples]
-        if rate != task.fs or piece.shape != (part.num_samples, 1):
-            found = f"{speech.shape[0]} samples, {speech.shape[1]} channels at {rate} Hz"
+        if rate != task.fs or len(piece) != part.num_samples:
+            found = f"{len(speech)} samples at {rate} Hz"
             text = f"do not agree with utt2num_samples and {task.fs} Hz; run `data format` again"
             raise ValueError(f"{path}: {found} {text}")
-        samples[part.offset : part.offset + part.num_samples] = piece[:, 0]
+        samples[part.offset : part.offset + part.num_samples] = piece
     write_speech(task.target, samples, task.fs)
     return total
 
@@ -155,10 +154,7 @@ def pack(
         raise ValueError(f"{source}: is not formatted; run `data format` on it first")
     paths = {key: Path(value) for key, value in tables["wav.scp"].items()}
     first = next(iter(paths.values()))
-    try:
-        fs = soundfile.info(first).samplerate
-    except soundfile.LibsndfileError:
-        raise ValueError(f"{first}: not audio that can be read; run `data format` again") from None
+    _, fs = length_of(first)
     num_samples = {key: int(value) for key, value in tables["utt2num_samples"].items()}
     least = None if min_fill is None else round(min_fill * fs)
     windows = plan_windows(num_samples, round(window * fs), round(gap * fs), seed, least)
@@ -168,8 +164,11 @@ def pack(
         sources = {part.utterance: paths[part.utterance] for part in parts}
         file = target / "data" / f"{name}{first.suffix}"
         tasks.append(_Task(name, parts, sources, file, fs))
+    code = code_of("data/audio.py", "data/packing.py")
     made_of = {
-        f"data/{task.target.name}": digest([task.plan(), *map(stamp, task.sources.values()), fs])
+        f"data/{task.target.name}": digest(
+            [task.plan(), *map(stamp, task.sources.values()), fs, code]
+        )
         for task in tasks
     }
     if drop_stale(target, made_of):

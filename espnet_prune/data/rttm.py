@@ -32,7 +32,7 @@ def read_rttm(path: str | Path, hint: str = "") -> dict[str, list[Turn]]:
             continue
         try:
             begin, duration, speaker = float(fields[3]), float(fields[4]), fields[7]
-            if not (begin >= 0 and 0 <= duration < float("inf")):
+            if not (begin >= 0 and duration >= 0 and begin + duration < float("inf")):
                 raise ValueError
         except (IndexError, ValueError):
             form = "SPEAKER recording channel begin duration <NA> <NA> speaker …"

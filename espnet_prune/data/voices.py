@@ -18,9 +18,8 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from espnet_prune.data.audio import SAMPLING_RATE, resample
+from espnet_prune.data.audio import SAMPLING_RATE, read_speech, resample
 from espnet_prune.extras import load_extra
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
@@ -147,7 +146,7 @@ class Flite:
             done = subprocess.run(command, env=self._env, capture_output=True, text=True)
             if done.returncode or not target.is_file():
                 raise ValueError(f"'{text}': flite failed: {done.stderr.strip()[-300:]}")
-            samples, rate = soundfile.read(target, dtype="float32")
+            samples, rate = read_speech(target)
         return resample(samples, rate, SAMPLING_RATE)
 
 

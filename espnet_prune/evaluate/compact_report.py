@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet_prune.data.audio import load_speech
-from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.data_dir import read_scp, read_table
 from espnet_prune.data.normalize import normalize_text
 from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.evaluate.environment import environment_report
@@ -31,7 +31,7 @@ SOURCES = {
 def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
     """Estimates with their 95% intervals: `wer`, and accuracy for each of `SOURCES`, of the first
     `most` excerpts of a directory with wav.scp, text and questions."""
-    scp, texts = read_table(data_dir / "wav.scp"), read_table(data_dir / "text")
+    scp, texts = read_scp(data_dir / "wav.scp"), read_table(data_dir / "text")
     questions = read_questions(data_dir / "questions")
     names = sorted(questions)[:most]
     heard, right = [], {source: [] for source in SOURCES}

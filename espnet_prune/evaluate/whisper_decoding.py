@@ -7,6 +7,7 @@ teacher's generation_config.json.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as transformers_logging
 
 from espnet_prune.data.audio import load_speech
-from espnet_prune.data.data_dir import audio_path, read_table, write_table
-from espnet_prune.files.freshness import digest, stamp
+from espnet_prune.data.data_dir import audio_path, read_scp, write_table
+from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.files.growing import go_on, grow
 from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
@@ -70,11 +71,13 @@ def sorted_batches(utterances: dict[str, str], batch_size: int) -> Iterator[list
 def fingerprint(teacher_dir: Path, encoder: str | None, scp: dict[str, str]) -> dict[str, str]:
     """What the hypotheses depend on; results of other inputs must not be taken for finished."""
     audio = [f"{key} {value} {stamp(audio_path(value))}" for key, value in scp.items()]
-    marks = {"data_dir": digest(audio)}
+    code = code_of("structured", "data/audio.py", "evaluate/whisper_decoding.py")
+    marks = {"data_dir": digest(audio), "code": code}
     for name, model in (("teacher_dir", teacher_dir), ("encoder", encoder)):
         place = Path(model or teacher_dir)
-        weights = sorted([*place.glob("*.safetensors"), *place.glob("*.bin")])
-        marks[name] = digest([str(model), *weights, *place.glob("config.json")])
+        kinds = ("safetensors", "bin", "json", "txt", "model")  # tokens and what is suppressed, too
+        files = sorted(file for kind in kinds for file in place.glob(f"*.{kind}"))
+        marks[name] = digest([str(model), *files])
     return marks
 
 
@@ -157,9 +160,9 @@ def transcribe_directory(
         raise ValueError(f"--batch_size is {batch_size}; give 1 or more")
     if max_new_tokens is not None and max_new_tokens < 1:
         raise ValueError(f"--max_new_tokens is {max_new_tokens}; give 1 or more")
-    scp = read_table(data_dir / "wav.scp")
+    scp = read_scp(data_dir / "wav.scp")
     for key, value in scp.items():
-        if not audio_path(value).is_file():
+        if not os.path.isfile(audio_path(value)):
             raise FileNotFoundError(f"{data_dir / 'wav.scp'}: {key}: no such file as {value}")
     hearing = {"full_window": full_window, "max_new_tokens": max_new_tokens}
     inputs = {**fingerprint(teacher_dir, encoder, scp), **hearing}

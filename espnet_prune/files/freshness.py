@@ -1,16 +1,21 @@
 """The one door that says whether a result is still that of its inputs.
 
-An input is a `Path`, whose content counts, or anything else, which counts as it is printed.
-Standard library only, so that recipes can ask at every stage.
+An input is a `Path`, whose content counts, or anything else, which counts as it is printed. Of a
+list of audio (*.scp) the files that it names count, too. Standard library only, so that recipes can
+ask at every stage.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+import importlib.metadata
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from espnet_prune.files.reading import read_record, read_text
+from espnet_prune.files.reading import read_lines, read_record, read_text
 from espnet_prune.files.writing import write_json, write_text
 
 #: File in a directory of results that holds the digest of what it was made from.
@@ -29,9 +34,70 @@ def sha256_of(path: str | Path) -> str:
 
 
 def digest(inputs: Iterable[object]) -> str:
-    """SHA-256 of inputs in their order, files by content, as hexadecimal digits."""
-    words = (sha256_of(each) if isinstance(each, Path) else each for each in inputs)
+    """SHA-256 of inputs in their order, files by content, as hexadecimal digits.
+
+    Of a list of audio the files that it names count, too, see `_audio`.
+    """
+    words = (_content(each) if isinstance(each, Path) else each for each in inputs)
     return hashlib.sha256("".join(f"{word}\n" for word in words).encode()).hexdigest()
+
+
+def named(words: Iterable[str]) -> Iterator[Path | str]:
+    """The inputs that a recipe names: a file, a directory of a model (its configs and weights),
+    data of a training as ESPnet takes them (FILE,name,type), or anything else, which is a word."""
+    for word in words:  # os.path takes words that are too long for a name
+        path, *rest = word.split(",")
+        if os.path.isfile(word):
+            yield Path(word)
+        elif len(rest) == 2 and os.path.isfile(path):
+            yield Path(path)
+            yield from rest
+        elif os.path.isfile(os.path.join(word, "config.json")):
+            yield word
+            for pattern in ("config.json", "*processor_config.json", "*.safetensors", "*.bin"):
+                yield from sorted(Path(word).glob(pattern))
+        else:
+            yield word
+
+
+def _content(path: Path) -> str:
+    if path.suffix != ".scp":
+        return sha256_of(path)
+    values = [line.partition(" ")[2].strip() for line in read_lines(path)]
+    return " ".join([sha256_of(path), digest(map(_audio, values))])
+
+
+def _audio(value: str) -> str:
+    """What tells an audio file from another one under its name, without all of it being read. A
+    FLAC file has a checksum of its samples, so that one that is written anew is still the same."""
+    if value.endswith("|"):  # a command; its last word is what it reads, as a rule
+        value = value.rstrip("| ").rpartition(" ")[2]
+    elif not os.path.isfile(value):  # a place in an archive
+        value = value.rpartition(":")[0]
+    if not os.path.isfile(value):
+        return "no file"
+    path = Path(value)
+    with path.open("rb") as file:
+        head = file.read(42)
+    size, changed = path.stat().st_size, path.stat().st_mtime_ns
+    checksum = head[26:42] if head.startswith(b"fLaC\0") else b""
+    return f"{size} {checksum.hex() if any(checksum) else changed}"
+
+
+@functools.cache
+def code_of(*places: str) -> str:
+    """Digest of what computes a result: files or folders of this package by content, and versions
+    of the libraries that compute for them."""
+    root, words = Path(__file__).parents[1], []
+    for place in places:
+        found = root / place
+        files = [found] if found.is_file() else sorted(found.rglob("*.py"))
+        words += [f"{file.relative_to(root)} {sha256_of(file)}" for file in files]
+        assert files, place
+    for library in ("numpy", "soundfile", "torch", "torchaudio", "transformers"):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            words.append(f"{library} {importlib.metadata.version(library)}")
+    return digest(words)[:16]
 
 
 def stamp(path: str | Path) -> str:
@@ -66,15 +132,18 @@ def drop_stale(directory: Path, made_of: Mapping[str, str]) -> bool:
 def claim(directory: str | Path, inputs: Iterable[object]) -> None:
     """Note in a directory what it is made from, or check that it is made from the same.
 
-    A directory without visible content, or without a note, takes the inputs as its own; one with
-    results of other inputs is a ValueError.
+    A directory without visible content takes the inputs as its own; one with results of other
+    inputs, or of nobody knows what, is a ValueError.
     """
     directory = Path(directory)
     note, now = directory / INPUTS, digest(inputs)
     filled = directory.is_dir() and any(not p.name.startswith(".") for p in directory.iterdir())
-    if filled and note.is_file() and read_text(note).strip() != now:
+    if filled and (not note.is_file() or read_text(note).strip() != now):
+        made = "was made from other data, models or options"
+        if not note.is_file():
+            made = f"holds files, but no note ({INPUTS}) of what they were made from"
         raise ValueError(
-            f"{directory} was made from other data, models or options: remove it, or name another "
-            "place (--expdir, a tag, …; see --help)"
+            f"{directory} {made}: remove it, or name another place (--expdir, a tag, …; see --help)"
         )
-    write_text(note, now + "\n")
+    if not filled or not note.is_file():
+        write_text(note, now + "\n")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from espnet_prune.files.reading import parse_json
 from espnet_prune.files.writing import write_text
 
 
@@ -21,7 +23,7 @@ def read_grown(path: Path) -> tuple[Any, list[Any]] | None:
     if not whole:
         return None
     try:
-        header, *rows = map(json.loads, whole.split(b"\n"))
+        header, *rows = map(parse_json, whole.split(b"\n"))
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error}); remove it") from None
     return header, rows
@@ -33,13 +35,24 @@ def go_on(path: Path, header: Any) -> list[Any]:
     if found is None or found[0] != header:
         write_text(path, json.dumps(header) + "\n")
         return []
-    os.truncate(path, path.read_bytes().rindex(b"\n") + 1)
+    with _naming(path):
+        os.truncate(path, path.read_bytes().rindex(b"\n") + 1)
     return found[1]
 
 
 def grow(path: Path, rows: Iterable[Any]) -> None:
-    """Append rows; they are on disk when this returns."""
-    with path.open("a", encoding="utf-8") as file:
+    """Append rows; they are on disk when this returns. An OSError names the file."""
+    with _naming(path), path.open("a", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
         file.flush()
         os.fsync(file.fileno())
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error

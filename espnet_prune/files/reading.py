@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+#: bytes that are taken out of a file named .gz at most: a small one can hold a thousand times more
+MOST_UNPACKED = 1 << 28
 
 
 def read_text(path: str | Path, hint: str = "") -> str:
@@ -21,12 +25,16 @@ def read_text(path: str | Path, hint: str = "") -> str:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file{hint and '; '}{hint}")
-    data = path.read_bytes()
     if path.suffix == ".gz":
         try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError) as error:
+            with gzip.open(path) as packed:
+                data = packed.read(MOST_UNPACKED + 1)
+        except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path}: not gzipped: {error}") from None
+        if len(data) > MOST_UNPACKED:
+            raise ValueError(f"{path}: has more than {MOST_UNPACKED >> 20} MB in it; unpack it")
+    else:
+        data = path.read_bytes()
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -50,6 +58,20 @@ def read_rows(path: str | Path, hint: str = "") -> list[dict]:
     return [_object(f"{path}: line {number}", line) for number, line in lines]
 
 
+def parse_json(text: str | bytes) -> Any:
+    """What a text of JSON says (ValueError: it is not JSON, is nested too deeply, or has half a
+    character, a surrogate, which no file can hold)."""
+    try:
+        found = json.loads(text)
+        if (b"\\u" if isinstance(text, bytes) else "\\u") in text:
+            json.dumps(found, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("not JSON that can be read: it is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"not JSON: {error}") from None
+    return found
+
+
 def read_record(path: str | Path, keys: Iterable[str] = (), hint: str = "") -> dict:
     """A JSON object with these keys that another step has written; `hint` as for `read_text`."""
     found = _object(str(path), read_text(path, hint))
@@ -63,9 +85,12 @@ def read_config(path: str | Path) -> dict[str, Any]:
     """The options of a YAML file, a mapping of names to values; none for an empty file."""
     import yaml
 
+    text = read_text(path)
     try:
-        found = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
+        found = yaml.safe_load(text)
+    except RecursionError:
+        raise ValueError(f"{path}: not YAML that can be read: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(found, dict | None):
         raise ValueError(f"{path}: not a YAML mapping")
@@ -81,9 +106,9 @@ def package_table(package: str, name: str) -> Any:
 
 def _object(name: str, text: str) -> dict:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as error:
-        raise ValueError(f"{name}: not JSON: {error}") from None
+        raise ValueError(f"{name}: {error}") from None
     if not isinstance(found, dict):
         raise ValueError(f"{name}: not a JSON object")
     return found

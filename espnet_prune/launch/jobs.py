@@ -33,6 +33,8 @@ import subprocess
 import sys
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -48,6 +50,8 @@ _SLURM = {
 _OPERATORS = {"|", "||", "&&", ";", "<", ">", ">>", "2>", "2>>", "2>&1"}
 _SUCCESS = "# Ended (code 0)"
 _TAIL_LINES = 20
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_GRACE = 10.0  # seconds that a job has to end by itself
 
 
 @dataclass(frozen=True)
@@ -126,30 +130,37 @@ class _Running(NamedTuple):
     process: subprocess.Popen
 
 
-def _start(log: Path, command: list[str]) -> _Running:
+def _start(log: Path, command: list[str], tell: Callable[[int], None]) -> _Running:
     line = " ".join(word if word in _OPERATORS else shlex.quote(word) for word in command)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "w", encoding="utf-8") as stream:
-        stream.write(f"# {line}\n# Started at {time.strftime('%c')}\n#\n")
-        stream.flush()
+    try:
+        log.write_text(f"# {line}\n# Started at {time.strftime('%c')}\n#\n", encoding="utf-8")
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(log)) from error
+    with open(log, "a", encoding="utf-8") as stream:
         process = subprocess.Popen(
             ["bash", "-o", "pipefail", "-c", line],
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that a job is stopped together with what it started
+            preexec_fn=lambda: tell(os.getpid()),  # this process may be killed before it knows
         )
     return _Running(log, time.monotonic(), process)
 
 
 def _finish(job: _Running) -> bool:
-    """Write the last lines of the log; whether the job succeeded."""
+    """Write the last lines of the log; whether the job succeeded. That is its own exit status, also
+    where the log has vanished or the disk is full."""
     seconds = f"{time.monotonic() - job.start:.0f}"
     code = job.process.returncode
     code = 128 - code if code < 0 else code  # bash's way to tell of a signal
-    with open(job.log, "a", encoding="utf-8") as stream:
-        stream.write(f"# Accounting: time={seconds} threads=1\n# Ended (code {code}) at ")
-        stream.write(f"{time.strftime('%c')}, elapsed time {seconds} seconds\n")
+    try:
+        with open(job.log, "a", encoding="utf-8") as stream:
+            stream.write(f"# Accounting: time={seconds} threads=1\n# Ended (code {code}) at ")
+            stream.write(f"{time.strftime('%c')}, elapsed time {seconds} seconds\n")
+    except OSError as error:
+        print(f"warning: {job.log}: {error.strerror}; its job ended with {code}", file=sys.stderr)
     return code == 0
 
 
@@ -160,22 +171,109 @@ def _run_local(request: Request) -> list[Path]:
     waiting = deque(request.jobs())
     running: list[_Running] = []
     failed = []
-    try:
-        while waiting or running:
-            while waiting and len(running) < limit:
-                running.append(_start(*waiting.popleft()))
-            for job in [job for job in running if job.process.poll() is not None]:
-                running.remove(job)
-                if not _finish(job):
-                    failed.append(job.log)
-            time.sleep(0.02)
-    finally:
-        for job in running:  # only after an interruption
-            os.killpg(job.process.pid, signal.SIGTERM)
-            job.process.wait()
-            _finish(job)
+    caller = os.getppid()
+    with _signals() as asked, _guard() as tell:
+        try:
+            while (waiting or running) and not asked:
+                while waiting and len(running) < limit:
+                    running.append(_start(*waiting.popleft(), tell))
+                for job in [job for job in running if job.process.poll() is not None]:
+                    running.remove(job)
+                    tell(-job.process.pid)
+                    if not _finish(job):
+                        failed.append(job.log)
+                if os.getppid() != caller:  # it was killed, and nobody waits for the jobs any more
+                    asked.append(signal.SIGTERM)
+                time.sleep(0.02)
+        finally:
+            _end(running, asked)  # only after an interruption are there any
+            for job in running:
+                tell(-job.process.pid)
+        if asked:
+            raise SystemExit(128 + asked[0])
     order = [log for log, _ in request.jobs()]
     return sorted(failed, key=order.index)
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that ask this process to end, in a list instead of at any moment."""
+    asked: list[int] = []
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        # nohup has a hang-up ignored; Ctrl-C is so in the background of a script, but counts
+        if number != signal.SIGHUP or before[number] != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: asked.append(number))
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(running: list[_Running], asked: list[int]) -> None:
+    """End jobs with all that they started: SIGTERM, and SIGKILL for those that do not end by it
+    within `_GRACE` seconds, or at once when another signal is asked."""
+    deadline = time.monotonic() + _GRACE
+    known = len(asked)
+    for job in running:
+        _signal(job, signal.SIGTERM)
+    while any(job.process.poll() is None for job in running):
+        if len(asked) > known or time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    for job in running:
+        _signal(job, signal.SIGKILL)  # also for what a job that has ended leaves behind
+        job.process.wait()
+        _finish(job)
+
+
+def _signal(job: _Running, number: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(job.process.pid, number)
+
+
+@contextmanager
+def _guard() -> Iterator[Callable[[int], None]]:
+    """A process that kills the jobs when this one is gone without having ended them (kill -9).
+
+    Yields what tells it of a job: the number of its process, negative once it has ended.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(writer)
+            _kill_when_alone(reader)
+        finally:
+            os._exit(0)
+    os.close(reader)
+    try:
+        yield lambda process: _tell(writer, process)
+    finally:
+        os.close(writer)
+        os.waitpid(pid, 0)
+
+
+def _tell(writer: int, process: int) -> None:
+    with suppress(OSError):  # the guard was killed, too
+        os.write(writer, f"{process}\n".encode())
+
+
+def _kill_when_alone(reader: int) -> None:
+    os.setsid()
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    jobs = set()
+    with open(reader, encoding="utf-8") as lines:
+        for process in map(int, lines):
+            if process > 0:
+                jobs.add(process)
+            else:
+                jobs.discard(-process)
+    for process in jobs:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process, signal.SIGKILL)
 
 
 def _run_slurm(request: Request) -> list[Path]:
@@ -205,6 +303,8 @@ def _run_slurm(request: Request) -> list[Path]:
         job_id = sbatch.stdout.readline().strip().partition(";")[0]
         code = sbatch.wait()
     except BaseException:
+        for number in _SIGNALS:  # a second one must not keep the queue from being told
+            signal.signal(number, signal.SIG_IGN)
         if job_id:
             subprocess.run(["scancel", job_id], check=False)
         sbatch.terminate()
@@ -236,6 +336,8 @@ def _end_of(log: Path) -> list[str]:
         return log.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL_LINES:]
     except FileNotFoundError:
         return ["(no log was written: the job did not start)"]
+    except OSError as error:
+        return [f"(the log cannot be read: {error.strerror})"]
 
 
 def _report(failed: list[Path], total: int) -> None:
@@ -256,16 +358,15 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__.partition("\n\n")[2], end="")
         return 0 if argv else 1
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+    for number in _SIGNALS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
         request = parse(argv)
         failed = run(request)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     if failed:
         _report(failed, max(1, len(request.numbers)))
     return 1 if failed else 0

@@ -1,4 +1,8 @@
-"""Many runs of recipes: a few at a time, with a log each, and nothing twice that is finished."""
+"""Many runs of recipes: a few at a time, with a log each, and nothing twice that is finished.
+
+A run is finished when it says with which options, configs, data and code it was made, and all of
+them are still the same.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,16 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from espnet_prune.files.freshness import claim
+from espnet_prune import __version__
+from espnet_prune.files.freshness import claim, digest, named
 from espnet_prune.files.reading import read_record, read_text
 from espnet_prune.files.writing import write_text
+from espnet_prune.launch.supervise import ended_together
 
 #: Methods of `prune_sweep`, and what they add to the options of the recipe.
 METHODS: Mapping[str, Sequence[str]] = {
@@ -26,6 +32,8 @@ METHODS: Mapping[str, Sequence[str]] = {
     "random": ("--method", "random"),
     "scratch": ("--method", "scratch"),
 }
+#: File beside a result that says what it was made of.
+MADE = ".made"
 _TAIL_LINES = 5
 
 
@@ -53,6 +61,23 @@ class Runner:
         """The command of a recipe with options."""
         shared = ["--debug", str(self.debug).lower(), "--python", self.python]
         return ["./run.sh", *shared, *map(str, options), *self.options]
+
+    def made_of(self, recipe: str | Path, *options: object) -> str:
+        """A digest of what a run of a recipe is made of: options, scripts and configs, formatted
+        data with its audio, what the data directories have beside, this package's version."""
+        words = [*map(str, options), *self.options]
+        places = {"--dumpdir": "dump", "--datadir": "data"}
+        if self.debug:
+            places["--dumpdir"] = "dump_debug"
+        places |= dict(zip(words[:-1], words[1:], strict=True))
+        files: list[Path] = []
+        for pattern in ("*.sh", "local/*", "conf/*"):
+            files += Path(recipe).glob(pattern)
+        files += Path(recipe, places["--dumpdir"]).glob("raw/*/[!.]*")
+        for name in ("trials", "ref", "rttm", "frame_labels"):
+            files += Path(recipe, places["--datadir"]).glob(f"*/{name}")
+        found = [word for path in sorted(files) if path.is_file() for word in (path.name, path)]
+        return digest([*named(words), *found, __version__])
 
     def ours(self, *arguments: object) -> list[str]:
         """The command `espnet-prune` with arguments."""
@@ -91,6 +116,7 @@ class Runner:
                 future.result()
 
 
+@ended_together()
 def prune_sweep(
     *,
     expdir: Path | None,
@@ -134,8 +160,6 @@ def prune_sweep(
         main_job = expdir / "ssl_prune_prune_l0_0.5"
         if exp.name == "ssl_prune_ours_0.5" and not os.path.lexists(exp) and main_job.is_dir():
             exp.symlink_to(main_job.name)
-        if (exp / score).is_file():
-            continue
         tag = exp.name.removeprefix("ssl_prune_")
         options = ["--stage", 4, "--stop_stage", 10, "--asr_train_set", "", "--expdir", expdir]
         options += ["--prune_tag", tag, "--target", target, "--seed", seed, *METHODS[method]]
@@ -143,10 +167,16 @@ def prune_sweep(
             options += ["--distill_args", alone]
         if method == "scratch":  # after the one whose sizes it takes
             options += ["--like", place("ours", target, seed) / "pruned"]
-        job = partial(runner.call, runner.recipe(*options), expdir / f"table_{tag}.log")
-        rounds[method == "scratch"].append(job)
+        rounds[method == "scratch"].append((exp, tag, options))
+
+    def run(exp: Path, tag: str, options: list) -> None:
+        made = runner.made_of(".", *options, *sorted(expdir.glob("teacher_*")))
+        if not _is_finished(exp / score, exp / MADE, made):
+            runner.call(runner.recipe(*options), expdir / f"table_{tag}.log")
+            write_text(exp / MADE, made + "\n")
+
     for jobs in rounds:
-        runner.together(jobs)
+        runner.together(partial(run, *job) for job in jobs)
     if {"ours", "noste"} <= set(methods):
         for target in targets:
             plot = ["--output", expdir / f"ste_{target}.png"]
@@ -158,6 +188,11 @@ def prune_sweep(
     runner.call(runner.ours("encoder", "table", *table))
 
 
+def _is_finished(result: Path, note: Path, made: str) -> bool:
+    return result.is_file() and note.is_file() and read_text(note).strip() == made
+
+
+@ended_together()
 def superb_sweep(
     *, stage: int, stop_stage: int, nj: int, python: str, debug: bool, options: list, **fields: Any
 ) -> None:
@@ -210,7 +245,7 @@ class SuperbSweep:
         if stage <= 3 <= stop_stage and self.learning_rates:
             say(f"Stage 3: Learning rates, chosen on the validation data of {self.first}")
             wanted = [task for task in self.tasks if task not in self.fixed]
-            wanted = [task for task in wanted if not self._rates(task).is_file()]
+            wanted = [task for task in wanted if not self._is_chosen(task)]
             if wanted:  # the encoder is brought once, not by all at a time
                 only = ["--stage", 3, "--stop_stage", 3]
                 self._probe("upstream", wanted[0], self.first, self.seeds[0], *only)
@@ -229,6 +264,19 @@ class SuperbSweep:
 
     def _rates(self, task: str) -> Path:
         return self.expdir / "learning_rates" / f"{task}.json"
+
+    def _chosen_of(self, task: str) -> tuple[Path, str]:
+        """Where it is noted what a rate was chosen with, and what that is now."""
+        note = self.expdir / "learning_rates" / f"{MADE}_{task}"
+        return note, self._made_of(task)
+
+    def _is_chosen(self, task: str) -> bool:
+        return _is_finished(self._rates(task), *self._chosen_of(task))
+
+    def _made_of(self, task: str) -> str:
+        """What a probe is made of beside the encoder; not what the place of the results is."""
+        options = [str(option).replace("TASK", task) for option in self.runner.options]
+        return replace(self.runner, options=()).made_of(self.tasks[task], *options)
 
     def _rate(self, task: str) -> float | None:
         """The chosen rate; None for the config's."""
@@ -256,6 +304,8 @@ class SuperbSweep:
         trained = sorted((self.expdir / self.first).glob(f"superb_{task}_sweep_*"))
         output = ["--output", self._rates(task)]
         self.runner.call(self.runner.ours("superb", "common-rate", *trained, *output))
+        note, made = self._chosen_of(task)
+        write_text(note, made + "\n")
         for folder in trained:
             shutil.rmtree(folder)
 
@@ -269,9 +319,8 @@ class SuperbSweep:
             args = "" if rate is None else f"--optim_conf lr={rate:e}"
             for seed in self.seeds if task in self.seeded else self.seeds[:1]:
                 results = place / f"results_seed{seed}" / task
-                note, made = results / ".rate", str("config" if rate is None else rate)
-                finished = (results / "run.json").is_file() and note.is_file()
-                if finished and read_text(note).strip() == made:
+                note, made = results / MADE, f"{rate} {self._made_of(task)}"
+                if _is_finished(results / "run.json", note, made):
                     continue
                 note.unlink(missing_ok=True)
                 options = ["--stage", 3, "--probe_tag", f"seed{seed}{tag}", "--probe_args", args]

@@ -6,7 +6,8 @@ imported what takes long (ESPnet's tasks need 10 s or more, and a recipe has a d
     WARM_PYTHON=SOCKET warm_python.py -m MODULE …  as python3 -m MODULE …, likewise -c CODE
 
 The plugins are not registered in the process: a command does that itself, as in a new interpreter.
-Threads are those of the serving process. A command that is killed takes its fork with it.
+Threads are those of the serving process. A command that is killed takes its fork with it, and who
+has started the serving process takes that.
 """
 
 import json
@@ -22,11 +23,12 @@ MODULES = """torch torchaudio transformers soundfile matplotlib espnet2.tasks.as
 
 
 def serve(path: str) -> None:
-    """Fork for every connection, until killed."""
+    """Fork for every connection, until killed, or until who has started this process is gone."""
     import importlib
 
     from espnet_prune.plugin.startup import faster
 
+    parent = os.getppid()
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     signal.signal(signal.SIGTERM, end)
@@ -41,8 +43,14 @@ def serve(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen()
+        listener.settimeout(1)
         while True:
-            connection, _ = listener.accept()
+            try:
+                connection, _ = listener.accept()
+            except TimeoutError:
+                if os.getppid() != parent:
+                    end()
+                continue
             if os.fork():
                 connection.close()
                 continue

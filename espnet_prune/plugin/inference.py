@@ -12,9 +12,10 @@ import torch
 from tqdm import tqdm
 
 from espnet_prune.data.audio import load_speech
-from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.data.data_dir import file_name, read_scp, read_table, write_table
 from espnet_prune.files.writing import write_file
 from espnet_prune.plugin.registry import register
+from espnet_prune.structured.tensor_files import check_finite, safe_torch_load
 
 
 def get_parser(description: str, prefix: str = "") -> argparse.ArgumentParser:
@@ -49,6 +50,7 @@ def load(
         args: of `get_parser`.
     Raises:
         FileNotFoundError: config or weights are missing.
+        ValueError: the weights are damaged, NaN or infinite, or hold anything but tensors.
     """
     for path in (args.train_config, args.model_file):
         if not path.is_file():
@@ -56,7 +58,10 @@ def load(
     register()
     module, _, name = task.partition(".")
     task_class = getattr(importlib.import_module(f"espnet2.tasks.{module}"), name)
-    model, trained = task_class.build_model_from_file(args.train_config, args.model_file, device)
+    with safe_torch_load():
+        found = task_class.build_model_from_file(args.train_config, args.model_file, device)
+    model, trained = found
+    check_finite(model.named_parameters(), str(args.model_file))
     return model.eval(), trained
 
 
@@ -74,7 +79,7 @@ def outputs(
             an utterance of --key_file; or the function refuses an utterance.
     """
     scp = Path(args.data_path_and_name_and_type[0][0])
-    audio = read_table(scp)
+    audio = read_scp(scp)
     keys = read_table(args.key_file) if args.key_file else audio
     for key in tqdm(keys, name, mininterval=2):
         if key not in audio:
@@ -93,7 +98,7 @@ def write_arrays(
     with 'utterance file.npy' lines."""
     table = {}
     for key, array in outputs(args, name, device, function):
-        file = args.output_dir / name / f"{key}.npy"
+        file = args.output_dir / name / f"{file_name(key)}.npy"
         write_file(file, lambda path, array=array: np.save(path, array))
         table[key] = file.resolve()
     write_table(args.output_dir / f"{name}.scp", table)

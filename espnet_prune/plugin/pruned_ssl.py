@@ -7,6 +7,7 @@ weights come from ESPnet's checkpoint, which holds them even when they are froze
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections.abc import Callable
 
@@ -168,7 +169,7 @@ class PrunedSSLFrontend(AbsFrontend):
         _check_rate(fs, encoder.sampling_rate)
         if hop_length not in (None, self.hop_length):
             raise _wrong(f"hop_length: {hop_length}, but one frame is {self.hop_length} samples")
-        if crop_seconds is not None and not crop_seconds > 0:
+        if crop_seconds is not None and not 0 < crop_seconds < math.inf:
             raise _wrong(f"crop_seconds: {crop_seconds}, must be positive")
         self.crop = None if crop_seconds is None else round(crop_seconds * encoder.sampling_rate)
         if cache is not None and (not freeze or crop_seconds is not None):
@@ -302,6 +303,9 @@ class PrunedSSLEncoder(AbsEncoder):
         self.pretrained = PretrainedEncoder(model, freeze=False, full_window=full_window)
         if freeze_feature_encoder:
             _freeze_feature_encoder(self.pretrained.encoder)
+        if type(freeze_finetune_updates) is not int or freeze_finetune_updates < 0:
+            fault = f"is {freeze_finetune_updates!r}, but has to be a whole number from 0 on"
+            raise ValueError(f"encoder pruned_ssl: freeze_finetune_updates {fault}")
         self.freeze_finetune_updates = freeze_finetune_updates
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.long))
         if freeze_finetune_updates > 0:

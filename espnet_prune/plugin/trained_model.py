@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from espnet_prune.api import calibration_audio
 from espnet_prune.evaluate.pruning_report import write_pruned
@@ -18,8 +15,10 @@ from espnet_prune.plugin.trainer import TARGET
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.baselines import prune_at_random
 from espnet_prune.structured.distill import DistillModel, PruningConf
+from espnet_prune.structured.encoder_directory import check_directory
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.prune_and_distil import slimmed
+from espnet_prune.structured.tensor_files import check_finite, load_tensors
 
 LATEST = "latest.pth"
 
@@ -28,7 +27,8 @@ def load_trained(train_dir: Path, model_file: str, task: Any = SSLPruneTask) -> 
     """The model of a task's training directory with the weights of `model_file`.
 
     Raises:
-        FileNotFoundError, ValueError: a file is missing or damaged, or the two do not fit.
+        FileNotFoundError, ValueError: a file is missing or damaged, or the two do not fit; weights
+            or gates are NaN or infinite.
     """
     config, weights = train_dir / "config.yaml", train_dir / model_file
     for path in (config, weights):
@@ -36,14 +36,13 @@ def load_trained(train_dir: Path, model_file: str, task: Any = SSLPruneTask) -> 
             raise FileNotFoundError(f"{path}: missing; has the training been run to its end?")
     args = argparse.Namespace(**read_config(config))
     model = task.build_model(args)
-    try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{weights}: damaged: {error}") from None
+    state = load_tensors(weights)
+    check_finite(state, str(weights))
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise ValueError(f"{weights}: does not fit {config}: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{weights}: does not fit {config}: {reason}") from None
     return model.eval()
 
 
@@ -63,6 +62,8 @@ def slim_training(
     if target is not None and not 0.0 <= target < 1.0:
         raise ValueError(f"--target is {target}, but has to be in [0, 1)")
 
+    check_directory(output_dir)
+
     def write(model: DistillModel, target: float | None, output_dir: Path) -> None:
         encoder, summary = slimmed(model, target, calibrate)
         write_pruned(encoder, summary, output_dir, model.student.cost)
@@ -73,11 +74,14 @@ def slim_training(
             raise ValueError(f"--target: the model of {train_dir} has no gates")
         write_pruned(model.encoder, {"updates": int(model.updates)}, output_dir)
         return
+    targets = model.pruning.targets if all_targets else ()
+    places = [output_dir.with_name(f"{output_dir.name}_{target:g}") for target in targets]
+    for place in places:
+        check_directory(place)
     write(model, target, output_dir)
-    for target in model.pruning.targets if all_targets else ():
+    for target, place in zip(targets, places, strict=True):
         weights = train_dir / TARGET.format(target)
         if weights.is_file():
-            place = output_dir.with_name(f"{output_dir.name}_{target:g}")
             write(load_trained(train_dir, weights.name), target, place)
         else:
             fault = f"missing: the expected sparsity never came to {target:g}; train longer"
@@ -97,6 +101,7 @@ def prune_in_one_shot(
     teacher: str, data: Path, seed: int, output_dir: Path, training: list[str]
 ) -> None:
     """What `encoder one-shot` does; arguments are its options."""
+    check_directory(output_dir)
     conf = _pruning_conf(training)
     if conf.round_to > 1:
         raise ValueError("pruning_conf.round_to: not with the method one_shot")
@@ -113,6 +118,7 @@ def _pruning_conf(training: list[str]) -> PruningConf:
 
 def prune_randomly(teacher: str, seed: int, output_dir: Path, training: list[str]) -> None:
     """What `encoder random` does; arguments are its options."""
+    check_directory(output_dir)
     conf = _pruning_conf(training)
     cost, options = conf.load_cost(), (conf.protected, seed, conf.round_to)
     small, exact = prune_at_random(load_encoder(teacher), conf.target, cost, *options)

@@ -16,11 +16,20 @@ from espnet_prune.evaluate.pruning_plots import plot_course, plot_kept
 from espnet_prune.evaluate.pruning_report import HISTORY, VALIDATION, read_history
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.structured.distill import DistillModel
+from espnet_prune.structured.tensor_files import (
+    check_finite,
+    first_line,
+    load_pickled,
+    plain_values,
+    safe_torch_load,
+)
 
 #: weights at the update where the expected sparsity comes to a target on the way
 TARGET = "target_{:g}.pth"
 #: rows of `updates.jsonl` that an epoch may add
 ROWS = 500
+#: losses in a row that are no numbers, after which training ends; one can be an overflow of float16
+PATIENCE = 10
 
 
 @contextlib.contextmanager
@@ -34,7 +43,13 @@ def atomic_torch_save():
     def save_and_rename(obj, f, *args, **kwargs):
         if not isinstance(f, str | os.PathLike):
             return save(obj, f, *args, **kwargs)
-        write_file(f, lambda temporary: save(obj, temporary, *args, **kwargs))
+
+        def write(temporary: Path) -> None:
+            # given a name, torch puts it into the file, which has to be the same in every run
+            with temporary.open("wb") as file:
+                save(obj, file, *args, **kwargs)
+
+        write_file(f, write)
 
     torch.save = save_and_rename
     try:
@@ -44,21 +59,56 @@ def atomic_torch_save():
 
 
 def repair(output_dir: Path) -> None:
-    """Finish what a killed job left between `checkpoint.pth` and the epoch's own files."""
+    """Finish what a killed job left between `checkpoint.pth` and the epoch's own files.
+
+    Only for who has the experiment to itself, see `base.Task`: another job's files look the same.
+    """
     for leftover in output_dir.glob(".*.tmp.pth"):
         leftover.unlink()
     checkpoint = output_dir / "checkpoint.pth"
     if not checkpoint.is_file():
         return
-    # ESPnet's own training state, which its resume reads in the same way
-    states = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    epoch = output_dir / f"{states['reporter']['epoch']}epoch.pth"
+    states = load_pickled(checkpoint, plain_values())
+    try:
+        number, weights = int(states["reporter"]["epoch"]), states["model"]
+    except (TypeError, LookupError, ValueError):
+        raise ValueError(f"{checkpoint}: is no checkpoint of a training") from None
+    epoch = output_dir / f"{number}epoch.pth"
     if not epoch.is_file():
-        torch.save(states["model"], epoch)
+        torch.save(weights, epoch)
     latest = output_dir / "latest.pth"
     if not latest.exists() or latest.resolve() != epoch.resolve():
         latest.unlink(missing_ok=True)
         latest.symlink_to(epoch.name)
+
+
+@contextlib.contextmanager
+def finite_losses(model: torch.nn.Module, patience: int, where: str):
+    """While active, so many losses in a row that are no numbers are an error (ValueError).
+
+    ESPnet leaves such steps out, and such values out of its means: a training that diverged would
+    go on to its end.
+    """
+    count = 0
+
+    def check(_, args, output):
+        nonlocal count
+        loss = output["loss"] if isinstance(output, dict) else output[0]
+        count = 0 if bool(torch.isfinite(loss).all()) else count + 1
+        if count >= patience:
+            value = float(loss.detach().float().sum())
+            times = f" in {count} batches in a row" if count > 1 else ""
+            raise ValueError(
+                f"{where}: the loss is {value}{times}: the training diverged; lower the learning "
+                "rates (optim_conf.lr, pruning_conf.gate_lr) and go on from the epoch before, or "
+                "start anew"
+            )
+
+    handle = model.register_forward_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def mixed_precision() -> dict:
@@ -75,18 +125,61 @@ def writes(distributed_option) -> bool:
 
 
 class KillSafeTrainer(Trainer):
-    """ESPnet's trainer, with checkpoints that survive a kill, and `mixed_precision`."""
+    """ESPnet's trainer, with checkpoints that survive a kill and run nothing, with
+    `mixed_precision`, and with an end where it diverges."""
 
     @classmethod
     def run(cls, model, trainer_options, **kwargs) -> None:
         trainer.autocast_args = mixed_precision()
-        with atomic_torch_save():
+        with atomic_torch_save(), safe_torch_load():
             if trainer_options.resume:
                 if writes(kwargs["distributed_option"]):
                     repair(Path(trainer_options.output_dir))
                 if kwargs["distributed_option"].distributed:
                     torch.distributed.barrier()
             super().run(model=model, trainer_options=trainer_options, **kwargs)
+
+    @staticmethod
+    def resume(checkpoint, model, optimizers, **kwargs) -> None:
+        """As ESPnet's, but a checkpoint of another training, or of one that diverged, is an error.
+
+        Raises:
+            ValueError: it is damaged, does not fit, or has NaN or infinite values.
+        """
+        try:
+            with safe_torch_load():
+                Trainer.resume(checkpoint, model, optimizers=optimizers, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, LookupError, TypeError, AttributeError, ValueError) as error:
+            reason = first_line(error).removeprefix(f"{checkpoint}: ")
+            text = f"cannot be resumed: {reason}; train with the options that it was made with"
+            raise ValueError(f"{checkpoint}: {text}, or elsewhere") from None
+        check_finite(model.state_dict(), str(checkpoint))
+        for optimizer in optimizers:
+            for number, state in enumerate(optimizer.state.values()):
+                named = {f"{k} of parameter {number}": v for k, v in state.items()}
+                tensors = {k: v for k, v in named.items() if isinstance(v, torch.Tensor)}
+                check_finite(tensors, f"{checkpoint}: optimizer")
+
+    @classmethod
+    def train_one_epoch(cls, model, options, **kwargs) -> bool:
+        with finite_losses(model, PATIENCE, options.output_dir):
+            invalid = super().train_one_epoch(model=model, options=options, **kwargs)
+        if invalid:
+            raise ValueError(
+                f"{options.output_dir}: an epoch made no update: its gradients are NaN or "
+                "infinite, or accum_grad is more than its batches"
+            )
+        trained = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+        check_finite(trained, str(options.output_dir))
+        return invalid
+
+    @classmethod
+    @torch.no_grad()
+    def validate_one_epoch(cls, model, options, **kwargs) -> None:
+        with finite_losses(model, 1, f"{options.output_dir}: validation"):
+            super().validate_one_epoch(model=model, options=options, **kwargs)
 
 
 class PruneTrainer(KillSafeTrainer):
@@ -153,7 +246,7 @@ def saved_targets(model: DistillModel, optimizer: torch.optim.Optimizer, output_
     for target in model.pruning.targets:
         path = output_dir / TARGET.format(target)
         if path.is_file():
-            made = torch.load(path, map_location="cpu", mmap=True, weights_only=True)["updates"]
+            made = load_pickled(path, mmap=True)["updates"]
             if made <= model.updates:
                 continue
             path.unlink()

@@ -89,8 +89,10 @@ def write_spread(
 
     Raises:
         FileNotFoundError: no such config.
-        ValueError: it is not a YAML mapping, or as `spread_updates`.
+        ValueError: it is not a YAML mapping, is the target, too, or as `spread_updates`.
     """
+    if Path(source).exists() and Path(target).exists() and Path(target).samefile(source):
+        raise ValueError(f"{target}: is the config to read; name another file to write")
     config = read_config(source)
     try:
         config = spread_updates(config, gpus, accum_grad)

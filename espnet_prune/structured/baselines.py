@@ -25,8 +25,12 @@ def prune_at_random(
 
     Units inside heads and feed-forward layers and CNN channels are dropped uniformly at random;
     whole heads and sub-layers are not, which would only weaken the baseline.
+
+    Raises:
+        ValueError: the target cannot be reached in this way.
     """
     gated = GatedEncoder(encoder, protected=(*protected, *COARSE), cost=cost, round_to=round_to)
+    gated.plan.check_target(target, cost)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for alpha in gated.log_alphas().values():

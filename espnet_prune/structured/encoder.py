@@ -7,8 +7,9 @@ holds `model.safetensors` and `config.json` (base architecture plus what is kept
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import logging
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -16,17 +17,21 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModel, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput, cached_file
 
 from espnet_prune.files.model_config import check_model_config
 from espnet_prune.files.reading import read_record
-from espnet_prune.structured.families import FAMILIES, Family
+from espnet_prune.structured.families import FAMILIES, Declaration, Family, Site
 from espnet_prune.structured.families.family import ModelInput, Watch
 from espnet_prune.structured.families.layers import resize
 from espnet_prune.structured.plan import Kept, Plan
+from espnet_prune.structured.tensor_files import check_finite, first_line, load_tensors
+
+#: bytes of a config.json at most; those of real models have some thousands
+MOST_CONFIG = 2_000_000
+_RUN = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
 def format_units(units: tuple[int, ...]) -> str:
@@ -43,6 +48,55 @@ def parse_units(text: str) -> tuple[int, ...]:
         first, _, last = run.partition("-")
         units.extend(range(int(first), int(last or first) + 1))
     return tuple(units)
+
+
+def read_kept(kept: Any, sites: Mapping[str, Site], family: str) -> Kept:
+    """What `SpeechEncoderConfig.kept` says is left, site -> kept units.
+
+    Raises:
+        ValueError: an unknown site; units that are no runs ("0-2,5"), not there, not in ascending
+            order or given twice; a site left with less than has to stay, or with units of a head
+            or sub-layer that is gone.
+    """
+    if not isinstance(kept, dict):
+        raise ValueError(f"config.json: 'kept' is {kept!r}, but has to map sites to units")
+    units: Kept = {}
+    for name, text in kept.items():
+        if name not in sites:
+            raise ValueError(f"config.json: 'kept': {family} has no site {name}")
+        where, size = f"config.json: 'kept': {name}: {text!r:.80}", sites[name].size
+        runs = [_RUN.fullmatch(run) for run in filter(None, str(text).split(","))]
+        if not isinstance(text, str) or not all(runs):
+            raise ValueError(f"{where} is no list of units such as '0-2,5'")
+        ends = [int(end) for run in runs if run for end in (run[1], run[2] or run[1])]
+        borders = list(zip(ends[1::2], ends[2::2], strict=False))
+        if any(first > last for first, last in zip(ends[::2], ends[1::2], strict=True)) or any(
+            last >= first for last, first in borders
+        ):
+            raise ValueError(f"{where}: units have to ascend, and to be given once")
+        if ends and ends[-1] >= size:
+            raise ValueError(f"{where}: there are only the units 0 to {size - 1}")
+        units[name] = parse_units(text)
+        if len(units[name]) < sites[name].at_least:
+            raise ValueError(f"{where}: at least {sites[name].at_least} has to be left")
+    for name, site in sites.items():
+        own = units.get(name, range(site.size))
+        for parent in site.parents:
+            share = site.size // sites[parent].size
+            held = {unit // share for unit in own}
+            left = set(units.get(parent, range(sites[parent].size)))
+            if not held <= left:
+                gone = min(held - left)
+                raise ValueError(
+                    f"config.json: 'kept': {name} has units of unit {gone} of {parent}, which is "
+                    "not kept"
+                )
+            if site.vital and parent == site.parents[0] and not left <= held:
+                raise ValueError(
+                    f"config.json: 'kept': {name} has no unit of unit {min(left - held)} of "
+                    f"{parent}, which is kept"
+                )
+    return units
 
 
 def zero_mean_unit_variance(speech: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -121,7 +175,10 @@ class SpeechEncoder(PreTrainedModel):
         super().__init__(config)
         self.family_of = _family(config.family)
         base = config.base
-        self.backbone = self.family_of.build(base)
+        if not isinstance(config.do_normalize, bool):
+            fault = f"{config.do_normalize!r}, but has to be true or false"
+            raise ValueError(f"config.json: 'do_normalize' is {fault}")
+        self.backbone = self.family_of.build_checked(base)
         self._base_shapes = {n: tuple(p.shape) for n, p in self.backbone.named_parameters()}
         sizes = self.backbone.config
         self.hidden_size, self.num_layers = sizes.hidden_size, sizes.num_hidden_layers
@@ -142,7 +199,11 @@ class SpeechEncoder(PreTrainedModel):
     @property
     def kept(self) -> Kept:
         """site -> kept units, for the sites that are not whole."""
-        return {name: parse_units(text) for name, text in self.config.kept.items()}
+        return dict(self._kept)
+
+    def _declaration(self, seconds: float | None = None) -> Declaration:
+        family, base = self.family_of, self.config.base
+        return family.declare(base, seconds or family.default_seconds(base))
 
     def plan(self, seconds: float | None = None, protected: Iterable[str] = ()) -> Plan:
         """What can be pruned in this model as it is now.
@@ -152,18 +213,15 @@ class SpeechEncoder(PreTrainedModel):
                 `default_seconds`.
             protected: kinds or names of sites to leave whole.
         """
-        family, base = self.family_of, self.config.base
-        declaration = family.declare(base, seconds or family.default_seconds(base))
-        return Plan(declaration, self._base_shapes, self.kept, protected)
+        return Plan(self._declaration(seconds), self._base_shapes, self.kept, protected)
 
     def _restructure(self) -> None:
         """Bring a freshly built dense backbone into the shapes of `config.kept`."""
+        sites = self._declaration().sites
+        self._kept = read_kept(self.config.kept, sites, self.family)
         plan = self.plan()
-        if not self.config.kept:
+        if not self._kept:
             return
-        unknown = sorted(set(self.config.kept) - set(plan.sites))
-        if unknown:
-            raise ValueError(f"config.json: 'kept': {self.family} has no site {unknown[0]}")
 
         def replace(name: str, new: torch.nn.Module | torch.nn.Parameter) -> None:
             owner, _, attribute = name.rpartition(".")
@@ -213,8 +271,12 @@ class SpeechEncoder(PreTrainedModel):
             full_window: Whisper only: pad to its 30 s window (the hidden states then have 1500
                 frames, `lengths` are those of the speech) instead of the longest of the batch.
         Raises:
-            ValueError: an utterance is too short for one frame or longer than the window.
+            ValueError: an utterance is too short for one frame or longer than the window, or its
+                samples are whole numbers.
         """
+        if not speech.is_floating_point():
+            advice = "give floating point numbers in [-1, 1] (16 bit numbers: divide by 32768)"
+            raise ValueError(f"speech has samples of type {speech.dtype}; {advice}")
         if speech_lengths is None:  # nothing here depends on data then: `torch.export` can follow
             self._check_lengths(speech.shape[1], speech.shape[1])
         else:
@@ -247,6 +309,7 @@ class SpeechEncoder(PreTrainedModel):
     def from_pretrained(cls, name_or_path: str | Path, *args: Any, **kwargs: Any) -> SpeechEncoder:
         """As in `transformers`, but a tensor that is missing, unknown or misshapen is an error."""
         kwargs.pop("output_loading_info", None)
+        kwargs["attn_implementation"] = "sdpa"  # a name in config.json can be that of code to fetch
         try:
             model, info = super().from_pretrained(
                 name_or_path, *args, output_loading_info=True, **kwargs
@@ -257,6 +320,7 @@ class SpeechEncoder(PreTrainedModel):
         except SafetensorError as error:
             raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None
         check_keys(info["missing_keys"], info["unexpected_keys"], f"{name_or_path}: ")
+        check_finite(model.state_dict(), str(name_or_path))
         return model
 
 
@@ -267,12 +331,13 @@ AutoModel.register(SpeechEncoderConfig, SpeechEncoder, exist_ok=True)
 def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     """Load a pruned encoder, or a dense model of a known family, from a directory or hub name.
 
-    Only safetensors are read, except that dense hub models which were never converted go through
-    `transformers`' own loading of weights.
+    Its weights are float32, whatever they were stored in; what follows the encoder in the
+    checkpoint is left out, and the log says so.
 
     Raises:
-        FileNotFoundError: no such directory and no such name on the hub.
-        ValueError: not a model of a known family, or weights that do not fit.
+        FileNotFoundError: no such directory and no such name on the hub, or a file is missing.
+        ValueError: not a model of a known family, weights that do not fit or are no finite numbers,
+            or a preparation of the audio that the encoder does not have.
 
     >>> from tempfile import mkdtemp
     >>> from transformers import HubertConfig, HubertModel
@@ -288,7 +353,7 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     kind = config.get("model_type")
     if kind == SpeechEncoderConfig.model_type:
         _family(config.get("family"), where=f"{name}/config.json")
-        return SpeechEncoder.from_pretrained(name)
+        return _from_own(name, config)
     return _from_dense(name, _family(kind, where=f"{name}/config.json"), config)
 
 
@@ -306,7 +371,7 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
     check_model_config(config, name)
     own = config.get("model_type") == SpeechEncoderConfig.model_type
     family = _family(config.get("family" if own else "model_type"), where=name)
-    base = config["base"] if own else family.base_config(config)
+    base = config.get("base") if own else family.base_config(config)
     return SpeechEncoder(SpeechEncoderConfig(family=family.name, base=base)).eval()
 
 
@@ -321,58 +386,153 @@ def read_model_config(name: str, revision: str | None = None) -> dict:
         raise FileNotFoundError(f"{name}: no such directory; give a model directory or a hub name")
     if path.exists() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
-    try:
-        config = PretrainedConfig.get_config_dict(name, revision=revision)[0]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path / 'config.json'}: not valid JSON: {error}") from None
-    except OSError:
-        text = f"{name}: no such directory, and no hub that can be reached has such a model"
-        raise FileNotFoundError(text) from None
-    check_model_config(config, f"{name}/config.json")
+    file = _find(name, "config.json", revision)
+    if file is None:
+        raise FileNotFoundError(f"{name}: has no config.json")
+    if Path(file).stat().st_size > MOST_CONFIG:
+        raise ValueError(f"{file}: is too large for a configuration")
+    config = read_record(file)
+    check_model_config(config, file)
     return config
+
+
+def _from_own(name: str, config: dict) -> SpeechEncoder:
+    """An encoder that this package has saved, dense or pruned."""
+    where = f"{name}/config.json"
+    keys = ("family", "base", "kept", "do_normalize")
+    given = {key: config[key] for key in keys if config.get(key) is not None}
+    if not isinstance(given.get("base"), dict):
+        raise ValueError(f"{where}: has no 'base', the configuration of the base architecture")
+    outline = _outline(SpeechEncoderConfig(**given), where)
+    prefix = "backbone."
+    state = {f"{prefix}{key}": value for key, value in outline.backbone.state_dict().items()}
+    state = _fitting(_read_state(name), state, name)
+    # Copies: what safetensors gives is the file itself, which may be replaced
+    state = {key.removeprefix(prefix): value.clone() for key, value in state.items()}
+    outline.backbone.load_state_dict(state, assign=True)
+    return outline.eval()
 
 
 def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     """Wrap a `transformers` model (with or without heads on top) as a dense `SpeechEncoder`."""
-    base, file = family.base_config(config), _find(name, "preprocessor_config.json")
-    normalize = family.wants_normalized_input(config, read_record(file) if file else None)
-    encoder = SpeechEncoder(SpeechEncoderConfig(family.name, base, do_normalize=normalize))
-    state = family.dense_state(_read_state(name))
-    own = encoder.backbone.state_dict()
-    check_keys(set(own) - set(state), set(state) - set(own), f"{name}: ")
-    state = {key: value.to(own[key].dtype) for key, value in state.items()}
+    where = f"{name}/config.json"
     try:
-        encoder.backbone.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{name}: the weights do not fit config.json: {error}") from None
+        base = family.base_config(config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    preparation, file = _preparation(name)
+    try:
+        normalize = family.wants_normalized_input(config, preparation)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    wrapped = SpeechEncoderConfig(family.name, base, do_normalize=normalize)
+    outline, state = _outline(wrapped, where), _read_state(name)
+    left_out = family.left_out(state)
+    state = _fitting(family.dense_state(state), outline.backbone.state_dict(), name)
+    encoder = SpeechEncoder(wrapped)
+    encoder.backbone.load_state_dict(state)
+    if left_out:
+        logging.info(f"{name}: its encoder alone is taken, without {', '.join(left_out)}")
     return encoder.eval()
 
 
-def _find(name: str, file: str) -> str | None:
-    """A file of a directory or hub name, None where there is none."""
-    return cached_file(name, file, _raise_exceptions_for_missing_entries=False)
+def _outline(config: SpeechEncoderConfig, where: str) -> SpeechEncoder:
+    """The model of a configuration without memory for its weights (meta device)."""
+    try:
+        with torch.device("meta"):
+            return SpeechEncoder(config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {str(error).removeprefix('config.json: ')}") from None
+
+
+def _fitting(
+    state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], name: str
+) -> dict[str, Tensor]:
+    """Tensors in the types of those that are wanted.
+
+    Raises:
+        ValueError: missing, unknown or misshapen tensors, integers, or NaN or infinite values.
+    """
+    check_keys(set(wanted) - set(state), set(state) - set(wanted), f"{name}: ")
+    for key, value in state.items():
+        due = wanted[key]
+        if value.shape != due.shape:
+            shapes = f"{tuple(value.shape)} instead of {tuple(due.shape)}"
+            text = f"tensor {key} is {shapes}: tensors do not fit the shapes of config.json"
+            raise ValueError(f"{name}: {text}")
+        if not value.is_floating_point():
+            raise ValueError(
+                f"{name}: tensor {key} is of {value.dtype}, not of floating-point numbers: "
+                "quantised weights are not supported, give the model before quantisation"
+            )
+    found = {key: value.to(wanted[key].dtype) for key, value in state.items()}
+    check_finite(found, name)
+    return found
+
+
+def _find(name: str, file: str, revision: str | None = None) -> str | None:
+    """A file of a directory or hub name, None where there is none.
+
+    Raises:
+        FileNotFoundError: no such model, or the hub does not give it; with the hub's reason.
+    """
+    try:
+        return cached_file(
+            name, file, revision=revision, _raise_exceptions_for_missing_entries=False
+        )
+    except OSError as error:
+        reason = first_line(error.__cause__ or error)
+        text = f"no such directory, and the model hub does not give {file}: {reason}"
+        raise FileNotFoundError(f"{name}: {text}") from None
+
+
+def _preparation(name: str) -> tuple[dict | None, str | None]:
+    """How a checkpoint prepares audio, and the file that says so, as `transformers` finds it."""
+    file = _find(name, "processor_config.json")
+    found = read_record(file).get("feature_extractor") if file else None
+    if isinstance(found, dict):
+        return found, file
+    file = _find(name, "preprocessor_config.json")
+    return (read_record(file), file) if file else (None, None)
 
 
 def _read_state(name: str) -> dict[str, Tensor]:
-    """All tensors of a checkpoint in `transformers`' layout, sharded or not."""
-    single, index = (_find(name, f"model.safetensors{end}") for end in ("", ".index.json"))
-    if single:
-        try:
-            return load_file(single)
-        except SafetensorError as error:
-            raise ValueError(f"{name}: model.safetensors is damaged: {error}") from None
-    if index:
-        shards = set(read_record(index, ["weight_map"])["weight_map"].values())
-        files = [str(_find(name, shard)) for shard in sorted(shards)]
-        return {key: value for file in files for key, value in load_file(file).items()}
-    old = _find(name, "pytorch_model.bin")
-    if old:
-        return torch.load(old, map_location="cpu", weights_only=True)
+    """All tensors of a checkpoint in `transformers`' layout, sharded or not.
+
+    Raises:
+        FileNotFoundError: no weights, or one of the files of sharded weights is missing.
+        ValueError: a file is damaged, or holds anything else than tensors.
+    """
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        single = _find(name, file)
+        if single:
+            return load_tensors(single)
+        index = _find(name, f"{file}.index.json")
+        if index:
+            return _read_shards(name, index)
     raise FileNotFoundError(f"{name}: has no model.safetensors")
 
 
-def _family(name: str | None, where: str = "config") -> Family:
-    if name not in FAMILIES:
+def _read_shards(name: str, index: str) -> dict[str, Tensor]:
+    files = read_record(index, ["weight_map"])["weight_map"]
+    if not isinstance(files, dict) or not files:
+        raise ValueError(f"{index}: 'weight_map' maps no tensors to files")
+    state: dict[str, Tensor] = {}
+    for shard in sorted({str(value) for value in files.values()}):
+        if Path(shard).name != shard:
+            raise ValueError(f"{index}: '{shard}' is no name of a file beside it")
+        found = _find(name, shard)
+        if found is None:
+            raise FileNotFoundError(
+                f"{name}: {shard} is missing, of which {Path(index).name} says "
+                "that it has a part of the weights"
+            )
+        state |= load_tensors(found)
+    return state
+
+
+def _family(name: Any, where: str = "config") -> Family:
+    if not isinstance(name, str) or name not in FAMILIES:
         known = ", ".join(FAMILIES)
         raise ValueError(f"{where}: model type '{name}' is not supported, choose from {known}")
     return FAMILIES[name]

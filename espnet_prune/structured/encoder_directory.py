@@ -5,16 +5,22 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
+from safetensors import SafetensorError
+
+from espnet_prune.files.lock import held
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 from espnet_prune.structured.cost.latency import LatencyTable
-from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.plan import Cost
 from espnet_prune.structured.slim import outline
+from espnet_prune.structured.tensor_files import check_finite, first_line
 
 SUMMARY = "summary.json"
 #: plot of what is left of each layer, for the `add` of `write_encoder`
@@ -26,15 +32,31 @@ FILES = ("config.json", "model.safetensors", SUMMARY, PLOT)
 def check_directory(output_dir: str | Path) -> None:
     """
     Raises:
-        ValueError: the directory exists and holds a file that is not of an encoder directory.
+        ValueError: there is something that is not ours: no directory, a file that is not of an
+            encoder directory, or a model that this package has not written.
     """
-    there = Path(output_dir).iterdir() if Path(output_dir).exists() else ()
-    others = {file.name for file in there} - set(FILES)
-    if others:
-        raise ValueError(
-            f"{output_dir}: holds {min(others)}, which is not part of an encoder directory: give a "
-            "directory that does not exist"
-        )
+    output_dir = Path(output_dir)
+    if not os.path.lexists(output_dir):
+        return
+    fault = ""
+    if output_dir.is_symlink() or not output_dir.is_dir():
+        fault = "is a link, or no directory"
+    else:
+        there = list(output_dir.iterdir())
+        others = {file.name for file in there if file.name not in FILES or file.is_dir()}
+        if others:
+            fault = f"holds {min(others)}, which is not part of an encoder directory"
+        elif there and not _is_ours(output_dir / "config.json"):
+            fault = "holds files that espnet_prune has not written, by their config.json"
+    if fault:
+        raise ValueError(f"{output_dir}: {fault}: give a directory that does not exist")
+
+
+def _is_ours(config: Path) -> bool:
+    try:
+        return read_record(config).get("model_type") == SpeechEncoderConfig.model_type
+    except (OSError, ValueError):
+        return False
 
 
 def write_encoder(
@@ -49,21 +71,71 @@ def write_encoder(
         summary: for summary.json; without it there is no such file.
         add: is called with the temporary directory before the swap, to add `PLOT` to it.
     Raises:
-        ValueError: as `check_directory`.
+        ValueError: as `check_directory`; the weights or the hidden states are NaN or infinite; or
+            another process writes the same directory.
     """
     output_dir = Path(output_dir)
     check_directory(output_dir)
-    temporary = output_dir.with_name(f".{output_dir.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    encoder.save_pretrained(temporary)
-    if summary is not None:
-        write_json(temporary / SUMMARY, summary)
-    if add is not None:
-        add(temporary)
-    if output_dir.exists():
-        shutil.rmtree(output_dir)
-    temporary.rename(output_dir)
+    check_finite(encoder.state_dict(), str(output_dir))
+    _check_output(encoder, output_dir)
+    place = Path(os.path.abspath(output_dir))
+    names = [f".{place.name}.espnet_prune.{end}" for end in ("tmp", "old", "lock")]
+    temporary, old, lock = map(place.with_name, names)
+    with held(lock, f"the directory {output_dir}"):
+        _clean_up(place, temporary, old)  # after a run that was killed
+        try:
+            temporary.mkdir(parents=True)
+            encoder.save_pretrained(temporary)
+            if summary is not None:
+                write_json(temporary / SUMMARY, summary)
+            if add is not None:
+                add(temporary)
+            for file in (*temporary.iterdir(), temporary):
+                _sync(file)
+            check_directory(place)
+            if place.exists():
+                place.rename(old)
+            temporary.rename(place)
+            _sync(place.parent)
+        except SafetensorError as error:  # its own class for a full disk
+            raise OSError(f"{output_dir}: cannot be written: {first_line(error)}") from None
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise type(error)(error.errno, error.strerror, str(output_dir)) from error
+        finally:
+            _clean_up(place, temporary, old)
+
+
+def _clean_up(place: Path, temporary: Path, old: Path) -> None:
+    """Put the old directory back where no new one has come into its place, and remove the rest."""
+    if old.exists() and not place.exists():
+        old.rename(place)
+    for leftover in (temporary, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has a file, or a directory's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@torch.no_grad()
+def _check_output(encoder: SpeechEncoder, output_dir: Path) -> None:
+    """Weights of a training that diverged can be finite, but too large to compute with."""
+    training = encoder.training
+    samples = max(encoder.family_of.minimum_samples(encoder.config.base), encoder.sampling_rate)
+    most = encoder.family_of.maximum_samples(encoder.config.base)
+    noise = torch.randn(min(samples, most or samples), generator=torch.Generator().manual_seed(0))
+    found = encoder.eval()(0.1 * noise[None].to(encoder.device), full_window=False)
+    encoder.train(training)
+    if not bool(torch.isfinite(found.last_hidden_state).all()):
+        text = "gives NaN or infinite hidden states: its training diverged"
+        raise ValueError(f"{output_dir}: is not written, as the encoder {text}")
 
 
 def sizes(encoder: SpeechEncoder, cost: Cost = "parameters") -> dict[str, int | float | str]:

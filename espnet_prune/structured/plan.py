@@ -15,8 +15,10 @@ from itertools import compress
 import torch
 from torch import Tensor
 
-from espnet_prune.structured.families import Declaration, Site
+from espnet_prune.structured.families import COARSE, Declaration, Site
 
+#: how far from the target a sparsity may be
+NEAR = 0.01
 #: What is left of a model: site -> numbers of the kept units, in units of the base architecture.
 Kept = dict[str, tuple[int, ...]]
 #: What a model costs: "parameters", "macs", or a function of its plan and its units.
@@ -77,6 +79,57 @@ class Plan:
         """Names of the sites with units left and not protected, in order of declaration."""
         free = [s.name for s in self.sites.values() if not self.protected & {s.name, s.kind}]
         return [name for name in free if self.kept[name]]
+
+    def check_target(self, target: float, cost: Cost) -> None:
+        """
+        Args:
+            target: share of the cost to remove.
+            cost: see `Plan.cost`.
+        Raises:
+            ValueError: the target is out of its range; what may not be pruned, or is too coarse,
+                keeps pruning more than `NEAR` away from it; or a name protects nothing.
+        """
+        if not 0.0 <= target < 1.0:
+            raise ValueError(f"target sparsity is {target}, but has to be in [0, 1)")
+        for name in sorted(self.protected - {*COARSE}):
+            if not any(self.kept[s.name] for s in self.sites.values() if name in (s.name, s.kind)):
+                raise ValueError(f"protected: '{name}' has no units left that could be protected")
+        dense = float(self.cost(cost))
+        sites = self.prunable()
+
+        def removed(masks: Mapping[str, Tensor]) -> float:
+            return 1.0 - float(self.cost(cost, self.canonical(masks))) / dense
+
+        most = removed({name: torch.zeros(self.size(name)) for name in sites})
+        if target > most + NEAR:
+            text = "protect fewer sites, or remove less"
+            raise ValueError(
+                f"target {target:g} cannot be reached, at most {most:.4f} of the cost can be "
+                f"removed: {text}"
+            )
+        if target > NEAR and all(self.sites[name].kind in COARSE for name in sites):
+            # Of whole heads and sub-layers the smallest may be too much
+            least = min(
+                removed({name: torch.arange(self.size(name)).bool().float()}) for name in sites
+            )
+            if least > target + NEAR:
+                raise ValueError(
+                    f"target {target:g} cannot be reached, the smallest part that can be removed "
+                    f"is {least:.4f} of the cost: protect fewer sites, or remove more"
+                )
+
+    def takes_along(self) -> list[tuple[str, str]]:
+        """(protected kind, other kind): its units still go when those of the other kind go."""
+        free = set(self.prunable())
+        pairs: dict[tuple[str, str], None] = {}
+        for site in self.sites.values():
+            for parent in map(self.sites.__getitem__, site.parents):
+                if site.name not in free and parent.name in free and self.kept[site.name]:
+                    pairs[site.kind, parent.kind] = None
+            first = site.parents[0] if site.vital else None
+            if first and site.name in free and first not in free:
+                pairs[self.sites[first].kind, site.kind] = None
+        return list(pairs)
 
     def groups(self, name: str) -> Tensor:
         """(size,) number of the group that each unit of a site belongs to: its head, if it has."""

@@ -31,6 +31,7 @@ from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.encoder import SpeechEncoder
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.slim import slim
+from espnet_prune.structured.tensor_files import check_finite
 
 #: of the optimiser: learning rate with gates and without, weight decay, largest norm of a gradient
 GATES_LR, DISTILL_LR, WEIGHT_DECAY, GRAD_CLIP = 3.0e-4, 5.0e-4, 0.01, 5.0
@@ -72,14 +73,9 @@ def prune_encoder(
     """
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}, choose from {', '.join(METHODS)}")
-    if distill_updates is None:
-        distill_updates = METHODS[method]
-    if updates < 1 or distill_updates < 0:
-        counts = f"{updates} updates with gates and {distill_updates} after slimming"
-        raise ValueError(f"{counts}: at least 1 and 0 are needed")
+    distill_updates = check_options(encoder, target, cost, updates, distill_updates, method)
     device = encoder.device
+    trainable = {name: p.requires_grad for name, p in encoder.named_parameters()}
     teacher = copy.deepcopy(encoder)
     batches = _endless(waveforms, seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
@@ -98,7 +94,36 @@ def prune_encoder(
             model = DistillModel(teacher, small, seed=seed).to(device)
             lr = DISTILL_LR if method == "l0" else FITTED_LR
             _train(model, batches, distill_updates, lr, _three_stages(distill_updates), "distil")
+    check_finite(small.state_dict(), "the pruned encoder")
+    for name, parameter in small.named_parameters():  # distillation freezes what it does not use
+        parameter.requires_grad_(trainable[name])
     return small.eval(), {**summary, "distill_updates": distill_updates}
+
+
+def check_options(
+    encoder: SpeechEncoder,
+    target: float,
+    cost: str,
+    updates: int,
+    distill_updates: int | None,
+    method: str,
+) -> int:
+    """Check arguments of `prune_encoder` before there is any audio; returns `distill_updates`.
+
+    Raises:
+        ValueError: one is out of its range, the target cannot be reached, or the encoder has
+            weights that are NaN or infinite.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, choose from {', '.join(METHODS)}")
+    if distill_updates is None:
+        distill_updates = METHODS[method]
+    if not (updates >= 1 and distill_updates >= 0):
+        counts = f"{updates} updates with gates and {distill_updates} after slimming"
+        raise ValueError(f"{counts}: at least 1 and 0 are needed")
+    check_finite(encoder.state_dict(), "the encoder")
+    encoder.plan().check_target(target, cost)
+    return distill_updates
 
 
 def calibration(waveforms: Sequence[Tensor], fs: int) -> list[Tensor]:
@@ -133,6 +158,8 @@ def slimmed(
     gated, pruning = model.gated, model.pruning
     assert pruning is not None
     target = pruning.target if target is None else target
+    if calibrate:
+        gated.plan.check_target(target, gated.cost)
     natural = gated.hard_masks()
     masks = gated.hard_masks(target) if calibrate else natural
     exact = gated.exact_sparsity(masks)

@@ -12,10 +12,9 @@ from test.espnet_prune.tiny import dense_model, saved
 SHORT = {"method": "l0", "updates": 6, "distill_updates": 4, "device": "cpu"}
 
 
-def noise(seconds: float = 3.0, rate: int = 16000, channels: int = 1, seed: int = 0) -> np.ndarray:
-    shape = (int(seconds * rate), channels)
-    samples = np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
-    return samples if channels > 1 else samples[:, 0]
+def noise(seconds: float = 3.0, rate: int = 16000, seed: int = 0) -> np.ndarray:
+    shape = (int(seconds * rate),)
+    return np.random.default_rng(seed).normal(0, 0.1, shape).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +24,8 @@ def model(tmp_path_factory):
 
 @pytest.fixture()
 def folder(tmp_path):
-    """Three files: stereo at another rate, mono in a folder below, and a text."""
-    soundfile.write(tmp_path / "b.wav", noise(1.0, 22050, 2), 22050)
+    """Two recordings, one at another rate and one in a folder below, and a text."""
+    soundfile.write(tmp_path / "b.wav", noise(1.0, 22050), 22050)
     (tmp_path / "sub").mkdir()
     soundfile.write(tmp_path / "sub" / "a.FLAC", noise(2.0), 16000, format="FLAC")
     for name in ("readme.txt", "._b.wav"):
@@ -69,6 +68,8 @@ def test_one_shot(layout, updates, tmp_path):
     small = espnet_prune.prune(model, audio, 0.3, distill_updates=updates, device="cpu")
     dense = espnet_prune.load_encoder(model)
     assert small.plan().parameters() / dense.plan().parameters() == pytest.approx(0.7, abs=0.03)
+    trainable = {name for name, p in dense.named_parameters() if p.requires_grad}
+    assert all(p.requires_grad == (name in trainable) for name, p in small.named_parameters())
     with pytest.raises(ValueError, match="method is 'l1', choose from one_shot, l0"):
         espnet_prune.prune(model, audio, method="l1")
 
@@ -120,6 +121,12 @@ def test_data_directory_with_and_without_segments(folder):
     (folder / "segments").write_text("x three 0.1 0.5\n")
     with pytest.raises(ValueError, match="segments: x: wav.scp has no three"):
         api._utterances(folder)
+    (folder / "segments").write_text("x one 0.5 0.1\n")
+    with pytest.raises(ValueError, match="segments: x: 'one 0.5 0.1' is not 'recording begin end'"):
+        api._utterances(folder)
+    (folder / "wav.scp").write_text("one sox x.wav |\n")
+    with pytest.raises(ValueError, match="wav.scp: one: 'sox x.wav |' is a command"):
+        api._utterances(folder)
 
 
 def test_windows_hold_the_utterances_and_no_more_are_read_than_needed(monkeypatch):
@@ -148,6 +155,8 @@ def test_windows_hold_the_utterances_and_no_more_are_read_than_needed(monkeypatc
         ([np.zeros(16000, np.int16)], r"audio\[0\]: .* type int16, .* floats in \[-1, 1\]"),
         ([noise(0.05)], r"audio\[0\]: lasts 0.050 s, shorter than 0.1 s"),
         ([np.full(16000, np.nan, np.float32)], r"audio\[0\]: 16000 of 16000 samples are NaN"),
+        ([32768 * noise()], r"audio\[0\]: .* samples are beyond \[-1, 1\]"),
+        ("stereo.wav", "stereo.wav: has 2 channels instead of one"),
         ("text.wav", "text.wav: not audio that can be read"),
     ],
 )
@@ -155,6 +164,7 @@ def test_audio_that_cannot_be_used(model, tmp_path, monkeypatch, audio, message)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.wav").write_text("no audio")
+    soundfile.write(tmp_path / "stereo.wav", np.stack([noise(), -noise()], axis=1), 16000)
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         espnet_prune.prune(model, audio, **SHORT)
 
@@ -166,6 +176,8 @@ def test_audio_that_cannot_be_used(model, tmp_path, monkeypatch, audio, message)
         ({"target": 50}, r"target is 50, but has to be in \[0, 1\)"),
         ({"cost": "flops"}, "cost is 'flops', choose from parameters, macs"),
         ({"updates": 0}, "0 updates with gates and 4 after slimming: at least 1 and 0 are needed"),
+        ({"target": 0.99}, "target 0.99 cannot be reached, at most 0.[0-9]+ of the cost"),
+        ({"target": float("nan")}, r"target is nan, but has to be in \[0, 1\)"),
         ({"output_dir": "."}, "holds mine.txt, which is not part of an encoder directory"),
     ],
 )
@@ -174,6 +186,15 @@ def test_options_that_cannot_be(model, tmp_path, monkeypatch, options, message):
     (tmp_path / "mine.txt").write_text("")
     with pytest.raises(ValueError, match=message):
         espnet_prune.prune(model, [noise()], **{**SHORT, **options})
+
+
+@pytest.mark.parametrize("method", ["one_shot", "l0"])
+def test_weights_that_are_no_numbers(model, method):
+    encoder = espnet_prune.load_encoder(model)
+    with torch.no_grad():
+        encoder.backbone.conv1.weight[0] = torch.inf
+    with pytest.raises(ValueError, match="the encoder: tensor backbone.conv1.weight has NaN or in"):
+        espnet_prune.prune(encoder, [noise()], method=method)
 
 
 def test_a_model_that_is_not_there(tmp_path):

@@ -63,6 +63,44 @@ def test_a_value_that_does_not_fit_is_one_line(recipe, without_python):
     assert not (EGS2 / recipe / "evil").exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["--", "--@", "--*", "--x[$(touch evil)]", "--stage[$(touch evil)]", "--a b", "--IFS"]
+)
+def test_a_name_that_is_no_option_is_one_line_and_never_evaluated(name, without_python):
+    recipe = EGS2 / "librispeech" / "ssl_prune1"  # has options of its own, too
+    for options in ([name, "1"], ["--stage", name], ["--expdir", "x", name, "1"]):
+        (line,) = run_recipe(recipe, *options, expect=2, PATH=without_python).splitlines()
+        assert line.startswith("./run.sh: error: "), options
+    assert not (recipe / "evil").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", []),
+        (" --a b  c\nd ", ["--a", "b", "c", "d"]),
+        ("--a '/my dir/x' \"y 'z'\"", ["--a", "/my dir/x", "y 'z'"]),
+        ("--conf=[0,4] * ? a'b c'd ''", ["--conf=[0,4]", "*", "?", "ab cd", ""]),
+        ("$(touch evil) `touch evil` $HOME", ["$(touch", "evil)", "`touch", "evil`", "$HOME"]),
+    ],
+)
+def test_options_in_options_may_be_quoted(text, words, tmp_path):
+    script = f'. {EGS2}/TEMPLATE/common/options.sh; set -eu; words a "$1"; '
+    script += "printf '%s\\0' \"${a[@]}\""
+    if not words:
+        script = script.replace('"${a[@]}"', '"${#a[@]}"')
+    found = subprocess.check_output(["bash", "-c", script, "x", text], text=True, cwd=tmp_path)
+    assert found.split("\0")[:-1] == (words or ["0"])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_quote_that_does_not_end_is_one_line(tmp_path):
+    script = f'. {EGS2}/TEMPLATE/common/options.sh; words a "it\'s"'
+    done = subprocess.run(["bash", "-c", script, "x"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "x: error: 'it's' has a quote that does not end\n"
+
+
 def test_upload_needs_a_repository(without_python):
     for recipe in ("voice_prompts", "librispeech"):
         options = ["--skip_upload", "false"]

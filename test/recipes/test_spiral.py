@@ -93,6 +93,11 @@ def test_the_authors_files_are_fetched_once(tmp_path):
 
     stand_in = write_stand_in(tmp_path / "authors")
     (stand_in / "data_h.jsonl").unlink()
+    # one that was broken off in the middle does not count
+    half = 'for target; do :; done; mkdir -p "$target"; echo > "$target/data.jsonl"; kill -9 $$'
+    path = with_git(tmp_path / "killed", half)
+    printed = run_recipe(recipe, *options, expect=1, SPIRAL="", PATH=path)
+    assert "cannot be fetched from its authors" in printed
     log = tmp_path / "calls"
     clone = f'echo "$@" >> {log}; for target; do :; done; mkdir -p downloads; cp -r {stand_in}'
     path = with_git(tmp_path / "online", f'{clone} "$target"')
@@ -101,4 +106,4 @@ def test_the_authors_files_are_fetched_once(tmp_path):
         assert "There is no data/spiral_h: left out" in printed
     assert len(read_table(recipe / "data" / "spiral" / "wav.scp")) == 1
     address = "https://github.com/linyueqian/SPIRAL_Dataset"
-    assert log.read_text() == f"clone --depth 1 {address} downloads/SPIRAL_Dataset\n"
+    assert log.read_text() == f"clone --depth 1 {address} downloads/SPIRAL_Dataset.part\n"

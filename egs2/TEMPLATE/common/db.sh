@@ -29,8 +29,8 @@ LIBRISPEECH_RTTM="${LIBRISPEECH_RTTM:-}"
 # The directory that holds quesst14Database.
 QUESST14="${QUESST14:-}"
 
-# Pronunciations of LibriSpeech's words for PR: one file or several, with spaces between; the first
-# one that has a word counts. As in SUPERB: librispeech-lexicon-200k-g2p.txt and
+# Pronunciations of LibriSpeech's words for PR: one file or several, with spaces between (a path that
+# has some goes into quotes); the first one that has a word counts. As in SUPERB: librispeech-lexicon-200k-g2p.txt and
 # librispeech-lexicon-allothers-g2p.txt of s3prl.
 LIBRISPEECH_LEXICON="${LIBRISPEECH_LEXICON:-}"
 

@@ -19,6 +19,15 @@ parse_options "$@"
 # shellcheck source=db.sh
 . template/common/db.sh
 
+# clone URL TARGET: fetch a repository to TARGET, whole or not at all; one that is there stays.
+clone() {
+    if [ -d "$2" ]; then
+        return
+    fi
+    rm -rf "$2.part" # of a run that was killed
+    git clone --depth 1 "$1" "$2.part" && mv "$2.part" "$2"
+}
+
 # corpus_of VARIABLE WHAT: stop when db.sh does not say where a corpus is.
 corpus_of() {
     if [ -z "${!1}" ]; then

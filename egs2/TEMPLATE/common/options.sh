@@ -72,6 +72,10 @@ show_options() {
     done
 }
 
+# is_option NAME: whether it is declared. What else the user typed never comes into a subscript, where
+# bash may evaluate it.
+is_option() { [[ $1 =~ ^[a-z][a-z0-9_]*$ ]] && [ -n "${option_types[$1]+set}" ]; }
+
 # set_option NAME VALUE: stops when the value does not fit.
 set_option() {
     local _value=$2 _type=${option_types[$1]} _fits=true
@@ -108,7 +112,7 @@ walk_options() {
             option_error "write '${1%%=*} ${1#*=}' with a space, not '$1'"
         fi
         if [[ $1 != --?* ]]; then option_error "'$1' is no option; options start with --"; fi
-        if [ -z "${option_types[${_name}]+set}" ]; then
+        if ! is_option "${_name}"; then
             if ! "${_others}"; then option_error "unknown option $1 (--help lists them)"; fi
             rest+=("$1")
             shift
@@ -118,7 +122,7 @@ walk_options() {
             fi
             continue
         fi
-        if [ $# -lt 2 ] || [[ $2 = --* && -n ${option_types[${2#--}]+set} ]]; then
+        if [ $# -lt 2 ] || { [[ $2 = --* ]] && is_option "${2#--}"; }; then
             if [ "${option_types[${_name}]}" = "true or false" ]; then
                 option_error "option $1 wants a value: write '$1 true' or '$1 false'"
             fi
@@ -168,5 +172,24 @@ debug_suffix() {
 # unless_given NAME VALUE: gives an option this value when the command line says nothing of it.
 unless_given() { if [ -z "${given[$1]:-}" ]; then printf -v "$1" '%s' "$2"; fi; }
 
-# words ARRAY TEXT: the text cut at spaces; * and ? stay as they are.
-words() { read -r -d '' -a "$1" <<< "$2" || true; }
+# words ARRAY TEXT: the text cut at blanks; * and ? stay as they are, and what is between '' or ""
+# stays together. Nothing is evaluated.
+words() {
+    local -n _words=$1
+    local _text=$2 _part _word _quoted="\"[^\"]*\"|'[^']*'"
+    local _first="^[[:space:]]*((${_quoted}|[^[:space:]\"'])+)"
+    _words=()
+    while [[ ${_text} =~ ${_first} ]]; do
+        _text=${_text:${#BASH_REMATCH[0]}}
+        _part=${BASH_REMATCH[1]} _word=
+        while [[ ${_part} =~ ^(${_quoted}|[^\"\']+) ]]; do
+            _part=${_part:${#BASH_REMATCH[0]}}
+            case "${BASH_REMATCH[0]}" in
+                [\"\']*) _word+=${BASH_REMATCH[0]:1:-1} ;;
+                *) _word+=${BASH_REMATCH[0]} ;;
+            esac
+        done
+        _words+=("${_word}")
+    done
+    if [[ ${_text} = *[^[:space:]]* ]]; then option_error "'$2' has a quote that does not end"; fi
+}

@@ -22,3 +22,9 @@ export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$(nproc)}"
 export MALLOC_MMAP_MAX_="${MALLOC_MMAP_MAX_:-0}"
 export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-17179869184}"
 export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-1}"
+
+# What ends a recipe ends all that it has started.
+if [ -n "${command_line:-}" ] && [ -z "${supervised:-}" ]; then
+    export supervised=true
+    exec python3 -m espnet_prune.launch.supervise "$0" "$@"
+fi

@@ -50,7 +50,7 @@ for config in "${configs[@]}"; do cp "$(dirname "${templates}")/${config}" "${re
     printf '%s\n' '#!/usr/bin/env bash' '# What this recipe does; --help shows all options.' \
         'set -e' 'set -u' 'set -o pipefail' '' \
         '# shellcheck source=template/common/options.sh' '. template/common/options.sh' ''
-    printf '%s \\\n' "template/$1/${script}"
+    printf '%s \\\n' "exec template/$1/${script}"
     printf '    %s \\\n' "${options[@]}"
     printf '    "$@"\n'
 } > "${recipe}/run.sh"

@@ -80,6 +80,13 @@ if [ "${ngpu}" -gt 0 ]; then conf_words=(device=cuda "${conf_words[@]}"); fi
 for word in "${conf_words[@]}"; do inference_options+=(--speech_llm_conf "${word}"); done
 words inference_words "${inference_args}"
 
+if wanted 3 || wanted 4 || wanted 5; then hold "${exp}"; fi
+if wanted 1 || wanted 2; then
+    hold --wait "${datadir}"
+    hold --wait "${dumpdir}"
+    hold --wait "${expdir}" # whisper and what it hears
+fi
+
 if wanted 1; then
     log "Stage 1: Data preparation"
     words data_words "${local_data_opts}"
@@ -103,6 +110,11 @@ if [ ${#sets[@]} -eq 0 ]; then
     exit 1
 fi
 
+# heard DSET: what the WER of its speech depends on.
+heard() {
+    digest "${datadir}/$1_windows/wav.scp" "${datadir}/$1_windows/text" "${wer_model} ${wer_windows}"
+}
+
 if wanted 2 && [ -n "${wer_model}" ]; then
     log "Stage 2: Word error rate of ${wer_model} on the speech"
     ${python} -m espnet_prune hub fetch --model "${wer_model}" --output_dir "${expdir}/whisper"
@@ -119,8 +131,12 @@ if wanted 2 && [ -n "${wer_model}" ]; then
             --data_dir "${windows}" --output_dir "${expdir}/wer_${dset}"
         ${python} -m espnet_prune score text --ref "${windows}/text" \
             --hyp "${expdir}/wer_${dset}/text" --output_dir "${expdir}/wer_${dset}"
+        heard "${dset}" > "${expdir}/wer_${dset}/.made"
     done
 fi
+for dir in "${datadir}" "${dumpdir}" "${expdir}"; do
+    if [ -n "${held[${dir}]:-}" ]; then release "${dir}"; fi
+done
 
 if wanted 3; then
     log "Stage 3: Inference: ${exp}"
@@ -155,8 +171,13 @@ if wanted 5; then
     log "Stage 5: Scoring"
     for dset in "${sets[@]}"; do
         wer=${expdir}/wer_${dset}/scores.json
-        # without windows it is of speech that is no longer there
-        if [ ! -f "${wer}" ] || [ ! -d "${datadir}/${dset}_windows" ]; then wer=; fi
+        if [ ! -f "${wer}" ]; then
+            wer=
+        elif [ ! -d "${datadir}/${dset}_windows" ] ||
+            [ "$(cat "${expdir}/wer_${dset}/.made" 2> /dev/null)" != "$(heard "${dset}")" ]; then
+            log "${wer} is left out: it is of other speech; run stage 2"
+            wer=
+        fi
         ${python} -m espnet_prune sir score --data_dir "${datadir}/${dset}" \
             --answers "${exp}/${dset}" --output_dir "${exp}/${dset}" --title "Results: ${dset}" \
             --command "${command_line}" ${wer:+--wer "${wer}"}

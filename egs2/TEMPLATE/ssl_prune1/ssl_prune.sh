@@ -155,7 +155,7 @@ fi
 if [ -z "${prune_tag}" ]; then
     prune_tag="${prune_name}_${method}_${target}"
     if [ -n "${prune_args}${distill_args}" ]; then
-        prune_tag+=$(echo "${prune_args}${distill_args}" | sed -e 's/--/\_/g' -e 's/[ |=/]//g')
+        prune_tag+=$(printf '%s\n' "${prune_args}${distill_args}" | sed -e 's/--/\_/g' -e 's/[ |=/]//g')
     fi
     if [ "${seed}" != 0 ]; then prune_tag+="_seed${seed}"; fi
 fi
@@ -172,7 +172,7 @@ words inference_words "${inference_args}"
 words tests "${test_sets}"
 
 raw=${dumpdir}/raw
-teacher_dir=${expdir}/teacher_$(echo "${teacher}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
+teacher_dir=${expdir}/teacher_$(printf '%s\n' "${teacher}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
 exp=${expdir}/ssl_prune_${prune_tag}
 if [ -z "${asr_tag}" ] && [ -n "${asr_config}" ]; then asr_tag=$(name_of "${asr_config}"); fi
 inference_tag=decode
@@ -186,8 +186,8 @@ plugin="${python} -m espnet_prune.plugin.run"
 # The table for cost latency is made in stage 3, unless the config names one (of another machine).
 latency_table=
 latency_opts=()
-if grep -q '^[^#]*cost[:=] *latency' <(cat "${prune_config}"; echo "${prune_args}") &&
-    ! grep -q '^[^#]*latency_table[:=]' <(cat "${prune_config}"; echo "${prune_args}"); then
+if grep -q '^[^#]*cost[:=] *latency' <(cat "${prune_config}"; printf '%s\n' "${prune_args}") &&
+    ! grep -q '^[^#]*latency_table[:=]' <(cat "${prune_config}"; printf '%s\n' "${prune_args}"); then
     latency_table=${expdir}/latency_$(basename "${teacher_dir}")/table.json
     latency_opts=(--pruning_conf latency_table="${latency_table}")
 fi
@@ -203,6 +203,7 @@ ssl_data=(
     --train_shape_file "${ssl_train}/utt2num_samples"
     --valid_shape_file "${ssl_valid}/utt2num_samples"
 )
+ssl_inputs=("${ssl_data[@]}")
 if [ "${ngpu}" -gt 1 ] || [ "${num_nodes}" -gt 1 ]; then
     # Of a sub-layer that has lost all its heads only the output bias is used.
     ssl_data+=(--unused_parameters true)
@@ -217,6 +218,12 @@ if "${decoder_loss}"; then
 fi
 if "${teacher_cache}"; then
     ssl_data+=(--model_conf teacher_cache="${expdir}/teacher_cache")
+fi
+
+if [ "${stop_stage}" -ge 4 ]; then hold "${exp}"; fi
+if wanted 1 || wanted 2; then
+    hold --wait "${datadir}"
+    hold --wait "${dumpdir}"
 fi
 
 if wanted 1; then
@@ -248,21 +255,27 @@ if wanted 2; then
     fi
 fi
 
+for dir in "${datadir}" "${dumpdir}"; do
+    if [ -n "${held[${dir}]:-}" ]; then release "${dir}"; fi
+done
+
+make_latency_table() {
+    fresh "$(dirname "${latency_table}")" "${teacher_dir}/config.json" "${latency_args}"
+    words latency_words "${latency_args}"
+    [ -f "${latency_table}" ] || ${python} -m espnet_prune encoder latency \
+        --model "${teacher_dir}" --output "${latency_table}" "${latency_words[@]}"
+}
+
 if wanted 3; then
     log "Stage 3: Teacher ${teacher}"
     ${python} -m espnet_prune hub fetch --model "${teacher}" --output_dir "${teacher_dir}"
-    if [ -n "${latency_table}" ]; then
-        fresh "$(dirname "${latency_table}")" "${teacher_dir}/config.json" "${latency_args}"
-        words latency_words "${latency_args}"
-        [ -f "${latency_table}" ] || ${python} -m espnet_prune encoder latency \
-            --model "${teacher_dir}" --output "${latency_table}" "${latency_words[@]}"
-    fi
+    if [ -n "${latency_table}" ]; then alone "${expdir}" make_latency_table; fi
 fi
 
 if "${decoder_loss}" && wanted 3; then
     for dir in "${ssl_train}" "${ssl_valid}"; do
-        ${python} -m espnet_prune.bin.whisper_inference --teacher_dir "${teacher_dir}" \
-            --data_dir "${dir}" --output_dir "${transcripts}/$(basename "${dir}")" \
+        alone "${expdir}" ${python} -m espnet_prune.bin.whisper_inference \
+            --teacher_dir "${teacher_dir}" --data_dir "${dir}" --output_dir "${transcripts}/$(basename "${dir}")" \
             --full_window false --max_new_tokens 32
     done
 fi
@@ -273,7 +286,7 @@ fi
 
 if wanted 4; then
     log "Stage 4: Prune and distil: ${exp}/prune"
-    fresh "${exp}/prune" "${teacher_dir}/model.safetensors" "${prune_config}" "${ssl_train}/wav.scp" \
+    fresh "${exp}/prune" "${teacher_dir}" "${prune_config}" "${ssl_inputs[@]}" \
         "${target} ${seed} ${prune_args}" ${latency_table:+"${latency_table}"}
     launch "${exp}/prune" ${python} -m espnet_prune.bin.ssl_prune_train \
         --teacher "${teacher_dir}" --resume true --seed "${seed}" --ngpu "${ngpu}" \
@@ -300,8 +313,8 @@ fi
 
 if wanted 6; then
     log "Stage 6: Distil the slimmed model: ${exp}/distill"
-    fresh "${exp}/distill" "${exp}/slim/model.safetensors" "${distill_config}" "${distill_args}" \
-        "${distill_data[@]}"
+    fresh "${exp}/distill" "${teacher_dir}" "${exp}/slim" "${distill_config}" "${ssl_inputs[@]}" \
+        "${seed} ${distill_args}" "${distill_data[@]}"
     launch "${exp}/distill" ${python} -m espnet_prune.bin.ssl_prune_train \
         --config "${distill_config}" --teacher "${teacher_dir}" --student "${exp}/slim" \
         --resume true --seed "${seed}" --ngpu "${ngpu}" "${ssl_data[@]}" "${distill_data[@]}" \
@@ -327,44 +340,57 @@ asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor tru
 
 # asr DIR MODEL: train stock ESPnet ASR on top of a frozen encoder.
 asr() {
-    fresh "$1" "$2/model.safetensors" "${asr_config}" "${raw}/${asr_train_set}/text" \
-        "${raw}/${asr_valid_set}/text" "${seed} ${asr_args}"
+    fresh "$1" "$2" "${asr_config}" "${asr_data[@]}" "${token_list}" "${seed} ${asr_args}"
     # shellcheck disable=SC2086
     launch "$1" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
         --frontend_conf model="$2" --frontend_conf fs="${fs}" --resume true --seed "${seed}" \
         --ngpu "${ngpu}" "${asr_data[@]}" --output_dir "$1" "${asr_words[@]}"
 }
 
-# systems DSET: what is decoded there, a line each: title|directory of the pruned|of the dense one.
+# systems DSET: what is decoded there, in ${titles} with the directories of the pruned in ${dirs} and
+# of the dense one in ${dense_dirs}.
 systems() {
+    titles=() dirs=() dense_dirs=()
     if [ -n "${asr_train_set}" ]; then
-        echo "CTC ASR on the frozen encoder|${exp}/asr_${asr_tag}/${inference_tag}/$1|${dense_asr}/${inference_tag}/$1"
+        titles+=("CTC ASR on the frozen encoder")
+        dirs+=("${exp}/asr_${asr_tag}/${inference_tag}/$1")
+        dense_dirs+=("${dense_asr}/${inference_tag}/$1")
     fi
     if "${whisper_decode}"; then
-        echo "Whisper's own decoder|${exp}/whisper/$1|${expdir}/whisper_dense/$1"
+        titles+=("Whisper's own decoder")
+        dirs+=("${exp}/whisper/$1")
+        dense_dirs+=("${expdir}/whisper_dense/$1")
     fi
 }
 
-# both COMMAND "ARGS of the dense" "ARGS of the pruned": side by side, each with half of the cores;
-# one after the other where they would share GPUs.
+# with_half COMMAND...: the command with half of the cores; in the background only.
+with_half() {
+    export OMP_NUM_THREADS=$(((${OMP_NUM_THREADS:-$(nproc)} + 1) / 2))
+    "$@"
+}
+
+# both COMMAND DENSE... -- PRUNED...: the command with the arguments of the dense and with those of the
+# pruned one, side by side, each with half of the cores; one after the other where they would share
+# GPUs. The dense one is of all experiments in ${expdir}.
 both() {
-    local jobs=() status=0 job words
+    local command=$1 dense=() first second status=0
+    shift
+    while [ "$1" != -- ]; do
+        dense+=("$1")
+        shift
+    done
+    shift
     if [ "${ngpu}" -gt 0 ]; then
-        # shellcheck disable=SC2086
-        "$1" $2
-        # shellcheck disable=SC2086
-        "$1" $3
+        alone "${expdir}" "${command}" "${dense[@]}"
+        "${command}" "$@"
         return
     fi
-    for words in "$2" "$3"; do
-        # shellcheck disable=SC2030,SC2031,SC2086
-        (
-            export OMP_NUM_THREADS=$(((${OMP_NUM_THREADS:-$(nproc)} + 1) / 2))
-            "$1" ${words}
-        ) &
-        jobs+=($!)
-    done
-    for job in "${jobs[@]}"; do wait "${job}" || status=1; done
+    with_half alone "${expdir}" "${command}" "${dense[@]}" &
+    first=$!
+    with_half "${command}" "$@" &
+    second=$!
+    wait "${first}" || status=1
+    wait "${second}" || status=1
     return "${status}"
 }
 
@@ -374,28 +400,16 @@ if wanted 8; then
     ${plugin} -m espnet2.bin.tokenize_text --token_type char --input "${raw}/${asr_train_set}/text" \
         --output "${token_list}" --field 2- --write_vocabulary true \
         --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
-    both asr "${dense_asr} ${teacher_dir}" "${exp}/asr_${asr_tag} ${exp}/pruned"
+    both asr "${dense_asr}" "${teacher_dir}" -- "${exp}/asr_${asr_tag}" "${exp}/pruned"
 fi
 
 # decode_asr DIR: the model of `asr` in DIR on all test sets.
 decode_asr() {
-    local dset out
+    local dset config=$1/config.yaml model=$1/${inference_asr_model}
     for dset in "${tests[@]}"; do
-        out=$1/${inference_tag}/${dset}
-        if [ "${out}/text" -nt "$1/${inference_asr_model}" ]; then continue; fi
-        mkdir -p "${out}/logdir"
-        ${python} -m espnet_prune data split "${raw}/${dset}/wav.scp" "${inference_nj}" \
-            "${out}/logdir/keys.JOB.scp"
-        # shellcheck disable=SC2086
-        ${decode_cmd} JOB=1:"${inference_nj}" "${out}/logdir/asr_inference.JOB.log" \
-            env OMP_NUM_THREADS=1 ${plugin} -m espnet2.bin.asr_inference \
-            ${inference_config:+--config "${inference_config}"} --ngpu 0 \
-            --data_path_and_name_and_type "${raw}/${dset}/wav.scp,speech,sound" \
-            --key_file "${out}/logdir/keys.JOB.scp" --asr_train_config "$1/config.yaml" \
-            --asr_model_file "$1/${inference_asr_model}" \
-            --output_dir "${out}/logdir/output.JOB" "${inference_words[@]}"
-        cat "${out}"/logdir/output.*/1best_recog/text | LC_ALL=C sort > "${out}/text.tmp"
-        mv "${out}/text.tmp" "${out}/text"
+        infer "${raw}/${dset}" "$1/${inference_tag}/${dset}" 1best_recog/text \
+            espnet2.bin.asr_inference "${config}" "${model}" \
+            --asr_train_config "${config}" --asr_model_file "${model}"
     done
 }
 
@@ -412,21 +426,23 @@ decode_whisper() {
 if wanted 9; then
     log "Stage 9: Decoding of ${tests[*]}"
     if [ -n "${asr_train_set}" ]; then
-        both decode_asr "${dense_asr}" "${exp}/asr_${asr_tag}"
+        both decode_asr "${dense_asr}" -- "${exp}/asr_${asr_tag}"
     fi
     if "${whisper_decode}"; then
-        both decode_whisper "${expdir}/whisper_dense" "${exp}/whisper --encoder ${exp}/pruned"
+        both decode_whisper "${expdir}/whisper_dense" -- "${exp}/whisper" --encoder "${exp}/pruned"
     fi
 fi
 
 if wanted 10; then
     log "Stage 10: Scoring (the second system is the dense one)"
     for dset in "${tests[@]}"; do
-        while IFS='|' read -r title dir dense_dir; do
-            log "${title}, ${dset}"
+        systems "${dset}"
+        for system in "${!titles[@]}"; do
+            log "${titles[${system}]}, ${dset}"
             ${python} -m espnet_prune score text --ref "${raw}/${dset}/text" \
-                --hyp "${dir}/text" --hyp2 "${dense_dir}/text" --output_dir "${dir}"
-        done < <(systems "${dset}")
+                --hyp "${dirs[${system}]}/text" --hyp2 "${dense_dirs[${system}]}/text" \
+                --output_dir "${dirs[${system}]}"
+        done
     done
 fi
 
@@ -434,9 +450,10 @@ if wanted 11; then
     log "Stage 11: Results: ${exp}/RESULTS.md"
     scores=()
     for dset in "${tests[@]}"; do
-        while IFS='|' read -r title dir _; do
-            scores+=(--score "${title}, ${dset}" "${dir}/scores.json")
-        done < <(systems "${dset}")
+        systems "${dset}"
+        for system in "${!titles[@]}"; do
+            scores+=(--score "${titles[${system}]}, ${dset}" "${dirs[${system}]}/scores.json")
+        done
     done
     ${python} -m espnet_prune encoder results --dense "${teacher_dir}" --exp "${exp}" \
         --command "${command_line}" "${scores[@]}"

@@ -111,7 +111,7 @@ fi
 debug_words=()
 if "${debug}"; then words debug_words "${debug_args}"; fi
 words probe_words "${probe_args}"
-upstream_tag=$(echo "${upstream}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
+upstream_tag=$(printf '%s\n' "${upstream}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
 upstream_dir=${expdir}/upstream_${upstream_tag}
 if [ -z "${results_dir}" ]; then
     results_dir=${expdir}/superb_${upstream_tag}
@@ -158,34 +158,6 @@ tested() {
 # other one's predictions are scored as those of this one.
 output_of() { echo "$(tested "$2")/${inference_tag}/$1"; }
 
-# infer DATA_DIR OUTPUT_DIR FILE MODEL ARGS...: ${inference_module} in ${inference_nj} jobs on wav.scp
-# of DATA_DIR; what they write to FILE is put together as OUTPUT_DIR/<name of FILE>. Nothing is done
-# when that was made with the same weights MODEL, audio and options.
-infer() {
-    local data_dir=$1 out=$2 file=$3 made jobs
-    made=$(digest "$4" "${data_dir}/wav.scp" "${inference_config}" "${inference_args}")
-    shift 4
-    if [ -f "${out}/$(basename "${file}")" ] && [ "$(cat "${out}/.made" 2> /dev/null)" = "${made}" ]; then
-        return
-    fi
-    rm -f "${out}/.made"
-    jobs=$(wc -l < "${data_dir}/wav.scp")
-    jobs=$((inference_nj < jobs ? inference_nj : jobs))
-    mkdir -p "${out}/logdir"
-    rm -rf "${out}"/logdir/output.*
-    ${python} -m espnet_prune data split "${data_dir}/wav.scp" "${jobs}" "${out}/logdir/keys.JOB.scp"
-    # shellcheck disable=SC2086
-    ${decode_cmd} JOB=1:"${jobs}" "${out}/logdir/${espnet_task}_inference.JOB.log" \
-        env OMP_NUM_THREADS=1 ${plugin} -m "${inference_module}" \
-        ${inference_config:+--config "${inference_config}"} --ngpu 0 \
-        --data_path_and_name_and_type "${data_dir}/wav.scp,speech,sound" \
-        --key_file "${out}/logdir/keys.JOB.scp" --output_dir "${out}/logdir/output.JOB" \
-        "$@" "${inference_words[@]}"
-    cat "${out}"/logdir/output.*/"${file}" | LC_ALL=C sort > "${out}/$(basename "${file}").tmp"
-    mv "${out}/$(basename "${file}").tmp" "${out}/$(basename "${file}")"
-    echo "${made}" > "${out}/.made"
-}
-
 # What differs between ESPnet's tasks. Each file sets
 #   train_module, inference_module   of espnet2.bin
 #   criterion                        <name>.<min or max> on the valid set, as in the config
@@ -197,6 +169,12 @@ infer() {
 # shellcheck source=superb_tasks/cls.sh
 . "template/superb1/superb_tasks/${espnet_task}.sh"
 inference_model=${inference_model:-valid.${criterion%.*}.best.pth}
+
+if wanted 6 || wanted 7 || wanted 8; then hold "${exp}"; fi
+if wanted 1 || wanted 2 || wanted 4; then
+    hold --wait "${datadir}"
+    hold --wait "${dumpdir}"
+fi
 
 if wanted 1; then
     log "Stage 1: Data preparation"
@@ -224,8 +202,7 @@ format() {
 
 if wanted 2; then
     log "Stage 2: Formatting audio to ${dumpdir}/raw"
-    # shellcheck disable=SC2206
-    sets=(${train_set} ${valid_set} "${tests[@]}")
+    sets=(${train_set:+"${train_set}"} ${valid_set:+"${valid_set}"} "${tests[@]}")
     if [ -z "${fold_words[0]}" ]; then
         for dset in "${sets[@]}"; do format "${dset}"; done
     else
@@ -271,14 +248,18 @@ if wanted 5; then
         ${cache_dir:+--cache "${cache_dir}" --device "$([ "${ngpu}" -gt 0 ] && echo cuda || echo cpu)"}
 fi
 
+for dir in "${!held[@]}"; do
+    if [ "${dir}" != "${exp}" ]; then release "${dir}"; fi
+done
+
 # train_probe DIR [OPTION...]: after use_fold.
 train_probe() {
     local dir=$1
     shift
-    fresh "${dir}" "${upstream_dir}/model.safetensors" "${config}" "${train}/wav.scp" \
-        "${train}/text" "${valid}/wav.scp" "${seed} ${debug_words[*]}${probe_args}"
     data=()
     task_data
+    fresh "${dir}" "${upstream_dir}" "${config}" "${train}/wav.scp" "${valid}/wav.scp" \
+        "${data[@]}" "$@" "${seed} ${debug_words[*]} ${probe_words[*]}"
     # shellcheck disable=SC2086
     launch "${dir}" ${plugin} -m "${train_module}" --config "${config}" "${debug_words[@]}" \
         --frontend_conf model="${upstream_dir}" --frontend_conf fs="${fs}" \

@@ -9,7 +9,7 @@ set -o pipefail
 # shellcheck source=template/common/options.sh
 . template/common/options.sh
 
-template/superb1/superb.sh \
+exec template/superb1/superb.sh \
     --superb_task KS \
     --espnet_task cls \
     --folds all \

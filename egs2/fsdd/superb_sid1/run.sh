@@ -8,7 +8,7 @@ set -o pipefail
 # shellcheck source=template/common/options.sh
 . template/common/options.sh
 
-template/superb1/superb.sh \
+exec template/superb1/superb.sh \
     --superb_task SID \
     --espnet_task cls \
     --train_set train \

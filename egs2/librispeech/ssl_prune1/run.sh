@@ -21,7 +21,7 @@ esac
 
 phase="--max_epoch 2 --num_iters_per_epoch 4 --accum_grad 2 --batch_bins 64000 --num_workers 1 --log_interval 1"
 phase+=" --crop_seconds 1.5 --model_conf layers=null --optim_conf lr=1.0e-3 --scheduler_conf max_steps=4"
-template/ssl_prune1/ssl_prune.sh \
+exec template/ssl_prune1/ssl_prune.sh \
     --local_data_opts "--train_hours ${train_hours}" \
     --data_tag "${train_hours}h" \
     --train_set "${train_set}" \

@@ -17,4 +17,4 @@ if [ -n "${suffix}" ]; then
     defaults+=(--wer_windows 8 --strategies "speechprune rap" --rates "0.2 0.8")
 fi
 
-template/sir1/sir.sh "${defaults[@]}" "$@"
+exec template/sir1/sir.sh "${defaults[@]}" "$@"

@@ -3,7 +3,7 @@
 # out once) and their speakers (SID), recognition of voice prompts (ASR) and of their languages (LID).
 # Rows are the dense Whisper tiny.en, what ../../voice_prompts/ssl_prune1 made of it, and students of
 # the same sizes that were distilled from scratch. What is finished is not run again, as long as it
-# was made with the same encoder and learning rate.
+# was made with the same encoder, learning rate, options and data.
 set -e
 set -u
 set -o pipefail
@@ -77,11 +77,12 @@ if [ -z "${encoders}" ]; then
 fi
 
 # A hundred trainings of seconds: their processes are forks of one that has imported everything.
-python=${MAIN_ROOT}/espnet_prune/launch/warm_python.py
+PATH=${MAIN_ROOT}/espnet_prune/launch:${PATH} # its own path may hold blanks
+python=warm_python.py
 if [ -z "${WARM_PYTHON:-}" ]; then
     warm=$(mktemp -d)
     export WARM_PYTHON=${warm}/socket
-    OMP_NUM_THREADS=$(((OMP_NUM_THREADS + nj - 1) / nj)) python3 "${python}" --serve "${WARM_PYTHON}" &
+    OMP_NUM_THREADS=$(((OMP_NUM_THREADS + nj - 1) / nj)) "${python}" --serve "${WARM_PYTHON}" &
     server=$!
     trap 'kill "${server}" 2> /dev/null || true; rm -rf "${warm}"' EXIT
     while [ ! -S "${WARM_PYTHON}" ]; do
@@ -92,6 +93,7 @@ if [ -z "${WARM_PYTHON:-}" ]; then
         sleep 0.2
     done
 fi
+hold "${expdir}"
 shared=(--debug "${debug}" --python "${python}")
 places=() # of a recipe, when there is a folder for all
 if [ -n "${workdir}" ]; then

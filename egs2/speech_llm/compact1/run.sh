@@ -97,21 +97,29 @@ words lora_words "${lora_args}"
 words words_words "${words_args}"
 words speech_words "${speech_args}"
 
-# Options of a training on ${dumpdir}/SET/STEP with the texts named.
+# training STEP NAME...: options of a training on ${dumpdir}/SET/STEP with the texts named, in the
+# array ${training}; what they are made of is in ${training_inputs}.
 training() {
-    local step=$1 part name
+    local part name from step=$1
     shift
+    training=() training_inputs=("${encoder_dir}" "${lm_dir}" "${pieces}")
     for part in train valid; do
-        local from=${dumpdir}/${part}/${step}
-        echo --${part}_data_path_and_name_and_type "${from}/feats.scp,feats,npy"
-        echo --${part}_shape_file "${from}/feats_shape"
+        from=${dumpdir}/${part}/${step}
+        training+=("--${part}_data_path_and_name_and_type" "${from}/feats.scp,feats,npy")
+        training+=("--${part}_shape_file" "${from}/feats_shape")
+        training_inputs+=("${from}/feats_shape" "${dumpdir}/${part}/feats/.made_of.json")
         for name in "$@"; do
-            echo --${part}_data_path_and_name_and_type "${from}/${name},${name},text"
+            training+=("--${part}_data_path_and_name_and_type" "${from}/${name},${name},text")
+            training_inputs+=("${from}/${name}")
         done
     done
-    echo --encoder "${encoder_dir}" --language_model "${lm_dir}" --pieces "${pieces}"
-    echo --resume true --seed "${seed}" --ngpu "${ngpu}"
+    training+=(--encoder "${encoder_dir}" --language_model "${lm_dir}" --pieces "${pieces}")
+    training+=(--resume true --seed "${seed}" --ngpu "${ngpu}")
 }
+
+hold "${expdir}"
+hold "${dumpdir}"
+if wanted 2 || wanted 3; then hold "${datadir}"; fi
 
 if wanted 1; then
     log "Stage 1: ${encoder} and ${language_model}"
@@ -124,7 +132,7 @@ if [ -z "${passages}" ]; then
     passages=${datadir}/text/passages.jsonl
     if wanted 2; then
         log "Stage 2: Text: ${passages}"
-        fresh "${datadir}/text" "${lm_dir}/config.json" "${hours} ${held_out} ${seed}"
+        fresh "${datadir}/text" "${lm_dir}" "${hours} ${held_out} ${seed}"
         ${python} -m espnet_prune compact text --language_model "${lm_dir}" \
             --hours "${hours}" --held_out "${held_out}" --seed "${seed}" --ngpu "${ngpu}" \
             --output "${passages}"
@@ -165,21 +173,18 @@ fi
 
 if wanted 5 && [ -z "${start}" ]; then
     log "Stage 5: Adapter: ${expdir}/ctc"
-    fresh "${expdir}/ctc" "${pieces}" "${dumpdir}/train/ctc/feats_shape" "${ctc_config}" \
-        "${ctc_args} ${seed}"
-    # shellcheck disable=SC2046
+    training ctc words
+    fresh "${expdir}/ctc" "${training_inputs[@]}" "${ctc_config}" "${ctc_args} ${seed}"
     launch "${expdir}/ctc" ${python} -m espnet_prune.bin.speech_llm_ctc_train \
-        --config "${ctc_config}" $(training ctc words) --output_dir "${expdir}/ctc" "${ctc_words[@]}"
+        --config "${ctc_config}" "${training[@]}" --output_dir "${expdir}/ctc" "${ctc_words[@]}"
 fi
 
 if wanted 6; then
     log "Stage 6: LoRA: ${expdir}/lora"
-    fresh "${expdir}/lora" "${pieces}" "${init}" \
-        "${dumpdir}/train/lora/feats_shape" "${dumpdir}/train/lora/prompt" \
-        "${lora_config}" "${lora_args} ${seed}"
-    # shellcheck disable=SC2046
+    training lora prompt answer
+    fresh "${expdir}/lora" "${training_inputs[@]}" "${init}" "${lora_config}" "${lora_args} ${seed}"
     launch "${expdir}/lora" ${python} -m espnet_prune.bin.speech_llm_lora_train \
-        --config "${lora_config}" $(training lora prompt answer) \
+        --config "${lora_config}" "${training[@]}" \
         --init_param "${init_param}" \
         --output_dir "${expdir}/lora" "${lora_words[@]}"
 fi

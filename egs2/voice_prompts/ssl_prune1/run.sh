@@ -9,7 +9,7 @@ set -o pipefail
 . template/common/options.sh
 
 debug_suffix "$@"
-template/ssl_prune1/ssl_prune.sh \
+exec template/ssl_prune1/ssl_prune.sh \
     --local_data_opts "${suffix:+--debug true}" \
     --train_set "train_ssl${suffix}" \
     --valid_set "valid_ssl${suffix}" \

@@ -9,7 +9,7 @@ set -o pipefail
 . template/common/options.sh
 
 debug_suffix "$@"
-template/superb1/superb.sh \
+exec template/superb1/superb.sh \
     --local_data_opts "${suffix:+--debug true}" \
     --download_dir ../ssl_prune1/downloads \
     --superb_task ASR \

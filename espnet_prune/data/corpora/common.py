@@ -46,6 +46,8 @@ def write_sets(
         published: name -> number of utterances in the published corpus; another one is logged as a
             warning.
         tables: name -> further tables of the set.
+    Raises:
+        ValueError: also, a data directory is there that was not written here; none is written then.
     """
     for name, chosen in sets.items():
         if not chosen:
@@ -58,6 +60,7 @@ def write_sets(
             text = f"no such file ({len(gone)} of the {len(chosen)} of {name} are missing)"
             raise FileNotFoundError(f"{gone[0]}: {text}")
         warn_unpublished(name, len(chosen), (published or {}).get(name))
+        data_dir.require_ours(Path(out_dir) / name)
     for name, chosen in sets.items():
         known = {
             "wav.scp": {each.name: str(each.path.resolve()) for each in chosen},
@@ -131,10 +134,19 @@ def read_csv(
     A column of `columns` that is missing, or empty in a row, is an error.
     """
     rows = csv.DictReader(io.StringIO(read_text(path, hint)))
-    absent = [name for name in columns if name not in (rows.fieldnames or ())]
+    try:
+        absent = [name for name in columns if name not in (rows.fieldnames or ())]
+    except csv.Error as error:
+        raise ValueError(f"{path}: line 1: not CSV: {error}") from None
     if absent:
         raise ValueError(f"{path}: has no column {absent[0]}")
-    for row in rows:
+    while True:
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise ValueError(f"{path}: line {rows.line_num}: not CSV: {error}") from None
+        if row is None:
+            return
         empty = [name for name in columns if not row[name]]
         if empty:
             raise ValueError(f"{path}: line {rows.line_num}: column {empty[0]} is empty")

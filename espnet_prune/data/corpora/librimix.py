@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from espnet_prune.data import data_dir
 from espnet_prune.data.audio import SAMPLING_RATE as RATE
 from espnet_prune.data.audio import written_samples
 from espnet_prune.data.corpora import common
@@ -158,6 +159,8 @@ def prepare(
             }
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+        data_dir.require_ours(out_dir / part)
+        data_dir.claim(out_dir / part)
         write_text(out_dir / part / "rttm", rttm_text(turns))
         labels = {
             name: " ".join(map(str, frame_labels(turns[name], speakers_of(name), samples)))

@@ -84,7 +84,7 @@ def cut_silence(corpus: Path, folder: Path) -> dict[str, list[common.Utterance]]
                 name = f"{path.stem}-{start / rate:06.2f}"
                 target = folder / path.stem / f"{name}.wav"
                 if written_samples(target, rate) != rate:
-                    write_speech(target, samples[start : start + rate, 0], rate)
+                    write_speech(target, samples[start : start + rate], rate)
                 sets[part].append(common.Utterance(f"silence-{name}", "silence", SILENCE, target))
     return sets
 

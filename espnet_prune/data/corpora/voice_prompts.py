@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-import soundfile
-
+from espnet_prune.data.audio import length_of
 from espnet_prune.data.corpora import common
 from espnet_prune.data.normalize import has_unclear_number, prompt_transcript
 from espnet_prune.files.reading import package_table, read_lines, read_text
@@ -121,7 +120,7 @@ def _read_speaker(
         if not is_speech(name, transcripts):
             no_speech += 1
             continue
-        if soundfile.info(path).frames == 0:
+        if length_of(path)[0] == 0:
             logger.warning("%s: left out, the package ships it without samples", path)
             continue
         if language == "en":
@@ -174,9 +173,10 @@ def _identifier(name: str) -> str:
 def seconds_of(path: Path) -> float:
     """Duration in seconds; 0 where the file cannot be read, which format_wav will report."""
     try:
-        return soundfile.info(path).duration
-    except soundfile.LibsndfileError:
+        samples, rate = length_of(path)
+    except (OSError, ValueError):
         return 0.0
+    return samples / rate
 
 
 def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of) -> dict[str, int]:

@@ -201,7 +201,9 @@ def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
     Returns: the number of trials.
     """
     source, target = Path(source), Path(target)
-    audio, samples = (data_dir.read_table(source / name) for name in ("wav.scp", "utt2num_samples"))
+    data_dir.require_ours(target)
+    audio = data_dir.read_scp(source / "wav.scp")
+    samples = data_dir.read_counts(source / "utt2num_samples")
     labels = data_dir.read_table(trials)
     pairs = {trial: trial.split("*") for trial in labels}
     for trial, pair in pairs.items():
@@ -215,6 +217,7 @@ def pair_up(source: str | Path, trials: str | Path, target: str | Path) -> int:
         "spk_labels": labels,
         "wav.scp": {trial: audio[first] for trial, (first, _) in pairs.items()},
     }
+    data_dir.claim(target)
     for name, table in tables.items():
         data_dir.write_table(target / name, table)
     return len(labels)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from espnet_prune.data.audio import check_whole
-from espnet_prune.data.data_dir import read_table, write_dir, write_table
+from espnet_prune.data.audio import length_of
+from espnet_prune.data.data_dir import (
+    claim,
+    read_table,
+    remove_dir,
+    require_ours,
+    write_dir,
+    write_table,
+)
 from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.sir.items import SirItem, read_items
-from espnet_prune.data.sir.questions import write_questions
+from espnet_prune.data.sir.questions import located, write_questions
 from espnet_prune.data.sir.speech import write_data_dir
 from espnet_prune.data.voices import EVALUATION_VOICES, Voices
 from espnet_prune.files.freshness import digest
+from espnet_prune.files.reading import parse_json
 
 #: tables with a line for each recording
 TABLES = ("wav.scp", "text", "utt2spk", "utt2num_samples", "questions", "sentences")
@@ -93,15 +99,14 @@ def write_recorded_dir(
         found = [file for file in files if file.is_file()]
         if not found:
             raise FileNotFoundError(f"{files[0]}: no such file, nor {files[1].name}")
-        check_whole(found[0])
+        length_of(found[0])
         scp[item.id] = found[0]
     text = {item.id: item.transcript for item in items}
     raw = directory.with_name(directory.name + "_raw")
     write_dir(raw, {"wav.scp": scp, "text": text, "utt2spk": {name: name for name in scp}})
     format_wav(raw, directory, num_workers=nj)
     (directory / "sentences").unlink(missing_ok=True)
-    if segments_dir(directory).is_dir():
-        shutil.rmtree(segments_dir(directory))
+    remove_dir(segments_dir(directory))
     write_questions(directory / "questions", items)
 
 
@@ -114,8 +119,9 @@ def data_mark(data_dir: Path) -> str:
 def write_part(source: str | Path, target: str | Path, keep: Iterable[str]) -> None:
     """A data directory with some of the recordings of another one, which has the segments, too."""
     source, target, keep = Path(source), Path(target), sorted(keep)
-    if segments_dir(target).is_dir():
-        shutil.rmtree(segments_dir(target))
+    require_ours(target)
+    claim(target)
+    remove_dir(segments_dir(target))
     for name in TABLES:
         if not (source / name).is_file():
             (target / name).unlink(missing_ok=True)
@@ -140,7 +146,8 @@ def write_segments(
     scp, times = (read_table(Path(source) / name) for name in ("wav.scp", "sentences"))
     segments, text, speakers = {}, {}, {}
     for item in items:
-        spans = json.loads(times[item.id])["sentences"]
+        with located(f"{source / 'sentences'}: {item.id}"):
+            spans = parse_json(times[item.id])["sentences"]
         for n, (first, end) in enumerate(group_sentences(spans, longest)):
             name = f"{item.id}-{n:02d}"
             segments[name] = f"{item.id} {spans[first][0]:.4f} {spans[end - 1][1]:.4f}"

@@ -12,11 +12,11 @@ The authors' file has one JSON object a line; of it are read
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet_prune.data.data_dir import file_name
 from espnet_prune.data.sir.questions import (
     LETTERS,
     Question,
@@ -26,7 +26,7 @@ from espnet_prune.data.sir.questions import (
     question_text,
     text_of,
 )
-from espnet_prune.files.reading import read_lines
+from espnet_prune.files.reading import parse_json, read_lines
 
 _LETTER = re.compile(rf"^([{LETTERS}])[.)]\s*")
 
@@ -67,7 +67,7 @@ def read_items(path: str | Path, keys: bool = True) -> list[SirItem]:
         if not line.strip():
             continue
         with located(f"{path}: line {number}"):
-            item = _item(json.loads(line), keys)
+            item = _item(parse_json(line), keys)
         if item.id in items:
             raise ValueError(f"{path}: line {number}: id '{item.id}' is there twice")
         items[item.id] = item
@@ -79,8 +79,8 @@ def read_items(path: str | Path, keys: bool = True) -> list[SirItem]:
 def _item(row: dict, keys: bool) -> SirItem:
     metadata, asked = row["metadata"], row["test_question"]
     name = text_of(metadata["id"], "the id")
-    if not name or any(c.isspace() or c == "/" for c in name):
-        raise ValueError(f"id '{name}' cannot be a file's name")
+    if any(c.isspace() for c in file_name(name)):
+        raise ValueError(f"id '{name}' cannot be a file's name: it has blanks")
     with located(name):
         sentences = tuple(
             (str(turn["speaker"]), " ".join(text_of(sentence, "a sentence").split()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +18,17 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import soundfile
 
-from espnet_prune.data.audio import check_length, check_whole, load_speech
-from espnet_prune.data.data_dir import audio_path, optional_table, read_table, write_table
+from espnet_prune.data.audio import check_length, length_of, load_speech
+from espnet_prune.data.data_dir import (
+    audio_path,
+    optional_table,
+    read_counts,
+    read_scp,
+    read_table,
+    write_table,
+)
+from espnet_prune.files.reading import parse_json
 
 LETTERS = "ABCDEFGH"
 
@@ -72,7 +80,7 @@ def read_questions(path: str | Path) -> dict[str, Question]:
     found = {}
     for name, value in read_table(path).items():
         with located(f"{path}: {name}"):
-            row = json.loads(value)
+            row = parse_json(value)
             question, answer = question_text(row["question"]), row["answer"]
             choices = choice_texts(row["choices"])
             if type(answer) is not int or not 0 <= answer < len(choices):
@@ -115,12 +123,13 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
 
     Raises:
         FileNotFoundError: a table or an audio file is missing.
-        ValueError: an item without question, a recording that ends early or is not audio, or
-            a damaged table.
+        ValueError: there are segments, an item without question, a recording that ends early or is
+            not audio, or a damaged table.
     """
     folder = Path(data_dir)
-    scp, questions = read_table(folder / "wav.scp"), read_questions(folder / "questions")
-    samples, text = optional_table(folder / "utt2num_samples"), optional_table(folder / "text")
+    scp, questions = read_scp(folder / "wav.scp"), read_questions(folder / "questions")
+    counts, text = folder / "utt2num_samples", optional_table(folder / "text")
+    samples = read_counts(counts) if counts.is_file() else {}
     found = []
     for name in scp if keys is None else keys:
         if name not in scp:
@@ -128,15 +137,10 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
         if name not in questions:
             raise ValueError(f"{folder / 'questions'}: {name} has no question")
         path = audio_path(scp[name])
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise FileNotFoundError(f"{folder / 'wav.scp'}: {name}: no such file as {path}")
-        number = int(samples[name]) if name in samples else None
-        check_whole(path)
-        try:
-            check_length(soundfile.info(path).frames, number, path)
-        except soundfile.LibsndfileError as error:
-            raise ValueError(f"{path}: not audio that can be read ({error.error_string})") from None
-        found.append(Recording(questions[name], path, number, text.get(name)))
+        check_length(length_of(path)[0], samples.get(name), path)
+        found.append(Recording(questions[name], path, samples.get(name), text.get(name)))
     return found
 
 
@@ -148,8 +152,7 @@ def located(where: str) -> Iterator[None]:
     except KeyError as error:
         raise ValueError(f"{where}: key {error} is missing") from None
     except (TypeError, ValueError) as error:
-        what = "not JSON: " if isinstance(error, json.JSONDecodeError) else ""
-        raise ValueError(f"{where}: {what}{error}") from None
+        raise ValueError(f"{where}: {error}") from None
 
 
 def text_of(value, what: str) -> str:

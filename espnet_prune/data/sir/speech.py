@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.data.audio import SAMPLING_RATE, write_speech
-from espnet_prune.data.data_dir import write_table
+from espnet_prune.data.audio import SAMPLING_RATE, write_speech, written_samples
+from espnet_prune.data.data_dir import claim, require_ours, write_table
 from espnet_prune.data.parallel import parallel_map
 from espnet_prune.data.sir.items import SirItem
 from espnet_prune.data.sir.questions import write_questions
+from espnet_prune.files.freshness import code_of
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_text
 
@@ -81,6 +82,8 @@ def write_data_dir(
     """
     for item in items:
         cast(item, voices)
+    require_ours(directory)
+    claim(directory)
     wav = directory / "wav"
     wav.mkdir(parents=True, exist_ok=True)
     worker = functools.partial(_speak_once, speak, tuple(voices), wav)
@@ -98,12 +101,14 @@ def write_data_dir(
 
 def _speak_once(speak: Speak, voices: Sequence[str], wav: Path, item: SirItem) -> dict:
     """Speak an item into its file; a record beside it has its times and what it is made of."""
-    made_of = json.dumps([item.sentences, item.key, cast(item, voices)])
+    code = code_of("data/audio.py", "data/voices.py", "data/sir/speech.py")
+    made_of = json.dumps([item.sentences, item.key, cast(item, voices), code])
     digest = hashlib.blake2b(made_of.encode(), digest_size=8).hexdigest()
     audio, record = wav / f"{item.id}.flac", wav / f"{item.id}.json"
-    if audio.is_file() and record.is_file():
-        row = read_record(record)
-        if row.pop("made_of") == digest:
+    if record.is_file():
+        row = read_record(record, ("made_of", "samples"))
+        whole = row["samples"] == written_samples(audio, SAMPLING_RATE)
+        if row.pop("made_of") == digest and whole:
             return row
     samples, spans = speak_item(item, speak, voices)
     write_speech(audio, samples, SAMPLING_RATE)

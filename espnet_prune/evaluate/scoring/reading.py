@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -59,11 +60,23 @@ def read_pair(ref: Path, hyp: Path, what: str) -> tuple[list[str], list[str], li
     return list(references.values()), hypotheses, missing
 
 
+def finite(text: str) -> float:
+    """A number (ValueError: it is none, NaN or infinite)."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"'{text}' is not finite")
+    return value
+
+
 def load_array(path: str | Path) -> np.ndarray:
     """The array of a .npy file."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # Mapped first: a header may announce more than there is, or than the memory holds
+        mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(mapped, np.ndarray) or not np.issubdtype(mapped.dtype, np.number):
+            raise ValueError("it holds something else")
+        return np.array(mapped)
+    except (ValueError, EOFError, SyntaxError, OverflowError) as error:
         raise ValueError(f"{path}: not a .npy file of numbers: {error}") from None

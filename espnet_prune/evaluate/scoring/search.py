@@ -14,6 +14,7 @@ from espnet_prune.evaluate.metrics.term_weighted_value import (
     maximum_term_weighted_value,
 )
 from espnet_prune.evaluate.report import write_scores
+from espnet_prune.evaluate.scoring.reading import finite
 from espnet_prune.files.reading import read_lines
 
 logger = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def read_trials(ref: Path, scores: Path) -> tuple[np.ndarray, np.ndarray]:
     for number, line in enumerate(read_lines(scores), 1):
         try:
             query, document, score = line.split()
-            value = float(score)
+            value = finite(score)
         except ValueError:
             raise ValueError(f"{scores}: line {number}: not 'query document score'") from None
         if query not in found:

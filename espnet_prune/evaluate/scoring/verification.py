@@ -13,7 +13,7 @@ import numpy as np
 from espnet_prune.data.data_dir import read_table
 from espnet_prune.evaluate.metrics.verification import equal_error_rate
 from espnet_prune.evaluate.report import write_scores
-from espnet_prune.evaluate.scoring.reading import load_array
+from espnet_prune.evaluate.scoring.reading import finite, load_array
 
 LABELS = {"1": True, "0": False, "target": True, "nontarget": False}
 
@@ -72,7 +72,7 @@ def read_scores(path: Path, trials: Iterable[str]) -> np.ndarray:
     for trial in trials:
         value = _look_up(path, found, trial)
         try:
-            scores.append(float(value.split()[0]))
+            scores.append(finite(value.split()[0]))
         except (IndexError, ValueError):
             raise ValueError(f"{path}: {trial}: '{value}' is not a score") from None
     return np.array(scores)

@@ -21,6 +21,8 @@ from pathlib import Path
 from espnet_prune.evaluate.sir.conditions import Condition
 from espnet_prune.files.growing import go_on, grow, read_grown
 
+#: more tokens than any recording has: four days at 25 a second
+MOST_TOKENS = 10**7
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -99,7 +101,10 @@ def from_ranges(text: str) -> list[int]:
         found = _RANGE.fullmatch(part)
         if found is None:
             raise ValueError(f"'{part}' is not a range of indices")
-        indices += range(int(found[1]), int(found[2] or found[1]) + 1)
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last >= MOST_TOKENS:
+            raise ValueError(f"'{part}' is beyond the {MOST_TOKENS} tokens that are looked at")
+        indices += range(first, last + 1)
     return indices
 
 
@@ -145,6 +150,8 @@ def _read_all(directory: Path, header: dict | None = None) -> tuple[dict, dict[t
         if found is None:
             continue
         own, rows = found
+        if not isinstance(own, dict):
+            raise ValueError(f"{file}: not a file of answers (it has no header); remove it")
         header = header or own
         differ = ", ".join(key for key in {**header, **own} if own.get(key) != header.get(key))
         if differ:

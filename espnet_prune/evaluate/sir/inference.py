@@ -19,7 +19,7 @@ import torch
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.data_dir import read_scp, read_table
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.questions import LETTERS, Question, Recording, read_recordings, shuffled
 from espnet_prune.evaluate.measuring import check_device
@@ -27,7 +27,7 @@ from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
 from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
-from espnet_prune.files.freshness import digest, stamp
+from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
 
@@ -108,6 +108,7 @@ class Settings:
             "prompt": self.prompt,
             "positions": self.positions,
             "seed": self.seed,
+            "code": code_of("data", "evaluate/sir", "speech_llm", "structured", "tokens"),
             "frame_tokens": self.kind.frame_tokens if self.kind.in_time else None,
         }
 
@@ -187,7 +188,7 @@ def draw_tokens(settings: Settings, plot: str | Path, item: str | None = None) -
     """
     condition = conditions.single(settings.token_pruner, settings.token_pruner_conf)
     pruner = conditions.pruner(condition, settings.token_pruner_conf)
-    name = item or next(iter(read_table(settings.data_dir / "wav.scp")))
+    name = item or next(iter(read_scp(settings.data_dir / "wav.scp")))
     (recording,) = read_recordings(settings.data_dir, [name])
     llm = settings.load()
     audio = llm.hear(recording.load(llm.sampling_rate), llm.sampling_rate).tokens

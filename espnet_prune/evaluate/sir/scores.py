@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.bootstrap import Estimate
 from espnet_prune.evaluate.sir.answers import Answer
 from espnet_prune.evaluate.sir.conditions import Condition
+from espnet_prune.files.reading import parse_json
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def read_evidence(path: str | Path) -> dict[str, Span]:
     spans = {}
     for name, value in read_table(path).items():
         try:
-            start, end = json.loads(value)["key"]
+            start, end = parse_json(value)["key"]
             spans[name] = Span(float(start), float(end))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: {name}: no times of a key sentence ({error})") from None

@@ -59,7 +59,7 @@ def check_lengths(
     crop = (config.get("frontend_conf") or {}).get("crop_seconds")
     for folder in (*train, *others):
         path = Path(folder) / "utt2num_samples"
-        samples = {name: int(number) for name, number in data_dir.read_table(path).items()}
+        samples = data_dir.read_counts(path)
         short = [name for name, number in samples.items() if number < least]
         long = [name for name, number in samples.items() if most and number > most]
         if crop and folder in train and most and crop * rate <= most:
@@ -104,10 +104,10 @@ def announce_cache(
     from espnet_prune.structured import load_encoder
     from espnet_prune.structured.distill.state_cache import bytes_of
 
-    table: data_dir.Table = {}
+    table: dict[str, int] = {}
     for folder in folders:
-        table.update(data_dir.read_table(Path(folder) / "utt2num_samples"))
-    samples = [int(number) for number in table.values()]
+        table.update(data_dir.read_counts(Path(folder) / "utt2num_samples"))
+    samples = list(table.values())
     encoder = load_encoder(upstream)
     need = sum(bytes_of(encoder, number) for number in samples)
     place = Path(directory).absolute()

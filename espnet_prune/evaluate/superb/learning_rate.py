@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 import math
 import statistics
@@ -30,13 +29,12 @@ def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, f
         FileNotFoundError: there is no checkpoint.
         ValueError: the statistic is not in it, or never was a number.
     """
-    import torch
+    from espnet_prune.structured.tensor_files import load_pickled, plain_values
 
     path = Path(train_dir) / "checkpoint.pth"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; has the training ended?")
-    with torch.serialization.safe_globals(_plain_values()):
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    state = load_pickled(path, plain_values(), mmap=True)
     stats = {epoch: parts.get("valid", {}) for epoch, parts in state["reporter"]["stats"].items()}
     values = {epoch: float(valid.get(statistic, math.nan)) for epoch, valid in stats.items()}
     values = {epoch: value for epoch, value in values.items() if math.isfinite(value)}
@@ -44,16 +42,6 @@ def best_value(train_dir: str | Path, statistic: str, mode: str) -> tuple[int, f
         raise ValueError(f"{path}: has no number valid.{statistic}")
     best = _best(values, mode)
     return best, values[best]
-
-
-def _plain_values() -> list:
-    """What is in ESPnet's statistics beside Python's own numbers, and may be unpickled."""
-    import numpy as np
-
-    scalar = np.float64(0).__reduce__()[0]
-    names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-    kinds = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")]
-    return [datetime.timedelta, np.dtype, *kinds, *names]
 
 
 def choose(train_dirs: Sequence[str | Path], criterion: str, link: Path) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from espnet_prune.data.audio import load_speech
-from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.data_dir import read_scp
 from espnet_prune.evaluate.superb.dtw import Queries, normalise_scores
 from espnet_prune.files.writing import write_text
 from espnet_prune.structured import load_encoder
@@ -75,7 +75,7 @@ class Listener:
 
     def each(self, folder: Path, title: str) -> Iterator[tuple[str, list[Tensor]]]:
         """Name and states of each recording in a data directory."""
-        for name, path in tqdm(read_table(folder / "wav.scp").items(), title, mininterval=2):
+        for name, path in tqdm(read_scp(folder / "wav.scp").items(), title, mininterval=2):
             yield name, self.states(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -163,7 +164,7 @@ class SSLPruneTask(base.Task):
             raise ValueError("teacher: give the directory or hub name of a dense encoder")
         # Configs of trainings before there was cropping are read here, too
         crop_seconds = getattr(args, "crop_seconds", None)
-        if crop_seconds is not None and crop_seconds <= 0:
+        if crop_seconds is not None and not 0 < crop_seconds < math.inf:
             raise ValueError(f"crop_seconds is {crop_seconds}, but has to be positive")
         conf = cls.model_conf(args)
         if crop_seconds is not None and conf.get("teacher_cache"):
@@ -172,6 +173,10 @@ class SSLPruneTask(base.Task):
         if crop_seconds is not None and cls.reads_text(args):
             raise ValueError("crop_seconds: a part has not the text that decoder_loss needs")
         encoders = load_encoder(args.teacher), load_encoder(args.student or args.teacher)
+        least = encoders[0].family_of.minimum_samples(encoders[0].config.base)
+        if crop_seconds is not None and crop_seconds * SpeechEncoder.sampling_rate < least:
+            fault = f"has fewer than the {least} samples that {encoders[0].family} needs"
+            raise ValueError(f"crop_seconds: {crop_seconds} s {fault}")
         given = args.pruning_conf
         pruning = None if given is None else PruningConf.from_dict(given)
         decoder = None
@@ -194,7 +199,13 @@ class SSLPruneTask(base.Task):
         """Groups: weights (`optim_conf.lr`), gates (`gate_lr`), multipliers (`multiplier_lr`,
         ascending). A scheduler of ESPnet scales all of them. The update counter of the model
         follows the optimiser's steps."""
-        optimizer = optim_classes[args.optim](model.parameter_groups(), **args.optim_conf)
+        for key, value in args.optim_conf.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"optim_conf.{key} is {value}, but has to be finite")
+        try:
+            optimizer = optim_classes[args.optim](model.parameter_groups(), **args.optim_conf)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"optim_conf: {error}") from None
         if model.pruning is not None and "maximize" not in optimizer.defaults:
             fault = "cannot ascend, as the Lagrange multipliers have to"
             raise ValueError(f"optim: '{args.optim}' {fault}; choose adamw, adam or sgd")
@@ -220,4 +231,8 @@ def describe(model: DistillModel) -> list[str]:
             counts[plan.sites[name].kind] += plan.size(name)
         units = ", ".join(f"{count} {kind}" for kind, count in counts.items())
         lines.append(f"Gates: {units}; target {model.pruning.target:.1%} of {model.pruning.cost}")
+        for kind, other in model.gated.plan.takes_along():
+            lines.append(
+                f"Protected {kind} still goes where its {other} goes: protect both to keep"
+            )
     return lines

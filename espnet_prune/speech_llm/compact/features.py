@@ -18,9 +18,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from espnet_prune.data.audio import SAMPLING_RATE, load_speech
-from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.data.data_dir import audio_path, file_name, read_scp, read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
-from espnet_prune.files.freshness import digest, drop_stale, stamp
+from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
 from espnet_prune.files.reading import read_text
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.speech_llm.compact.excerpts import WORDS
@@ -62,7 +62,7 @@ def write_features(
         raise ValueError(f"--seconds is {seconds:g}, shorter than a frame; give more")
     loaded = load_encoder(encoder).eval().to("cuda" if ngpu else "cpu")
     check_frames(loaded)
-    scp, folder = read_table(data_dir / "wav.scp"), output_dir / "feats"
+    scp, folder = read_scp(data_dir / "wav.scp"), output_dir / "feats"
     encode_all(loaded, scp, folder, computing_dtype(dtype, loaded.device))
     feats = {name: folder / f"{name}.npy" for name in scp}
     shapes = {n: np.load(f, mmap_mode="r", allow_pickle=False).shape for n, f in feats.items()}
@@ -99,8 +99,9 @@ def encode_all(
     if record.is_file() and read_text(record).strip() != made_by:
         raise ValueError(f"{target}: holds features of another encoder: remove it")
     write_text(record, made_by + "\n")
-    files = {f"{name}.npy": Path(path) for name, path in scp.items()}
-    drop_stale(target, {name: digest([stamp(path), dtype]) for name, path in files.items()})
+    files = {f"{file_name(name)}.npy": audio_path(value) for name, value in scp.items()}
+    code = code_of("data/audio.py", "speech_llm/compact", "structured")
+    drop_stale(target, {name: digest([stamp(path), dtype, code]) for name, path in files.items()})
     todo = [(target / name, path) for name, path in files.items() if not (target / name).is_file()]
     for start in tqdm(range(0, len(todo), BATCH), f"encode {target.parent.name}", mininterval=2):
         batch = todo[start : start + BATCH]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from espnet_prune.data.normalize import spoken_sentences
 from espnet_prune.data.sir.questions import located
 from espnet_prune.files.growing import go_on, grow
-from espnet_prune.files.reading import package_table, read_lines
+from espnet_prune.files.reading import package_table, parse_json, read_lines
 from espnet_prune.files.writing import write_text
 from espnet_prune.speech_llm.compact.model import load_language_model
 
@@ -50,7 +50,7 @@ def read_passages(path: Path) -> list[list[str]]:
     rows = []
     for number, line in enumerate(read_lines(path), 1):
         with located(f"{path}: line {number}"):
-            rows.append(json.loads(line))
+            rows.append(parse_json(line))
             if not isinstance(rows[-1], list) or not all(isinstance(s, str) for s in rows[-1]):
                 raise ValueError("not a list of sentences")
     return rows

@@ -86,7 +86,7 @@ def _conv_layers(model: Options) -> list[tuple[int, int, int]]:
     try:
         layers = _evaluate(ast.parse(text, mode="eval").body)
         return [(int(dim), int(kernel), int(stride)) for dim, kernel, stride in layers]
-    except (SyntaxError, ValueError, TypeError):
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
         raise ValueError(f"conv_feature_layers '{text}' cannot be read") from None
 
 
@@ -97,6 +97,7 @@ def _evaluate(node: ast.expr) -> Any:
             return left + right
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
         left, right = _evaluate(node.left), ast.literal_eval(node.right)
-        if isinstance(left, list) and isinstance(right, int) and 0 <= right < 100:
+        few = isinstance(right, int) and 0 <= right < 100 and len(left) * right < 1000
+        if isinstance(left, list) and few:
             return left * right
     return ast.literal_eval(node)

@@ -12,6 +12,7 @@ from espnet_prune.structured.checkpoints.architecture import Contents
 from espnet_prune.structured.checkpoints.reading import read_file
 from espnet_prune.structured.encoder import check_keys
 from espnet_prune.structured.families import FAMILIES
+from espnet_prune.structured.tensor_files import DAMAGED, check_finite, first_line
 
 #: Name of the format -> module with `matches(content)` and `convert(content)`. The first
 #: that matches is taken: DPHuBERT's files are torchaudio's with more in their configuration.
@@ -34,6 +35,9 @@ def import_checkpoint(path: str | Path) -> tuple[str, SpeechEncoder]:
                 return name, build(module.convert(content))
             except ValueError as error:
                 raise ValueError(f"{path}: {error}") from None
+            except DAMAGED as error:  # its parts are of types that no such checkpoint has
+                fault = f"{type(error).__name__}: {first_line(error)}"
+                raise ValueError(f"{path}: damaged, no checkpoint of {name} ({fault})") from None
     raise ValueError(
         f"{path}: its format is not known: no wav2vec 2.0, HuBERT or WavLM of "
         f"{', '.join(FORMATS)} (a directory of `transformers` needs no import)"
@@ -63,6 +67,9 @@ def build(contents: Contents) -> SpeechEncoder:
                 f"tensor {name} (`transformers`' name) is {tuple(value.shape)}, but has "
                 f"to be {tuple(own[name].shape)}"
             )
+        if not value.is_floating_point():
+            raise ValueError(f"tensor {name} (`transformers`' name) is of {value.dtype}")
     state = {name: value.to(own[name].dtype).contiguous() for name, value in state.items()}
+    check_finite(state, "its weights")
     encoder.backbone.load_state_dict(state, assign=True)
     return encoder.eval()

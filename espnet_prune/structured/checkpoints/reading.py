@@ -7,14 +7,14 @@ given; any other object is refused.
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.serialization import safe_globals
+from torch import Tensor
+
+from espnet_prune.structured.tensor_files import RefusedObjectError, check_content, load_pickled
 
 # What may be replaced by a stand-in: options, type annotations inside them, dictionaries.
 _OPTIONS = re.compile(
@@ -22,7 +22,8 @@ _OPTIONS = re.compile(
 )
 _MODULES = ("builtins", "__builtin__")
 _TYPES = ("bool", "dict", "float", "int", "list", "object", "str", "tuple")
-_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+#: values in containers of a file, and containers within containers, that are looked at
+_MOST_VALUES, _MOST_DEPTH = 3_000_000, 200
 
 
 class StandIn:
@@ -62,13 +63,10 @@ def read_file(path: str | Path) -> Any:
         allowed[f"{module}.getattr"] = Member
     while True:
         try:
-            with safe_globals([(stand_in, name) for name, stand_in in allowed.items()]):
-                return plain(torch.load(path, map_location="cpu", weights_only=True))
-        except pickle.UnpicklingError as error:
-            found = _REFUSED.search(str(error))
-            if found is None:
-                raise ValueError(f"{path}: damaged, or not a file of torch.save") from None
-            name = found[1]
+            found = load_pickled(path, [(stand_in, name) for name, stand_in in allowed.items()])
+            return plain(found, _Bounds(path))
+        except RefusedObjectError as error:
+            name = error.name
             if name in allowed or not _OPTIONS.fullmatch(name):
                 raise ValueError(
                     f"{path}: holds a '{name}' and is not opened: save {{'state_dict': …, "
@@ -76,34 +74,51 @@ def read_file(path: str | Path) -> Any:
                 ) from None
             # One name a round: the unpickler stops at the first that it does not know.
             allowed[name] = StandIn
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError,
-                AttributeError, UnicodeDecodeError) as error:  # fmt: skip
-            reason = (str(error) or "it ends too early").splitlines()[0]
-            raise ValueError(f"{path}: damaged: {reason}") from None
 
 
-def plain(value: Any, within: tuple[int, ...] = ()) -> Any:
+class _Bounds:
+    """Counts what is looked at: a few bytes can say "ten of these" many times over."""
+
+    def __init__(self, path: Path):
+        self.path, self.count = path, 0
+
+    def check(self, value: object, depth: int) -> None:
+        self.count += 1
+        if self.count > _MOST_VALUES or depth > _MOST_DEPTH:
+            raise ValueError(f"{self.path}: damaged: its containers have no end")
+        if isinstance(value, Tensor):
+            check_content(value, self.path)
+
+
+def plain(value: Any, bounds: _Bounds, within: tuple[int, ...] = (), depth: int = 0) -> Any:
     """Stand-ins, at any depth, as the dicts, lists and values that they were made from.
 
     Args:
         within: ids of the stand-ins that `value` is part of; one inside itself becomes None.
+        depth: containers that `value` is in.
     """
+    bounds.check(value, depth)
+
+    def inside(part: Any) -> Any:
+        return plain(part, bounds, within, depth + 1)
+
     if isinstance(value, Member):
-        return value.args[-1]  # the member's name; its value is not in the file
+        # the member's name; its value is not in the file
+        return value.args[-1] if value.args else None
     if isinstance(value, StandIn):
         if id(value) in within:
             return None
         within = (*within, id(value))
         if not isinstance(value.state, dict):
-            return plain(value.args[0], within) if value.args else None
+            return inside(value.args[0]) if value.args else None
         for content in ("_content", "_val"):  # OmegaConf's containers and its values
             if content in value.state:
-                return plain(value.state[content], within)
-        return plain(value.state, within)
+                return inside(value.state[content])
+        return inside(value.state)
     if isinstance(value, type):
         return None
     if isinstance(value, dict):
-        return {key: plain(item, within) for key, item in value.items()}
+        return {key: inside(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(plain(item, within) for item in value)
+        return type(value)(inside(item) for item in value)
     return value

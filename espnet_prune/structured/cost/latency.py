@@ -10,7 +10,6 @@ prediction for a slimmed model.
 
 from __future__ import annotations
 
-import json
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from espnet_prune.files.reading import parse_json, read_text
 from espnet_prune.structured.families.declaration import Axis
 from espnet_prune.structured.plan import Plan
 
@@ -106,10 +106,9 @@ class LatencyTable:
             FileNotFoundError: no such file.
             ValueError: no JSON, or not a latency table.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: missing; make it with {COMMAND}")
+        content = read_text(path, hint=f"make it with {COMMAND}")
         try:
-            found, grids = json.loads(Path(path).read_text()), {}
+            found, grids = parse_json(content), {}
             for kind, grid in found["grids"].items():
                 axes = tuple(tuple(map(float, axis)) for axis in grid["axes"])
                 grids[kind] = Grid(axes, torch.tensor(grid["seconds"], dtype=torch.double))
@@ -118,7 +117,14 @@ class LatencyTable:
                 raise ValueError("rest_seconds has to be a number from 0 on")
             conditions = dict(found["measured_with"])
             return cls(found["model"], found["fingerprint"], rest, grids, conditions, str(path))
-        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            RuntimeError,
+            OverflowError,
+        ) as error:
             what = f"it has no {error}" if isinstance(error, KeyError) else error
             text = f"{path}: damaged, or not a latency table ({what}); make it with {COMMAND}"
             raise ValueError(text) from None

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from espnet_prune.files.model_config import check_model_directory
+from espnet_prune.structured.tensor_files import check_finite
 
 #: fills rows of tokens up
 PADDING = -1
@@ -28,11 +29,18 @@ class Decoder:
 
     Args:
         directory: of a whole Whisper in `transformers`' format.
+    Raises:
+        ValueError: it has no decoder, or weights that are NaN or infinite.
     """
 
     def __init__(self, directory: str | Path):
         check_model_directory(directory)
-        model = WhisperForConditionalGeneration.from_pretrained(directory, dtype=torch.float32)
+        model, info = WhisperForConditionalGeneration.from_pretrained(
+            directory, dtype=torch.float32, output_loading_info=True
+        )
+        for key in sorted(info["missing_keys"]):  # `transformers` would draw it at random
+            raise ValueError(f"{directory}: lacks {key}: its decoder cannot be used")
+        check_finite(model.state_dict(), str(directory))
         self.model: Any = model.eval().requires_grad_(False)
         self.model.model.encoder = None  # there is a better one
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -61,6 +62,17 @@ class PruningConf:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float):
                 raise ValueError(f"pruning_conf.{key} is {value!r}, but has to be a number")
+            if not math.isfinite(value):
+                raise ValueError(f"pruning_conf.{key} is {value}, but has to be finite")
+        for key in ("gate_lr", "multiplier_lr"):
+            if getattr(self, key) <= 0:
+                fault = f"is {getattr(self, key)}, but has to be above 0"
+                raise ValueError(f"pruning_conf.{key} {fault}")
+        if self.ramp_updates < 0:
+            fault = f"is {self.ramp_updates}, but has to be 0 or more"
+            raise ValueError(f"pruning_conf.ramp_updates {fault}")
+        if not isinstance(self.ste, bool):
+            raise ValueError(f"pruning_conf.ste is {self.ste!r}, but has to be true or false")
         if self.cost not in COSTS:
             raise ValueError(f"pruning_conf.cost is {self.cost!r}, choose from {', '.join(COSTS)}")
         if self.cost == "latency" and not self.latency_table:
@@ -86,6 +98,8 @@ class PruningConf:
         Raises:
             ValueError: an unknown key, or a value that is not allowed.
         """
+        if not isinstance(conf, Mapping):
+            raise ValueError(f"pruning_conf is {conf!r}, but has to be a mapping")
         names = ", ".join(field.name for field in fields(cls))
         for key in conf:
             if key not in cls.__dataclass_fields__:
@@ -103,7 +117,8 @@ class DistillModel(nn.Module):
         L = L_distill + lambda1 (s_hat - t) + lambda2 (s_hat - t)^2
 
     The teacher goes first, and of its hidden states only the compared ones are kept, until the
-    student has come to the same layer. It is not a submodule, see `Teacher`.
+    student has come to the same layer. It is not a submodule, see `Teacher`. Of the student, what
+    no loss depends on is frozen, such as the last norm of large layouts.
 
     Args:
         teacher: dense encoder.
@@ -153,7 +168,7 @@ class DistillModel(nn.Module):
         if not self.layers:
             raise ValueError("layers: is empty, give the hidden states to compare")
         for number in self.layers:
-            if not 0 <= number <= last:
+            if type(number) is not int or not 0 <= number <= last:
                 raise ValueError(f"layers: there is no hidden state {number}, only 0 to {last}")
         if len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers: a hidden state is given twice in {self.layers}")
@@ -161,8 +176,16 @@ class DistillModel(nn.Module):
         for name in self.losses:
             if name not in LOSSES:
                 raise ValueError(f"losses: unknown loss '{name}', choose from {', '.join(LOSSES)}")
+            _check_number(f"losses.{name}", self.losses[name], math.inf)
+        _check_number("decoder_loss", decoder_loss, math.inf)
+        _check_number("dropout", dropout, 1.0)
         self._teacher = Teacher(teacher, teacher_dtype)
         student.set_dropout(dropout)
+        _freeze_unused(student, self.layers, bool(decoder_loss))
+        if not isinstance(full_window, bool | int | float):
+            raise ValueError(
+                f"full_window is {full_window!r}, but has to be true, false or a share"
+            )
         self.full_window = float(full_window)
         if not 0.0 <= self.full_window <= 1.0:
             raise ValueError(f"full_window is {full_window}, but has to be in [0, 1]")
@@ -183,7 +206,10 @@ class DistillModel(nn.Module):
         if pruning is not None:
             keys = ("protected", "init", "ste", "round_to")
             options: dict[str, Any] = {key: getattr(pruning, key) for key in keys}
-            self.student = GatedEncoder(student, cost=pruning.load_cost(), seed=seed, **options)
+            gated = GatedEncoder(student, cost=pruning.load_cost(), seed=seed, **options)
+            for target in (*pruning.targets, pruning.target):
+                gated.plan.check_target(target, gated.cost)
+            self.student = gated
             self.lagrangian = Lagrangian()
         #: optimiser updates made, in the checkpoint; whoever steps the optimiser counts them
         self.updates: Tensor
@@ -329,3 +355,41 @@ class DistillModel(nn.Module):
             lambda2=self.lagrangian.lambda2.detach().clone(),
         )
         return penalty.to(self.lagrangian.lambda1)
+
+
+def _check_number(name: str, value: Any, below: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < below:
+        raise ValueError(f"{name} is {value!r}, but has to be a number in [0, {below:g})")
+
+
+def _freeze_unused(student: SpeechEncoder, compared: Collection[int], output: bool) -> None:
+    """Freeze what no loss depends on, as a pass without any randomness finds it.
+
+    That is what follows the last compared state, e.g. the last norm of the large layouts, and what
+    nothing is left to read of, e.g. the norm in front of an attention without heads. Of several
+    processes each would wait for the others' gradients (DDP).
+
+    Args:
+        compared: numbers of the hidden states that are.
+        output: whether the output is, too.
+    """
+    least = student.family_of.minimum_samples(student.config.base)
+    noise = torch.randn(1, max(least, 4000), generator=torch.Generator().manual_seed(0))
+    total = torch.zeros((), device=student.device)
+
+    def watch(number: int, state: Tensor) -> None:
+        nonlocal total
+        if number in compared:
+            total = total + state.float().sum()
+
+    training, trained = student.training, [p for p in student.parameters() if p.requires_grad]
+    if not trained:
+        return
+    with torch.enable_grad():
+        last = student.eval()(noise.to(student.device), full_window=False, watch=watch)
+        if output:
+            total = total + last.last_hidden_state.float().sum()
+        found = torch.autograd.grad(total, trained, allow_unused=True)
+    student.train(training)
+    for parameter, gradient in zip(trained, found, strict=True):
+        parameter.requires_grad_(gradient is not None)

@@ -8,14 +8,16 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from espnet_prune.files.freshness import code_of
 from espnet_prune.files.writing import write_file
 from espnet_prune.structured.distill.teacher import Teacher
 from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.tensor_files import check_finite
 
 #: beyond this float16 comes near its end, and a file holds float32
 LARGEST_HALF = 6.0e4
@@ -47,7 +49,8 @@ class StateCache:
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.encoder, self.full_window, self.dtype = encoder, full_window, dtype
-        described = f"{full_window} {encoder.config.to_json_string()}{dtype or ''}"
+        code = code_of("structured/encoder.py", "structured/families", "structured/distill")
+        described = f"{code} {full_window} {encoder.config.to_json_string()}{dtype or ''}"
         digest = hashlib.blake2b(described.encode())
         for name, value in encoder.state_dict().items():
             digest.update(name.encode())
@@ -81,10 +84,14 @@ class StateCache:
             digest.update(str(torch.get_autocast_dtype(device)).encode())
         digest.update(wave.cpu().contiguous().numpy().tobytes())
         path = self.directory / digest.hexdigest()[:2] / f"{digest.hexdigest()}.safetensors"
-        if path.is_file():
-            with safe_open(path, framework="pt", device=str(wave.device)) as file:
-                return {number: file.get_tensor(str(number)) for number in layers}
+        found = self._read(path, layers, str(wave.device))
+        if found is not None:
+            return found
         answer = self.ask(wave)
+        check_finite(
+            ((f"hidden state {number}", state) for number, state in answer.items()),
+            f"{self.directory}: an utterance of {len(wave)} samples",
+        )
         if not self._full:
             states = {str(n): state.cpu() for n, state in answer.items()}
             try:
@@ -93,6 +100,21 @@ class StateCache:
                 self._full = True  # go on without, since the cache is only for speed
                 logging.warning(f"{self.directory}: hidden states are not cached any more: {error}")
         return answer
+
+    def _read(self, path: Path, layers: Collection[int], device: str) -> dict[int, Tensor] | None:
+        """What a file holds, None where there is none that can be used: it is made again."""
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt", device=device) as file:
+                found = {number: file.get_tensor(str(number)) for number in layers}
+        except (SafetensorError, OSError) as error:
+            logging.warning(f"{path}: damaged, made again: {error}")
+            return None
+        if all(bool(state.isfinite().all()) for state in found.values()):
+            return found
+        logging.warning(f"{path}: has NaN or infinite values, made again")
+        return None
 
 
 class TeacherCache(StateCache):

@@ -5,7 +5,7 @@ To add one, write a subclass with its declaration (see `wav2vec2.py`) and name i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
@@ -60,6 +60,11 @@ def strip(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
     return dict(state)
 
 
+#: largest number of Transformer layers, of any other size, and of units of all layers: some times
+#: those of the largest models that there are
+MOST_LAYERS, MOST_SIZE, MOST_UNITS = 200, 200_000, 3_000_000
+
+
 class Family:
     """A `transformers` architecture and its declaration.
 
@@ -75,6 +80,8 @@ class Family:
 
     sampling_rate = 16000
     has_window = False
+    #: entries of a configuration that are sizes: layers, width, heads, width inside, and all others
+    size_names: tuple[str, ...] = ()
 
     def __init__(self, name: str, config_class: Any, model_class: Any, *prefixes: str):
         self.name, self.prefixes = name, prefixes
@@ -87,6 +94,47 @@ class Family:
     def build(self, config: dict) -> Backbone:
         """The dense model with this package's layers in place, weights as initialised."""
         raise NotImplementedError
+
+    def build_checked(self, config: Any) -> Backbone:
+        """`build`, after a look at what it would take.
+
+        Raises:
+            ValueError: the configuration does not describe a model, or one larger than any.
+        """
+        try:
+            self._check_sizes(self.config_class(**config))
+            # The attention is ours; `transformers` would fetch the code of one that is named here
+            return self.build({k: v for k, v in config.items() if "_implementation" not in k})
+        except ValueError:
+            raise
+        except Exception as error:  # `transformers` and its validation have their own, many
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"describes no {self.name} model: {reason}") from None
+
+    def _check_sizes(self, cfg: Any) -> None:
+        for name in self.size_names:
+            value = getattr(cfg, name, 1)
+            most = MOST_LAYERS if name == self.size_names[0] else MOST_SIZE
+            values = value if isinstance(value, (list, tuple)) else (value,)
+            if len(values) > MOST_LAYERS or not all(
+                type(size) is int and 0 < size <= most for size in values
+            ):
+                raise ValueError(f"{name} is {value!r:.80}, but has to be from 1 to {most}")
+        layers, width, heads, inside = (getattr(cfg, name) for name in self.size_names[:4])
+        if width % heads:
+            raise ValueError(f"{width} dimensions cannot be divided among {heads} heads")
+        if layers * (2 * width + inside) > MOST_UNITS:
+            raise ValueError(f"{layers} layers of {width} and {inside} dimensions: too large")
+
+    def left_out(self, state: Iterable[str]) -> list[str]:
+        """The parts of a checkpoint that `dense_state` drops, by the beginning of their names."""
+        names = list(state)
+        prefix = next((p for p in self.prefixes if any(n.startswith(p) for n in names)), "")
+        parts = set()
+        for words in (name.split(".") for name in names if not name.startswith(prefix)):
+            common = [a == b for a, b in zip(words, prefix.split("."), strict=False)]
+            parts.add(".".join(words[: (common + [False]).index(False) + 1]))
+        return sorted(parts)
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of a `transformers` checkpoint under the names of `build`'s model."""
@@ -148,8 +196,26 @@ class Family:
         """Whether a checkpoint expects waveforms of zero mean and unit variance.
 
         Args:
-            preprocessor: its preprocessor_config.json, where there is one.
+            preprocessor: the settings of its feature extractor, where there are any.
+        Raises:
+            ValueError: they ask for something else than `prepare` does.
         """
+        given = {} if preprocessor is None else preprocessor
+        for name, due in self.preparation(config).items():
+            if given.get(name, due) != due:
+                fault = f"{name} is {given[name]!r}, but {self.name} is supported with {due} only"
+                raise ValueError(fault)
+        found = given.get("do_normalize", self._normalizes(config, preprocessor is None))
+        if not isinstance(found, bool):
+            raise ValueError(f"do_normalize is {found!r}, but has to be true or false")
+        return found
+
+    def preparation(self, config: dict) -> dict[str, int]:
+        """What the settings of a feature extractor have to be, as far as they say it."""
+        return {"sampling_rate": self.sampling_rate}
+
+    def _normalizes(self, config: dict, unknown: bool) -> bool:
+        """What holds where the feature extractor does not say it, or is `unknown`."""
         return False
 
     def default_seconds(self, config: dict) -> float:

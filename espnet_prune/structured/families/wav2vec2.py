@@ -42,6 +42,11 @@ class Wav2Vec2Family(Family):
     """
 
     attention_class = PrunableAttention
+    size_names = (
+        *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
+        *("conv_dim", "conv_kernel", "conv_stride", "num_buckets", "max_bucket_distance"),
+        *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups"),
+    )
 
     def base_config(self, config: dict) -> dict:
         # Masking, adapters and layer drop belong to training recipes; with them off the saved
@@ -76,9 +81,11 @@ class Wav2Vec2Family(Family):
         ):  # the second are those of older checkpoints
             if all(f"{conv}.{name}" in state for name in names):
                 direction, gain = (state.pop(f"{conv}.{name}") for name in names)
-                # weight norm over all but the kernel positions (dim 2), of half-precision weights,
-                # too, in float32
-                state[f"{conv}.weight"] = torch._weight_norm(direction.float(), gain.float(), 2)
+                # weight norm over all but the kernel positions (dim 2)
+                # in half precision the squares of small weights are zero
+                dtype = torch.promote_types(direction.dtype, torch.float32)
+                parts = direction.to(dtype), gain.to(dtype)
+                state[f"{conv}.weight"] = torch._weight_norm(*parts, 2)
         return {k: v for k, v in state.items() if k != "masked_spec_embed"}
 
     def declare(self, config: dict, seconds: float) -> Declaration:
@@ -159,11 +166,12 @@ class Wav2Vec2Family(Family):
     def forward(
         self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
     ) -> tuple[list[Tensor], Tensor]:
+        features = inputs.features.to(model.feature_extractor.conv_layers[0].conv.weight.dtype)
         if watch is None:
-            out = model(inputs.features, attention_mask=inputs.mask, output_hidden_states=True)
+            out = model(features, attention_mask=inputs.mask, output_hidden_states=True)
             return list(out.hidden_states), out.last_hidden_state
         with watched(self.layers(model), watch):
-            out = model(inputs.features, attention_mask=inputs.mask, output_hidden_states=False)
+            out = model(features, attention_mask=inputs.mask, output_hidden_states=False)
         return [], out.last_hidden_state
 
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
@@ -185,10 +193,9 @@ class Wav2Vec2Family(Family):
             need = (need - 1) * stride + kernel
         return need
 
-    def wants_normalized_input(self, config: dict, preprocessor: dict | None = None) -> bool:
-        if preprocessor is not None:
-            return bool(preprocessor.get("do_normalize", False))
-        return config.get("feat_extract_norm") == "layer"
+    def _normalizes(self, config: dict, unknown: bool) -> bool:
+        # a feature extractor of `transformers` normalises unless told otherwise
+        return config.get("feat_extract_norm") == "layer" if unknown else True
 
 
 class WavLMFamily(Wav2Vec2Family):

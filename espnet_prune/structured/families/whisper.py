@@ -61,6 +61,10 @@ class WhisperFamily(Family):
     """
 
     has_window = True
+    size_names = (
+        *("encoder_layers", "d_model", "encoder_attention_heads", "encoder_ffn_dim"),
+        *("max_source_positions", "num_mel_bins"),
+    )
 
     def base_config(self, config: dict) -> dict:
         names = (
@@ -69,6 +73,11 @@ class WhisperFamily(Family):
             "max_source_positions"
         )
         return {name: config[name] for name in names.split() if name in config}
+
+    def preparation(self, config: dict) -> dict[str, int]:
+        bins = config.get("num_mel_bins", 80)
+        due = {"n_fft": FFT, "hop_length": HOP, "feature_size": bins}
+        return super().preparation(config) | due
 
     def build(self, config: dict) -> Backbone:
         model = WhisperEncoder(self.config_class(**config))

@@ -74,9 +74,8 @@ def prune_one_shot(
     """
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
-    if not 0.0 <= target < 1.0:
-        raise ValueError(f"target sparsity is {target}, but has to be in [0, 1)")
     plan = encoder.plan(protected=tuple(protected))
+    plan.check_target(target, cost)
     probe = probe or random_probe(seed)
     encoder = turned(encoder, plan, waveforms, probe)
     found = gather(encoder, plan, waveforms, probe)

@@ -299,3 +299,28 @@ def test_answers_of_other_data_are_not_continued(options, tmp_path, capsys):
     main([*options, "--output_dir", str(tmp_path)])
     message = fails(capsys, *options, "--output_dir", str(tmp_path), "--seed", "1")
     assert "was made with another seed" in message
+
+
+def test_answers_know_their_audio_and_the_code(options, tmp_path, capsys, monkeypatch):
+    data = save_data_dir(tmp_path / "data")
+    options = [*options[:2], "--data_dir", str(data), "--output_dir", str(tmp_path / "out")]
+    main(options)
+    before = (tmp_path / "out" / "answers.all.jsonl").read_bytes()
+    main(options)  # nothing is left to do
+    path = Path(read_table(data / "wav.scp")["a"])
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + content[200:300] + content[200:])
+    assert "answers.all.jsonl: was made with another data_dir; remove it" in fails(capsys, *options)
+    path.write_bytes(content)
+    options[-1] = str(tmp_path / "again")
+    main(options)
+    monkeypatch.setattr(inference, "code_of", lambda *places: "another")
+    assert "answers.all.jsonl: was made with another code; remove it" in fails(capsys, *options)
+    assert (tmp_path / "out" / "answers.all.jsonl").read_bytes() == before
+
+
+def test_segments_are_not_passed_over(options, tmp_path, capsys):
+    data = save_data_dir(tmp_path / "data")
+    (data / "segments").write_text("a a 0.0 0.5\n")
+    options = [*options[:2], "--data_dir", str(data), "--output_dir", str(tmp_path / "out")]
+    assert "data/segments: whole recordings are read here; cut them by" in fails(capsys, *options)

@@ -15,6 +15,7 @@ from espnet_prune.data.data_dir import read_table, write_table
 from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.evaluate import compact_report as report
 from espnet_prune.speech_llm import SpeechLLM
+from espnet_prune.speech_llm.compact import features
 from espnet_prune.speech_llm.compact import passages as passages_module
 from espnet_prune.speech_llm.compact import words as words_module
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
@@ -160,7 +161,7 @@ def excerpts(tmp_path):
     return data
 
 
-def test_features_are_those_of_the_encoder(excerpts, tmp_path, capsys):
+def test_features_are_those_of_the_encoder(excerpts, tmp_path, capsys, monkeypatch):
     encoder, out = saved("whisper", tmp_path / "encoder"), tmp_path / "dump"
     options = ["--data_dir", str(excerpts), "--output_dir", str(out), "--dtype", "float32"]
     main(["compact", "features", *options, "--encoder", str(encoder)])
@@ -182,6 +183,16 @@ def test_features_are_those_of_the_encoder(excerpts, tmp_path, capsys):
     main(["compact", "features", *options, "--encoder", str(encoder)])
     assert (out / "feats" / "v.npy").stat().st_mtime_ns == before  # what was there is kept
     assert np.load(out / "feats" / "u.npy").shape == (13, 24)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features, "code_of", lambda *places: "another")
+        main(["compact", "features", *options, "--encoder", str(encoder)])
+    assert (out / "feats" / "v.npy").stat().st_mtime_ns != before  # but not of other code
+    (excerpts / "segments").write_text("v v 0.0 0.5\n")
+    with pytest.raises(SystemExit):
+        main(["compact", "features", *options, "--encoder", str(encoder)])
+    assert "segments: whole recordings are read here; cut them by" in capsys.readouterr().err
+    (excerpts / "segments").unlink()
 
     dense_model("whisper", seed=5).save_pretrained(tmp_path / "other")
     with pytest.raises(SystemExit):

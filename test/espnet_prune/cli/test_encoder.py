@@ -132,6 +132,7 @@ def test_profile_as_table_and_json(models, tmp_path, capsys):
     ("options", "message"),
     [
         (["--seconds", "0"], "--seconds is 0.0, but has to be above 0"),
+        (["--seconds", "nan"], "--seconds is nan, but has to be above 0"),
         (["--device", "cuda:99"], "cuda:99"),
         (["/nowhere/model"], "/nowhere/model: no such directory"),
     ],

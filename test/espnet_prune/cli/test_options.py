@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from espnet_prune.cli.options import KeyValues, fill_from_config
+from espnet_prune.cli.options import KeyValues, above_zero, fill_from_config, whole
 
 
 def parse(tmp_path, text, *given):
@@ -32,3 +32,13 @@ def test_what_cannot_be_read(tmp_path, capsys):
         with pytest.raises(SystemExit):
             parse(tmp_path, "", "--conf", text)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value", ["-1", "1.5", "nan", "", "9" * 30, "x"])
+def test_numbers_out_of_range(value):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"'{value}' is no whole number from 0 on"):
+        whole(0)(value)
+    assert whole(1)("7") == 7
+    if value not in ("1.5", "9" * 30):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{value}' is no number above 0"):
+            above_zero(value)

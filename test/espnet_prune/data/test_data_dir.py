@@ -270,3 +270,94 @@ def test_what_is_drawn_depends_on_names_and_seed_alone():
     chosen = data_dir.drawn(names, 10)
     assert len(set(chosen)) == 10 and chosen == data_dir.drawn(names[::-1], 10)
     assert data_dir.drawn(names)[:10] == chosen != data_dir.drawn(names, 10, seed=1)
+
+
+@pytest.mark.parametrize("write", ["subset", "combine", "write_dir"])
+def test_tables_of_others_are_not_written_over(good, tmp_path, write):
+    target = tmp_path / "mine"
+    target.mkdir()
+    (target / "text").write_text("a my own text\n")
+    calls = {
+        "subset": lambda: data_dir.subset(good, target, first=1),
+        "combine": lambda: data_dir.combine(target, [good]),
+        "write_dir": lambda: data_dir.write_dir(target, data_dir.read_dir(good)),
+    }
+    with pytest.raises(ValueError, match="mine: holds text, which was not written here; move it"):
+        calls[write]()
+    assert [path.name for path in target.iterdir()] == ["text"]
+    (target / "text").unlink()
+    calls[write]()
+    calls[write]()
+    assert data_dir.validate(target) == []
+
+
+def test_paths_that_are_too_long_are_faults_of_their_entry(good):
+    edit(good / "wav.scp", "b-1.wav", "b" * 300 + ".wav")
+    (error,) = data_dir.validate(good)
+    assert "wav.scp: b-1: the file" in error and "does not exist" in error
+    assert any("dropped b-1" in line for line in data_dir.fix(good))
+
+
+def test_tables_of_notepad(good):
+    for path in good.iterdir():
+        if path.name != data_dir.MARK:
+            path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    before = data_dir.read_dir(good)
+    assert list(before["text"]) == ["a-1", "a-2", "b-1", "b-2"]
+    assert data_dir.validate(good) == [] and data_dir.fix(good) == []
+    assert data_dir.read_dir(good) == before
+    assert b"\xef\xbb\xbf" not in (good / "text").read_bytes()
+
+
+def test_a_line_separator_is_no_line_break(good):
+    edit(good / "text", "text of a-1", "text\u2028of a-1")
+    assert data_dir.validate(good) == []
+    assert data_dir.read_table(good / "text")["a-1"] == "text\u2028of a-1"
+
+
+@pytest.mark.parametrize(
+    "table", [{"a b": "x"}, {"a": "x\ny"}, {"a": "x\ry"}, {"a\u2028b": "x"}, {"": "x"}]
+)
+def test_what_would_be_read_as_something_else_is_not_written(tmp_path, table):
+    with pytest.raises(ValueError, match="t: .*: blanks in the name, or line breaks in the value"):
+        data_dir.write_table(tmp_path / "t", table)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("..", "'..' cannot be the name of a file"),
+        ("a/b", "'a/b' cannot be the name of a file"),
+        ("ä" * 101, "'ä+…' has 202 bytes, but 200 are the most"),
+    ],
+)
+def test_names_that_no_file_can_have(name, message):
+    with pytest.raises(ValueError, match=message):
+        data_dir.file_name(name)
+    assert data_dir.file_name("ä" * 100) == "ä" * 100
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", "9" * 5000])
+def test_counts(tmp_path, number):
+    (tmp_path / "c").write_text(f"a 1\nb {number}\n")
+    with pytest.raises(ValueError, match="c: b: '.*' is not a positive whole number"):
+        data_dir.read_counts(tmp_path / "c")
+
+
+def test_malformed_values_are_told_with_file_and_key(good, tmp_path):
+    (good / "segments").write_text("u a-1 1 0\n")
+    with pytest.raises(
+        ValueError, match="good/segments: u: 'a-1 1 0' is not 'recording begin end'"
+    ):
+        data_dir.subset(good, tmp_path / "part", first=1)
+    (good / "segments").unlink()
+    (good / "wav.scp").write_text("u\n")
+    with pytest.raises(ValueError, match="good/wav.scp: u: no path is given"):
+        data_dir.read_scp(good / "wav.scp")
+
+
+def test_segments_are_not_passed_over(good):
+    assert data_dir.read_scp(good / "wav.scp") == data_dir.read_table(good / "wav.scp")
+    (good / "segments").write_text("u a-1 0 1\n")
+    with pytest.raises(ValueError, match="segments: whole recordings are read here; cut them by"):
+        data_dir.read_scp(good / "wav.scp")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_prune.data import data_dir
+from espnet_prune.data import data_dir, formatting
 from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.parallel import parallel_map
 
@@ -20,12 +20,12 @@ def tone(seconds=0.5, rate=16000, hertz=440.0):
 
 @pytest.fixture
 def source(tmp_path):
-    """A data directory of three recordings: 16 kHz, 8 kHz, and 44.1 kHz with two channels."""
+    """A data directory of three recordings at 16 kHz, 8 kHz and 44.1 kHz."""
     audio = tmp_path / "audio"
     audio.mkdir()
     soundfile.write(audio / "a.wav", tone(), 16000)
     soundfile.write(audio / "b.flac", tone(0.4, 8000), 8000)
-    soundfile.write(audio / "c.ogg", np.stack([tone(0.6, 44100)] * 2, axis=1), 44100)
+    soundfile.write(audio / "c.ogg", tone(0.6, 44100), 44100)
     paths = {"s-a": audio / "a.wav", "s-b": audio / "b.flac", "s-c": audio / "c.ogg"}
     tables = {
         "wav.scp": paths,
@@ -53,7 +53,6 @@ def test_all_become_mono_at_one_rate(source, tmp_path, audio_format, workers):
             "3 utterances, 0.0 minutes (0 of them written by an earlier run)",
             "1 utterances resampled from 8000 Hz",
             "1 utterances resampled from 44100 Hz",
-            "1 utterances mixed down to one channel",
         )
     ]
     assert data_dir.validate(tmp_path / "out") == []
@@ -108,6 +107,9 @@ def bad_files(folder):
     soundfile.write(folder / "inf.wav", np.full(2000, np.inf, "f4"), 16000, subtype="FLOAT")
     soundfile.write(folder / "none.wav", np.zeros(0), 16000)
     soundfile.write(folder / "short.wav", tone(0.05), 16000)
+    soundfile.write(folder / "stereo.wav", np.stack([tone(), -tone()], axis=1), 16000)
+    soundfile.write(folder / "loud.wav", tone() * 32768, 16000, subtype="FLOAT")
+    soundfile.write(folder / "rate.wav", tone(), 44101)
     (folder / "zero.wav").write_bytes(b"")
     (folder / "fake.wav").write_text("this is a text, not a recording")
     return {
@@ -115,6 +117,9 @@ def bad_files(folder):
         "s-inf": ("inf.wav", "2000 of 2000 samples are NaN or infinite"),
         "s-none": ("none.wav", "is empty, it has no samples"),
         "s-short": ("short.wav", "lasts 0.050 s, shorter than 0.1 s"),
+        "s-stereo": ("stereo.wav", "has 2 channels instead of one"),
+        "s-loud": ("loud.wav", "samples are beyond [-1, 1]"),
+        "s-rate": ("rate.wav", "has 44101 Hz, which cannot be made 16000 Hz"),
         "s-zero": ("zero.wav", "is empty (0 bytes)"),
         "s-fake": ("fake.wav", "not audio that can be read"),
         "s-gone": ("gone.wav", "no such file"),
@@ -129,7 +134,7 @@ def test_all_bad_files_are_listed_and_fail_the_run_or_are_dropped(source, tmp_pa
     with pytest.raises(ValueError) as error:
         format_wav(source, tmp_path / "out")
     *lines, last = str(error.value).split("\n")
-    assert "8 of 11 utterances are bad" in last and "--skip_bad true" in last
+    assert "11 of 14 utterances are bad" in last and "--skip_bad true" in last
     assert not (tmp_path / "out" / "wav.scp").exists()
     for name, (file, message) in bad.items():
         assert [line for line in lines if name in line and file in line and message in line]
@@ -137,13 +142,13 @@ def test_all_bad_files_are_listed_and_fail_the_run_or_are_dropped(source, tmp_pa
 
     first, last = format_wav(source, tmp_path / "out", skip_bad=True)
     assert "3 utterances" in first and "(3 of them written by an earlier run)" in first
-    assert last.endswith("8 bad utterances dropped, see bad_utts")
+    assert last.endswith("11 bad utterances dropped, see bad_utts")
     assert set(data_dir.read_table(tmp_path / "out" / "bad_utts")) == {*bad, "s-pipe"}
     assert data_dir.validate(tmp_path / "out") == []
 
-    with pytest.raises(ValueError, match="all 11 utterances are bad, see .*/none/bad_utts"):
+    with pytest.raises(ValueError, match="all 14 utterances are bad, see .*/none/bad_utts"):
         format_wav(source, tmp_path / "none", min_seconds=9, skip_bad=True)
-    assert len(data_dir.read_table(tmp_path / "none" / "bad_utts")) == 11
+    assert len(data_dir.read_table(tmp_path / "none" / "bad_utts")) == 14
 
 
 def test_a_second_run_keeps_what_is_good_and_redoes_the_rest(source, tmp_path):
@@ -189,7 +194,7 @@ def test_faults_of_the_directory_come_first(source, tmp_path):
 
 def test_a_slash_in_a_name_is_refused(source, tmp_path):
     add(source, "s/../../x", tmp_path / "audio" / "a.wav")
-    with pytest.raises(ValueError, match="'/' in the utterance or its speaker"):
+    with pytest.raises(ValueError, match="'s/../../x' cannot be the name of a file"):
         format_wav(source, tmp_path / "out")
 
 
@@ -241,3 +246,70 @@ def wait_for(condition, seconds=20):
     while not condition() and time.monotonic() < end:
         time.sleep(0.05)
     return condition()
+
+
+def test_an_option_of_the_last_run_does_not_stay(source, tmp_path):
+    format_wav(source, tmp_path / "out")
+    with pytest.raises(ValueError, match="s-b.*lasts 0.400 s, shorter than 0.45 s"):
+        format_wav(source, tmp_path / "out", min_seconds=0.45)
+    data_dir.write_table(source / "segments", {"s-a": "s-a 0.1 0.3", "s-b": "s-b 0 0.2"})
+    data_dir.fix(source)
+    format_wav(source, tmp_path / "out")
+    assert data_dir.read_counts(tmp_path / "out" / "utt2num_samples") == {"s-a": 3200, "s-b": 3200}
+    (source / "segments").unlink()
+    format_wav(source, tmp_path / "out")
+    assert data_dir.read_counts(tmp_path / "out" / "utt2num_samples") == {"s-a": 8000, "s-b": 6400}
+
+
+def test_other_code_formats_anew(source, tmp_path, monkeypatch):
+    format_wav(source, tmp_path / "out")
+    assert "(3 of them written" in format_wav(source, tmp_path / "out")[0]
+    monkeypatch.setattr(formatting, "code_of", lambda *places: "another")
+    assert "(0 of them written" in format_wav(source, tmp_path / "out")[0]
+
+
+@pytest.mark.parametrize(
+    ("utterance", "speaker", "message"),
+    [
+        ("x", "..", "utt2spk: '..' cannot be the name of a file"),
+        ("x", "a/b", "utt2spk: 'a/b' cannot be the name of a file"),
+        ("x" * 300, "s", "utt2spk: 'x+…' has 300 bytes, but 200 are the most"),
+    ],
+)
+def test_names_that_no_file_can_have_are_bad(source, tmp_path, utterance, speaker, message):
+    add(source, utterance, tmp_path / "audio" / "a.wav")
+    tables = data_dir.read_dir(source)
+    tables["utt2spk"][utterance] = speaker
+    data_dir.write_dir(source, tables)
+    with pytest.raises(ValueError, match=message):
+        format_wav(source, tmp_path / "out")
+    *_, last = format_wav(source, tmp_path / "out", skip_bad=True)
+    assert last.endswith("1 bad utterances dropped, see bad_utts")
+
+
+@pytest.mark.parametrize("audio_format", ["flac", "wav"])
+def test_a_full_disk_is_told_of_and_leaves_nothing_half(source, tmp_path, audio_format):
+    """A limit on the size of files stands for the disk."""
+    code = (
+        "import resource, signal, sys\n"
+        "from espnet_prune.cli import main\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
+        "main(sys.argv[1:])\n"
+    )
+    options = ["data", "format", "--skip_bad", "true", "--audio_format", audio_format]
+    command = [sys.executable, "-c", code, *options, str(source), str(tmp_path / "out")]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3])}
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "error: [Errno 27] File too large" in last and f"s-a.{audio_format}" in last
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert {path.name for path in files} == {data_dir.MARK, ".made_of.json"}
+
+
+def test_others_files_in_the_target_stay(source, tmp_path):
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    (tmp_path / "out" / "data" / "thesis.tex").touch()
+    with pytest.raises(ValueError, match="out: holds data, which was not written here"):
+        format_wav(source, tmp_path / "out")

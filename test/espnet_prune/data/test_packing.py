@@ -135,3 +135,16 @@ def test_errors(source, tmp_path):
         pack(source, tmp_path / "out")
     with pytest.raises(ValueError, match="same directory"):
         pack(source, source)
+
+
+def test_what_was_not_written_here_stays(source, tmp_path):
+    recipe = tmp_path / "recipe"
+    (recipe / "data" / "train").mkdir(parents=True)
+    (recipe / "data" / "train" / "wav.scp").write_text("u x\n")
+    with pytest.raises(ValueError, match="recipe: holds data, which was not written here; move"):
+        pack(source, recipe)
+    assert [path.name for path in recipe.rglob("*")] == ["data", "train", "wav.scp"]
+    pack(source, tmp_path / "new", window=1.0)
+    (tmp_path / "new" / "notes").touch()  # as `labels` of a recipe's next stage
+    pack(source, tmp_path / "new", window=2.0)
+    assert (tmp_path / "new" / "notes").is_file()

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -223,7 +224,7 @@ def not_a_number(data_dir):
         (lambda d: (d / "0.wav").unlink(), "utt0: no such file as"),
         (lambda d: silent(d, 0), "0.wav: is empty"),
         (lambda d: silent(d, rate=8000), "0.wav: has 8000 Hz instead of 16000 Hz"),
-        (lambda d: silent(d, shape=(2,)), "instead of one channel"),
+        (lambda d: silent(d, shape=(2,)), "0.wav: has 2 channels instead of one"),
         (lambda d: silent(d, 1.1), "17600 samples"),
         (not_a_number, "NaN"),
         (lambda d: (d / "0.wav").write_text("not audio"), "0.wav: not audio"),
@@ -259,3 +260,29 @@ def test_bad_models(teacher_dir, data_dir, tmp_path, capsys):
         assert ended.value.code == 1
         error = capsys.readouterr().err.rstrip("\n").split("\n")[-1]
         assert error.startswith("error: ") and message in error, error
+
+
+def test_segments_are_not_passed_over(teacher_dir, data_dir, tmp_path, capsys):
+    (data_dir / "segments").write_text("u utt0 0.0 0.1\n")
+    with pytest.raises(SystemExit):
+        run(teacher_dir, data_dir, tmp_path / "out")
+    assert "data/segments: whole recordings are read here; cut" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("changed", ["code", "generation_config"])
+def test_hypotheses_of_other_code_or_settings_are_made_anew(
+    teacher_dir, data_dir, tmp_path, monkeypatch, changed
+):
+    teacher = shutil.copytree(teacher_dir, tmp_path / "teacher")
+    before = run(teacher, data_dir, tmp_path / "out")
+    calls = []
+    monkeypatch.setattr(whisper_decoding, "decode", lambda *_, **__: calls.append(1) or 1.0)
+    assert run(teacher, data_dir, tmp_path / "out") == before and not calls
+    if changed == "code":
+        monkeypatch.setattr(whisper_decoding, "code_of", lambda *places: "another")
+    else:
+        settings = json.loads((teacher / "generation_config.json").read_text())
+        settings["suppress_tokens"] = settings["suppress_tokens"][1:]
+        (teacher / "generation_config.json").write_text(json.dumps(settings))
+    run(teacher, data_dir, tmp_path / "out")
+    assert calls

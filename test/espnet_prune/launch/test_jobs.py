@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -176,11 +177,142 @@ def test_stopping_the_runner_stops_its_jobs(tmp_path):
     assert not _alive(sleeper)
 
 
+@pytest.fixture
+def start(tmp_path):
+    """Starts run.pl with a shell script as its job, which prints the number of its process; returns
+    the runner and that number."""
+    started = []
+
+    def begin(script, *before, jobs="JOB=1:1", **options):
+        command = [*before, sys.executable, "-m", "espnet_prune.launch.jobs", "--max_jobs_run", "3"]
+        command += [jobs, str(tmp_path / "log" / "a.JOB.log"), "bash", "-c", f"echo $$; {script}"]
+        runner = subprocess.Popen(command, cwd=ROOT, text=True, start_new_session=True, **options)
+        started.append(runner)
+        log = tmp_path / "log" / "a.1.log"
+        wait_for(lambda: log.exists() and log.read_text().count("\n") >= 4)
+        return runner, int(log.read_text().splitlines()[3])
+
+    yield begin
+    for runner in started:
+        if runner.poll() is None:
+            os.killpg(runner.pid, signal.SIGKILL)
+        runner.wait()
+
+
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP"])
+def test_each_signal_that_ends_the_runner_ends_its_jobs(start, name):
+    runner, job = start("sleep 60")
+    runner.send_signal(getattr(signal, name))
+    assert runner.wait(10) == 128 + getattr(signal, name)
+    assert not _alive(job)
+
+
+def test_a_hang_up_that_is_ignored_stays_so(start):
+    runner, job = start("sleep 60", "nohup", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    runner.send_signal(signal.SIGHUP)
+    time.sleep(0.3)
+    assert runner.poll() is None and _alive(job)
+
+
+def test_a_job_that_ignores_sigterm_is_killed(start, tmp_path):
+    runner, job = start("trap '' TERM; while true; do sleep 0.1; done")
+    begin = time.monotonic()
+    runner.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert _alive(job) and runner.poll() is None
+    runner.send_signal(signal.SIGINT)  # a second one, for who does not want to wait
+    assert runner.wait(5) == 128 + signal.SIGTERM and time.monotonic() - begin < 5
+    assert not _alive(job)
+    assert "# Ended (code 137)" in (tmp_path / "log" / "a.1.log").read_text()
+
+
+def test_the_grace_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "_GRACE", 0.3)
+    log = tmp_path / "a.log"
+    killer = subprocess.Popen(["sh", "-c", f"sleep 1; kill {os.getpid()}"])
+    with pytest.raises(SystemExit) as end:
+        jobs.main([str(log), "bash", "-c", "trap '' TERM; while true; do sleep 0.1; done"])
+    killer.wait()
+    assert end.value.code == 128 + signal.SIGTERM and "# Ended (code 137)" in log.read_text()
+
+
+def test_the_jobs_of_a_runner_that_is_killed_end(start):
+    runner, job = start("sleep 60 & wait")
+    os.killpg(runner.pid, signal.SIGKILL)
+    runner.wait()
+    wait_for(lambda: not _alive(job))
+
+
+def test_the_jobs_of_a_script_that_is_killed_end(start):
+    """run.sh is killed, and nothing is left of what it started."""
+    script = ["bash", "-c", '"$@"; echo the next stage', "run.sh"]
+    runner, job = start("sleep 60", *script, stdout=subprocess.PIPE)
+    runner.send_signal(signal.SIGTERM)
+    runner.wait()
+    wait_for(lambda: not _alive(job))
+    assert "next" not in runner.communicate()[0]
+
+
+def test_logs_that_vanish_do_not_end_the_runner(start, tmp_path, capfd):
+    runner, job = start("sleep 2; exit $((JOB / 3))", jobs="JOB=1:3")
+    wait_for((tmp_path / "log" / "a.3.log").exists)
+    shutil.rmtree(tmp_path / "log")
+    assert runner.wait(20) == 1
+    shown = capfd.readouterr().err
+    assert "a.2.log: No such file or directory; its job ended with 0" in shown
+    assert f"error: 1 of 3 jobs failed, see {tmp_path}/log/a.3.log" in shown
+    assert not _alive(job)
+
+
+def test_a_log_that_cannot_be_made_ends_the_jobs_that_run(tmp_path, capsys):
+    (tmp_path / "2").touch()
+    log = str(tmp_path / "JOB" / "a.log")
+    begin = time.monotonic()
+    command = ["--max_jobs_run", "2", "JOB=1:2", log, "sleep", "60"]
+    assert jobs.main(command) == 1 and time.monotonic() - begin < 20
+    assert f"{tmp_path}/2" in capsys.readouterr().err
+    assert "# Ended (code 143)" in (tmp_path / "1" / "a.log").read_text()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_log_on_a_full_disk(tmp_path, capsys):
+    (tmp_path / "a.log").symlink_to("/dev/full")
+    assert jobs.main([str(tmp_path / "a.log"), "true"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"error: [Errno 28] No space left on device: '{tmp_path}/a.log'"
+
+
 def _alive(pid):
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_slurm_is_told_when_the_runner_is_ended_twice(tmp_path, sbatch):
+    folder = tmp_path / "bin"
+    scripts = {"sbatch": "echo 77; sleep 60", "scancel": f"sleep 1; echo $1 > {tmp_path}/cancelled"}
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(stat.S_IRWXU)
+    command = [sys.executable, "-m", "espnet_prune.launch.jobs", "--backend", "slurm"]
+    log = tmp_path / "a.log"
+    runner = subprocess.Popen([*command, str(log), "true"], cwd=ROOT, start_new_session=True)
+    wait_for((tmp_path / "q" / "a.log.sh").exists)
+    time.sleep(0.5)
+    runner.terminate()
+    time.sleep(0.3)
+    runner.send_signal(signal.SIGINT)
+    assert runner.wait(20) == 128 + signal.SIGTERM
+    assert (tmp_path / "cancelled").read_text() == "77\n"
+    os.killpg(runner.pid, signal.SIGKILL)  # what the stand-in leaves
 
 
 def launch_stand_in(folder):

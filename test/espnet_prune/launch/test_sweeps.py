@@ -1,14 +1,20 @@
 """Sweeps over recipes, here scripts that note how they were called."""
 
 import json
+import os
 import shlex
+import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from espnet_prune.cli import main
 from espnet_prune.launch.sweeps import Runner
 
+ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """#!/bin/sh
 printf '%s\\n' "$*" >> {log}
 while [ $# -gt 1 ]; do
@@ -66,6 +72,23 @@ def test_pruning_at_several_sizes(place):
     main(command)  # nothing is run twice
     assert len(calls(folder)) == 3
 
+    def rerun(*more):
+        main([*command, *more])
+        return sum("--prune_tag" in line for line in calls(folder))
+
+    (folder / "exp/ssl_prune_ours_0.7/.made").unlink()  # killed before the end
+    assert rerun() == 1
+    (folder / "conf").mkdir()
+    (folder / "conf/a.yaml").write_text("a: 1")
+    assert rerun() == 9 and rerun() == 0
+    assert rerun("--", "--nj", "3") == 9
+    (folder / "dump/raw/train").mkdir(parents=True)
+    (folder / "audio.wav").write_text("audio")
+    (folder / "dump/raw/train/wav.scp").write_text(f"a {folder}/audio.wav\n")
+    assert rerun() == 9
+    (folder / "audio.wav").write_text("other audio")
+    assert rerun() == 9 and rerun() == 0
+
 
 def test_errors_of_pruning(place, capsys):
     folder, python = place
@@ -109,12 +132,46 @@ def test_probes(place):
     assert json.loads((folder / "out/learning_rates/KS.json").read_text())["chosen"] == 0.001
     assert not list((folder / "out/dense").glob("superb_*"))
 
-    main(command)
+    main([*command, *more])
     assert len(calls(folder)) == 2 + 1  # data, and the table
+    main(command)  # data of another place
+    assert len(calls(folder)) > 2 + 6
+    (folder / "KS/dump/raw/test").mkdir(parents=True)
+    (folder / "KS/dump/raw/test/text").write_text("a one")
+    main(command)  # other data of a task: its rate and its probes
+    assert sum("KS" in line or "seed" in line for line in calls(folder)) > 5
+    main(command)
+    assert len(calls(folder)) == 2 + 1
     command[-1] = "other"
     (folder / "model/config.json").write_text("{}")
     with pytest.raises(SystemExit):  # another encoder of this name
         main(command)
+
+
+def test_what_ends_a_sweep_ends_its_recipes(tmp_path):
+    script = tmp_path / "run.sh"
+    script.write_text("#!/bin/bash\nsleep 60 &\necho $$ $! > pids.tmp\nmv pids.tmp pids\nwait\n")
+    script.chmod(0o755)
+    command = [sys.executable, "-m", "espnet_prune", "encoder", "sweep", "--targets", "0.5"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    sweep = subprocess.Popen(
+        [*command, "--methods", "ours"],
+        cwd=tmp_path,
+        env=environment,
+        start_new_session=True,
+        **pipe,
+    )
+    end = time.monotonic() + 60
+    while not (tmp_path / "pids").exists():
+        assert time.monotonic() < end and sweep.poll() is None
+        time.sleep(0.05)
+    sweep.terminate()
+    sweep.communicate(timeout=20)
+    assert sweep.returncode == 128 + signal.SIGTERM
+    for pid in map(int, (tmp_path / "pids").read_text().split()):
+        stat = f"/proc/{pid}/stat"
+        assert not os.path.exists(stat) or open(stat).read().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_jobs_stop_after_a_failure(tmp_path):

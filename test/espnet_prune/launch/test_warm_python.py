@@ -82,6 +82,26 @@ def test_nothing_is_left_behind(server, tmp_path, kill):
     assert command.wait() != 0
 
 
+def test_a_server_ends_with_the_script_that_has_started_it(tmp_path):
+    code = SERVE.format(tmp_path / "socket")
+    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])}
+    script = '"$0" -c "$1" & echo $!; wait'
+    process = subprocess.Popen(
+        ["bash", "-c", script, sys.executable, code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    server = int(process.stdout.readline())
+    wait_for((tmp_path / "socket").exists)
+    time.sleep(1.5)  # it does not end by itself
+    assert alive(server)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_for(lambda: not alive(server))
+
+
 def test_without_a_server():
     environment = {name: value for name, value in os.environ.items() if name != "WARM_PYTHON"}
     done = subprocess.run(

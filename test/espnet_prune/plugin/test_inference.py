@@ -1,12 +1,16 @@
 """What the inference commands share; the models themselves run in the recipes' tests."""
 
+import sys
+import types
+
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from espnet_prune.bin import diar_inference, spk_inference
 from espnet_prune.data import data_dir
-from espnet_prune.plugin.inference import get_parser, write_arrays
+from espnet_prune.plugin.inference import get_parser, load, write_arrays
 
 
 @pytest.fixture
@@ -64,3 +68,42 @@ def test_training_is_missing(command, arguments, tmp_path, capsys):
     assert error() == f"error: {tmp_path / 'model.pth'}: no such file; train first"
     (tmp_path / "model.pth").touch()
     assert error("--ngpu", "2") == "error: --ngpu 2: give 0 or 1"
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        ({"weight": torch.full((1, 1), torch.nan)}, "model.pth: tensor weight has NaN or infinite"),
+        (
+            {"weight": torch.ones(1, 1), "x": print},
+            "model.pth: holds a '.*print' and is not opened",
+        ),
+    ],
+)
+def test_weights_are_numbers_and_nothing_else(arguments, tmp_path, monkeypatch, state, message):
+    """ESPnet would unpickle whatever there is."""
+
+    class Task:
+        @staticmethod
+        def build_model_from_file(config, file, device):
+            model = torch.nn.Linear(1, 1, bias=False)
+            model.load_state_dict(torch.load(file, map_location=device, weights_only=False))
+            return model, None
+
+    monkeypatch.setitem(sys.modules, "espnet2.tasks.stub", types.SimpleNamespace(StubTask=Task))
+    args = get_parser("").parse_args(arguments)
+    args.train_config.touch()
+    torch.save(state, args.model_file)
+    with pytest.raises(ValueError, match=message):
+        load("stub.StubTask", args, "cpu")
+
+
+def test_segments_and_names_that_no_file_can_have(arguments, tmp_path):
+    args = get_parser("").parse_args(arguments)
+    (tmp_path / "segments").write_text("u a 0.0 0.1\n")
+    with pytest.raises(ValueError, match="segments: whole recordings are read here; cut them by"):
+        write_arrays(args, "embed", "cpu", mean_and_length)
+    (tmp_path / "segments").unlink()
+    (tmp_path / "wav.scp").write_text(f"../x {tmp_path / 'b.wav'}\n")
+    with pytest.raises(ValueError, match="'../x' cannot be the name of a file"):
+        write_arrays(args, "embed", "cpu", mean_and_length)

@@ -93,6 +93,10 @@ def test_written_config(tmp_path, capsys):
     assert target.read_text().startswith(f"# {source}, updates spread over GPUs.\n")
     assert yaml.safe_load(target.read_text()) == spread_updates(ONE_GPU, 4)
 
+    with pytest.raises(ValueError, match="is the config to read; name another file to write"):
+        write_spread(source, source, 4)
+    assert yaml.safe_load(source.read_text()) == ONE_GPU
+
     def error(*args):
         with pytest.raises(SystemExit):
             main(["encoder", "spread-updates", str(source), str(target), *args])

@@ -24,8 +24,9 @@ task_data() {
 
 task_inference() {
     local model=${probe}/best/${inference_model}
-    infer "$1" "$2" 1best_recog/text "${model}" --asr_train_config "${probe}/best/config.yaml" \
-        --asr_model_file "${model}"
+    local config=${probe}/best/config.yaml
+    infer "$1" "$2" 1best_recog/text "${inference_module}" "${config}" "${model}" \
+        --asr_train_config "${config}" --asr_model_file "${model}"
 }
 
 task_score() {

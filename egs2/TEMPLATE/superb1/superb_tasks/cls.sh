@@ -24,9 +24,9 @@ task_data() {
 
 task_inference() {
     local model=${probe}/best/${inference_model}
-    infer "$1" "$2" prediction/text "${model}" \
-        --classification_train_config "${probe}/best/config.yaml" \
-        --classification_model_file "${model}"
+    local config=${probe}/best/config.yaml
+    infer "$1" "$2" prediction/text "${inference_module}" "${config}" "${model}" \
+        --classification_train_config "${config}" --classification_model_file "${model}"
 }
 
 task_score() {

@@ -18,10 +18,11 @@ task_data() {
 
 # Threshold and median filter are chosen on the valid set.
 task_inference() {
-    local dset model=${probe}/best/${inference_model}
+    local dset model=${probe}/best/${inference_model} config=${probe}/best/config.yaml
     for dset in "${valid}" "$1"; do
-        infer "${dset}" "$(dirname "$2")/$(basename "${dset}")" diarize.scp "${model}" \
-            --train_config "${probe}/best/config.yaml" --model_file "${model}"
+        infer "${dset}" "$(dirname "$2")/$(basename "${dset}")" diarize.scp \
+            "${inference_module}" "${config}" "${model}" \
+            --train_config "${config}" --model_file "${model}"
     done
 }
 

@@ -31,13 +31,13 @@ checkpoints() {
 }
 
 task_inference() {
-    local other model=${probe}/best/${inference_model}
-    infer "$1" "$2" embed.scp "${model}" --train_config "${probe}/best/config.yaml" \
-        --model_file "${model}"
+    local other model=${probe}/best/${inference_model} config=${probe}/best/config.yaml
+    infer "$1" "$2" embed.scp "${inference_module}" "${config}" "${model}" \
+        --train_config "${config}" --model_file "${model}"
     for other in $(checkpoints); do
         model=${probe}/best/${other}.pth
-        infer "$1" "$2/${other}" embed.scp "${model}" --train_config "${probe}/best/config.yaml" \
-            --model_file "${model}"
+        infer "$1" "$2/${other}" embed.scp "${inference_module}" "${config}" "${model}" \
+            --train_config "${config}" --model_file "${model}"
     done
 }
 

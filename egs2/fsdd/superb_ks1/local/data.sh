@@ -9,8 +9,7 @@ set -o pipefail
 
 if [ -z "${FSDD}" ]; then
     FSDD=${download_dir}/free-spoken-digit-dataset
-    if [ ! -d "${FSDD}/recordings" ] && ! git clone --depth 1 \
-        https://github.com/Jakobovski/free-spoken-digit-dataset "${FSDD}"; then
+    if ! clone https://github.com/Jakobovski/free-spoken-digit-dataset "${FSDD}"; then
         echo "$0: error: the dataset cannot be fetched from its authors. Fill the value of 'FSDD' of" \
             "db.sh: the directory of its recordings" >&2
         exit 1

@@ -10,6 +10,7 @@ set -o pipefail
 
 corpus_of LIBRISPEECH "the directory of LibriSpeech"
 corpus_of LIBRISPEECH_LEXICON "pronunciations of its words"
-# shellcheck disable=SC2086
+lexicons=()
+words lexicons "${LIBRISPEECH_LEXICON}"
 python3 -m espnet_prune corpus librispeech_superb "${LIBRISPEECH}" "${datadir}" \
-    --lexicon ${LIBRISPEECH_LEXICON}
+    --lexicon "${lexicons[@]}"

@@ -16,8 +16,7 @@ suffix= # Of the names of the data directories.
 
 if [ -z "${SPIRAL}" ]; then
     SPIRAL=${download_dir}/SPIRAL_Dataset
-    if [ ! -f "${SPIRAL}/data.jsonl" ] && ! git clone --depth 1 \
-        https://github.com/linyueqian/SPIRAL_Dataset "${SPIRAL}"; then
+    if ! clone https://github.com/linyueqian/SPIRAL_Dataset "${SPIRAL}"; then
         echo "$0: error: the dataset cannot be fetched from its authors. Set SPIRAL in db.sh to the" \
             "directory that holds data.jsonl and data_h.jsonl" >&2
         exit 1

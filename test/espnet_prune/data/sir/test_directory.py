@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet_prune.data.data_dir import read_table, validate, write_table
+from espnet_prune.data.data_dir import claim, read_table, validate, write_table
 from espnet_prune.data.sir.directory import (
     group_sentences,
     read_all_items,
@@ -53,6 +53,13 @@ def test_recordings_that_are_there(tmp_path):
     # what was spoken there before, and its segments for the check by Whisper, are gone
     (tmp_path / "d" / "sentences").write_text("m_1 {}\n")
     write_table(tmp_path / "d_windows" / "text", {"m_1-00": "One two."})
+    with pytest.raises(ValueError, match="d_windows: holds text, which was not written here"):
+        write_recorded_dir([item("m_1")], audio, tmp_path / "d")
+    claim(tmp_path / "d_windows")
+    (tmp_path / "d_windows" / "notes").touch()
+    with pytest.raises(ValueError, match="d_windows: holds notes, which was not written here"):
+        write_recorded_dir([item("m_1")], audio, tmp_path / "d")
+    (tmp_path / "d_windows" / "notes").unlink()
     write_recorded_dir([item("m_1")], audio, tmp_path / "d")
     assert not (tmp_path / "d" / "sentences").exists() and not (tmp_path / "d_windows").exists()
     # the same names in another folder, with older files as unpacked archives have
@@ -89,6 +96,7 @@ def test_a_part(tmp_path):
     for name in ("wav.scp", "text", "utt2spk", "questions"):
         write_table(tmp_path / "d" / name, {key: f"{name} {key}" for key in "abc"})
     write_table(tmp_path / "p_windows" / "text", {"a-00": "of an earlier run"})
+    claim(tmp_path / "p_windows")
     write_part(tmp_path / "d", tmp_path / "p", ["c", "a"])
     assert not (tmp_path / "p_windows").exists()
     assert read_table(tmp_path / "p" / "questions") == {k: f"questions {k}" for k in "ac"}

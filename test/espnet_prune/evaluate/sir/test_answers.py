@@ -96,3 +96,14 @@ def test_a_damaged_file(tmp_path):
     path.write_text(path.read_text() + "{}\n")
     with pytest.raises(ValueError, match="not a file of answers"):
         read_answers(tmp_path)
+
+
+def test_a_range_is_bounded_before_it_is_written_out():
+    with pytest.raises(ValueError, match="'0-99999999999' is beyond the 10000000 tokens"):
+        from_ranges("1,0-99999999999")
+
+
+def test_a_file_without_a_header_is_told(tmp_path):
+    (tmp_path / "answers.all.jsonl").write_text("[1]\n{}\n")
+    with pytest.raises(ValueError, match="answers.all.jsonl: not a file of answers"):
+        read_answers(tmp_path)

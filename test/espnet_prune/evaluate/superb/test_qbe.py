@@ -115,3 +115,11 @@ def test_moments_of_two_sets():
     every = torch.stack(list(chain.from_iterable(frames)))
     torch.testing.assert_close(mean, every.mean(dim=0))
     torch.testing.assert_close(std, every.std(dim=0))
+
+
+def test_segments_are_not_passed_over(corpus, tiny, capsys):
+    (corpus / "documents" / "segments").write_text("u d0 0.0 0.5\n")
+    with pytest.raises(SystemExit):
+        search(corpus, tiny["wavlm"])
+    message = "documents/segments: whole recordings are read here; cut them by"
+    assert message in capsys.readouterr().err

@@ -121,6 +121,12 @@ def test_features_instead_of_a_waveform_are_refused(tiny):
         PrunedSSLEncoder(80, tiny["hubert"])
 
 
+@pytest.mark.parametrize("updates", [-1, 1.5, float("nan"), True])
+def test_updates_are_a_whole_number(tiny, updates):
+    with pytest.raises(ValueError, match="freeze_finetune_updates is .*, but has to be a whole"):
+        PrunedSSLEncoder(1, tiny["hubert"], freeze_finetune_updates=updates)
+
+
 def test_model_that_is_not_there():
     with pytest.raises(FileNotFoundError, match="pruned_ssl, key 'model': /nowhere/model: no such"):
         PrunedSSLEncoder(1, "/nowhere/model")

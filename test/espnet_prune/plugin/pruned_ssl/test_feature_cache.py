@@ -98,5 +98,6 @@ def test_crops_in_training_only(tmp_path):
     speech, lengths = batch(0.8)  # 0.8 s and 0.56 s
     trained, evaluated = frontend.train()(speech, lengths)[1], frontend.eval()(speech, lengths)[1]
     assert trained[0] == trained[1] < evaluated[1] < evaluated[0]
-    with pytest.raises(ValueError, match="crop_seconds: 0, must be positive"):
-        PrunedSSLFrontend(model, crop_seconds=0)
+    for seconds in (0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"crop_seconds: {seconds}, must be positive"):
+            PrunedSSLFrontend(model, crop_seconds=seconds)

@@ -37,7 +37,7 @@ def train(teacher: str, output_dir: Path, rank: int, world_size: int) -> None:
         + ["--optim_conf", "lr=0.001", "--optim_conf", "eps=0.0001", "--grad_clip", "5"]
         + ["--pruning_conf", "target=0.5", "--pruning_conf", "ramp_updates=10"]
         + ["--pruning_conf", "init=2.0", "--pruning_conf", "gate_lr=0.05"]
-        + ["--pruning_conf", "multiplier_lr=0.05", "--unused_parameters", "true"]
+        + ["--pruning_conf", "multiplier_lr=0.05"]
     )
     torch.manual_seed(0)  # ESPnet seeds every process with the same number
     model = SSLPruneTask.build_model(args)
@@ -45,7 +45,7 @@ def train(teacher: str, output_dir: Path, rank: int, world_size: int) -> None:
     option, wrapped = DistributedOption(), model
     if world_size > 1:
         option = DistributedOption(distributed=True, dist_rank=rank, dist_world_size=world_size)
-        wrapped = torch.nn.parallel.DistributedDataParallel(model, find_unused_parameters=True)
+        wrapped = torch.nn.parallel.DistributedDataParallel(model)
     rows = list(range(rank, UTTERANCES, world_size))
     # The Base models normalise over time, padding included: without any the batch does not matter
     equal = Path(teacher).name.endswith("-base")

@@ -248,6 +248,18 @@ def test_atomic_save_leaves_nothing_half_written(tmp_path):
         ),
         ({"pruning_conf": {"protected": ["heads"]}}, "unknown site 'heads': give a kind"),
         ({"model_conf": {"layer": [1]}}, "model_conf: .*'layer'"),
+        ({"pruning_conf": {"target": 0.99}}, "target 0.99 cannot be reached, at most 0.[0-9]+ of"),
+        (
+            {"pruning_conf": {"init": float("nan")}},
+            "pruning_conf.init is nan, but has to be finite",
+        ),
+        ({"optim_conf": {"lr": -1.0}}, "optim_conf: Invalid learning rate: -1.0"),
+        ({"optim_conf": {"lr": float("nan")}}, "optim_conf.lr is nan, but has to be finite"),
+        ({"crop_seconds": float("nan")}, "crop_seconds is nan, but has to be positive"),
+        ({"crop_seconds": 1e-6}, "crop_seconds: 1e-06 s has fewer than the 1 samples"),
+        ({"grad_clip": -1.0}, "grad_clip is -1.0, but has to be above 0"),
+        ({"accum_grad": 0}, "accum_grad is 0, but has to be above 0"),
+        ({"max_epoch": 0}, "max_epoch is 0, but has to be above 0"),
         ({"teacher": "/nowhere/teacher"}, "/nowhere/teacher: no such directory"),
     ],
 )

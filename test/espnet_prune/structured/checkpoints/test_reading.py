@@ -12,6 +12,7 @@ import torch
 
 from espnet_prune.structured.checkpoints import import_checkpoint
 from espnet_prune.structured.checkpoints.reading import StandIn, read_file
+from test.espnet_prune.structured.checkpoints.test_fairseq import content as fairseq_content
 
 
 class Evil:
@@ -126,3 +127,61 @@ def test_other_files(tmp_path):
         torch.save(content, path)
         with pytest.raises(ValueError, match=r"x\.pt: its format is not known"):
             import_checkpoint(path)
+
+
+def nested(depth: int):
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def doubled(depth: int):
+    """2^depth lists in a few bytes each."""
+    value: list = []
+    for _ in range(depth):
+        value = [value, value]
+    return value
+
+
+@pytest.mark.parametrize("content", [nested(230), doubled(40)])
+def test_containers_without_an_end(tmp_path, content):
+    torch.save({"model": {}, "cfg": content}, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=r"x\.pt: damaged: its containers have no end"):
+        import_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"conv_feature_layers": "[(512,10,5)]*99*99*99*99*99"}, "cannot be read"),
+        ({"conv_feature_layers": "(" * 5000}, "cannot be read"),
+        ({"encoder_attention_heads": 10**9}, "cannot be divided|has to be from 1"),
+        ({"encoder_attention_heads": "x"}, "invalid literal"),
+        ({"dropout": []}, "damaged, no checkpoint of fairseq"),
+    ],
+)
+def test_options_of_no_model(tmp_path, change, message):
+    whole = fairseq_content("hubert-base")
+    whole["cfg"] = {**whole["cfg"], "model": {**whole["cfg"]["model"], **change}}
+    torch.save(whole, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=rf"x\.pt: .*({message})") as error:
+        import_checkpoint(tmp_path / "x.pt")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda w: w.fill_(torch.nan), "has NaN or infinite values"),
+        (lambda w: w.to(torch.int8), "is of torch.int8"),
+        (lambda w: w.new_zeros(1).expand(10**6, 10**5), "larger than its content"),
+    ],
+)
+def test_tensors_of_no_model(tmp_path, change, message):
+    whole = fairseq_content("hubert-base")
+    name = next(name for name in whole["model"] if name.endswith("fc1.weight"))
+    whole["model"][name] = change(whole["model"][name])
+    torch.save(whole, tmp_path / "x.pt")
+    with pytest.raises(ValueError, match=rf"x\.pt: .*{message}"):
+        import_checkpoint(tmp_path / "x.pt")

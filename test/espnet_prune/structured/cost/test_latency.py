@@ -179,7 +179,8 @@ def test_errors(tmp_path):
     plan = load_encoder(saved("whisper", tmp_path / "whisper")).plan()
     path = tmp_path / "table.json"
     with pytest.raises(
-        FileNotFoundError, match="table.json: missing; make it with espnet-prune encoder latency"
+        FileNotFoundError,
+        match="table.json: no such file; make it with espnet-prune encoder latency",
     ):
         LatencyTable.load(path)
     good = synthetic(plan).to_json()

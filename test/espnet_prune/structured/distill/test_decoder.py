@@ -1,5 +1,8 @@
+import shutil
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -7,6 +10,8 @@ from espnet_prune.structured import load_encoder
 from espnet_prune.structured.distill import DistillModel
 from espnet_prune.structured.distill.decoder import PADDING, Decoder, Transcript
 from test.espnet_prune.evaluate.test_whisper_decoding import END, NO_TIMESTAMPS, START, make_teacher
+
+PLAIN = {"format": "pt"}
 
 
 @pytest.fixture(scope="module")
@@ -91,3 +96,17 @@ def test_share_of_full_windows(directory):
     for share in (-0.1, 1.1):
         with pytest.raises(ValueError, match=r"full_window is .*, but has to be in \[0, 1\]"):
             build(directory, full_window=share)
+
+
+def test_a_decoder_that_is_not_there_or_no_numbers(directory, tmp_path):
+    """`transformers` draws what is missing at random, with a warning."""
+    shutil.copytree(directory, tmp_path, dirs_exist_ok=True)
+    state = load_file(directory / "model.safetensors")
+    name = "model.decoder.layers.0.fc1.weight"
+    save_file({**state, name: state[name] * torch.nan}, tmp_path / "model.safetensors", PLAIN)
+    with pytest.raises(ValueError, match=f"{tmp_path}: tensor {name} has NaN or infinite values"):
+        Decoder(tmp_path)
+    del state[name]
+    save_file(state, tmp_path / "model.safetensors", PLAIN)
+    with pytest.raises(ValueError, match=f"{tmp_path}: lacks {name}: its decoder cannot be used"):
+        Decoder(tmp_path)

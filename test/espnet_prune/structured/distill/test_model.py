@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from espnet_prune.structured import load_encoder
+from espnet_prune.structured import load_encoder, slim
 from espnet_prune.structured.distill import DistillModel, PruningConf
-from test.espnet_prune.tiny import batch, saved
+from test.espnet_prune.tiny import LAYOUTS, batch, random_masks, saved
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +98,13 @@ def test_masks_are_made_once_for_each_state_of_the_gates(directory, monkeypatch)
         ({"gate_lr": None}, "pruning_conf.gate_lr is None"),
         ({"cost": "time"}, "pruning_conf.cost is 'time', choose from parameters, macs, latency"),
         ({"cost": "latency"}, "pruning_conf.latency_table: give the file"),
+        ({"init": float("nan")}, "pruning_conf.init is nan, but has to be finite"),
+        ({"target": float("nan")}, "pruning_conf.target is nan, but has to be finite"),
+        ({"gate_lr": -0.1}, "pruning_conf.gate_lr is -0.1, but has to be above 0"),
+        ({"multiplier_lr": float("inf")}, "pruning_conf.multiplier_lr is inf"),
+        ({"multiplier_lr": 0}, "pruning_conf.multiplier_lr is 0, but has to be above 0"),
+        ({"ramp_updates": -1}, "pruning_conf.ramp_updates is -1, but has to be 0 or more"),
+        ({"ste": "no"}, "pruning_conf.ste is 'no', but has to be true or false"),
     ],
 )
 def test_wrong_types(conf, message):
@@ -115,6 +122,13 @@ def test_wrong_types(conf, message):
             "teacher_dtype is 'bf16', but has to be one of float32, bfloat16, float16",
         ),
         ({"losses": {"l3": 1.0}}, "unknown loss 'l3', choose from l1, l2, cosine"),
+        ({"losses": {"l1": -1.0}}, r"losses.l1 is -1.0, but has to be a number in \[0, inf\)"),
+        ({"losses": {"l1": float("nan")}}, "losses.l1 is nan, but has to be a number"),
+        ({"layers": [True, 2.0]}, "there is no hidden state True"),
+        ({"dropout": 1.0}, r"dropout is 1.0, but has to be a number in \[0, 1\)"),
+        ({"decoder_loss": float("nan")}, "decoder_loss is nan"),
+        ({"full_window": "yes"}, "full_window is 'yes'"),
+        ({"full_window": float("nan")}, "full_window is nan"),
     ],
 )
 def test_wrong_arguments(directory, kwargs, message):
@@ -146,3 +160,63 @@ def test_the_input_is_prepared_once_for_both(directory, monkeypatch):
     monkeypatch.setattr(other.teacher, "prepare", lambda *a: calls.append(a) or prepare(*a))
     other(*batch())
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layers", [None, [0, 2]])
+def test_no_trainable_parameter_is_unused(tmp_path, layout, layers):
+    """Each of several processes would wait for gradients that never come (DDP)."""
+    teacher = load_encoder(saved(layout, tmp_path))
+    plan = teacher.plan()
+    masks = random_masks(plan, torch.Generator().manual_seed(2))
+    headless = {n: torch.zeros(plan.size(n)) for n, s in plan.sites.items() if s.kind == "head"}
+    students = [(load_encoder(tmp_path), PruningConf(target=0.3)), (slim(teacher, masks), None)]
+    for student, pruning in [*students, (slim(teacher, headless), PruningConf(target=0.3))]:
+        model = DistillModel(teacher, student, pruning, layers=layers).train()
+        model(*batch())[0].backward()
+        unused = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+        assert not unused
+        trained = {id(p) for group in model.parameter_groups() for p in group["params"]}
+        assert trained == {id(p) for p in model.parameters() if p.requires_grad}
+
+    frozen = {n for n, p in students[0][0].named_parameters() if not p.requires_grad}
+    expected = {"backbone.embed_positions.weight"} if layout == "whisper" else set()
+    if layout.endswith("large") or (layers and layout == "whisper"):
+        norm = "layer_norm" if layout == "whisper" else "encoder.layer_norm"
+        expected |= {f"backbone.{norm}.weight", f"backbone.{norm}.bias"}
+    if layers:  # and the third layer
+        expected |= {name for name in frozen if "layers.2." in name and "conv" not in name}
+        assert len(expected) > 10
+    assert frozen == expected  # no more than that
+
+
+@pytest.mark.parametrize(
+    ("pruning", "message"),
+    [
+        ({"target": 0.99}, "target 0.99 cannot be reached, at most 0.[0-9]+ of the cost can be"),
+        (
+            {"target": 0.5, "protected": ["cnn", "mha", "head", "qk", "vo"]},
+            "target 0.5 cannot be reached",
+        ),
+        (
+            {"target": 0.02, "protected": ["cnn", "qk", "vo", "ffn_dim", "head"]},
+            "the smallest part that can be removed is 0.[0-9]+ of the cost",
+        ),
+    ],
+)
+def test_targets_that_cannot_be_reached_are_said_at_the_start(directory, pruning, message):
+    with pytest.raises(ValueError, match=message):
+        build(directory, PruningConf(**pruning))
+
+
+def test_protected_names_that_protect_nothing(directory):
+    teacher = load_encoder(directory)
+    name = "layers.1.ffn_dim"
+    small = slim(teacher, {name: torch.zeros(teacher.plan().size(name))})
+    DistillModel(teacher, small, PruningConf(target=0.2))
+    with pytest.raises(ValueError, match=f"protected: '{name}' has no units left"):
+        DistillModel(teacher, small, PruningConf(target=0.2, protected=[name]))
+    plan = teacher.plan(protected=["qk", "vo", "cnn"])
+    assert plan.takes_along() == [("qk", "head"), ("qk", "mha"), ("vo", "head"), ("vo", "mha")]
+    assert teacher.plan(protected=["head", "mha"]).takes_along() == [("head", "vo")]
+    assert teacher.plan(protected=["ffn", "ffn_dim"]).takes_along() == []

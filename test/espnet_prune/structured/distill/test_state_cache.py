@@ -2,11 +2,12 @@ import logging
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.distill import state_cache as module
-from espnet_prune.structured.distill.state_cache import TeacherCache
+from espnet_prune.structured.distill.state_cache import FeatureCache, TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
 from test.espnet_prune.tiny import LAYOUTS, batch, saved
 
@@ -46,8 +47,10 @@ def test_the_second_call_asks_the_disk_only(tmp_path, monkeypatch):
     TeacherCache(tmp_path / "cache", teacher, True).padded(*batch(), range(4))
 
 
-@pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype", "autocast"])
-def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_path):
+@pytest.mark.parametrize("change", ["weights", "waveform", "window", "dtype", "autocast", "code"])
+def test_other_weights_waveforms_windows_types_or_code_are_other_entries(
+    change, tmp_path, monkeypatch
+):
     teacher = loaded(tmp_path)
     speech, lengths = batch()
     TeacherCache(tmp_path / "cache", teacher, True).padded(speech, lengths, range(4))
@@ -57,6 +60,8 @@ def test_other_weights_waveforms_windows_or_types_are_other_entries(change, tmp_
             next(teacher.encoder.parameters()).view(-1)[0] += 1e-3
     if change == "waveform":
         speech = speech * 0.5
+    if change == "code":
+        monkeypatch.setattr(module, "code_of", lambda *places: "another")
     if change == "dtype":
         teacher = loaded(tmp_path, "float32")  # None may be autocast
     with torch.autocast("cpu", torch.bfloat16, enabled=change == "autocast"):
@@ -104,3 +109,26 @@ def test_training_with_the_cache_is_training_without(tmp_path):
         torch.manual_seed(0)
         losses.append(model(*batch())[0].item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-3) and losses[1] == losses[2]
+
+
+def test_states_that_are_no_numbers_are_neither_kept_nor_taken(tmp_path):
+    encoder, cached = load_encoder(saved("whisper", tmp_path / "dense")), tmp_path / "cache"
+    wave = torch.randn(8000)
+    cache = FeatureCache(cached, encoder, True)
+    wanted = cache.one(wave, [0, 1])
+    (file,) = cached.glob("*/*.safetensors")
+    for content in (b"damaged", None):
+        if content is None:  # of a version that did not look
+            save_file({"0": wanted[0], "1": torch.full_like(wanted[1], torch.nan)}, file)
+        else:
+            file.write_bytes(content)
+        assert torch.equal(cache.one(wave, [0, 1])[1], wanted[1])
+        assert torch.equal(load_file(file)["1"], wanted[1])  # and made again
+    file.unlink()
+    with torch.no_grad():
+        encoder.backbone.conv1.weight.fill_(1e30)
+        encoder.backbone.conv2.weight.fill_(1e30)
+    for kind in (FeatureCache, lambda *args: TeacherCache(args[0], Teacher(args[1]), args[2])):
+        with pytest.raises(ValueError, match="an utterance of 8000 samples: tensor hidden state"):
+            kind(cached, encoder, True).one(wave, [0, 1])
+    assert not list(cached.glob("*/*.safetensors"))

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Prune Whisper tiny.en's encoder on real human voice prompts, and see what it is worth for ASR.
+# Prune Whisper tiny.en's encoder in one shot, distil it through Whisper's decoder, and see what it is
+# worth: on the speaker of the training prompts, and on two that are in no training data.
 # --debug true runs every stage on a few prompts in a few minutes; see --help for all options.
 set -e
 set -u
@@ -11,12 +12,13 @@ set -o pipefail
 debug_suffix "$@"
 exec template/ssl_prune1/ssl_prune.sh \
     --local_data_opts "${suffix:+--debug true}" \
-    --train_set "train_ssl${suffix}" \
-    --valid_set "valid_ssl${suffix}" \
-    --pack_window 30 \
-    --pack_min_fill 5 \
+    --train_set "train_many${suffix}" \
+    --valid_set "valid_many${suffix}" \
+    --pack_window 8 \
+    --pack_min_fill 2 \
     --teacher openai/whisper-tiny.en \
-    --teacher_cache true \
+    --method one_shot \
+    --decoder_loss true \
     --prune_config conf/prune.yaml \
     --distill_config conf/distill.yaml \
     --debug_prune_args "--max_epoch 2 --num_iters_per_epoch 3 --pruning_conf ramp_updates=4 --log_interval 1" \

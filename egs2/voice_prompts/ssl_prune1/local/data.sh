@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Data directories of the Debian packaged voice prompts, or of a directory of audio; and test sets of
-# two voices that are in no training data, which read sentences of mini_spiral's items.
+# Data directories of the Debian packaged voice prompts, or of a directory of audio. To prune on: a
+# part of them, and English sentences in many voices (*_many). To test on: sentences of mini_spiral's
+# items, read by two voices that are in no training data.
 set -e
 set -u
 set -o pipefail
 
 # Options
 audio_dir=  # Take the audio files below this directory (x.txt beside x.wav is its transcript).
-unseen=true # Make test_hibari and test_joe (extra voices); else leave them out of --test_sets.
+many=true   # Make train_many and valid_many (extra sir); else name other sets in --train_set and --valid_set.
+unseen=true # Make test_hibari and test_joe (extra voices); else name others in --test_sets.
 debug=false # Write small subsets as well (*_debug).
 # End of options
 
@@ -17,14 +19,23 @@ debug=false # Write small subsets as well (*_debug).
 python3 -m espnet_prune corpus voice_prompts "${datadir}" --download_dir "${download_dir}" \
     ${audio_dir:+--audio_dir "${audio_dir}"}
 
+if "${many}"; then
+    python3 -m espnet_prune corpus many_voices "${datadir}" --download_dir "${download_dir}" \
+        --nj "${nj}"
+    for part in train valid; do
+        python3 -m espnet_prune data combine "${datadir}/${part}_many" "${datadir}/${part}_some" \
+            "${datadir}/${part}_voices"
+    done
+fi
+
 if "${unseen}"; then
     python3 -m espnet_prune corpus unseen_voices "${datadir}" --download_dir "${download_dir}" \
         --items ../../mini_spiral/sir1/items/*.jsonl
 fi
 
 if "${debug}"; then
-    for set_and_size in train_ssl:60 valid_ssl:12 train_en:24 dev_en:8 test_en:8 test_hibari:4 \
-        test_joe:4; do
+    for set_and_size in train_ssl:60 valid_ssl:12 train_many:60 valid_many:12 train_en:24 dev_en:8 \
+        test_en:8 test_hibari:2 test_joe:2; do
         set=${datadir}/${set_and_size%:*}
         if [ -d "${set}" ]; then
             python3 -m espnet_prune data subset "${set}" "${set}_debug" --random "${set_and_size#*:}"

@@ -32,11 +32,13 @@ _LOSSY = frozenset("MPEG_LAYER_I MPEG_LAYER_II MPEG_LAYER_III VORBIS OPUS".split
 _OVERSHOOT = 2.0
 # Longer tails of a segment than this are a fault of the segments file, not of rounding.
 _SEGMENT_TOLERANCE_S = 0.1
-# A file may announce so many samples (256 MB in memory, 70 minutes at 16 kHz), or so many a byte:
+# A file may announce so many samples (128 MB in memory, 35 minutes at 16 kHz), or so many a byte:
 # no codec packs speech more tightly, and a header is easily wrong.
-_FREE_SAMPLES, _SAMPLES_PER_BYTE = 2**26, 100
+_FREE_SAMPLES, _SAMPLES_PER_BYTE = 2**25, 100
 # Taps of a resampling filter. 44.1 kHz to 16 kHz needs 70,560, 44,101 Hz to 16 kHz 700 million.
 _MOST_TAPS = 2**21
+# Samples that are resampled at a time: torchaudio takes many times the memory of what it is given.
+_BLOCK = 2**22
 # What libsndfile notes where a file is shorter than its header says.
 _SHORTER = re.compile(
     r"(?:SSND|Data Size|riff)\s*: (?P<wanted>\d+) \(should be (?P<found>\d+)\)"
@@ -272,9 +274,18 @@ def resample(samples: np.ndarray, rate: int, fs: int, name: str | Path = "audio"
         raise ValueError(f"{name}: {text} Convert it with another program")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the workers are the parallelism
+    old, new = rate // common, fs // common
+    around = 16 * old * max(1, -(-old // new))  # more than the filter's ends hear, and whole steps
+    block = max(1, _BLOCK // old) * old
+    changed = np.empty(-(-len(samples) * new // old), np.float32)
     try:
-        changed = torchaudio.functional.resample(torch.from_numpy(samples), rate, fs)
-        return changed.clamp_(-1.0, 1.0).numpy()
+        for begin in range(0, len(samples), block):
+            first = max(0, begin - around)
+            heard = torch.from_numpy(samples[first : begin + block + around])
+            part = torchaudio.functional.resample(heard, rate, fs)[(begin - first) // old * new :]
+            place = changed[begin // old * new :][: block // old * new]
+            place[:] = part[: len(place)].clamp_(-1.0, 1.0).numpy()
+        return changed
     finally:
         torch.set_num_threads(threads)
 
@@ -326,7 +337,9 @@ def at_rate(
 def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
     """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, whole or not at all."""
     check_speech(samples, fs, path)
-    integers = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)  # 1.0 is 32768
+    scaled = samples * 32768.0
+    np.rint(scaled, out=scaled)
+    integers = np.minimum(scaled, 32767.0, out=scaled).astype(np.int16)  # 1.0 would be 32768
     content = io.BytesIO()  # so that a full disk is an OSError, which libsndfile's error is not
     kind = Path(path).suffix[1:].upper()
     soundfile.write(content, integers, samplerate=fs, format=kind, subtype="PCM_16")

@@ -299,6 +299,34 @@ def test_a_clone_that_was_killed_is_not_taken_for_whole(recipe, tmp_path):
     assert not (folder / "my corpus.part").exists()
 
 
+def test_scores_of_all_systems_with_blanks_in_their_places(recipe):
+    text = SSL_PRUNE.read_text()
+    stages = text[text.index("if wanted 10; then") : text.index("if wanted 12; then")]
+    values = """
+stage=10 stop_stage=11 skip_stages= tests=(one two) raw='my raw' expdir='my |exp' asr_train_set=x
+exp="${expdir}/e  e" asr_tag=tag inference_tag=dec dense_asr="${expdir}/dense" whisper_decode=true
+teacher_dir='my teacher' command_line=line
+told() { printf '<%s>' "${@:3}" >> told; echo >> told; }
+python=told
+"""
+    folder = recipe(values + functions_of(SSL_PRUNE, "systems") + "\n" + stages)
+    run(folder)
+    *scored, results = (folder / "told").read_text().splitlines()
+    exp = "my |exp/e  e"
+    places = {
+        "CTC ASR on the frozen encoder": (f"{exp}/asr_tag/dec", "my |exp/dense/dec"),
+        "Whisper's own decoder": (f"{exp}/whisper", "my |exp/whisper_dense"),
+    }
+    pairs = [(dset, *each) for dset in ("one", "two") for each in places.items()]
+    for line, (dset, _, (own, dense)) in zip(scored, pairs, strict=True):
+        assert line == (
+            f"<score><text><--ref><my raw/{dset}/text><--hyp><{own}/{dset}/text>"
+            f"<--hyp2><{dense}/{dset}/text><--output_dir><{own}/{dset}>"
+        )
+    scores = (f"<--score><{t}, {d}><{own}/{d}/scores.json>" for d, t, (own, _) in pairs)
+    assert results.endswith("<--command><line>" + "".join(scores))
+
+
 @pytest.mark.parametrize("place", ["a,b", "my JOBS"])
 def test_paths_that_espnet_or_the_runner_would_cut(recipe, place):
     head = HEAD.replace("template/common/path.sh", f"template/common/path.sh; expdir='{place}'")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from espnet_prune.data import audio
 from espnet_prune.data.audio import (
     at_rate,
     check_speech,
@@ -238,3 +239,25 @@ def test_half_a_file_of_an_earlier_run_does_not_count(tmp_path, name):
     assert written_samples(path, 16000) == 80000 and written_samples(path, 8000) is None
     path.write_bytes(path.read_bytes()[:-1000])
     assert written_samples(path, 16000) is None
+
+
+def test_a_flac_bomb_is_refused_before_it_is_unpacked(tmp_path):
+    """A few hundred kilobytes of silence that would be a gigabyte in memory."""
+    path = tmp_path / "a.flac"
+    with soundfile.SoundFile(path, "w", 16000, 1, "PCM_16") as audio:
+        for _ in range(40):
+            audio.write(np.zeros(2**20, np.int16))
+    assert path.stat().st_size < 2**20
+    with pytest.raises(ValueError, match="a.flac: announces 41943040 samples in .* bytes"):
+        read_speech(path)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000])
+@pytest.mark.parametrize("fs", [8000, 16000])
+@pytest.mark.parametrize("length", [1, 5000, 9999, 10000, 23456])
+def test_blocks_of_resampling_cannot_be_heard(monkeypatch, rate, fs, length):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, length).astype("f4")
+    whole = resample(noise, rate, fs)
+    assert len(whole) == -(-length * fs // rate)
+    monkeypatch.setattr(audio, "_BLOCK", 5000)
+    np.testing.assert_allclose(resample(noise, rate, fs), whole, atol=2e-6)

@@ -43,7 +43,7 @@ def prepare(
     found = read_fortunes(fetch_packages(["fortunes", "fortunes-min"], download_dir))
     if not 2 <= sentences <= len(found):
         raise ValueError(f"--sentences is {sentences}, but has to be 2 to {len(found)}")
-    folder = Path(download_dir) / "many_voices"
+    folder = Path(download_dir) / f"many_voices_{sentences}"
     names = {f"voices-{n:05d}": text for n, text in enumerate(drawn(found, sentences))}
     settings = TRAINING_VOICES, PLAYED, SPOKEN, FLITE_SHARE
     made_of = {f"{name}.flac": digest([name, text, settings]) for name, text in names.items()}

@@ -30,7 +30,7 @@ def prepare(
 
     Args:
         items: files of SIR items (`espnet_prune.data.sir.items`), whose sentences are read.
-        download_dir: folder for what voices need; the audio goes into its ``unseen_voices``.
+        download_dir: folder for what voices need; the audio goes into its ``unseen_voices_N``.
         sentences: how many, drawn by a hash of what they say.
     """
     least, most = WORDS
@@ -44,7 +44,7 @@ def prepare(
         text = f"{len(found)} sentences of {least} to {most} words"
         raise ValueError(f"--sentences is {sentences}; the items have {text}")
     chosen, speak = drawn(found, sentences), Voices(download_dir)
-    folder = Path(download_dir) / "unseen_voices"
+    folder = Path(download_dir) / f"unseen_voices_{sentences}"
     names = {f"{voice}-{n:04d}": (voice, text) for voice in voices for n, text in enumerate(chosen)}
     drop_stale(folder, {f"{name}.flac": digest(said) for name, said in names.items()})
     sets: dict[str, list[common.Utterance]] = {f"test_{voice}": [] for voice in voices}

@@ -19,26 +19,33 @@ debug=false # Write small subsets as well (*_debug).
 python3 -m espnet_prune corpus voice_prompts "${datadir}" --download_dir "${download_dir}" \
     ${audio_dir:+--audio_dir "${audio_dir}"}
 
-if "${many}"; then
-    python3 -m espnet_prune corpus many_voices "${datadir}" --download_dir "${download_dir}" \
-        --nj "${nj}"
-    for part in train valid; do
-        python3 -m espnet_prune data combine "${datadir}/${part}_many" "${datadir}/${part}_some" \
-            "${datadir}/${part}_voices"
-    done
-fi
-
-if "${unseen}"; then
-    python3 -m espnet_prune corpus unseen_voices "${datadir}" --download_dir "${download_dir}" \
-        --items ../../mini_spiral/sir1/items/*.jsonl
-fi
-
+suffix="" sentences=() unseen_sentences=() # all, or in debug runs a part
 if "${debug}"; then
-    for set_and_size in train_ssl:60 valid_ssl:12 train_many:60 valid_many:12 train_en:24 dev_en:8 \
-        test_en:8 test_hibari:2 test_joe:2; do
+    suffix=_debug sentences=(--sentences 16) unseen_sentences=(--sentences 2)
+    for set_and_size in train_ssl:60 valid_ssl:12 train_some:12 valid_some:6 train_en:24 dev_en:8 \
+        test_en:8; do
         set=${datadir}/${set_and_size%:*}
         if [ -d "${set}" ]; then
             python3 -m espnet_prune data subset "${set}" "${set}_debug" --random "${set_and_size#*:}"
         fi
+    done
+fi
+
+if "${many}"; then
+    python3 -m espnet_prune corpus many_voices "${datadir}/voices${suffix}" --nj "${nj}" \
+        --download_dir "${download_dir}" "${sentences[@]}"
+    for part in train valid; do
+        python3 -m espnet_prune data combine "${datadir}/${part}_many${suffix}" \
+            "${datadir}/${part}_some${suffix}" "${datadir}/voices${suffix}/${part}_voices"
+    done
+fi
+
+if "${unseen}"; then
+    python3 -m espnet_prune corpus unseen_voices "${datadir}/voices${suffix}" \
+        --items ../../mini_spiral/sir1/items/*.jsonl --download_dir "${download_dir}" \
+        "${unseen_sentences[@]}"
+    for voice in hibari joe; do
+        python3 -m espnet_prune data combine "${datadir}/test_${voice}${suffix}" \
+            "${datadir}/voices${suffix}/test_${voice}"
     done
 fi

@@ -44,7 +44,7 @@ def test_each_sentence_is_read_once_and_kept(tmp_path):
     for name in made:
         assert not validate(tmp_path / "data" / name)
     assert len({text for each in tables for text in each["text"].values()}) == 6
-    audio = sorted((tmp_path / "downloads" / "many_voices").glob("*.flac"))
+    audio = sorted((tmp_path / "downloads" / "many_voices_6").glob("*.flac"))
     assert len(audio) == 6
     assert all(soundfile.info(path).samplerate == 16000 for path in audio)
     before = [path.stat().st_mtime_ns for path in audio]

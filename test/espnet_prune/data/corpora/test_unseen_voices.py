@@ -33,7 +33,7 @@ def test_each_voice_reads_the_same_sentences(tmp_path):
     assert said[0] == said[1] and set(said[0]) < set(SENTENCES)
     for name in made:
         assert not validate(tmp_path / "data" / name)
-    audio = tmp_path / "downloads" / "unseen_voices" / "joe-0000.flac"
+    audio = tmp_path / "downloads" / "unseen_voices_2" / "joe-0000.flac"
     before = audio.stat().st_mtime_ns
     unseen_voices.prepare(tmp_path / "data", [items], tmp_path / "downloads", sentences=2)
     assert audio.stat().st_mtime_ns == before, "spoken again"

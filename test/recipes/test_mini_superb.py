@@ -116,7 +116,7 @@ def test_pruning_without_the_estimator(finished, warm_python):
     """The comparison of both by one command, which takes the experiments that are there."""
     recipe = finished[0].parents[1] / "voice_prompts/ssl_prune1"
     command = [sys.executable, "-m", "espnet_prune", "encoder", "sweep", "--debug", "true"]
-    command += ["--targets", "0.5", "--seeds", "0", *warm_python, "--methods", "ours", "noste"]
+    command += ["--targets", "0.5", "--seeds", "0", *warm_python, "--methods", "l0", "noste"]
     done = subprocess.run(command, cwd=recipe, env=environment_of(), text=True, capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| with STE    | 6 " in done.stdout and "| without STE | 6 " in done.stdout
@@ -125,7 +125,7 @@ def test_pruning_without_the_estimator(finished, warm_python):
         line.split("|")[1].strip()
         for line in (recipe / "exp_debug/TABLE.md").read_text().splitlines()
     ]
-    assert rows[2:] == ["ssl_prune_ours_0.5", "ssl_prune_noste_0.5"]
+    assert rows[2:] == ["ssl_prune_l0_0.5", "ssl_prune_noste_0.5"]
     config = yaml.safe_load(
         (recipe / "exp_debug/ssl_prune_noste_0.5/prune/config.yaml").read_text()
     )

@@ -10,7 +10,7 @@ set -o pipefail
 
 debug_suffix "$@"
 exec template/superb1/superb.sh \
-    --local_data_opts "${suffix:+--debug true}" \
+    --local_data_opts "--many false --unseen false ${suffix:+--debug true}" \
     --download_dir ../ssl_prune1/downloads \
     --superb_task ASR \
     --espnet_task asr \

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from espnet_prune.data.audio import length_of
 from espnet_prune.data.corpora import common
+from espnet_prune.data.data_dir import hash_key
 from espnet_prune.data.normalize import has_unclear_number, prompt_transcript
 from espnet_prune.files.reading import package_table, read_lines, read_text
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
@@ -182,20 +183,25 @@ def seconds_of(path: Path) -> float:
 def write_sets(recordings: list[Recording], out_dir: str | Path, split=split_of) -> dict[str, int]:
     """Write the data directories and return their numbers of utterances.
 
-    ``train_ssl`` and ``valid_ssl`` (all languages, no text), and, where there are transcripts,
+    ``train_ssl`` and ``valid_ssl`` (all languages, no text), their parts ``train_some`` and
+    ``valid_some`` (English, and a fifth of the rest), and, where there are transcripts,
     ``train_en``, ``dev_en`` and ``test_en`` with those of at most 30 s.
 
     Args:
         split: function from the prompt of a recording to train, dev or test.
     """
-    sets: dict[str, list[common.Utterance]] = {"train_ssl": [], "valid_ssl": []}
+    sets: dict[str, list[common.Utterance]] = {
+        f"{part}_{name}": [] for name in ("ssl", "some") for part in ("train", "valid")
+    }
     if any(recording.text for recording in recordings):
         sets |= {f"{part}_en": [] for part in SPLITS}
     for recording in recordings:
         part = split(recording.prompt)
         if part != "test":
-            name = "train_ssl" if part == "train" else "valid_ssl"
-            sets[name].append(replace(recording, text=""))
+            place, untold = "train" if part == "train" else "valid", replace(recording, text="")
+            sets[f"{place}_ssl"].append(untold)
+            if recording.language == "en" or int(hash_key(recording.name), 16) % 5 == 0:
+                sets[f"{place}_some"].append(untold)
         if recording.text and not recording.too_long():
             sets[f"{part}_en"].append(recording)
     for name, chosen in sets.items():

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data.data_dir import read_table, write_table
+from espnet_prune.data.normalize import split_sentences
 from espnet_prune.data.sir.items import SirItem
 from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.data.sir.speech import write_data_dir
 from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES, Voices
 from espnet_prune.files.reading import package_table
-from espnet_prune.speech_llm.compact.passages import read_passages, split_sentences
+from espnet_prune.speech_llm.compact.passages import read_passages
 
 #: of the training voices
 SPEEDS = (0.9, 1.0, 1.15)

@@ -10,14 +10,13 @@ import functools
 import json
 import math
 import random
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-from espnet_prune.data.normalize import has_unclear_number, prompt_transcript
+from espnet_prune.data.normalize import spoken_sentences
 from espnet_prune.data.sir.questions import located
 from espnet_prune.files.growing import go_on, grow
 from espnet_prune.files.reading import package_table, parse_json, read_lines
@@ -29,7 +28,6 @@ PLAIN = "Use plain words and short sentences. No lists, no titles, no stage dire
 SECONDS_A_PASSAGE = 30.0
 #: of the longest passage
 TOKENS = 200
-_SPEAKER = re.compile(r"^[\W_]*[A-Z][\w .'-]{0,25}:\s*")
 
 
 @functools.cache
@@ -56,31 +54,6 @@ def read_passages(path: Path) -> list[list[str]]:
             if not isinstance(rows[-1], list) or not all(isinstance(s, str) for s in rows[-1]):
                 raise ValueError("not a list of sentences")
     return rows
-
-
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, with the marks that end them."""
-    return re.split(r"(?<=[.!?])\s+", text)
-
-
-def spoken_sentences(text: str, least: int = 4, most: int = 28) -> list[str]:
-    """The sentences of a text that a voice can read and that have `least` to `most` words.
-
-    Names of speakers before a colon and markup are cut off; sentences with digits that are unclear
-    when spoken, or with letters outside ASCII, are left out.
-    """
-    found = []
-    for line in text.replace("*", "").replace("_", " ").splitlines():
-        line = _SPEAKER.sub("", line.strip()).strip('"“” ')
-        line = line.replace("’", "'").replace("“", "").replace("”", "").replace("—", ", ")
-        for sentence in split_sentences(line):
-            sentence = sentence.strip('" ')
-            ends = sentence.endswith((".", "!", "?")) and sentence.isascii()
-            marked = re.search(r"[\[\](){}<>#@/\\|=+~^]", sentence)
-            if ends and not marked and not has_unclear_number(sentence):
-                if least <= len(prompt_transcript(sentence).split()) <= most:
-                    found.append(sentence)
-    return found
 
 
 @torch.inference_mode()

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from espnet_prune.data import voices as module
-from espnet_prune.data.voices import FLITE, Flite, Voices, trim
+from espnet_prune.data.voices import FLITE, NATURAL_VOICES, Flite, Voices, trim
+from espnet_prune.extras import MissingExtraError
 from espnet_prune.hub.debian import PackageNotFound
 
 SENTENCE = "The bridge opened in May."
@@ -21,9 +22,11 @@ def spoken(voices, voice, text=SENTENCE, speed=1.0):
         return voices(text, voice, speed)
     except PackageNotFound as error:
         pytest.skip(f"Debian packages cannot be had here: {error}")
+    except MissingExtraError as error:
+        pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("voice", [*FLITE, "en-us", "en+f2", "en-gb-scotland"])
+@pytest.mark.parametrize("voice", [*NATURAL_VOICES, *FLITE, "en-us", "en+f2", "en-gb-scotland"])
 def test_every_voice_speaks_the_same_again(voices, voice):
     samples = spoken(voices, voice)
     assert samples.dtype == np.float32 and 1.0 < len(samples) / 16000 < 3.0
@@ -32,7 +35,7 @@ def test_every_voice_speaks_the_same_again(voices, voice):
     assert np.array_equal(samples, spoken(voices, voice))
 
 
-@pytest.mark.parametrize("voice", ["slt", "en-us"])
+@pytest.mark.parametrize("voice", ["hibari", "joe", "slt", "en-us"])
 def test_speed_and_dashes(voices, voice):
     slow, fast = (spoken(voices, voice, "-- the harbour office", s) for s in (0.8, 1.25))
     assert len(fast) < 0.8 * len(slow)
@@ -46,7 +49,7 @@ def test_another_process_gets_its_own(voices):
 @pytest.mark.parametrize(
     ("text", "voice", "message"),
     [
-        ("yes", "bob", "unknown voice 'bob', choose from slt"),
+        ("yes", "bob", "unknown voice 'bob', choose from hibari, joe, slt"),
         ("yes", "en-nowhere", "unknown voice 'en-nowhere'"),
         ("...", "en-us", "nothing to speak"),
     ],

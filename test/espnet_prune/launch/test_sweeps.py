@@ -52,23 +52,26 @@ def calls(folder):
 
 def test_pruning_at_several_sizes(place):
     folder, python = place
-    (folder / "exp/ssl_prune_prune_l0_0.5/whisper/test_en").mkdir(parents=True)
+    (folder / "exp/ssl_prune_prune_one_shot_0.5/whisper/test_en").mkdir(parents=True)
     command = ["encoder", "sweep", *python, "--targets", "0.5", "0.7", "--seeds", "0", "1"]
-    command += ["--methods", "scratch", "ours", "noste", "--nj", "2", "--updates", "100"]
+    command += ["--methods", "scratch", "ours", "l0", "noste", "--nj", "2", "--updates", "100"]
     main(command)
     runs = calls(folder)
-    assert (folder / "exp/ssl_prune_ours_0.5").readlink().name == "ssl_prune_prune_l0_0.5"
+    assert (folder / "exp/ssl_prune_ours_0.5").readlink().name == "ssl_prune_prune_one_shot_0.5"
     tags = [line.split("--prune_tag ")[1].split()[0] for line in runs if "--prune_tag" in line]
-    assert len(tags) == 3 * 3 and all(tag.startswith("scratch") for tag in tags[6:])
+    assert len(tags) == 4 * 3 and all(tag.startswith("scratch") for tag in tags[9:])
     (one,) = (line for line in runs if "--prune_tag scratch_0.5_seed1 " in line)
     assert "--like exp/ssl_prune_ours_0.5_seed1/pruned" in one
     assert "--distill_args --num_iters_per_epoch 50 --scheduler_conf max_steps=100" in one
     assert "--debug false" in one and "--target 0.5 --seed 1 --method scratch" in one
-    *plots, table = runs[9:]
+    for method, alone in (("ours", True), ("l0", False)):
+        (one,) = (line for line in runs if f"--prune_tag {method}_0.7 " in line)
+        assert ("--distill_args" in one) == alone
+    *plots, table = runs[12:]
     for target, plot in zip(("0.5", "0.7"), plots, strict=True):
         assert f"encoder compare --output exp/ste_{target}.png --run with STE" in plot
     assert table.startswith("-m espnet_prune encoder table --score whisper/test_en/scores.json")
-    assert table.endswith("scratch_0.7 exp/ssl_prune_ours_0.7 exp/ssl_prune_noste_0.7")
+    assert table.endswith("ssl_prune_ours_0.7 exp/ssl_prune_l0_0.7 exp/ssl_prune_noste_0.7")
     main(command)  # nothing is run twice
     assert len(calls(folder)) == 3
 
@@ -80,14 +83,14 @@ def test_pruning_at_several_sizes(place):
     assert rerun() == 1
     (folder / "conf").mkdir()
     (folder / "conf/a.yaml").write_text("a: 1")
-    assert rerun() == 9 and rerun() == 0
-    assert rerun("--", "--nj", "3") == 9
+    assert rerun() == 12 and rerun() == 0
+    assert rerun("--", "--nj", "3") == 12
     (folder / "dump/raw/train").mkdir(parents=True)
     (folder / "audio.wav").write_text("audio")
     (folder / "dump/raw/train/wav.scp").write_text(f"a {folder}/audio.wav\n")
-    assert rerun() == 9
+    assert rerun() == 12
     (folder / "audio.wav").write_text("other audio")
-    assert rerun() == 9 and rerun() == 0
+    assert rerun() == 12 and rerun() == 0
 
 
 def test_errors_of_pruning(place, capsys):

@@ -128,7 +128,9 @@ def audio(tmp_path):
 
 def test_audio_dir_gives_the_same_sets(audio, tmp_path):
     sizes = voice_prompts.prepare(tmp_path / "data", tmp_path / "none", audio)
-    assert set(sizes) == {"train_ssl", "valid_ssl", "train_en", "dev_en", "test_en"}
+    to_prune = {"train_ssl", "valid_ssl", "train_some", "valid_some"}
+    assert set(sizes) == to_prune | {"train_en", "dev_en", "test_en"}
+    assert sizes["train_some"] == sizes["train_ssl"], "the language is taken for English"
     for name in sizes:
         assert data_dir.validate(tmp_path / "data" / name, need_text=name.endswith("en")) == []
     transcribed = [
@@ -150,7 +152,7 @@ def test_audio_dir_without_transcripts_has_no_english_sets(audio, tmp_path):
     for path in audio.rglob("*.txt"):
         path.unlink()
     sizes = voice_prompts.prepare(tmp_path / "data", tmp_path / "none", audio)
-    assert set(sizes) == {"train_ssl", "valid_ssl"}
+    assert set(sizes) == {"train_ssl", "valid_ssl", "train_some", "valid_some"}
 
 
 def test_long_recordings_are_not_in_the_sets_with_transcripts(audio, tmp_path):

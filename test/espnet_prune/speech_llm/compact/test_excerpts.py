@@ -6,6 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.normalize import spoken_sentences
 from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES
 from espnet_prune.speech_llm.compact.excerpts import (
     EXCERPT_SECONDS,
@@ -19,7 +20,6 @@ from espnet_prune.speech_llm.compact.excerpts import (
     spoken_words,
     write_words,
 )
-from espnet_prune.speech_llm.compact.passages import spoken_sentences
 
 PASSAGES = [
     [f"Sentence {name} has a few plain words in it." for name in "abcdefgh"],

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from espnet_prune.speech_llm.compact.passages import prompt, spoken_sentences, write_passages
+from espnet_prune.data.normalize import spoken_sentences
+from espnet_prune.speech_llm.compact.passages import prompt, write_passages
 
 GOOD = "The harbour was quiet that day. Anna took the ferry home. Nobody asked her why."
 

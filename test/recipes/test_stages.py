@@ -300,6 +300,18 @@ def test_a_clone_that_was_killed_is_not_taken_for_whole(recipe, tmp_path):
     assert not (folder / "my corpus.part").exists()
 
 
+def test_a_clone_that_fails_leaves_no_corpus(recipe, tmp_path):
+    (tmp_path / "bin").mkdir()
+    text = '#!/bin/sh\nfor target; do :; done\nmkdir "$target"\nexit 128\n'  # killed half way
+    (tmp_path / "bin/git").write_text(text)
+    (tmp_path / "bin/git").chmod(0o755)
+    folder = recipe(functions_of(EGS2 / "TEMPLATE/common/local_data.sh", "clone"))
+    text = (folder / "run.sh").read_text()
+    recipe(text + "\nif clone https://no.invalid/x corpus; then touch whole; fi\n", head="")
+    run(folder, PATH=f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert not (folder / "corpus").exists() and not (folder / "whole").exists()
+
+
 def test_scores_of_all_systems_with_blanks_in_their_places(recipe):
     text = SSL_PRUNE.read_text()
     stages = text[text.index("if wanted 10; then") : text.index("if wanted 12; then")]

@@ -89,7 +89,7 @@ def test_the_authors_files_are_fetched_once(tmp_path):
     broken = with_git(tmp_path / "offline", "exit 128")
     printed = run_recipe(recipe, *options, expect=1, SPIRAL="", PATH=broken)
     assert "cannot be fetched from its authors. Set SPIRAL in db.sh" in printed
-    assert not (recipe / "data").exists()
+    assert [path.name for path in (recipe / "data").iterdir()] == [".lock"]
 
     stand_in = write_stand_in(tmp_path / "authors")
     (stand_in / "data_h.jsonl").unlink()

@@ -25,7 +25,9 @@ clone() {
         return
     fi
     rm -rf "$2.part" # of a run that was killed
-    git clone --depth 1 "$1" "$2.part" && mv "$2.part" "$2"
+    # a host that is silent for a minute is given up
+    GIT_HTTP_LOW_SPEED_LIMIT=1000 GIT_HTTP_LOW_SPEED_TIME=60 git clone --depth 1 "$1" "$2.part" &&
+        mv "$2.part" "$2"
 }
 
 # corpus_of VARIABLE WHAT: stop when db.sh does not say where a corpus is.

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit, urlunsplit
 # folder only, where a certificate that was added to the file alone is not found.
 BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
-#: pip's setting -> uv's. Not pip's further indexes: pip joins the files of all of them, uv takes those
-#: of one, so that a mirror with a part of the files would hide the wheel that fits.
+#: pip's setting -> uv's. Not pip's further indexes: pip joins the files of all of them, uv takes
+#: those of one, so that a mirror with a part of the files would hide the wheel that fits.
 _UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
     "no-index": "UV_NO_INDEX",

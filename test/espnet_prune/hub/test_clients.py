@@ -231,14 +231,6 @@ def test_fetch_joins_the_files_of_several_indexes(fetch, tmp_path, serve, monkey
     assert "py3" in fetch()
 
 
-def test_fetch_from_an_extra_index(fetch, tmp_path, serve, monkeypatch):
-    (tmp_path / "index").mkdir()
-    write_wheel(tmp_path / "extra", "foo")
-    monkeypatch.setenv("PIP_INDEX_URL", serve(tmp_path / "index"))
-    monkeypatch.setenv("PIP_EXTRA_INDEX_URL", serve(tmp_path / "extra"))
-    assert "py3" in fetch()
-
-
 def test_fetch_without_an_index(fetch, tmp_path, monkeypatch):
     write_wheel(tmp_path / "wheels", "foo")
     monkeypatch.setenv("PIP_NO_INDEX", "1")

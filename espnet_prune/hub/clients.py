@@ -20,11 +20,10 @@ from urllib.parse import urlsplit, urlunsplit
 # folder only, where a certificate that was added to the file alone is not found.
 BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 
-#: pip's setting -> uv's
+#: pip's setting -> uv's. Not pip's further indexes: pip joins the files of all of them, uv takes
+#: those of one, so that a mirror with a part of the files would hide the wheel that fits.
 _UV_NAMES = {
     "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
     "no-index": "UV_NO_INDEX",
     "trusted-host": "UV_INSECURE_HOST",
     "timeout": "UV_HTTP_TIMEOUT",
@@ -90,8 +89,6 @@ def _as_uv_has_it(key: str, value: str) -> str:
     """A value of pip in uv's spelling, "" where it says nothing to uv."""
     if key == "no-index":
         return "true" if value.lower() in ("1", "true", "yes", "on", "t", "y") else ""
-    if key == "find-links":
-        return ",".join(value.split())
     if key in ("timeout", "default-timeout", "retries"):
         return value.partition(".")[0]  # uv wants a whole number
     return value
@@ -107,10 +104,8 @@ def client_environment(environ: Mapping[str, str], pip: Mapping[str, str]) -> di
         value = _as_uv_has_it(key, pip.get(key, ""))
         if value and not (key == "index-url" and env.get("UV_INDEX_URL")):
             env.setdefault(name, value)
-    if pip.get("extra-index-url"):
-        # As pip does: of all indexes the best version, and where one lacks the file of it that
-        # fits, another's. By default uv asks only the first index that knows the name.
-        env.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    if env.get("UV_NO_INDEX") and pip.get("find-links"):  # all that there is
+        env.setdefault("UV_FIND_LINKS", ",".join(pip["find-links"].split()))
     trusted = certificates(environ, pip)
     if trusted:
         env["SSL_CERT_FILE"] = trusted

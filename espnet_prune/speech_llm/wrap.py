@@ -145,7 +145,9 @@ class PrunedGenerate:
         sequences = torch.cat([prompt, sequences[:, short.shape[1] :]], 1)
         if isinstance(out, Tensor):
             return sequences
-        return dataclasses.replace(out, sequences=sequences, past_key_values=None)
+        names = {field.name for field in dataclasses.fields(out)}
+        caches = names & {"past_key_values", "cache"}  # the second is its name since 5.24
+        return dataclasses.replace(out, sequences=sequences, **dict.fromkeys(caches))
 
     def _without_audio(
         self, ids: Tensor | None, config: Any, feature_mask: Tensor | None, options: dict

@@ -309,7 +309,6 @@ class SpeechEncoder(PreTrainedModel):
     def from_pretrained(cls, name_or_path: str | Path, *args: Any, **kwargs: Any) -> SpeechEncoder:
         """As in `transformers`, but a tensor that is missing, unknown or misshapen is an error."""
         kwargs.pop("output_loading_info", None)
-        kwargs["attn_implementation"] = "sdpa"  # a name in config.json can be that of code to fetch
         try:
             model, info = super().from_pretrained(
                 name_or_path, *args, output_loading_info=True, **kwargs

@@ -28,6 +28,8 @@ def tree(folder: Path) -> Path:
     written = shutil.ignore_patterns("data", "dump*", "exp*", "downloads")
     for name in (*RECIPES, "voice_prompts/ssl_prune1"):
         shutil.copytree(EGS2 / name, folder / "egs2" / name, True, written)
+    items = "mini_spiral/sir1/items"  # sentences for voices that no training has heard
+    shutil.copytree(EGS2 / items, folder / "egs2" / items)
     return recipe
 
 

@@ -188,7 +188,11 @@ def run(args: argparse.Namespace) -> None:
     learned = read_models(args, ours)
     for (layout, (protected, how)), step in itertools.product(LAYOUTS.items(), rounding):
         label = f"pruned: {layout}" + (f", multiples of {step}" if step > 1 else "")
-        small, exact = prune(ours, args.target, protected, how, step, cost)
+        try:
+            small, exact = prune(ours, args.target, protected, how, step, cost)
+        except ValueError as error:
+            print(f"{label}: left out, it cannot lose {args.target:.0%} ({error})")
+            continue
         if abs(exact - args.target) > 0.005:
             print(f"{label}: left out, it cannot lose {args.target:.0%} (only {exact:.1%})")
             continue

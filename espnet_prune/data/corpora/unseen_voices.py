@@ -20,13 +20,9 @@ WORDS = (8, 22)
 
 
 def prepare(
-    out_dir: str | Path,
-    items: Sequence[str | Path],
-    download_dir: str | Path,
-    sentences: int = 100,
-    voices: Sequence[str] = NATURAL_VOICES,
+    out_dir: str | Path, items: Sequence[str | Path], download_dir: str | Path, sentences: int = 100
 ) -> dict[str, int]:
-    """Data directories ``test_VOICE`` of the same sentences, read by each voice.
+    """Data directories ``test_VOICE`` of the same sentences, read by each of `NATURAL_VOICES`.
 
     Args:
         items: files of SIR items (`espnet_prune.data.sir.items`), whose sentences are read.
@@ -45,13 +41,17 @@ def prepare(
         raise ValueError(f"--sentences is {sentences}; the items have {text}")
     chosen, speak = drawn(found, sentences), Voices(download_dir)
     folder = Path(download_dir) / f"unseen_voices_{sentences}"
-    names = {f"{voice}-{n:04d}": (voice, text) for voice in voices for n, text in enumerate(chosen)}
+    names = {
+        f"{voice}-{n:04d}": (voice, text)
+        for voice in NATURAL_VOICES
+        for n, text in enumerate(chosen)
+    }
     drop_stale(folder, {f"{name}.flac": digest(said) for name, said in names.items()})
-    sets: dict[str, list[common.Utterance]] = {f"test_{voice}": [] for voice in voices}
+    sets: dict[str, list[common.Utterance]] = {f"test_{voice}": [] for voice in NATURAL_VOICES}
     for name, (voice, text) in names.items():
         path = folder / f"{name}.flac"
         if not path.is_file():
             write_speech(path, speak(text, voice), SAMPLING_RATE)
         sets[f"test_{voice}"].append(common.Utterance(name, voice, text, path))
-    logger.info("%d sentences, read by %s", sentences, " and ".join(voices))
+    logger.info("%d sentences, read by %s", sentences, " and ".join(NATURAL_VOICES))
     return common.write_sets(out_dir, sets)

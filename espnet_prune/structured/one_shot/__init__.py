@@ -186,11 +186,13 @@ def _choose(
             low = middle + 1
         else:
             high = middle
-    found = min((after(n) for n in (max(low - 1, 0), low)), key=lambda each: abs(each[1] - target))
-    if found[1] < target - 0.01:
+    below, above = after(max(low - 1, 0)), after(low)
+    if above[1] < target - 0.01:
         text = "protect fewer sites, or remove less"
-        raise ValueError(f"target {target:g} cannot be reached, at most {found[1]:.4f}: {text}")
-    return found
+        raise ValueError(f"target {target:g} cannot be reached, at most {above[1]:.4f}: {text}")
+    # The nearer one; of a small model a single unit may be more than what a target may be missed by
+    near = abs(below[1] - target) < min(abs(above[1] - target), 0.01)
+    return below if near else above
 
 
 @torch.no_grad()

@@ -42,6 +42,7 @@ if "test" not in sys.modules:  # ours instead of the standard library's
     sys.modules["test"].__path__ = [str(ROOT / "test")]
 
 from espnet_prune.launch.supervise import descendants, ended_together  # noqa: E402
+from espnet_prune.launch.warm_python import serving  # noqa: E402
 
 WARM = ROOT / "espnet_prune" / "launch" / "warm_python.py"
 #: pattern of a path -> why it is not compared
@@ -444,32 +445,6 @@ class Campaign:
         return running
 
 
-@contextlib.contextmanager
-def warm_server(folder: Path) -> Iterator[subprocess.Popen]:
-    """A Python from which commands are forked, so that they start at once."""
-    path = folder / "socket"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    with (folder / "server.txt").open("w") as output:
-        server = subprocess.Popen(
-            [sys.executable, str(WARM), "--serve", str(path)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    os.environ["WARM_PYTHON"] = str(path)
-    try:
-        while not path.exists():
-            if server.poll() is not None:
-                raise RuntimeError((folder / "server.txt").read_text())
-            time.sleep(0.2)
-        yield server
-    finally:
-        server.terminate()
-        with contextlib.suppress(ChildProcessError):
-            server.wait()
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the campaign; the exit status."""
     why = "\n".join(f"  {pattern}  ({reason})" for pattern, reason in EXCLUDED.items())
@@ -485,7 +460,8 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     args = parser.parse_args(argv)
     rows, failed = [("operation", "kills", "same", "differs")], False
-    with ended_together(), tempfile.TemporaryDirectory() as name, warm_server(Path(name)) as server:
+    folder = tempfile.TemporaryDirectory()
+    with ended_together(), folder as name, serving(Path(name), ROOT) as server:
         campaign = Campaign(Path(name), server)
         for operation in args.operations:
             happened, same, wrong = campaign.run(operation, args.kills, args.seed)

@@ -39,6 +39,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from espnet_prune.launch.supervise import SIGNALS, handled, heeded
+
 _OPTIONS = ("backend", "max_jobs_run", "num_threads", "mem", "gpu", "num_nodes", "time", "config")
 _COUNTS = ("max_jobs_run", "num_threads", "gpu", "num_nodes")
 _SLURM = {
@@ -50,7 +52,6 @@ _SLURM = {
 _OPERATORS = {"|", "||", "&&", ";", "<", ">", ">>", "2>", "2>>", "2>&1"}
 _SUCCESS = "# Ended (code 0)"
 _TAIL_LINES = 20
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _GRACE = 10.0  # seconds that a job has to end by itself
 
 
@@ -199,16 +200,8 @@ def _run_local(request: Request) -> list[Path]:
 def _signals() -> Iterator[list[int]]:
     """The signals that ask this process to end, in a list instead of at any moment."""
     asked: list[int] = []
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
-        # nohup has a hang-up ignored; Ctrl-C is so in the background of a script, but counts
-        if number != signal.SIGHUP or before[number] != signal.SIG_IGN:
-            signal.signal(number, lambda number, _: asked.append(number))
-    try:
+    with handled(lambda number, _: asked.append(number)):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end(running: list[_Running], asked: list[int]) -> None:
@@ -262,7 +255,7 @@ def _tell(writer: int, process: int) -> None:
 
 def _kill_when_alone(reader: int) -> None:
     os.setsid()
-    for number in _SIGNALS:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     jobs = set()
     with open(reader, encoding="utf-8") as lines:
@@ -303,7 +296,7 @@ def _run_slurm(request: Request) -> list[Path]:
         job_id = sbatch.stdout.readline().strip().partition(";")[0]
         code = sbatch.wait()
     except BaseException:
-        for number in _SIGNALS:  # a second one must not keep the queue from being told
+        for number in SIGNALS:  # a second one must not keep the queue from being told
             signal.signal(number, signal.SIG_IGN)
         if job_id:
             subprocess.run(["scancel", job_id], check=False)
@@ -358,9 +351,8 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(__doc__.partition("\n\n")[2], end="")
         return 0 if argv else 1
-    for number in _SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _stop)
+    for number in heeded():
+        signal.signal(number, _stop)
     try:
         request = parse(argv)
         failed = run(request)

@@ -19,11 +19,13 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+#: those that end a process
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _GRACE = 15.0  # seconds; run.pl gives its jobs 10
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux
 
@@ -33,9 +35,8 @@ def main(argv: list[str]) -> int:
     if not argv:
         sys.exit(__doc__)
     asked: list[int] = []
-    for number in _SIGNALS:
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            signal.signal(number, lambda number, _: asked.append(number))
+    for number in heeded():
+        signal.signal(number, lambda number, _: asked.append(number))
     with suppress(OSError, AttributeError):
         # A process that has lost its parent becomes a child of this one, and is still found.
         ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
@@ -59,15 +60,26 @@ def ended_together() -> Iterator[None]:
             end(asked)
             os._exit(128 + number)
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number, handler in before.items():
-        if number != signal.SIGHUP or handler != signal.SIG_IGN:
-            signal.signal(number, stop)
+    with handled(stop):
+        yield
+
+
+def heeded() -> list[signal.Signals]:
+    """The signals that end this process. nohup has a hang-up ignored; Ctrl-C is so in the
+    background of a script, but counts."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in SIGNALS if number != signal.SIGHUP or not ignored]
+
+
+@contextmanager
+def handled(handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """While this lasts, `handler` is called for the signals that end this process."""
+    before = {number: signal.signal(number, handler) for number in heeded()}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def end(asked: list[int]) -> None:

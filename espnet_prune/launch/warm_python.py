@@ -10,6 +10,7 @@ Threads are those of the serving process. A command that is killed takes its for
 has started the serving process takes that.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -118,6 +119,43 @@ def ask(path: str, arguments: list[str]) -> int:
         connection.connect(path)
         socket.send_fds(connection, [json.dumps(request).encode()], [0, 1, 2])
         return (connection.recv(1) or b"\1")[0]
+
+
+@contextlib.contextmanager
+def serving(folder, root):
+    """While this lasts, a serving process is there for the commands of this one; yields it.
+
+    Args:
+        folder: path that gets its socket.
+        root: path of the checkout whose package the commands import.
+    """
+    import subprocess  # not for every command that asks
+    import tempfile
+    import time
+
+    path, log = folder / "socket", tempfile.TemporaryFile("w+")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    server = subprocess.Popen(
+        [sys.executable, __file__, "--serve", str(path)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+    )
+    try:
+        while not path.exists():
+            if server.poll() is not None:
+                log.seek(0)
+                raise RuntimeError(log.read())
+            time.sleep(0.2)
+        os.environ["WARM_PYTHON"] = str(path)
+        yield server
+    finally:
+        os.environ.pop("WARM_PYTHON", None)
+        server.terminate()
+        with contextlib.suppress(ChildProcessError):
+            server.wait()
+        log.close()
 
 
 if __name__ == "__main__":

@@ -59,21 +59,23 @@ def atomic_torch_save():
         torch.save = save
 
 
-def repair(output_dir: Path) -> None:
-    """Finish what a killed job left between `checkpoint.pth` and the epoch's own files.
-
-    Only for who has the experiment to itself, see `base.Task`: another job's files look the same.
-    """
-    for leftover in output_dir.glob(".*.tmp.pth"):
-        leftover.unlink()
+def read_checkpoint(output_dir: Path) -> tuple[Reporter, dict] | None:
+    """What a training has reported up to its checkpoint, and the weights; None without one."""
     checkpoint = output_dir / "checkpoint.pth"
     if not checkpoint.is_file():
-        return
-    states = load_pickled(checkpoint, plain_values())
+        return None
+    states, reporter = load_pickled(checkpoint, plain_values()), Reporter()
     try:
-        number, weights = int(states["reporter"]["epoch"]), states["model"]
+        reporter.load_state_dict(states["reporter"])
+        reporter.epoch = int(reporter.epoch)
+        return reporter, states["model"]
     except (TypeError, LookupError, ValueError):
         raise ValueError(f"{checkpoint}: is no checkpoint of a training") from None
+
+
+def repair(output_dir: Path, number: int, weights: dict) -> None:
+    """Finish what a killed job left between `checkpoint.pth`, of epoch `number`, and the epoch's
+    own files."""
     epoch = output_dir / f"{number}epoch.pth"
     if not epoch.is_file():
         torch.save(weights, epoch)
@@ -120,18 +122,6 @@ def mixed_precision() -> dict:
     return {}
 
 
-def reported(output_dir: Path) -> Reporter | None:
-    """What a training has reported up to its checkpoint; None without one."""
-    checkpoint = output_dir / "checkpoint.pth"
-    if not checkpoint.is_file():
-        return None
-    reporter = Reporter()
-    # ESPnet's own training state, which its resume reads in the same way
-    states = torch.load(checkpoint, map_location="cpu", weights_only=False)
-    reporter.load_state_dict(states["reporter"])
-    return reporter
-
-
 def sort_out(output_dir: Path, reporter: Reporter, options) -> None:
     """Link the best epochs and remove the files of others, as ESPnet does after each epoch: a
     killed job has perhaps not come to it."""
@@ -161,6 +151,26 @@ def stops_early(reporter: Reporter, options) -> bool:
     return reporter.check_early_stopping(options.patience, *criterion)
 
 
+def tidy_up(options, writer: bool) -> None:
+    """Make ready what a killed training left, before ESPnet goes on with it.
+
+    The writer's part is only for who has the experiment to itself, see `base.Task`: another job's
+    files look the same.
+    """
+    output_dir = Path(options.output_dir)
+    for leftover in output_dir.glob(".*.tmp.pth") if writer else ():
+        leftover.unlink()
+    found = read_checkpoint(output_dir)
+    if found is None:
+        return
+    reporter, weights = found
+    if writer:
+        repair(output_dir, reporter.get_epoch(), weights)
+        sort_out(output_dir, reporter, options)
+    if stops_early(reporter, options):
+        options.max_epoch = reporter.get_epoch()
+
+
 def writes(distributed_option) -> bool:
     """Whether this process is the one that writes files."""
     return not distributed_option.distributed or distributed_option.dist_rank == 0
@@ -175,16 +185,9 @@ class KillSafeTrainer(Trainer):
         trainer.autocast_args = mixed_precision()
         with atomic_torch_save(), safe_torch_load():
             if trainer_options.resume:
-                if writes(kwargs["distributed_option"]):
-                    repair(Path(trainer_options.output_dir))
+                tidy_up(trainer_options, writes(kwargs["distributed_option"]))
                 if kwargs["distributed_option"].distributed:
                     torch.distributed.barrier()
-                reporter = reported(Path(trainer_options.output_dir))
-                if reporter is not None:
-                    if writes(kwargs["distributed_option"]):
-                        sort_out(Path(trainer_options.output_dir), reporter, trainer_options)
-                    if stops_early(reporter, trainer_options):
-                        trainer_options.max_epoch = reporter.get_epoch()
             super().run(model=model, trainer_options=trainer_options, **kwargs)
 
     @staticmethod

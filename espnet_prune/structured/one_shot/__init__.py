@@ -42,7 +42,7 @@ from espnet_prune.structured.one_shot.statistics import (
     query_key_errors,
     random_probe,
 )
-from espnet_prune.structured.plan import Cost, Plan
+from espnet_prune.structured.plan import NEAR, Cost, Plan
 from espnet_prune.structured.slim import slim
 
 #: waveforms on which errors of query-key dimensions are measured
@@ -187,11 +187,11 @@ def _choose(
         else:
             high = middle
     below, above = after(max(low - 1, 0)), after(low)
-    if above[1] < target - 0.01:
+    if above[1] < target - NEAR:
         text = "protect fewer sites, or remove less"
         raise ValueError(f"target {target:g} cannot be reached, at most {above[1]:.4f}: {text}")
     # The nearer one; of a small model a single unit may be more than what a target may be missed by
-    near = abs(below[1] - target) < min(abs(above[1] - target), 0.01)
+    near = abs(below[1] - target) < min(abs(above[1] - target), NEAR)
     return below if near else above
 
 

@@ -123,7 +123,8 @@ def ask(path: str, arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def serving(folder, root):
-    """While this lasts, a serving process is there for the commands of this one; yields it.
+    """While this lasts, a serving process is there for the commands of this one; yields it. A
+    serving process from before is there again afterwards.
 
     Args:
         folder: path that gets its socket.
@@ -134,6 +135,7 @@ def serving(folder, root):
     import time
 
     path, log = folder / "socket", tempfile.TemporaryFile("w+")
+    before = os.environ.get("WARM_PYTHON")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
     server = subprocess.Popen(
         [sys.executable, __file__, "--serve", str(path)],
@@ -152,6 +154,8 @@ def serving(folder, root):
         yield server
     finally:
         os.environ.pop("WARM_PYTHON", None)
+        if before is not None:
+            os.environ["WARM_PYTHON"] = before
         server.terminate()
         with contextlib.suppress(ChildProcessError):
             server.wait()

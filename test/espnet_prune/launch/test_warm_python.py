@@ -108,3 +108,17 @@ def test_without_a_server():
         [str(PROGRAM), "-c", "1"], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 1 and "--serve SOCKET" in done.stderr
+
+
+@pytest.mark.parametrize("before", [None, "another"])
+def test_a_serving_process_of_before_is_there_again(tmp_path, monkeypatch, before):
+    monkeypatch.setattr(warm_python, "__file__", str(tmp_path / "program.py"))
+    (tmp_path / "program.py").write_text(
+        "import sys, time\nopen(sys.argv[2], 'w')\ntime.sleep(60)\n"
+    )
+    monkeypatch.delenv("WARM_PYTHON", raising=False)
+    if before:
+        monkeypatch.setenv("WARM_PYTHON", before)
+    with warm_python.serving(tmp_path, tmp_path):
+        assert os.environ["WARM_PYTHON"] == str(tmp_path / "socket")
+    assert os.environ.get("WARM_PYTHON") == before

@@ -157,18 +157,20 @@ class Plan:
         Args:
             units: site -> (size,) probabilities, gates or masks; sites that are absent are whole.
         """
-        out = {}
         device = next((unit.device for unit in units.values()), None)
-        for name, site in self.sites.items():
-            own = units.get(name)
-            if own is None:
-                own = torch.ones(self.size(name), device=device)
-            for parent in site.parents:
-                if parent in units:
-                    index = self._parent_index[name, parent].to(own.device)
-                    own = own * units[parent][index]
-            out[name] = own
-        return out
+        return {name: self._composed(name, units, device) for name in self.sites}
+
+    def _composed(
+        self, name: str, units: Mapping[str, Tensor], device: torch.device | None
+    ) -> Tensor:
+        """One site of `effective`."""
+        own = units.get(name)
+        if own is None:
+            own = torch.ones(self.size(name), device=device)
+        for parent in self.sites[name].parents:
+            if parent in units:
+                own = own * units[parent][self._parent_index[name, parent].to(own.device)]
+        return own
 
     def canonical(self, masks: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Hard masks with all consequences drawn: children of dropped parents are dropped, a head
@@ -185,12 +187,12 @@ class Plan:
         for name, site in self.sites.items():
             if not site.vital:
                 continue
-            whole = self.effective(masks)
             parent = site.parents[0]
-            above = whole[parent]
+            device = next((mask.device for mask in masks.values()), None)
+            above = self._composed(parent, masks, device)
             index = self._parent_index[name, parent].to(above.device)
-            alive = torch.zeros_like(above).index_add(0, index, whole[name].to(above.dtype))
-            masks[parent] = above * (alive > 0)
+            units = self._composed(name, masks, device).to(above.dtype)
+            masks[parent] = above * (torch.zeros_like(above).index_add(0, index, units) > 0)
         return self.effective(masks)
 
     def select(self, masks: Mapping[str, Tensor]) -> Kept:

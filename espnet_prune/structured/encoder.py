@@ -428,7 +428,7 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     outline, state = _outline(wrapped, where), _read_state(name)
     left_out = family.left_out(state)
     state = _fitting(family.dense_state(state), outline.backbone.state_dict(), name)
-    encoder = SpeechEncoder(wrapped)
+    encoder = _built(wrapped, where)
     encoder.backbone.load_state_dict(state)
     if left_out:
         logging.info(f"{name}: its encoder alone is taken, without {', '.join(left_out)}")
@@ -437,9 +437,13 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
 
 def _outline(config: SpeechEncoderConfig, where: str) -> SpeechEncoder:
     """The model of a configuration without memory for its weights (meta device)."""
+    with torch.device("meta"):
+        return _built(config, where)
+
+
+def _built(config: SpeechEncoderConfig, where: str) -> SpeechEncoder:
     try:
-        with torch.device("meta"):
-            return SpeechEncoder(config)
+        return SpeechEncoder(config)
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).removeprefix('config.json: ')}") from None
 

@@ -96,6 +96,8 @@ def to_ranges(indices: Iterable[int]) -> str:
 
 def from_ranges(text: str) -> list[int]:
     """The numbers of `to_ranges` (ValueError: something that it does not write)."""
+    if not isinstance(text, str):
+        raise ValueError(f"{text!r} is no text of ranges of indices")
     indices: list[int] = []
     for part in text.split(",") if text else []:
         found = _RANGE.fullmatch(part)

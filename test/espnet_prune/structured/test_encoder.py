@@ -1,5 +1,6 @@
 import json
 import logging
+import math
 
 import pytest
 import torch
@@ -314,6 +315,13 @@ def test_configurations_of_no_model(tmp_path, layout, change, message):
     with pytest.raises(ValueError, match=f"^{tmp_path}.*({message})") as error:
         load_encoder(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_what_weights_are_initialised_by_has_to_be_a_number(tmp_path):
+    file = saved("wavlm-base", tmp_path) / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "initializer_range": math.nan}))
+    with pytest.raises(ValueError, match=f"^{file}: describes no wavlm model"):
+        load_encoder(tmp_path)
 
 
 @pytest.mark.parametrize(

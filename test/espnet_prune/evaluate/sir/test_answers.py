@@ -30,6 +30,8 @@ def test_ranges():
         to_ranges([1, 1])
     with pytest.raises(ValueError, match="'3-' is not a range"):
         from_ranges("1,3-")
+    with pytest.raises(ValueError, match="2.5 is no text of ranges"):
+        from_ranges(2.5)
 
 
 @given(st.sets(st.integers(0, 3000)))

@@ -45,6 +45,7 @@ def prune(
     *,
     method: str = "one_shot",
     cost: str = "parameters",
+    layout: str = "free",
     updates: int = 150,
     distill_updates: int | None = None,
     seed: int = 0,
@@ -72,6 +73,9 @@ def prune(
             written when absent.
         method: "one_shot" or "l0".
         cost: what `target` is a share of: "parameters" or "macs" (multiply-accumulate operations).
+        layout: of attention. "free" gives every head its own sizes, "equal" all heads of a layer
+            the same (the fastest), and "stock" keeps all heads and gives queries, keys and values
+            one size in a layer (for engines that read it off the weights, such as CTranslate2).
         updates: optimiser updates with gates, of the method l0.
         distill_updates: optimiser updates after slimming; by default 450 for l0, none for
             one_shot.
@@ -103,11 +107,11 @@ def prune(
     utterances = _utterances(audio)
     encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
     one_shot = method == "one_shot"
-    distill_updates = check_options(encoder, target, cost, updates, distill_updates, method)
+    distill_updates = check_options(encoder, target, cost, updates, distill_updates, method, layout)
     number = max(0 if one_shot else updates, distill_updates, 1)
     waveforms = _heard(encoder, utterances, number, seed, one_shot)
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    options = (target, cost, updates, distill_updates, seed, method)
+    options = (target, cost, updates, distill_updates, seed, method, layout)
     small, summary = prune_encoder(encoder, waveforms, *options)
     small.cpu()
     if output_dir is not None:

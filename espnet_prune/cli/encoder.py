@@ -33,6 +33,8 @@ def prune(parser: ArgumentParser):
     costs = ("parameters", "macs")
     add("--cost", choices=costs, default="parameters", help="what the target is a share of")
     add("--method", choices=("one_shot", "l0"), default="one_shot", help="how to choose what goes")
+    text = "of attention: equal heads are the fastest, stock is what other engines run"
+    add("--layout", choices=("free", "equal", "stock"), default="free", help=text)
     add("--updates", type=whole(1), default=150, help="updates with gates, of l0")
     text = "updates after slimming (default: 450 for l0, none for one_shot)"
     add("--distill_updates", type=whole(0), help=text)
@@ -89,7 +91,7 @@ def random(parser: ArgumentParser):
     Whole heads and sub-layers are not, which would only weaken the baseline.
 
     The options after -- are those of the training (espnet_prune.bin.ssl_prune_train); --config and
-    --pruning_conf count, with target, cost, latency_table, protected and round_to. E.g.
+    --pruning_conf count, with target, cost, latency_table, protected, round_to and layout. E.g.
     -- --config conf/prune.yaml --pruning_conf target=0.7
     """
     add = parser.add_argument

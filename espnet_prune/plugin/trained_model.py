@@ -107,7 +107,9 @@ def prune_in_one_shot(
         raise ValueError("pruning_conf.round_to: not with the method one_shot")
     cost, encoder = conf.load_cost(), load_encoder(teacher)
     audio = calibration_audio(encoder, data, seed)
-    small, summary = prune_one_shot(encoder, audio, conf.target, cost, conf.protected, seed)
+    small, summary = prune_one_shot(
+        encoder, audio, conf.target, cost, conf.protected, seed, layout=conf.layout
+    )
     write_pruned(small, {**summary, "cost": conf.cost}, output_dir, cost)
 
 
@@ -120,7 +122,7 @@ def prune_randomly(teacher: str, seed: int, output_dir: Path, training: list[str
     """What `encoder random` does; arguments are its options."""
     check_directory(output_dir)
     conf = _pruning_conf(training)
-    cost, options = conf.load_cost(), (conf.protected, seed, conf.round_to)
+    cost, options = conf.load_cost(), (conf.protected, seed, conf.round_to, conf.layout)
     small, exact = prune_at_random(load_encoder(teacher), conf.target, cost, *options)
     summary = {"target": conf.target, "cost": conf.cost, "exact": exact}
     write_pruned(small, summary, output_dir, cost)

@@ -20,6 +20,7 @@ def prune_at_random(
     protected: Iterable[str] = (),
     seed: int = 0,
     round_to: int = 1,
+    layout: str = "free",
 ) -> tuple[SpeechEncoder, float]:
     """A slimmed copy with about the same share of every layer left, and its exact sparsity.
 
@@ -29,7 +30,8 @@ def prune_at_random(
     Raises:
         ValueError: the target cannot be reached in this way.
     """
-    gated = GatedEncoder(encoder, protected=(*protected, *COARSE), cost=cost, round_to=round_to)
+    protected = (*protected, *COARSE)
+    gated = GatedEncoder(encoder, protected, cost=cost, round_to=round_to, layout=layout)
     gated.plan.check_target(target, cost)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

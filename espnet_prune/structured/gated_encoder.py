@@ -13,6 +13,7 @@ from torch.func import functional_call
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderOutput
 from espnet_prune.structured.families import COARSE
 from espnet_prune.structured.gates import HardConcrete, prob_nonzero
+from espnet_prune.structured.layout import check_layout, level, protected_by
 from espnet_prune.structured.plan import Cost
 
 
@@ -31,6 +32,7 @@ class GatedEncoder(nn.Module):
         cost: what sparsity means, see `Plan.cost`.
         round_to: hard masks keep multiples of so many CNN and positional channels, dimensions of
             each head and feed-forward dimensions; 1 keeps as many as the gates say.
+        layout: that hard masks leave attention in, see `espnet_prune.structured.layout`.
         seed: of the tiny noise that breaks ties between equal gates.
 
     >>> from espnet_prune.structured import SpeechEncoderConfig, slim
@@ -52,10 +54,13 @@ class GatedEncoder(nn.Module):
         cost: Cost = "parameters",
         seed: int = 0,
         round_to: int = 1,
+        layout: str = "free",
     ):
         super().__init__()
-        self.encoder, self.round_to = encoder, round_to
-        self.plan = encoder.plan(protected=protected)
+        check_layout(layout)
+        self.encoder, self.round_to, self.layout = encoder, round_to, layout
+        by_layout = protected_by(encoder.plan(), layout)
+        self.plan = encoder.plan(protected=(*protected, *by_layout))
         self.cost = cost
         generator = torch.Generator().manual_seed(seed)
         self.gates = nn.ModuleDict()
@@ -167,7 +172,7 @@ class GatedEncoder(nn.Module):
             if self.round_to > 1 and site.kind not in COARSE:
                 mask = self._rounded(mask, alpha, self.plan.groups(name))
             masks[name] = mask
-        return masks
+        return level(self.plan, masks, alphas, self.layout, self.round_to)
 
     def _rounded(self, mask: Tensor, alpha: Tensor, groups: Tensor) -> Tensor:
         """Open or close the gates that are nearest to the threshold, until each group keeps a

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.layout import check_layout, protected_by
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.slim import slim
 from espnet_prune.structured.tensor_files import check_finite
@@ -54,6 +55,7 @@ def prune_encoder(
     distill_updates: int | None = None,
     seed: int = 0,
     method: str = "one_shot",
+    layout: str = "free",
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """A smaller encoder whose hidden states are close to those of `encoder`.
 
@@ -67,13 +69,14 @@ def prune_encoder(
         seed: of the gates' noise and of the order of the waveforms. The same seed gives the same
             encoder on the same machine; torch's own random state is left alone.
         method: "one_shot" or "l0".
+        layout: of attention, "free", "equal" or "stock", see `espnet_prune.structured.layout`.
     Returns: the pruned encoder in eval mode, on the same device, and its sparsities.
     Raises:
         ValueError: no waveforms, one that the encoder cannot take, or an option out of its range.
     """
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
-    distill_updates = check_options(encoder, target, cost, updates, distill_updates, method)
+    distill_updates = check_options(encoder, target, cost, updates, distill_updates, method, layout)
     device = encoder.device
     trainable = {name: p.requires_grad for name, p in encoder.named_parameters()}
     teacher = copy.deepcopy(encoder)
@@ -82,10 +85,10 @@ def prune_encoder(
         torch.manual_seed(seed)
         if method == "one_shot":
             audio = calibration(waveforms, encoder.sampling_rate)
-            small, summary = prune_one_shot(encoder, audio, target, cost, seed=seed)
+            small, summary = prune_one_shot(encoder, audio, target, cost, seed=seed, layout=layout)
         else:
             model = DistillModel(
-                teacher, copy.deepcopy(encoder), _gates(target, cost, updates), seed=seed
+                teacher, copy.deepcopy(encoder), _gates(target, cost, updates, layout), seed=seed
             )
             warmup = _warmup(WARMUP * updates)
             _train(model.to(device), batches, updates, GATES_LR, warmup, "learn gates")
@@ -107,6 +110,7 @@ def check_options(
     updates: int,
     distill_updates: int | None,
     method: str,
+    layout: str = "free",
 ) -> int:
     """Check arguments of `prune_encoder` before there is any audio; returns `distill_updates`.
 
@@ -121,8 +125,10 @@ def check_options(
     if not (updates >= 1 and distill_updates >= 0):
         counts = f"{updates} updates with gates and {distill_updates} after slimming"
         raise ValueError(f"{counts}: at least 1 and 0 are needed")
+    check_layout(layout)
     check_finite(encoder.state_dict(), "the encoder")
-    encoder.plan().check_target(target, cost)
+    plan = encoder.plan()
+    encoder.plan(protected=protected_by(plan, layout)).check_target(target, cost)
     return distill_updates
 
 
@@ -133,7 +139,7 @@ def calibration(waveforms: Sequence[Tensor], fs: int) -> list[Tensor]:
     return list(waveforms[: max(number, 1)])
 
 
-def _gates(target: float, cost: str, updates: int) -> PruningConf:
+def _gates(target: float, cost: str, updates: int, layout: str) -> PruningConf:
     # A gate has the same way to go, from open to closed, in however many updates
     pace = min(1.0, 150 / updates)
     return PruningConf(
@@ -143,6 +149,7 @@ def _gates(target: float, cost: str, updates: int) -> PruningConf:
         init=4.5,
         gate_lr=max(0.02, 0.2 * pace),
         multiplier_lr=max(0.02, 0.1 * pace),
+        layout=layout,
     )
 
 
@@ -167,6 +174,7 @@ def slimmed(
         "target": target,
         "cost": pruning.cost,
         "round_to": pruning.round_to,
+        "layout": pruning.layout,
         "expected": gated.expected_sparsity().item(),
         "exact_at_threshold_zero": gated.exact_sparsity(natural),
         "exact": exact,

@@ -18,6 +18,7 @@ from espnet_prune.structured.distill.losses import LOSSES, DistillationLoss
 from espnet_prune.structured.distill.state_cache import TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
 from espnet_prune.structured.families.family import ModelInput
+from espnet_prune.structured.layout import LAYOUTS
 from espnet_prune.structured.sparsity_schedule import Lagrangian, ramped_target
 
 COSTS = ("parameters", "macs", "latency")
@@ -37,6 +38,7 @@ class PruningConf:
         init: initial log_alpha of all gates.
         gate_lr, multiplier_lr: learning rates of the gates and of the Lagrange multipliers.
         round_to: hard masks keep multiples of so many units, see `GatedEncoder`.
+        layout: "free", "equal" or "stock", see `espnet_prune.structured.layout`.
         targets: smaller targets on the way; training keeps the weights of the update at which
             the expected sparsity first comes to each.
     """
@@ -51,6 +53,7 @@ class PruningConf:
     gate_lr: float = 0.02
     multiplier_lr: float = 0.02
     round_to: int = 1
+    layout: str = "free"
     targets: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -85,6 +88,9 @@ class PruningConf:
             raise ValueError(
                 f"pruning_conf.round_to is {self.round_to!r}, but has to be a whole number above 0"
             )
+        if self.layout not in LAYOUTS:
+            text = f"is {self.layout!r}, choose from {', '.join(LAYOUTS)}"
+            raise ValueError(f"pruning_conf.layout {text}")
         wrong = [t for t in self.targets if not (isinstance(t, float) and 0.0 < t < self.target)]
         if wrong:
             raise ValueError(
@@ -204,7 +210,7 @@ class DistillModel(nn.Module):
         self.pruning = pruning
         self.student: SpeechEncoder | GatedEncoder = student
         if pruning is not None:
-            keys = ("protected", "init", "ste", "round_to")
+            keys = ("protected", "init", "ste", "round_to", "layout")
             options: dict[str, Any] = {key: getattr(pruning, key) for key in keys}
             gated = GatedEncoder(student, cost=pruning.load_cost(), seed=seed, **options)
             for target in (*pruning.targets, pruning.target):

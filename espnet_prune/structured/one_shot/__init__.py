@@ -12,7 +12,8 @@ declaration of sites alone:
    for them by least squares (optimal brain surgeon; Hassibi and Stork, 1993), for every layer that
    reads prunable units. Of query-key dimensions the error of the head's output is measured, since
    the softmax lies between.
-4. *Budget.* Of all sites those units go that bring the least error for each unit of cost.
+4. *Budget.* Of all sites those units go that bring the least error for each unit of cost. In a
+   layout whose heads are equal, attention goes from form to form in the same order (`options`).
 5. *Compensation.* What reads the units that are left gets the least-squares weights for them.
 """
 
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.layout import check_layout, protected_by
 from espnet_prune.structured.one_shot.elimination import (
     convex,
     eliminate,
@@ -34,6 +36,7 @@ from espnet_prune.structured.one_shot.elimination import (
     product_axes,
     refit,
 )
+from espnet_prune.structured.one_shot.options import Option, options, slope
 from espnet_prune.structured.one_shot.statistics import (
     Heads,
     Probe,
@@ -57,6 +60,7 @@ def prune_one_shot(
     protected: Iterable[str] = (),
     seed: int = 0,
     probe: Probe | None = None,
+    layout: str = "free",
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """A smaller encoder whose last hidden state is close to that of `encoder`, without training.
 
@@ -68,19 +72,31 @@ def prune_one_shot(
         protected: kinds or names of sites that stay whole.
         seed: of the random directions of the sensitivity.
         probe: what errors matter for; by default for the last state, all dimensions alike.
+        layout: of attention, see `espnet_prune.structured.layout`. In another than "free" an
+            attention changes from one of its forms to the next, those that bring the least error
+            for what they save.
     Returns: the pruned encoder in eval mode, and `target`, `cost` and `exact` sparsity.
     Raises:
-        ValueError: no waveforms, a target outside [0, 1), or one that cannot be reached.
+        ValueError: no waveforms, an unknown layout, a target outside [0, 1), or one that cannot
+            be reached.
     """
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
+    check_layout(layout)
     plan = encoder.plan(protected=tuple(protected))
+    plan = encoder.plan(protected=(*protected, *protected_by(plan, layout)))
     plan.check_target(target, cost)
     probe = probe or random_probe(seed)
     encoder = turned(encoder, plan, waveforms, probe)
     found = gather(encoder, plan, waveforms, probe)
     measured = query_key_errors(encoder, found, waveforms[:MEASURED])
-    masks, exact = _choose(plan, _steps(plan, found, measured, cost), target, cost)
+    forms = {
+        name: options(plan, heads, measured[name], layout, cost)
+        for name, heads in found.heads.items()
+        if layout != "free"
+    }
+    steps = _steps(plan, found, measured, cost, forms)
+    masks, exact = _choose(plan, steps, forms, target, cost)
     small = slim(encoder, masks).eval()
     _compensate(small, plan, found, masks)
     return small, {"target": target, "cost": cost, "exact": exact}
@@ -133,9 +149,13 @@ def _multiply(linear: torch.nn.Linear, rows: Tensor, matrix: Tensor) -> None:
 
 
 def _steps(
-    plan: Plan, found: Statistics, measured: dict[str, list[dict[int, float]]], cost: Cost
+    plan: Plan,
+    found: Statistics,
+    measured: dict[str, list[dict[int, float]]],
+    cost: Cost,
+    forms: dict[str, list[Option]],
 ) -> list[tuple[str, int]]:
-    """(site, number of unit) in the order in which units go: least error for the cost first."""
+    """(site, unit that goes) or (attention, number of its form): least error for the cost first."""
     whole = {
         name: torch.ones(plan.size(name)).double().requires_grad_() for name in plan.prunable()
     }
@@ -148,7 +168,10 @@ def _steps(
             rises = convex(errors)
             steps.extend((r / price[site], site, u) for r, u in zip(rises, order, strict=True))
 
+    formed = {f"{name}.{role}" for name in forms for role in ("qk", "vo")}
     for site, reader in found.readers.items():
+        if site in formed:
+            continue
         order, errors = eliminate(reader.gram, reader.weigh(), plan.size(site), reader.width)
         stays = plan.sites[site].at_least
         add(site, order[: len(order) - stays], errors[: len(order) - stays])
@@ -157,17 +180,24 @@ def _steps(
         add(site, ranks.tolist(), energies.cumsum(0).tolist())
     for name, heads in measured.items():
         site, first = f"{name}.qk", 0
-        for errors_at in heads if site in price else ():
+        for errors_at in heads if site in price and site not in formed else ():
             size = max(errors_at)
             kept = sorted(errors_at)
             curve = np.interp(range(size), kept, [errors_at[n] for n in kept])
             add(site, range(first + size - 1, first - 1, -1), curve[::-1].tolist())
             first += size
+    for name, chain in forms.items():
+        pairs = zip(chain, chain[1:], strict=False)
+        steps.extend((slope(a, b), name, number) for number, (a, b) in enumerate(pairs, 1))
     return [(site, unit) for _, site, unit in sorted(steps, key=lambda step: step[0])]
 
 
 def _choose(
-    plan: Plan, steps: Sequence[tuple[str, int]], target: float, cost: Cost
+    plan: Plan,
+    steps: Sequence[tuple[str, int]],
+    forms: dict[str, list[Option]],
+    target: float,
+    cost: Cost,
 ) -> tuple[dict[str, Tensor], float]:
     """Canonical masks after the steps that come nearest to the target, and the exact sparsity."""
     dense = float(plan.cost(cost))
@@ -175,7 +205,10 @@ def _choose(
     def after(number: int) -> tuple[dict[str, Tensor], float]:
         masks = {name: torch.ones(plan.size(name)) for name in plan.prunable()}
         for site, unit in steps[:number]:
-            masks[site][unit] = 0
+            if site in forms:
+                masks |= forms[site][unit].masks
+            else:
+                masks[site][unit] = 0
         masks = plan.canonical(masks)
         return masks, 1.0 - float(plan.cost(cost, masks)) / dense
 

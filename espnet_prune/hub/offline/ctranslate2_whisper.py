@@ -41,6 +41,7 @@ MAX_RANK = 8
 DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 # From this vocabulary size on a Whisper model is multilingual (openai/whisper, model.py).
 MULTILINGUAL_VOCABULARY = 51865
+_LANGUAGE = re.compile(r"<\|[a-z]{2,3}\|>")
 # What linear_0, linear_1, … of an attention stack.
 PROJECTIONS = {"self_attention": ("qkv", ["out"]), "attention": ("q", "kv", ["out"])}
 
@@ -242,10 +243,11 @@ def whisper_state_dict(model: CTranslate2File) -> tuple[WhisperConfig, dict[str,
     return config, state
 
 
-def _token_settings(source: Path) -> tuple[dict[str, int], dict]:
+def _token_settings(source: Path, multilingual: bool) -> tuple[dict[str, int], dict]:
     """Whisper's special tokens under transformers' names: for the model, and for generation only.
 
-    They stand in tokenizer.json, and those that must not be written in config.json.
+    They stand in tokenizer.json, and those that must not be written in config.json, with the
+    attention heads of the decoder that tell when a word is said.
     """
     file = source / "tokenizer.json"
     try:
@@ -258,13 +260,20 @@ def _token_settings(source: Path) -> tuple[dict[str, int], dict]:
         config = read_record(file)
         generation["suppress_tokens"] = config["suppress_ids"]
         generation["begin_suppress_tokens"] = config["suppress_ids_begin"]
+        if config.get("alignment_heads"):
+            generation["alignment_heads"] = config["alignment_heads"]
+        if multilingual:  # the English-only models have these tokens, too, but never write them
+            tasks = ("transcribe", "translate")
+            generation["task_to_id"] = {task: ids[f"<|{task}|>"] for task in tasks}
+            languages = {name: id for name, id in ids.items() if _LANGUAGE.fullmatch(name)}
+            generation["lang_to_id"] = languages
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{file}: not a CTranslate2 Whisper's ({error!r})") from error
     return {**special, "decoder_start_token_id": start}, generation
 
 
 def convert_whisper(source: str | Path, target: str | Path) -> None:
-    """Convert a CTranslate2 directory of an English-only Whisper to a transformers directory.
+    """Convert a CTranslate2 directory of a Whisper to a transformers directory.
 
     Args:
         source: holds ``model.bin``, ``config.json`` (tokens to suppress) and ``tokenizer.json``.
@@ -272,12 +281,10 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
             ``generation_config.json``, ``preprocessor_config.json`` and the tokenizer.
     """
     source, target = Path(source), Path(target)
-    special, generation = _token_settings(source)
     file = source / "model.bin"
     config, state = whisper_state_dict(read_ctranslate2(file))
-    if config.vocab_size >= MULTILINGUAL_VOCABULARY:
-        text = f"a multilingual Whisper ({config.vocab_size} tokens)"
-        raise ValueError(f"{file}: {text}; only English-only models are converted")
+    multilingual = config.vocab_size >= MULTILINGUAL_VOCABULARY
+    special, generation = _token_settings(source, multilingual)
     config.update(special)
     # No random start is needed for weights that are all replaced.
     with torch.device("meta"):
@@ -291,7 +298,7 @@ def convert_whisper(source: str | Path, target: str | Path) -> None:
     model.generation_config = GenerationConfig(
         **special,
         **generation,
-        is_multilingual=False,
+        is_multilingual=multilingual,
         return_timestamps=False,
         max_length=config.max_target_positions,
     )

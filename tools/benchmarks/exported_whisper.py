@@ -24,6 +24,7 @@ from espnet_prune.evaluate.measuring import write_report
 from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
 from espnet_prune.evaluate.report import table, with_interval
 from espnet_prune.extras import load_extra
+from espnet_prune.files.reading import read_record
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -61,14 +62,18 @@ def main(arguments: list[str] | None = None) -> None:
     found: dict[str, dict[str, str]] = {name: {} for name in names}
     took: dict[str, list[float]] = {name: [] for name in names}
     speech = [(key, load_speech(value, name=key)) for key, value in scp.items()]
-    for model in models.values():
-        _transcribe(model, speech[0][1])
+    silent = {
+        name: read_record(Path(folder) / "config.json")["suppress_ids"]
+        for name, folder, _ in args.model
+    }
+    for name, model in models.items():
+        _transcribe(model, speech[0][1], silent[name])
     for key, samples in tqdm(speech, unit="utt"):
         if len(samples) > args.seconds * 16000:
             raise ValueError(f"{key}: {len(samples) / 16000:.1f} s are more than {args.seconds:g}")
         for name, model in models.items():
             begin = time.perf_counter()
-            found[name][key] = _transcribe(model, samples)
+            found[name][key] = _transcribe(model, samples, silent[name])
             took[name].append(time.perf_counter() - begin)
     seconds = sum(len(samples) for _, samples in speech) / 16000
     first, others = names[0], dict(args.hyp)
@@ -96,11 +101,12 @@ def main(arguments: list[str] | None = None) -> None:
         write_report(args.output, conditions, models=numbers)
 
 
-def _transcribe(model, samples: np.ndarray) -> str:
+def _transcribe(model, samples: np.ndarray, silent: list[int]) -> str:
     segments, _ = model.transcribe(
         samples,
         language="en",
         beam_size=1,
+        suppress_tokens=silent,
         temperature=0.0,
         without_timestamps=True,
         condition_on_previous_text=False,

@@ -29,7 +29,7 @@ WINDOW = 16000  # samples: 50 frames of 20 ms
 
 
 def make_teacher(folder, d_model=16, full=False, tokens=()):
-    """A tiny random Whisper with a window of one second (`full`: 30), and its tokenizer of bytes."""
+    """A tiny random Whisper with a window of one second (30 if full), and a tokenizer of bytes."""
     torch.manual_seed(3)
     config = WhisperConfig(
         vocab_size=260 + len(tokens),

@@ -113,6 +113,12 @@ class PrunableAttention(nn.Module):
         counts = Counter(unit // self.base_head_dim for unit in units)
         return tuple(counts[head] for head in self.heads)
 
+    @property
+    def equal(self) -> bool:
+        """All heads have one query-key size, not 0, and one value size."""
+        sizes = set(self.qk_sizes)
+        return len(sizes) == 1 and 0 not in sizes and len(set(self.vo_sizes)) == 1
+
     def attend(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """(B, T, D) -> (B, T, D).
 
@@ -126,7 +132,7 @@ class PrunableAttention(nn.Module):
             # A sum, as torch's counter of operations fails on a view of a parameter
             return x.new_zeros(1, 1, 1) + self.out_proj.bias
         query, key, value = self.q_proj(x), self.k_proj(x), self.v_proj(x)
-        if len(set(self.qk_sizes)) == 1 and len(set(self.vo_sizes)) == 1 and self.qk_sizes[0]:
+        if self.equal:
             context = self._attend_equal(query, key, value, mask)
         else:
             context = self._attend_unequal(query, key, value, mask)
@@ -163,6 +169,8 @@ class PrunableAttention(nn.Module):
         if q.shape[-1] != kept:
             # The fused kernels want one size for Q, K and V: the shorter is filled up with zeros.
             q, k, v = (F.pad(t, (0, width - t.shape[-1])) for t in (q, k, v))
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(q.dtype)  # under autocast the bias of positions is another
         out = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scaling)
         return out[..., :kept]
 
@@ -222,12 +230,12 @@ class PrunableRelativeAttention(PrunableAttention):
         if not self.present or not self.heads:
             return self.attend(x)
         gates = self.gates(x)
-        if x.device.type == "cpu":
+        if x.device.type == "cpu" and not self.equal:
             return self.out_proj(self._head_by_head(x, bias, gates, padding))
         return self._all_heads(x, bias, gates, padding)
 
     def _all_heads(self, x: Tensor, bias: Tensor, gates: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, T, D) by the fused kernels of GPUs, which take the gated bias as a mask."""
+        """(B, T, D) by a fused kernel, which takes the gated bias as a mask."""
         if len(self.heads) < self.base_heads:
             bias = bias[list(self.heads)]
         mask = gates.transpose(1, 2).unsqueeze(-1) * bias
@@ -240,8 +248,8 @@ class PrunableRelativeAttention(PrunableAttention):
     ) -> Tensor:
         """(B, T, sum of value dimensions) by plain products.
 
-        The fused kernel of CPUs wants the gated bias of all heads in memory, and heads of one
-        size. The scores of a single head stay in the cache.
+        The fused kernel wants heads of one size. On a CPU the scores of a single head stay in the
+        cache.
         """
         query = (self.q_proj(x) * self.scaling).split(self.qk_sizes, -1)
         key = self.k_proj(x).split(self.qk_sizes, -1)

@@ -83,7 +83,7 @@ def test_protected_sites_stay_whole(encoder):
 
 @pytest.mark.parametrize("layout", ["equal", "stock"])
 @pytest.mark.parametrize("target", [0.2, 0.4])
-def test_layouts(encoder, layout, target):
+def test_layouts(encoder, layout, target, monkeypatch):
     small, summary = prune_one_shot(encoder, speech(), target, layout=layout)
     assert summary["exact"] == pytest.approx(target, abs=0.03)
     found = [m for m in small.backbone.modules() if isinstance(m, PrunableAttention)]
@@ -95,6 +95,13 @@ def test_layouts(encoder, layout, target):
             assert module.qk_sizes[0] > 0
     if layout == "stock":
         assert not any(name.endswith(("pos_conv", ".ffn", ".mha", ".head")) for name in small.kept)
+    calls = []
+    attend = PrunableAttention._products
+    monkeypatch.setattr(
+        PrunableAttention, "_products", lambda *a: calls.append(a[1].shape[1]) or attend(*a)
+    )
+    states(small, speech()[0])
+    assert calls == [len(module.heads) for module in found if module.heads]  # one call a layer
     free, _ = prune_one_shot(encoder, speech(), target)
     if max(map(len, ({*m.qk_sizes} for m in free.backbone.modules() if hasattr(m, "heads")))) > 1:
         with pytest.raises(ValueError, match="different sizes already"):

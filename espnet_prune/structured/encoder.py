@@ -155,8 +155,11 @@ class SpeechEncoderOutput(ModelOutput):
         """
         assert self.last_hidden_state is not None and self.lengths is not None
         assert self.hidden_states is not None
-        frames = self.lengths.clamp(max=self.last_hidden_state.shape[1])
-        states = [*self.hidden_states[:-1], self.last_hidden_state]
+        last = self.last_hidden_state
+        if last.shape[1] != self.hidden_states[-1].shape[1]:  # Qwen2-Audio's has half as many
+            last = self.hidden_states[-1]
+        frames = self.lengths.clamp(max=last.shape[1])
+        states = [*self.hidden_states[:-1], last]
         return [state[:, : int(frames.max())] for state in states], frames
 
 
@@ -370,7 +373,7 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
     check_model_config(config, name)
     own = config.get("model_type") == SpeechEncoderConfig.model_type
     family = _family(config.get("family" if own else "model_type"), where=name)
-    base = config.get("base") if own else family.base_config(config)
+    base = config.get("base") if own else family.base_config(family.own_config(config))
     return SpeechEncoder(SpeechEncoderConfig(family=family.name, base=base)).eval()
 
 
@@ -416,6 +419,7 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     """Wrap a `transformers` model (with or without heads on top) as a dense `SpeechEncoder`."""
     where = f"{name}/config.json"
     try:
+        config = family.own_config(config)
         base = family.base_config(config)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
@@ -531,10 +535,12 @@ def _read_shards(name: str, index: str) -> dict[str, Tensor]:
 
 
 def _family(name: Any, where: str = "config") -> Family:
-    if not isinstance(name, str) or name not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ValueError(f"{where}: model type '{name}' is not supported, choose from {known}")
-    return FAMILIES[name]
+    """The family of a `model_type`, of the encoder's own or of a larger model's."""
+    for family in FAMILIES.values():
+        if isinstance(name, str) and name in (family.name, *family.within):
+            return family
+    known = ", ".join(FAMILIES)
+    raise ValueError(f"{where}: model type '{name}' is not supported, choose from {known}")
 
 
 def check_keys(missing: Iterable[str], unexpected: Iterable[str], prefix: str = "") -> None:

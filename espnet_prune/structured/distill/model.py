@@ -276,7 +276,8 @@ class DistillModel(nn.Module):
         heard = wanted.get(self.teacher.num_layers)
         time = next(iter(wanted.values())).shape[1]
         wanted = {number: wanted[number] for number in self.layers}
-        whole = window and self.teacher.family_of.has_window
+        # where there is no mask, silence is listened to
+        whole = window and self.teacher.family_of.has_window and inputs.mask is None
         last = torch.full_like(inputs.lengths, time) if whole else inputs.lengths
         frames = torch.arange(time, device=speech.device)[None] < last[:, None]
         losses = DistillationLoss(wanted, self.losses, frames)

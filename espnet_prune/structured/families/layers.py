@@ -355,7 +355,7 @@ def resize(module: nn.Module) -> None:
     elif isinstance(module, nn.Conv1d):
         module.out_channels = module.weight.shape[0]
         module.in_channels = module.weight.shape[1] * module.groups
-    elif isinstance(module, nn.LayerNorm):
+    elif isinstance(module, nn.LayerNorm) and module.elementwise_affine:
         module.normalized_shape = tuple(module.weight.shape)
     elif isinstance(module, nn.GroupNorm):
         module.num_groups = module.num_channels = module.weight.shape[0]

@@ -1,6 +1,6 @@
-"""wav2vec 2.0, HuBERT and WavLM: what can be pruned, and how to read them.
+"""wav2vec 2.0, HuBERT, WavLM, UniSpeech, UniSpeech-SAT: what can be pruned, how to read them.
 
-One declaration serves the three: `transformers` gives them the same skeleton. The "base" layout
+One declaration serves all: `transformers` gives them the same skeleton. The "base" layout
 has one GroupNorm in the CNN and normalises after each residual; the "large" layout has a
 LayerNorm in every CNN layer and normalises before.
 """
@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from transformers import (
     HubertConfig,
     HubertModel,
+    UniSpeechConfig,
+    UniSpeechModel,
+    UniSpeechSatConfig,
+    UniSpeechSatModel,
     Wav2Vec2Config,
     Wav2Vec2Model,
     WavLMConfig,
@@ -42,10 +46,11 @@ class Wav2Vec2Family(Family):
     """
 
     attention_class = PrunableAttention
+    front = ("feature_extractor",)
     size_names = (
         *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
         *("conv_dim", "conv_kernel", "conv_stride", "num_buckets", "max_bucket_distance"),
-        *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups"),
+        *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_kernel_size"),
     )
 
     def base_config(self, config: dict) -> dict:
@@ -59,7 +64,7 @@ class Wav2Vec2Family(Family):
     def build(self, config: dict) -> Backbone:
         model = self.model_class(self.config_class(**config))
         encoder = model.encoder
-        encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
+        encoder.pos_conv_embed = self.build_positions(encoder.pos_conv_embed)
         for layer in encoder.layers:
             layer.attention = self.attention_class(layer.attention)
         projection = model.feature_projection
@@ -70,7 +75,13 @@ class Wav2Vec2Family(Family):
                 gain = holder is projection and config.get("feat_proj_gain")
                 kind = ScaledChannelNorm if gain else ChannelNorm
                 holder.layer_norm = kind(norm.normalized_shape, eps=norm.eps)
+        if hasattr(model, "masked_spec_embed"):  # UniSpeech-SAT has it even where nothing is masked
+            del model.masked_spec_embed
         return model
+
+    def build_positions(self, dense: nn.Module) -> nn.Module:
+        """What takes the place of the positional convolution."""
+        return PrunablePositionalConv(dense)
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = super().dense_state(state)
@@ -100,7 +111,7 @@ class Wav2Vec2Family(Family):
             name, after = (f"feature_extractor.conv_layers.{n}" for n in (i, i + 1))
             reader = f"{after}.conv" if i < last else "feature_projection.projection"
             scales = [Scale(f"{reader}.weight", 1)]
-            own_norm = cfg.feat_extract_norm == "layer"
+            own_norm = getattr(cfg, "feat_extract_norm", "layer") == "layer"
             if own_norm:
                 scales.append(Scale(f"{name}.layer_norm", None))
             if i == last and projection_norm:
@@ -120,20 +131,15 @@ class Wav2Vec2Family(Family):
         d.block("projection", ("feature_projection",) * 2, Axis(previous))
 
         width = cfg.hidden_size
-        pos = "encoder.pos_conv_embed"
-        # The gate multiplies the channel after the activation, i.e. the output of the module.
-        site = d.site(pos, "pos_conv", width, scales=(Scale(pos, None),))
-        d.linear(f"{pos}.conv", rate, rows=site)
-        d.bindings.append(Binding(pos, {"kept": site}))
-        d.block("pos_conv", (pos, pos), Axis(site))
-
+        self.declare_positions(d, cfg, rate)
         heads, gates = cfg.num_attention_heads, rate * self.gate_macs(cfg)
         for i in range(cfg.num_hidden_layers):
             layer = f"encoder.layers.{i}"
             attention, feed_forward = f"{layer}.attention", f"{layer}.feed_forward"
             up, down = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
             norms = (f"{layer}.layer_norm", f"{layer}.final_layer_norm")
-            first, second = norms if cfg.do_stable_layer_norm else (None, None)
+            stable = getattr(cfg, "do_stable_layer_norm", False)
+            first, second = norms if stable else (None, None)
             mha, head = d.attention(
                 attention, heads, width, rate, seconds, pre_norm=first, macs_per_head=gates
             )
@@ -141,7 +147,21 @@ class Wav2Vec2Family(Family):
             d.feed_forward(
                 layer, up, down, cfg.intermediate_size, rate, (feed_forward,), pre_norm=second
             )
+            if stable and getattr(cfg, "adapter_attn_dim", None):  # one a language (MMS)
+                adapter = f"{layer}.adapter_layer"
+                up, down = f"{adapter}.linear_1", f"{adapter}.linear_2"
+                sizes = cfg.adapter_attn_dim, rate
+                d.feed_forward(adapter, up, down, *sizes, (adapter,), pre_norm=f"{adapter}.norm")
         return d
+
+    def declare_positions(self, d: Declaration, cfg: Any, rate: float) -> None:
+        """Declare the positional convolution."""
+        pos = "encoder.pos_conv_embed"
+        # The gate multiplies the channel after the activation, i.e. the output of the module.
+        site = d.site(pos, "pos_conv", cfg.hidden_size, scales=(Scale(pos, None),))
+        d.linear(f"{pos}.conv", rate, rows=site)
+        d.bindings.append(Binding(pos, {"kept": site}))
+        d.block("pos_conv", (pos, pos), Axis(site))
 
     def gate_macs(self, cfg: Any) -> float:
         """Multiply-accumulates per frame and head beside the projections and the products."""
@@ -195,7 +215,7 @@ class Wav2Vec2Family(Family):
 
     def _normalizes(self, config: dict, unknown: bool) -> bool:
         # a feature extractor of `transformers` normalises unless told otherwise
-        return config.get("feat_extract_norm") == "layer" if unknown else True
+        return config.get("feat_extract_norm", "layer") == "layer" if unknown else True
 
 
 class WavLMFamily(Wav2Vec2Family):
@@ -216,3 +236,7 @@ class WavLMFamily(Wav2Vec2Family):
 WAV2VEC2 = Wav2Vec2Family("wav2vec2", Wav2Vec2Config, Wav2Vec2Model, "wav2vec2.")
 HUBERT = Wav2Vec2Family("hubert", HubertConfig, HubertModel, "hubert.")
 WAVLM = WavLMFamily("wavlm", WavLMConfig, WavLMModel, "wavlm.")
+UNISPEECH = Wav2Vec2Family("unispeech", UniSpeechConfig, UniSpeechModel, "unispeech.")
+UNISPEECH_SAT = Wav2Vec2Family(
+    "unispeech-sat", UniSpeechSatConfig, UniSpeechSatModel, "unispeech_sat."
+)

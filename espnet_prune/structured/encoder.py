@@ -461,7 +461,7 @@ def _fitting(
             shapes = f"{tuple(value.shape)} instead of {tuple(due.shape)}"
             text = f"tensor {key} is {shapes}: tensors do not fit the shapes of config.json"
             raise ValueError(f"{name}: {text}")
-        if not value.is_floating_point():
+        if due.is_floating_point() and not value.is_floating_point():
             raise ValueError(
                 f"{name}: tensor {key} is of {value.dtype}, not of floating-point numbers: "
                 "quantised weights are not supported, give the model before quantisation"

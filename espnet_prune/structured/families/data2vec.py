@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
 from transformers import Data2VecAudioConfig, Data2VecAudioModel
 
 from espnet_prune.structured.families.declaration import Declaration
@@ -15,8 +14,9 @@ from espnet_prune.structured.families.wav2vec2 import Wav2Vec2Family
 class Data2VecFamily(Wav2Vec2Family):
     """Raw waveform, CNN, positional convolutions, Transformer of the "base" layout."""
 
-    def build_positions(self, dense: nn.Module) -> nn.Module:
-        return dense
+    def build_encoder(self, encoder: Any, cfg: Any) -> None:
+        for layer in encoder.layers:
+            layer.attention = self.attention_class(layer.attention)
 
     def declare_positions(self, d: Declaration, cfg: Any, rate: float) -> None:
         for i in range(cfg.num_conv_pos_embeddings):

@@ -232,6 +232,7 @@ class Declaration:
         projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj"),
         query_biases: tuple[str, ...] = (),
         positions: tuple[str, float] | None = None,
+        bias: bool = True,
     ) -> tuple[str, str]:
         """Declare a self-attention sub-layer (a `PrunableAttention` at `prefix`).
 
@@ -245,6 +246,7 @@ class Declaration:
             query_biases: names of (width,) parameters that are added to the query.
             positions: a linear layer without bias whose outputs meet the query as keys do, and
                 how many of them there are for a frame.
+            bias: the projections to query, value and output have biases.
         Returns: names of the whole-MHA site and of the head site.
         """
         query, key, value, out = (f"{prefix}.{name}" for name in projections)
@@ -261,14 +263,14 @@ class Declaration:
         more = {"macs_per_unit": shared["macs_per_unit"] * (1 + per_frame)}
         qk = self.site(prefix, "qk", width, scales=of_query, **(shared | more))
         vo = self.site(prefix, "vo", width, scales=of_out, vital=True, **shared)
-        self.linear(query, rate, rows=qk)
+        self.linear(query, rate, rows=qk, has_bias=bias)
         self.linear(key, rate, rows=qk, has_bias=key_bias)
-        self.linear(value, rate, rows=vo)
+        self.linear(value, rate, rows=vo, has_bias=bias)
         for name in biases[1:]:
             self.tensor(name, {0: qk})
         if positions:
             self.linear(f"{prefix}.{positions[0]}", rate * per_frame, rows=qk, has_bias=False)
-        self.linear(out, rate, columns=vo, bias=mha)
+        self.linear(out, rate, columns=vo, bias=mha, has_bias=bias)
         self.bindings.append(Binding(prefix, {"mha": mha, "heads": head, "qk": qk, "vo": vo}))
         self._owned_norm(pre_norm, mha)
         # Apart: where a head is padded to the larger (`PrunableAttention`), 2 and 60 dimensions
@@ -286,6 +288,7 @@ class Declaration:
         rate: float,
         removed: tuple[str, ...],
         pre_norm: str | None = None,
+        bias: bool = True,
     ) -> None:
         """Declare a feed-forward sub-layer with linear layers `up` and `down`.
 
@@ -294,12 +297,13 @@ class Declaration:
             size: intermediate dimension.
             removed: modules in the order in which they run, gone when the whole sub-layer goes.
             pre_norm: the LayerNorm in front, which goes with it.
+            bias: the linear layers have biases.
         """
         ffn = self.site(name, "ffn", 1, scales=(Scale(f"{down}.bias", 0),))
         scales = (Scale(f"{down}.weight", 1, inherit=True),)
         dim = self.site(name, "ffn_dim", size, parents=(ffn,), scales=scales)
-        self.linear(up, rate, rows=dim)
-        self.linear(down, rate, columns=dim, bias=ffn)
+        self.linear(up, rate, rows=dim, has_bias=bias)
+        self.linear(down, rate, columns=dim, bias=ffn, has_bias=bias)
         self.removals += [Removal(module, ffn, Nothing) for module in removed]
         self._owned_norm(pre_norm, ffn)
         self.block("feed_forward", (pre_norm or removed[0], removed[-1]), Axis(dim))

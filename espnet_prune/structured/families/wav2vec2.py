@@ -63,10 +63,7 @@ class Wav2Vec2Family(Family):
 
     def build(self, config: dict) -> Backbone:
         model = self.model_class(self.config_class(**config))
-        encoder = model.encoder
-        encoder.pos_conv_embed = self.build_positions(encoder.pos_conv_embed)
-        for layer in encoder.layers:
-            layer.attention = self.attention_class(layer.attention)
+        self.build_encoder(model.encoder, model.config)
         projection = model.feature_projection
         for holder in (*model.feature_extractor.conv_layers, projection):
             norm = getattr(holder, "layer_norm", None)
@@ -79,9 +76,11 @@ class Wav2Vec2Family(Family):
             del model.masked_spec_embed
         return model
 
-    def build_positions(self, dense: nn.Module) -> nn.Module:
-        """What takes the place of the positional convolution."""
-        return PrunablePositionalConv(dense)
+    def build_encoder(self, encoder: Any, cfg: Any) -> None:
+        """Put this package's layers into what follows the CNN."""
+        encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
+        for layer in encoder.layers:
+            layer.attention = self.attention_class(layer.attention)
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = super().dense_state(state)
@@ -130,29 +129,31 @@ class Wav2Vec2Family(Family):
         d.linear("feature_projection.projection", rate, columns=previous)
         d.block("projection", ("feature_projection",) * 2, Axis(previous))
 
-        width = cfg.hidden_size
         self.declare_positions(d, cfg, rate)
-        heads, gates = cfg.num_attention_heads, rate * self.gate_macs(cfg)
         for i in range(cfg.num_hidden_layers):
-            layer = f"encoder.layers.{i}"
-            attention, feed_forward = f"{layer}.attention", f"{layer}.feed_forward"
-            up, down = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
-            norms = (f"{layer}.layer_norm", f"{layer}.final_layer_norm")
-            stable = getattr(cfg, "do_stable_layer_norm", False)
-            first, second = norms if stable else (None, None)
-            mha, head = d.attention(
-                attention, heads, width, rate, seconds, pre_norm=first, macs_per_head=gates
-            )
-            self.declare_bias(d, attention, mha, head)
-            d.feed_forward(
-                layer, up, down, cfg.intermediate_size, rate, (feed_forward,), pre_norm=second
-            )
-            if stable and getattr(cfg, "adapter_attn_dim", None):  # one a language (MMS)
-                adapter = f"{layer}.adapter_layer"
-                up, down = f"{adapter}.linear_1", f"{adapter}.linear_2"
-                sizes = cfg.adapter_attn_dim, rate
-                d.feed_forward(adapter, up, down, *sizes, (adapter,), pre_norm=f"{adapter}.norm")
+            self.declare_layer(d, f"encoder.layers.{i}", cfg, rate, seconds)
         return d
+
+    def declare_layer(
+        self, d: Declaration, layer: str, cfg: Any, rate: float, seconds: float
+    ) -> None:
+        """Declare a Transformer layer."""
+        attention, feed_forward = f"{layer}.attention", f"{layer}.feed_forward"
+        up, down = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
+        stable = getattr(cfg, "do_stable_layer_norm", False)
+        norms = (f"{layer}.layer_norm", f"{layer}.final_layer_norm")
+        first, second = norms if stable else (None, None)
+        sizes = cfg.num_attention_heads, cfg.hidden_size, rate, seconds
+        gates = rate * self.gate_macs(cfg)
+        mha, head = d.attention(attention, *sizes, pre_norm=first, macs_per_head=gates)
+        self.declare_bias(d, attention, mha, head)
+        inside = cfg.intermediate_size, rate
+        d.feed_forward(layer, up, down, *inside, (feed_forward,), pre_norm=second)
+        if stable and getattr(cfg, "adapter_attn_dim", None):  # one a language (MMS)
+            adapter = f"{layer}.adapter_layer"
+            up, down = f"{adapter}.linear_1", f"{adapter}.linear_2"
+            inside = cfg.adapter_attn_dim, rate
+            d.feed_forward(adapter, up, down, *inside, (adapter,), pre_norm=f"{adapter}.norm")
 
     def declare_positions(self, d: Declaration, cfg: Any, rate: float) -> None:
         """Declare the positional convolution."""

@@ -87,6 +87,35 @@ def run_tower(model: Any, speech: Tensor, lengths: Tensor, normalize: bool) -> S
     return list(out.hidden_states), out.last_hidden_state
 
 
+def normalized(extract: Any, waves: list) -> dict[str, Tensor]:
+    """What w2v-BERT's extractor gives, whose own means are sums of rounded numbers: 2e-5 off."""
+    found = [torch.from_numpy(extract._extract_fbank_features(w)).double() for w in waves]
+    found = [(x - x.mean(0)) / (x.var(0) + 1e-7).sqrt() for x in found]
+    pairs = [x[: len(x) // 2 * 2].unflatten(0, (-1, 2)).flatten(1).float() for x in found]
+    lengths = torch.tensor([len(x) for x in pairs])
+    features = torch.nn.utils.rnn.pad_sequence(pairs, batch_first=True)
+    mask = torch.arange(features.shape[1])[None] < lengths[:, None]
+    return {"input_features": features, "attention_mask": mask.long()}
+
+
+def run_features(model: Any, speech: Tensor, lengths: Tensor, normalize: bool) -> States:
+    """As the feature extractor of `transformers` prepares audio."""
+    waves = [wave[:n].numpy() for wave, n in zip(speech, lengths, strict=True)]
+    if model.config.model_type == "wav2vec2-bert":
+        bins = model.config.feature_projection_input_dim // 2
+        extract = transformers.SeamlessM4TFeatureExtractor(feature_size=bins, num_mel_bins=bins)
+        inputs = normalized(extract, waves)
+    else:
+        extract = transformers.ParakeetFeatureExtractor(feature_size=model.config.num_mel_bins)
+        inputs = extract(waves, sampling_rate=16000, return_tensors="pt")
+    out = model(**inputs, output_hidden_states=True)
+    return list(out.hidden_states), out.last_hidden_state
+
+
+CLIPPED = {"left_max_position_embeddings": 5, "right_max_position_embeddings": 3}
+BERT = {**WIDTHS, "feature_projection_input_dim": 32, "conv_depthwise_kernel_size": 5, **CLIPPED}
+FAST = {**WIDTHS, "num_mel_bins": 32, "subsampling_conv_channels": 6, "conv_kernel_size": 5}
+NO_BIAS = {"attention_bias": False, "convolution_bias": False}
 WAV2VEC2 = {**WIDTHS, **CNN, **POSITIONS}
 ZOO = {
     "wav2vec2": Tiny("Wav2Vec2Model", {**WAV2VEC2, **LARGE}, run_waveform),
@@ -104,6 +133,26 @@ ZOO = {
         {**WAV2VEC2, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 7},
         run_waveform,
     ),
+    "wav2vec2-conformer": Tiny(
+        "Wav2Vec2ConformerModel",
+        {**WAV2VEC2, "conv_depthwise_kernel_size": 5, "position_embeddings_type": "relative"},
+        run_waveform,
+    ),
+    "wav2vec2-conformer rotary": Tiny(
+        "Wav2Vec2ConformerModel",
+        {
+            **{**WAV2VEC2, "feat_extract_norm": "layer", "conv_bias": True},
+            "conv_depthwise_kernel_size": 5,
+            "position_embeddings_type": "rotary",
+        },
+        run_waveform,
+    ),
+    "wav2vec2-bert": Tiny("Wav2Vec2BertModel", BERT, run_features),
+    "wav2vec2-bert relative": Tiny(
+        "Wav2Vec2BertModel", {**BERT, "position_embeddings_type": "relative"}, run_features
+    ),
+    "parakeet_encoder": Tiny("ParakeetEncoder", FAST, run_features),
+    "parakeet_encoder without biases": Tiny("ParakeetEncoder", {**FAST, **NO_BIAS}, run_features),
     "whisper": Tiny(
         "WhisperModel",
         {**TOWER, "vocab_size": 60, "pad_token_id": 0, "decoder_layers": 1, "decoder_ffn_dim": 8},

@@ -8,6 +8,7 @@ from espnet_prune.structured.encoder import (
     load_encoder,
 )
 from espnet_prune.structured.gated_encoder import GatedEncoder
+from espnet_prune.structured.heads import load_model
 from espnet_prune.structured.plan import Cost, Kept, Plan
 from espnet_prune.structured.slim import slim
 
@@ -21,5 +22,6 @@ __all__ = [
     "SpeechEncoderConfig",
     "SpeechEncoderOutput",
     "load_encoder",
+    "load_model",
     "slim",
 ]

@@ -31,6 +31,8 @@ from espnet_prune.structured.tensor_files import check_finite, first_line, load_
 
 #: bytes of a config.json at most; those of real models have some thousands
 MOST_CONFIG = 2_000_000
+#: how the names of a head's tensors begin, see `heads`
+HEAD = "head."
 _RUN = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
@@ -124,6 +126,7 @@ class SpeechEncoderConfig(PretrainedConfig):
         base: `transformers` configuration of the base architecture.
         kept: site -> kept units as runs ("0-2,5"); sites that are absent are whole.
         do_normalize: bring waveforms to zero mean and unit variance first.
+        head: class and configuration of what follows the encoder, see `heads.Head`.
     """
 
     model_type = "espnet_prune"
@@ -134,12 +137,21 @@ class SpeechEncoderConfig(PretrainedConfig):
         base: dict | None = None,
         kept: dict[str, str] | None = None,
         do_normalize: bool = False,
+        head: dict | None = None,
         **kwargs: Any,
     ):
-        self.family, self.do_normalize = family, do_normalize
+        self.family, self.do_normalize, self.head = family, do_normalize, head
         self.base, self.kept = base or {}, kept or {}
-        check_model_config({**kwargs, "base": self.base}, "config.json")
+        check_model_config({**kwargs, "base": self.base, "head": head}, "config.json")
+        if isinstance(head, dict) and isinstance(head.get("config"), dict):
+            labels = head["config"].get("id2label")  # pipelines look for them here
+            kwargs |= {"id2label": labels} if labels else {}
         super().__init__(**kwargs)
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples of a frame, by which pipelines cut long audio."""
+        return family_named(self.family).samples_per_frame(self.base)
 
 
 @dataclass
@@ -175,12 +187,13 @@ class SpeechEncoder(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "speech"
     _supports_sdpa = True
+    _keys_to_ignore_on_load_unexpected = [rf"^{re.escape(HEAD)}"]
 
     sampling_rate = 16000
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__(config)
-        self.family_of = _family(config.family)
+        self.family_of = family_named(config.family)
         base = config.base
         if not isinstance(config.do_normalize, bool):
             fault = f"{config.do_normalize!r}, but has to be true or false"
@@ -321,6 +334,7 @@ class SpeechEncoder(PreTrainedModel):
             raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None
         check_keys(info["missing_keys"], info["unexpected_keys"], f"{name_or_path}: ")
         check_finite(model.state_dict(), str(name_or_path))
+        model.config.head = None  # it is an encoder alone
         return model
 
 
@@ -352,9 +366,9 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     config = read_model_config(name)
     kind = config.get("model_type")
     if kind == SpeechEncoderConfig.model_type:
-        _family(config.get("family"), where=f"{name}/config.json")
+        family_named(config.get("family"), where=f"{name}/config.json")
         return _from_own(name, config)
-    return _from_dense(name, _family(kind, where=f"{name}/config.json"), config)
+    return _from_dense(name, family_named(kind, where=f"{name}/config.json"), config)
 
 
 def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
@@ -370,7 +384,7 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
     config = read_record(name) if Path(name).is_file() else read_model_config(name)
     check_model_config(config, name)
     own = config.get("model_type") == SpeechEncoderConfig.model_type
-    family = _family(config.get("family" if own else "model_type"), where=name)
+    family = family_named(config.get("family" if own else "model_type"), where=name)
     base = config.get("base") if own else family.base_config(family.own_config(config))
     return SpeechEncoder(SpeechEncoderConfig(family=family.name, base=base)).eval()
 
@@ -386,7 +400,7 @@ def read_model_config(name: str, revision: str | None = None) -> dict:
         raise FileNotFoundError(f"{name}: no such directory; give a model directory or a hub name")
     if path.exists() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
-    file = _find(name, "config.json", revision)
+    file = find_file(name, "config.json", revision)
     if file is None:
         raise FileNotFoundError(f"{name}: has no config.json")
     if Path(file).stat().st_size > MOST_CONFIG:
@@ -406,7 +420,11 @@ def _from_own(name: str, config: dict) -> SpeechEncoder:
     outline = _outline(SpeechEncoderConfig(**given), where)
     prefix = "backbone."
     state = {f"{prefix}{key}": value for key, value in outline.backbone.state_dict().items()}
-    state = _fitting(_read_state(name), state, name)
+    stored = read_state(name)
+    if config.get("head") is not None:
+        stored = {key: value for key, value in stored.items() if not key.startswith(HEAD)}
+        logging.info(f"{name}: its encoder alone is taken, without its head")
+    state = _fitting(stored, state, name)
     # Copies: what safetensors gives is the file itself, which may be replaced
     state = {key.removeprefix(prefix): value.clone() for key, value in state.items()}
     outline.backbone.load_state_dict(state, assign=True)
@@ -427,7 +445,7 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     wrapped = SpeechEncoderConfig(family.name, base, do_normalize=normalize)
-    outline, state = _outline(wrapped, where), _read_state(name)
+    outline, state = _outline(wrapped, where), read_state(name)
     left_out = family.left_out(state)
     state = _fitting(family.dense_state(state), outline.backbone.state_dict(), name)
     encoder = SpeechEncoder(wrapped)
@@ -471,7 +489,7 @@ def _fitting(
     return found
 
 
-def _find(name: str, file: str, revision: str | None = None) -> str | None:
+def find_file(name: str, file: str, revision: str | None = None) -> str | None:
     """A file of a directory or hub name, None where there is none.
 
     Raises:
@@ -489,15 +507,15 @@ def _find(name: str, file: str, revision: str | None = None) -> str | None:
 
 def _preparation(name: str) -> tuple[dict | None, str | None]:
     """How a checkpoint prepares audio, and the file that says so, as `transformers` finds it."""
-    file = _find(name, "processor_config.json")
+    file = find_file(name, "processor_config.json")
     found = read_record(file).get("feature_extractor") if file else None
     if isinstance(found, dict):
         return found, file
-    file = _find(name, "preprocessor_config.json")
+    file = find_file(name, "preprocessor_config.json")
     return (read_record(file), file) if file else (None, None)
 
 
-def _read_state(name: str) -> dict[str, Tensor]:
+def read_state(name: str) -> dict[str, Tensor]:
     """All tensors of a checkpoint in `transformers`' layout, sharded or not.
 
     Raises:
@@ -505,10 +523,10 @@ def _read_state(name: str) -> dict[str, Tensor]:
         ValueError: a file is damaged, or holds anything else than tensors.
     """
     for file in ("model.safetensors", "pytorch_model.bin"):
-        single = _find(name, file)
+        single = find_file(name, file)
         if single:
             return load_tensors(single)
-        index = _find(name, f"{file}.index.json")
+        index = find_file(name, f"{file}.index.json")
         if index:
             return _read_shards(name, index)
     raise FileNotFoundError(f"{name}: has no model.safetensors")
@@ -522,7 +540,7 @@ def _read_shards(name: str, index: str) -> dict[str, Tensor]:
     for shard in sorted({str(value) for value in files.values()}):
         if Path(shard).name != shard:
             raise ValueError(f"{index}: '{shard}' is no name of a file beside it")
-        found = _find(name, shard)
+        found = find_file(name, shard)
         if found is None:
             raise FileNotFoundError(
                 f"{name}: {shard} is missing, of which {Path(index).name} says "
@@ -532,7 +550,7 @@ def _read_shards(name: str, index: str) -> dict[str, Tensor]:
     return state
 
 
-def _family(name: Any, where: str = "config") -> Family:
+def family_named(name: Any, where: str = "config") -> Family:
     """The family of a `model_type`, of the encoder's own or of a larger model's."""
     for family in FAMILIES.values():
         if isinstance(name, str) and name in (family.name, *family.within):

@@ -29,7 +29,9 @@ from tqdm import tqdm
 
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.heads import Head
 from espnet_prune.structured.one_shot import prune_one_shot
+from espnet_prune.structured.one_shot.statistics import head_probe
 from espnet_prune.structured.slim import slim
 from espnet_prune.structured.tensor_files import check_finite
 
@@ -54,6 +56,7 @@ def prune_encoder(
     distill_updates: int | None = None,
     seed: int = 0,
     method: str = "one_shot",
+    head: Head | None = None,
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """A smaller encoder whose hidden states are close to those of `encoder`.
 
@@ -67,6 +70,7 @@ def prune_encoder(
         seed: of the gates' noise and of the order of the waveforms. The same seed gives the same
             encoder on the same machine; torch's own random state is left alone.
         method: "one_shot" or "l0".
+        head: what follows the encoder: its predictions matter, too.
     Returns: the pruned encoder in eval mode, on the same device, and its sparsities.
     Raises:
         ValueError: no waveforms, one that the encoder cannot take, or an option out of its range.
@@ -78,20 +82,28 @@ def prune_encoder(
     trainable = {name: p.requires_grad for name, p in encoder.named_parameters()}
     teacher = copy.deepcopy(encoder)
     batches = _endless(waveforms, seed)
+    predictor = None
+    if head is not None and not head.config.get("use_weighted_layer_sum"):
+        predictor = head.predictor()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         if method == "one_shot":
             audio = calibration(waveforms, encoder.sampling_rate)
-            small, summary = prune_one_shot(encoder, audio, target, cost, seed=seed)
+            probe = None if predictor is None else head_probe(predictor, seed)
+            small, summary = prune_one_shot(encoder, audio, target, cost, seed=seed, probe=probe)
         else:
             model = DistillModel(
-                teacher, copy.deepcopy(encoder), _gates(target, cost, updates), seed=seed
+                teacher,
+                copy.deepcopy(encoder),
+                _gates(target, cost, updates),
+                seed=seed,
+                head=predictor,
             )
             warmup = _warmup(WARMUP * updates)
             _train(model.to(device), batches, updates, GATES_LR, warmup, "learn gates")
             small, summary = slimmed(model)
         if distill_updates:
-            model = DistillModel(teacher, small, seed=seed).to(device)
+            model = DistillModel(teacher, small, seed=seed, head=predictor).to(device)
             lr = DISTILL_LR if method == "l0" else FITTED_LR
             _train(model, batches, distill_updates, lr, _three_stages(distill_updates), "distil")
     check_finite(small.state_dict(), "the pruned encoder")

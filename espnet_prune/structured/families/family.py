@@ -151,15 +151,24 @@ class Family:
         if layers * (2 * width + inside) > MOST_UNITS:
             raise ValueError(f"{layers} layers of {width} and {inside} dimensions: too large")
 
+    def _prefix(self, names: Iterable[str]) -> str:
+        names = list(names)
+        return next((p for p in self.prefixes if any(n.startswith(p) for n in names)), "")
+
     def left_out(self, state: Iterable[str]) -> list[str]:
         """The parts of a checkpoint that `dense_state` drops, by the beginning of their names."""
         names = list(state)
-        prefix = next((p for p in self.prefixes if any(n.startswith(p) for n in names)), "")
+        prefix = self._prefix(names)
         parts = set()
         for words in (name.split(".") for name in names if not name.startswith(prefix)):
             common = [a == b for a, b in zip(words, prefix.split("."), strict=False)]
             parts.add(".".join(words[: (common + [False]).index(False) + 1]))
         return sorted(parts)
+
+    def without_encoder(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a checkpoint that do not belong to its encoder."""
+        prefix = self._prefix(state)
+        return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of a `transformers` checkpoint under the names of `build`'s model."""

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderOutput
 from espnet_prune.structured.families.layers import PrunableAttention
+from espnet_prune.structured.heads import Predictor
 from espnet_prune.structured.plan import Plan
 
 #: most frames of one waveform that go into a Gram matrix
@@ -136,6 +137,22 @@ def random_probe(seed: int) -> Probe:
         assert last is not None
         noise = torch.randn(last.shape, generator=generator).to(last)
         return (last * noise).sum()
+
+    return probe
+
+
+def head_probe(head: Predictor, seed: int) -> Probe:
+    """log p(y) for predictions y ~ p of a head: its squared gradient is what a small error of the
+    state changes of them, in the KL divergence (Fisher information)."""
+
+    def probe(output: SpeechEncoderOutput, number: int) -> Tensor:
+        last = output.last_hidden_state
+        assert last is not None
+        found = head.log_probabilities(last).flatten(0, -2)
+        generator = torch.Generator().manual_seed(1000003 * seed + number)
+        chances = found.detach().exp().cpu()
+        drawn = torch.multinomial(chances, 1, generator=generator).to(found.device)
+        return found.gather(1, drawn).sum()
 
     return probe
 

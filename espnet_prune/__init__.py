@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from espnet_prune.api import prune
     from espnet_prune.plugin.registry import register
     from espnet_prune.speech_llm.wrap import prune_tokens
-    from espnet_prune.structured import GatedEncoder, load_encoder, slim
+    from espnet_prune.structured import GatedEncoder, load_encoder, load_model, slim
     from espnet_prune.tokens import TokenPruner
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ _HOMES = {
     "GatedEncoder": "espnet_prune.structured",
     "TokenPruner": "espnet_prune.tokens",
     "load_encoder": "espnet_prune.structured",
+    "load_model": "espnet_prune.structured",
     "prune": "espnet_prune.api",
     "prune_tokens": "espnet_prune.speech_llm.wrap",
     "register": "espnet_prune.plugin.registry",
@@ -34,6 +35,7 @@ __all__ = [
     "GatedEncoder",
     "TokenPruner",
     "load_encoder",
+    "load_model",
     "prune",
     "prune_tokens",
     "register",

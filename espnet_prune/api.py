@@ -23,6 +23,7 @@ from espnet_prune.data.packing import plan_windows
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.encoder_directory import check_directory
+from espnet_prune.structured.heads import Head, load_head
 from espnet_prune.structured.prune_and_distil import (
     CALIBRATION,
     METHODS,
@@ -63,14 +64,16 @@ def prune(
 
     Args:
         model: directory or hub name of a dense or pruned encoder of a known family (Whisper,
-            wav2vec 2.0, HuBERT, WavLM), or an encoder of `load_encoder`, which is not changed.
+            wav2vec 2.0, HuBERT, WavLM, …), or an encoder of `load_encoder`, which is not changed.
+            The predictions of what follows the encoder in it decide what goes, too.
         audio: a file, a folder (all audio below it), a Kaldi data directory (wav.scp, and segments
             if there are), or a list of these and of (T,) float arrays or tensors at 16 kHz, in
             [-1, 1]. Files of one channel are resampled. Of more audio than is used, or than ten
             hours, a random part is read.
         target: share of the cost to remove, in [0, 1).
-        output_dir: encoder directory to write, with a plot of what is kept of each layer; none is
-            written when absent.
+        output_dir: encoder directory to write, with a plot of what is kept of each layer, and with
+            what follows the encoder in `model` (CTC, classification, x-vectors), for `load_model`
+            and the pipelines of `transformers`; none is written when absent.
         method: "one_shot" or "l0".
         cost: what `target` is a share of: "parameters" or "macs" (multiply-accumulate operations).
         layout: of attention. "free" gives every head its own sizes, "equal" all heads of a layer
@@ -105,19 +108,23 @@ def prune(
     if output_dir is not None:
         check_directory(output_dir)
     utterances = _utterances(audio)
-    encoder = copy.deepcopy(model) if isinstance(model, SpeechEncoder) else _load(str(model))
+    head = None
+    if isinstance(model, SpeechEncoder):
+        encoder = copy.deepcopy(model)
+    else:
+        encoder, head = _load(str(model))
     one_shot = method == "one_shot"
     distill_updates = check_options(encoder, target, cost, updates, distill_updates, method, layout)
     number = max(0 if one_shot else updates, distill_updates, 1)
     waveforms = _heard(encoder, utterances, number, seed, one_shot)
     encoder.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     options = (target, cost, updates, distill_updates, seed, method, layout)
-    small, summary = prune_encoder(encoder, waveforms, *options)
+    small, summary = prune_encoder(encoder, waveforms, *options, head=head)
     small.cpu()
     if output_dir is not None:
         from espnet_prune.evaluate.pruning_report import write_pruned  # which sets matplotlib up
 
-        write_pruned(small, summary, Path(output_dir))
+        write_pruned(small, summary, Path(output_dir), head=head)
     return small
 
 
@@ -148,14 +155,16 @@ def _heard(
     return [each for pair in pairs for each in pair if each is not None]
 
 
-def _load(name: str) -> SpeechEncoder:
-    """A model of a directory, or one by name from wherever `espnet-prune hub fetch` finds it."""
+def _load(name: str) -> tuple[SpeechEncoder, Head | None]:
+    """A model of a directory, or one by name from wherever `espnet-prune hub fetch` finds it, and
+    what follows the encoder in it."""
     if Path(name).is_dir():
-        return load_encoder(name)
+        return load_encoder(name), load_head(name)
     with tempfile.TemporaryDirectory() as folder:
-        loaded: list[SpeechEncoder] = []
-        prepare(name, Path(folder) / "model", lambda path: loaded.append(load_encoder(path)))
-        return loaded[0]
+        target = Path(folder) / "model"
+        found: list[tuple[SpeechEncoder, Head | None]] = []
+        prepare(name, target, lambda path: found.append((load_encoder(path), load_head(path))))
+        return found[0]
 
 
 @dataclass(frozen=True)

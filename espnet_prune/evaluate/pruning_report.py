@@ -14,9 +14,10 @@ from espnet_prune.evaluate import pruning_plots, report
 from espnet_prune.evaluate.report import table, with_interval
 from espnet_prune.files.reading import read_record, read_rows
 from espnet_prune.files.writing import write_json, write_text
-from espnet_prune.structured import Cost, SpeechEncoder, load_encoder, outline
+from espnet_prune.structured import Cost, SpeechEncoder, load_encoder
 from espnet_prune.structured.cost.measure import time_encoders
 from espnet_prune.structured.encoder_directory import PLOT, SUMMARY, size_line, sizes, write_encoder
+from espnet_prune.structured.heads import Head
 
 #: histories in a training directory: a row for each forward pass, and for each validation
 HISTORY, VALIDATION = "updates.jsonl", "valid.jsonl"
@@ -27,18 +28,23 @@ Groups = dict[str, list[dict[str, float]]]
 
 
 def write_pruned(
-    encoder: SpeechEncoder, summary: Mapping, output_dir: Path, cost: Cost = "parameters"
+    encoder: SpeechEncoder,
+    summary: Mapping,
+    output_dir: Path,
+    cost: Cost = "parameters",
+    head: Head | None = None,
 ) -> None:
     """Write an encoder directory with sizes in its summary and a plot, and print the sizes.
 
     Args:
         summary: what led to the encoder.
         cost: what was pruned by; what a latency table predicts is added to the summary.
+        head: what follows the encoder.
     """
     summary = {**summary, **sizes(encoder, cost)}
-    dense, masks = outline(encoder, {}).plan(), encoder.plan().masks()
+    dense, masks = encoder.outline({}).plan(), encoder.plan().masks()
     plot = partial(pruning_plots.plot_kept, dense, masks)
-    write_encoder(encoder, output_dir, summary, lambda work: plot(work / PLOT))
+    write_encoder(encoder, output_dir, summary, lambda work: plot(work / PLOT), head)
     print(f"{output_dir}: {size_line(summary)}")
 
 

@@ -21,9 +21,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.distill.state_cache import FeatureCache
 
-# How the families call the convolutions between the waveform (or spectrogram) and the Transformer.
-FEATURE_ENCODERS = ("feature_extractor", "conv1", "conv2")
-
 
 class PretrainedEncoder(torch.nn.Module):
     """A dense or pruned encoder whose weights survive what ESPnet does to a model.
@@ -366,7 +363,7 @@ class PrunedSSLEncoder(AbsEncoder):
 
 
 def _freeze_feature_encoder(encoder: torch.nn.Module) -> None:
-    parts = [m for n, m in encoder.backbone.named_children() if n in FEATURE_ENCODERS]
+    parts = [m for n, m in encoder.backbone.named_children() if n in encoder.family_of.front]
     if not parts:
         raise ValueError(f"freeze_feature_encoder: not known for family '{encoder.family}'")
     for part in parts:

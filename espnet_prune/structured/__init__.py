@@ -8,8 +8,9 @@ from espnet_prune.structured.encoder import (
     load_encoder,
 )
 from espnet_prune.structured.gated_encoder import GatedEncoder
+from espnet_prune.structured.heads import load_model
 from espnet_prune.structured.plan import Cost, Kept, Plan
-from espnet_prune.structured.slim import outline, slim
+from espnet_prune.structured.slim import slim
 
 __all__ = [
     "Cost",
@@ -21,6 +22,6 @@ __all__ = [
     "SpeechEncoderConfig",
     "SpeechEncoderOutput",
     "load_encoder",
-    "outline",
+    "load_model",
     "slim",
 ]

@@ -25,12 +25,14 @@ from espnet_prune.files.model_config import check_model_config
 from espnet_prune.files.reading import read_record
 from espnet_prune.structured.families import FAMILIES, Declaration, Family, Site
 from espnet_prune.structured.families.family import ModelInput, Watch
-from espnet_prune.structured.families.layers import resize
 from espnet_prune.structured.plan import Kept, Plan
+from espnet_prune.structured.restructure import restructure
 from espnet_prune.structured.tensor_files import check_finite, first_line, load_tensors
 
 #: bytes of a config.json at most; those of real models have some thousands
 MOST_CONFIG = 2_000_000
+#: how the names of a head's tensors begin, see `heads`
+HEAD = "head."
 _RUN = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
 
 
@@ -50,35 +52,39 @@ def parse_units(text: str) -> tuple[int, ...]:
     return tuple(units)
 
 
-def read_kept(kept: Any, sites: Mapping[str, Site], family: str) -> Kept:
+def read_kept(
+    kept: Any, sites: Mapping[str, Site], family: str, where: str = "config.json"
+) -> Kept:
     """What `SpeechEncoderConfig.kept` says is left, site -> kept units.
 
+    Args:
+        where: what an error names first.
     Raises:
         ValueError: an unknown site; units that are no runs ("0-2,5"), not there, not in ascending
             order or given twice; a site left with less than has to stay, or with units of a head
             or sub-layer that is gone.
     """
     if not isinstance(kept, dict):
-        raise ValueError(f"config.json: 'kept' is {kept!r}, but has to map sites to units")
+        raise ValueError(f"{where}: 'kept' is {kept!r}, but has to map sites to units")
     units: Kept = {}
     for name, text in kept.items():
         if name not in sites:
-            raise ValueError(f"config.json: 'kept': {family} has no site {name}")
-        where, size = f"config.json: 'kept': {name}: {text!r:.80}", sites[name].size
+            raise ValueError(f"{where}: 'kept': {family} has no site {name}")
+        at, size = f"{where}: 'kept': {name}: {text!r:.80}", sites[name].size
         runs = [_RUN.fullmatch(run) for run in filter(None, str(text).split(","))]
         if not isinstance(text, str) or not all(runs):
-            raise ValueError(f"{where} is no list of units such as '0-2,5'")
+            raise ValueError(f"{at} is no list of units such as '0-2,5'")
         ends = [int(end) for run in runs if run for end in (run[1], run[2] or run[1])]
         borders = list(zip(ends[1::2], ends[2::2], strict=False))
         if any(first > last for first, last in zip(ends[::2], ends[1::2], strict=True)) or any(
             last >= first for last, first in borders
         ):
-            raise ValueError(f"{where}: units have to ascend, and to be given once")
+            raise ValueError(f"{at}: units have to ascend, and to be given once")
         if ends and ends[-1] >= size:
-            raise ValueError(f"{where}: there are only the units 0 to {size - 1}")
+            raise ValueError(f"{at}: there are only the units 0 to {size - 1}")
         units[name] = parse_units(text)
         if len(units[name]) < sites[name].at_least:
-            raise ValueError(f"{where}: at least {sites[name].at_least} has to be left")
+            raise ValueError(f"{at}: at least {sites[name].at_least} has to be left")
     for name, site in sites.items():
         own = units.get(name, range(site.size))
         for parent in site.parents:
@@ -88,12 +94,12 @@ def read_kept(kept: Any, sites: Mapping[str, Site], family: str) -> Kept:
             if not held <= left:
                 gone = min(held - left)
                 raise ValueError(
-                    f"config.json: 'kept': {name} has units of unit {gone} of {parent}, which is "
+                    f"{where}: 'kept': {name} has units of unit {gone} of {parent}, which is "
                     "not kept"
                 )
             if site.vital and parent == site.parents[0] and not left <= held:
                 raise ValueError(
-                    f"config.json: 'kept': {name} has no unit of unit {min(left - held)} of "
+                    f"{where}: 'kept': {name} has no unit of unit {min(left - held)} of "
                     f"{parent}, which is kept"
                 )
     return units
@@ -120,6 +126,7 @@ class SpeechEncoderConfig(PretrainedConfig):
         base: `transformers` configuration of the base architecture.
         kept: site -> kept units as runs ("0-2,5"); sites that are absent are whole.
         do_normalize: bring waveforms to zero mean and unit variance first.
+        head: class and configuration of what follows the encoder, see `heads.Head`.
     """
 
     model_type = "espnet_prune"
@@ -130,12 +137,21 @@ class SpeechEncoderConfig(PretrainedConfig):
         base: dict | None = None,
         kept: dict[str, str] | None = None,
         do_normalize: bool = False,
+        head: dict | None = None,
         **kwargs: Any,
     ):
-        self.family, self.do_normalize = family, do_normalize
+        self.family, self.do_normalize, self.head = family, do_normalize, head
         self.base, self.kept = base or {}, kept or {}
-        check_model_config({**kwargs, "base": self.base}, "config.json")
+        check_model_config({**kwargs, "base": self.base, "head": head}, "config.json")
+        if isinstance(head, dict) and isinstance(head.get("config"), dict):
+            labels = head["config"].get("id2label")  # pipelines look for them here
+            kwargs |= {"id2label": labels} if labels else {}
         super().__init__(**kwargs)
+
+    @property
+    def inputs_to_logits_ratio(self) -> int:
+        """Samples of a frame, by which pipelines cut long audio."""
+        return family_named(self.family).samples_per_frame(self.base)
 
 
 @dataclass
@@ -155,8 +171,11 @@ class SpeechEncoderOutput(ModelOutput):
         """
         assert self.last_hidden_state is not None and self.lengths is not None
         assert self.hidden_states is not None
-        frames = self.lengths.clamp(max=self.last_hidden_state.shape[1])
-        states = [*self.hidden_states[:-1], self.last_hidden_state]
+        last = self.last_hidden_state
+        if last.shape[1] != self.hidden_states[-1].shape[1]:  # Qwen2-Audio's has half as many
+            last = self.hidden_states[-1]
+        frames = self.lengths.clamp(max=last.shape[1])
+        states = [*self.hidden_states[:-1], last]
         return [state[:, : int(frames.max())] for state in states], frames
 
 
@@ -168,12 +187,13 @@ class SpeechEncoder(PreTrainedModel):
     base_model_prefix = ""
     main_input_name = "speech"
     _supports_sdpa = True
+    _keys_to_ignore_on_load_unexpected = [rf"^{re.escape(HEAD)}"]
 
     sampling_rate = 16000
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__(config)
-        self.family_of = _family(config.family)
+        self.family_of = family_named(config.family)
         base = config.base
         if not isinstance(config.do_normalize, bool):
             fault = f"{config.do_normalize!r}, but has to be true or false"
@@ -220,26 +240,20 @@ class SpeechEncoder(PreTrainedModel):
         sites = self._declaration().sites
         self._kept = read_kept(self.config.kept, sites, self.family)
         plan = self.plan()
-        if not self._kept:
-            return
+        if self._kept:
+            restructure(self.backbone, plan)
 
-        def replace(name: str, new: torch.nn.Module | torch.nn.Parameter) -> None:
-            owner, _, attribute = name.rpartition(".")
-            setattr(self.backbone.get_submodule(owner), attribute, new)
-
-        for name, parameter in list(self.backbone.named_parameters()):
-            fresh = parameter.new_empty(plan.shape(name))
-            if fresh.shape != parameter.shape:
-                replace(name, torch.nn.Parameter(fresh, parameter.requires_grad))
-        for module in self.backbone.modules():
-            resize(module)
-        for removal in plan.declaration.removals:
-            if not plan.kept[removal.site]:
-                replace(removal.module, removal.replacement())
-        for binding in plan.declaration.bindings:
-            kept = {role: plan.kept[site] for role, site in binding.sites.items()}
-            bound: Any = self.backbone.get_submodule(binding.module)
-            bound.restructure(**kept)
+    def outline(self, kept: Kept) -> SpeechEncoder:
+        """A model of which `kept` is left, on the meta device: shapes without weights."""
+        old, sites = self.config, self.plan().sites
+        config = SpeechEncoderConfig(
+            family=old.family,
+            base=old.base,
+            kept={n: format_units(u) for n, u in kept.items() if len(u) < sites[n].size},
+            do_normalize=old.do_normalize,
+        )
+        with torch.device("meta"):
+            return SpeechEncoder(config)
 
     def forward(
         self,
@@ -320,6 +334,7 @@ class SpeechEncoder(PreTrainedModel):
             raise ValueError(f"{name_or_path}: model.safetensors is damaged: {error}") from None
         check_keys(info["missing_keys"], info["unexpected_keys"], f"{name_or_path}: ")
         check_finite(model.state_dict(), str(name_or_path))
+        model.config.head = None  # it is an encoder alone
         return model
 
 
@@ -351,9 +366,9 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     config = read_model_config(name)
     kind = config.get("model_type")
     if kind == SpeechEncoderConfig.model_type:
-        _family(config.get("family"), where=f"{name}/config.json")
+        family_named(config.get("family"), where=f"{name}/config.json")
         return _from_own(name, config)
-    return _from_dense(name, _family(kind, where=f"{name}/config.json"), config)
+    return _from_dense(name, family_named(kind, where=f"{name}/config.json"), config)
 
 
 def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
@@ -369,8 +384,8 @@ def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
     config = read_record(name) if Path(name).is_file() else read_model_config(name)
     check_model_config(config, name)
     own = config.get("model_type") == SpeechEncoderConfig.model_type
-    family = _family(config.get("family" if own else "model_type"), where=name)
-    base = config.get("base") if own else family.base_config(config)
+    family = family_named(config.get("family" if own else "model_type"), where=name)
+    base = config.get("base") if own else family.base_config(family.own_config(config))
     return SpeechEncoder(SpeechEncoderConfig(family=family.name, base=base)).eval()
 
 
@@ -385,7 +400,7 @@ def read_model_config(name: str, revision: str | None = None) -> dict:
         raise FileNotFoundError(f"{name}: no such directory; give a model directory or a hub name")
     if path.exists() and not (path / "config.json").is_file():
         raise FileNotFoundError(f"{path / 'config.json'}: missing; is {name} a model directory?")
-    file = _find(name, "config.json", revision)
+    file = find_file(name, "config.json", revision)
     if file is None:
         raise FileNotFoundError(f"{name}: has no config.json")
     if Path(file).stat().st_size > MOST_CONFIG:
@@ -405,7 +420,11 @@ def _from_own(name: str, config: dict) -> SpeechEncoder:
     outline = _outline(SpeechEncoderConfig(**given), where)
     prefix = "backbone."
     state = {f"{prefix}{key}": value for key, value in outline.backbone.state_dict().items()}
-    state = _fitting(_read_state(name), state, name)
+    stored = read_state(name)
+    if config.get("head") is not None:
+        stored = {key: value for key, value in stored.items() if not key.startswith(HEAD)}
+        logging.info(f"{name}: its encoder alone is taken, without its head")
+    state = _fitting(stored, state, name)
     # Copies: what safetensors gives is the file itself, which may be replaced
     state = {key.removeprefix(prefix): value.clone() for key, value in state.items()}
     outline.backbone.load_state_dict(state, assign=True)
@@ -416,6 +435,7 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     """Wrap a `transformers` model (with or without heads on top) as a dense `SpeechEncoder`."""
     where = f"{name}/config.json"
     try:
+        config = family.own_config(config)
         base = family.base_config(config)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
@@ -425,7 +445,7 @@ def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     wrapped = SpeechEncoderConfig(family.name, base, do_normalize=normalize)
-    outline, state = _outline(wrapped, where), _read_state(name)
+    outline, state = _outline(wrapped, where), read_state(name)
     left_out = family.left_out(state)
     state = _fitting(family.dense_state(state), outline.backbone.state_dict(), name)
     encoder = _built(wrapped, where)
@@ -463,7 +483,7 @@ def _fitting(
             shapes = f"{tuple(value.shape)} instead of {tuple(due.shape)}"
             text = f"tensor {key} is {shapes}: tensors do not fit the shapes of config.json"
             raise ValueError(f"{name}: {text}")
-        if not value.is_floating_point():
+        if due.is_floating_point() and not value.is_floating_point():
             raise ValueError(
                 f"{name}: tensor {key} is of {value.dtype}, not of floating-point numbers: "
                 "quantised weights are not supported, give the model before quantisation"
@@ -473,7 +493,7 @@ def _fitting(
     return found
 
 
-def _find(name: str, file: str, revision: str | None = None) -> str | None:
+def find_file(name: str, file: str, revision: str | None = None) -> str | None:
     """A file of a directory or hub name, None where there is none.
 
     Raises:
@@ -491,15 +511,15 @@ def _find(name: str, file: str, revision: str | None = None) -> str | None:
 
 def _preparation(name: str) -> tuple[dict | None, str | None]:
     """How a checkpoint prepares audio, and the file that says so, as `transformers` finds it."""
-    file = _find(name, "processor_config.json")
+    file = find_file(name, "processor_config.json")
     found = read_record(file).get("feature_extractor") if file else None
     if isinstance(found, dict):
         return found, file
-    file = _find(name, "preprocessor_config.json")
+    file = find_file(name, "preprocessor_config.json")
     return (read_record(file), file) if file else (None, None)
 
 
-def _read_state(name: str) -> dict[str, Tensor]:
+def read_state(name: str) -> dict[str, Tensor]:
     """All tensors of a checkpoint in `transformers`' layout, sharded or not.
 
     Raises:
@@ -507,10 +527,10 @@ def _read_state(name: str) -> dict[str, Tensor]:
         ValueError: a file is damaged, or holds anything else than tensors.
     """
     for file in ("model.safetensors", "pytorch_model.bin"):
-        single = _find(name, file)
+        single = find_file(name, file)
         if single:
             return load_tensors(single)
-        index = _find(name, f"{file}.index.json")
+        index = find_file(name, f"{file}.index.json")
         if index:
             return _read_shards(name, index)
     raise FileNotFoundError(f"{name}: has no model.safetensors")
@@ -524,7 +544,7 @@ def _read_shards(name: str, index: str) -> dict[str, Tensor]:
     for shard in sorted({str(value) for value in files.values()}):
         if Path(shard).name != shard:
             raise ValueError(f"{index}: '{shard}' is no name of a file beside it")
-        found = _find(name, shard)
+        found = find_file(name, shard)
         if found is None:
             raise FileNotFoundError(
                 f"{name}: {shard} is missing, of which {Path(index).name} says "
@@ -534,11 +554,13 @@ def _read_shards(name: str, index: str) -> dict[str, Tensor]:
     return state
 
 
-def _family(name: Any, where: str = "config") -> Family:
-    if not isinstance(name, str) or name not in FAMILIES:
-        known = ", ".join(FAMILIES)
-        raise ValueError(f"{where}: model type '{name}' is not supported, choose from {known}")
-    return FAMILIES[name]
+def family_named(name: Any, where: str = "config") -> Family:
+    """The family of a `model_type`, of the encoder's own or of a larger model's."""
+    for family in FAMILIES.values():
+        if isinstance(name, str) and name in (family.name, *family.within):
+            return family
+    known = ", ".join(FAMILIES)
+    raise ValueError(f"{where}: model type '{name}' is not supported, choose from {known}")
 
 
 def check_keys(missing: Iterable[str], unexpected: Iterable[str], prefix: str = "") -> None:

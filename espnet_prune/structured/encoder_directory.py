@@ -15,18 +15,18 @@ from safetensors import SafetensorError
 
 from espnet_prune.files.lock import held
 from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_json
+from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.structured.cost.latency import LatencyTable
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig
+from espnet_prune.structured.heads import PROCESSOR, Head, with_head
 from espnet_prune.structured.plan import Cost
-from espnet_prune.structured.slim import outline
 from espnet_prune.structured.tensor_files import check_finite, first_line
 
 SUMMARY = "summary.json"
 #: plot of what is left of each layer, for the `add` of `write_encoder`
 PLOT = "kept.png"
-#: all that an encoder directory holds
-FILES = ("config.json", "model.safetensors", SUMMARY, PLOT)
+#: all that an encoder directory holds, the last of one with a head
+FILES = ("config.json", "model.safetensors", SUMMARY, PLOT, *PROCESSOR)
 
 
 def check_directory(output_dir: str | Path) -> None:
@@ -64,12 +64,14 @@ def write_encoder(
     output_dir: str | Path,
     summary: Mapping | None = None,
     add: Callable[[Path], object] | None = None,
+    head: Head | None = None,
 ) -> None:
     """Write an encoder directory under a temporary name, then swap it in.
 
     Args:
         summary: for summary.json; without it there is no such file.
         add: is called with the temporary directory before the swap, to add `PLOT` to it.
+        head: what follows the encoder, to be written with it.
     Raises:
         ValueError: as `check_directory`; the weights or the hidden states are NaN or infinite; or
             another process writes the same directory.
@@ -85,7 +87,9 @@ def write_encoder(
         _clean_up(place, temporary, old)  # after a run that was killed
         try:
             temporary.mkdir(parents=True)
-            encoder.save_pretrained(temporary)
+            (encoder if head is None else with_head(encoder, head)).save_pretrained(temporary)
+            for name, text in ({} if head is None else head.files).items():
+                write_text(temporary / name, text)
             if summary is not None:
                 write_json(temporary / SUMMARY, summary)
             if add is not None:
@@ -144,7 +148,7 @@ def sizes(encoder: SpeechEncoder, cost: Cost = "parameters") -> dict[str, int | 
     Args:
         cost: what was pruned by; of a latency table also what it predicts.
     """
-    plan, dense = encoder.plan(), outline(encoder, {}).plan()
+    plan, dense = encoder.plan(), encoder.outline({}).plan()
     found: dict[str, int | float | str] = {
         "parameters": int(plan.parameters()),
         "dense_parameters": int(dense.parameters()),

@@ -29,8 +29,10 @@ from tqdm import tqdm
 
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.heads import Head
 from espnet_prune.structured.layout import check_layout, protected_by
 from espnet_prune.structured.one_shot import prune_one_shot
+from espnet_prune.structured.one_shot.statistics import head_probe
 from espnet_prune.structured.slim import slim
 from espnet_prune.structured.tensor_files import check_finite
 
@@ -56,6 +58,7 @@ def prune_encoder(
     seed: int = 0,
     method: str = "one_shot",
     layout: str = "free",
+    head: Head | None = None,
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """A smaller encoder whose hidden states are close to those of `encoder`.
 
@@ -70,6 +73,7 @@ def prune_encoder(
             encoder on the same machine; torch's own random state is left alone.
         method: "one_shot" or "l0".
         layout: of attention, "free", "equal" or "stock", see `espnet_prune.structured.layout`.
+        head: what follows the encoder: its predictions matter, too.
     Returns: the pruned encoder in eval mode, on the same device, and its sparsities.
     Raises:
         ValueError: no waveforms, one that the encoder cannot take, or an option out of its range.
@@ -81,20 +85,30 @@ def prune_encoder(
     trainable = {name: p.requires_grad for name, p in encoder.named_parameters()}
     teacher = copy.deepcopy(encoder)
     batches = _endless(waveforms, seed)
+    predictor = None
+    if head is not None and not head.config.get("use_weighted_layer_sum"):
+        predictor = head.predictor()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         if method == "one_shot":
             audio = calibration(waveforms, encoder.sampling_rate)
-            small, summary = prune_one_shot(encoder, audio, target, cost, seed=seed, layout=layout)
+            probe = None if predictor is None else head_probe(predictor, seed)
+            small, summary = prune_one_shot(
+                encoder, audio, target, cost, seed=seed, probe=probe, layout=layout
+            )
         else:
             model = DistillModel(
-                teacher, copy.deepcopy(encoder), _gates(target, cost, updates, layout), seed=seed
+                teacher,
+                copy.deepcopy(encoder),
+                _gates(target, cost, updates, layout),
+                seed=seed,
+                head=predictor,
             )
             warmup = _warmup(WARMUP * updates)
             _train(model.to(device), batches, updates, GATES_LR, warmup, "learn gates")
             small, summary = slimmed(model)
         if distill_updates:
-            model = DistillModel(teacher, small, seed=seed).to(device)
+            model = DistillModel(teacher, small, seed=seed, head=predictor).to(device)
             lr = DISTILL_LR if method == "l0" else FITTED_LR
             _train(model, batches, distill_updates, lr, _three_stages(distill_updates), "distil")
     check_finite(small.state_dict(), "the pruned encoder")

@@ -18,9 +18,12 @@ from espnet_prune.structured.distill.losses import LOSSES, DistillationLoss
 from espnet_prune.structured.distill.state_cache import TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
 from espnet_prune.structured.families.family import ModelInput
+from espnet_prune.structured.heads import Predictor
 from espnet_prune.structured.layout import LAYOUTS
 from espnet_prune.structured.sparsity_schedule import Lagrangian, ramped_target
 
+#: weight of the divergence of a head's predictions, beside the losses of the states
+HEAD_LOSS = 1.0
 COSTS = ("parameters", "macs", "latency")
 
 
@@ -146,6 +149,8 @@ class DistillModel(nn.Module):
             losses and gradients for less memory and more time.
         seed: of the gates' initial noise.
         decoder: Whisper's, for `decoder_loss`.
+        head: what follows the encoder, frozen: `HEAD_LOSS` times the divergence of its predictions
+            is added to the loss.
     """
 
     def __init__(
@@ -163,6 +168,7 @@ class DistillModel(nn.Module):
         activation_checkpointing: bool = False,
         seed: int = 0,
         decoder: Decoder | None = None,
+        head: Predictor | None = None,
     ):
         super().__init__()
         kind = "of family '{0.family}' ({0.num_layers} layers, {0.hidden_size} wide)"
@@ -187,7 +193,10 @@ class DistillModel(nn.Module):
         _check_number("dropout", dropout, 1.0)
         self._teacher = Teacher(teacher, teacher_dtype)
         student.set_dropout(dropout)
-        _freeze_unused(student, self.layers, bool(decoder_loss))
+        if head is not None and teacher_cache:
+            raise ValueError("teacher_cache: keeps no output for the head")
+        self._head = head
+        _freeze_unused(student, self.layers, bool(decoder_loss) or head is not None)
         if not isinstance(full_window, bool | int | float):
             raise ValueError(
                 f"full_window is {full_window!r}, but has to be true, false or a share"
@@ -282,7 +291,8 @@ class DistillModel(nn.Module):
         heard = wanted.get(self.teacher.num_layers)
         time = next(iter(wanted.values())).shape[1]
         wanted = {number: wanted[number] for number in self.layers}
-        whole = window and self.teacher.family_of.has_window
+        # where there is no mask, silence is listened to
+        whole = window and self.teacher.family_of.has_window and inputs.mask is None
         last = torch.full_like(inputs.lengths, time) if whole else inputs.lengths
         frames = torch.arange(time, device=speech.device)[None] < last[:, None]
         losses = DistillationLoss(wanted, self.losses, frames)
@@ -298,6 +308,11 @@ class DistillModel(nn.Module):
             divergence = decoder.divergence(heard, output.last_hidden_state, text)
             loss = loss + self.decoder_loss * divergence
             stats["decoder"] = divergence.detach()
+        if self._head is not None:
+            states = self._teacher.output, output.last_hidden_state
+            divergence = self._head.divergence(*states, inputs.lengths)
+            loss = loss + HEAD_LOSS * divergence
+            stats["head"] = divergence.detach()
         if self.pruning is not None:
             loss = loss + self._sparsity_terms(stats)
         stats["loss"] = loss.detach()

@@ -26,9 +26,15 @@ class Teacher:
         dtype: of matrix products and convolutions, "float32", "bfloat16" or "float16"; what is
             summed over layers, norms and softmax stay in float32 (autocast). None leaves it to the
             caller's autocast.
+
+    Attributes:
+        output: (B, T', D) of the model at the last call, behind its final norm.
+
     Raises:
         ValueError: there is no such type.
     """
+
+    output: Tensor
 
     def __init__(self, encoder: SpeechEncoder, dtype: str | None = None):
         if dtype is not None and dtype not in DTYPES:
@@ -61,5 +67,5 @@ class Teacher:
             half = self.dtype != "float32"
             precision = torch.autocast(device.type, DTYPES[self.dtype] if half else None, half)
         with precision:
-            self.encoder(inputs, watch=keep)
+            self.output = self.encoder(inputs, watch=keep).last_hidden_state
         return states

@@ -72,20 +72,45 @@ class Family:
         name: `model_type` of the architecture in `transformers`.
         config_class, model_class: the classes of `transformers`.
         prefixes: how parameter names start in checkpoints of models with heads on top.
+        within: `model_type` of a larger model -> the entry of its configuration that is the
+            encoder's own.
 
     Attributes:
-        has_window: the model was trained on windows of one length, which `full_window` pads to, and
-            its own decoder listens to the silence that fills them.
+        has_window: the model was trained on windows of one length, which `full_window` pads to.
+        front: the modules between the waveform (or spectrogram) and the Transformer, as far as they
+            are there.
     """
 
     sampling_rate = 16000
     has_window = False
+    front: tuple[str, ...] = ()
     #: entries of a configuration that are sizes: layers, width, heads, width inside, and all others
     size_names: tuple[str, ...] = ()
 
-    def __init__(self, name: str, config_class: Any, model_class: Any, *prefixes: str):
-        self.name, self.prefixes = name, prefixes
+    def __init__(
+        self,
+        name: str,
+        config_class: Any,
+        model_class: Any,
+        *prefixes: str,
+        within: Mapping[str, str] | None = None,
+    ):
+        self.name, self.prefixes, self.within = name, prefixes, dict(within or {})
         self.config_class, self.model_class = config_class, model_class
+
+    def own_config(self, config: dict) -> dict:
+        """The encoder's entries in the configuration of a checkpoint that may be of a larger model.
+
+        Raises:
+            ValueError: the larger model's configuration lacks them.
+        """
+        entry = self.within.get(str(config.get("model_type")))
+        if entry is None:
+            return config
+        own = config.get(entry)
+        if not isinstance(own, dict):
+            raise ValueError(f"has no '{entry}', the configuration of its encoder")
+        return own
 
     def base_config(self, config: dict) -> dict:
         """The part of a checkpoint's configuration that the encoder is built from."""
@@ -126,15 +151,24 @@ class Family:
         if layers * (2 * width + inside) > MOST_UNITS:
             raise ValueError(f"{layers} layers of {width} and {inside} dimensions: too large")
 
+    def _prefix(self, names: Iterable[str]) -> str:
+        names = list(names)
+        return next((p for p in self.prefixes if any(n.startswith(p) for n in names)), "")
+
     def left_out(self, state: Iterable[str]) -> list[str]:
         """The parts of a checkpoint that `dense_state` drops, by the beginning of their names."""
         names = list(state)
-        prefix = next((p for p in self.prefixes if any(n.startswith(p) for n in names)), "")
+        prefix = self._prefix(names)
         parts = set()
         for words in (name.split(".") for name in names if not name.startswith(prefix)):
             common = [a == b for a, b in zip(words, prefix.split("."), strict=False)]
             parts.add(".".join(words[: (common + [False]).index(False) + 1]))
         return sorted(parts)
+
+    def without_encoder(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a checkpoint that do not belong to its encoder."""
+        prefix = self._prefix(state)
+        return {name: value for name, value in state.items() if not name.startswith(prefix)}
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of a `transformers` checkpoint under the names of `build`'s model."""

@@ -1,6 +1,6 @@
-"""wav2vec 2.0, HuBERT and WavLM: what can be pruned, and how to read them.
+"""wav2vec 2.0, HuBERT, WavLM, UniSpeech, UniSpeech-SAT: what can be pruned, how to read them.
 
-One declaration serves the three: `transformers` gives them the same skeleton. The "base" layout
+One declaration serves all: `transformers` gives them the same skeleton. The "base" layout
 has one GroupNorm in the CNN and normalises after each residual; the "large" layout has a
 LayerNorm in every CNN layer and normalises before.
 """
@@ -16,6 +16,10 @@ from torch import Tensor, nn
 from transformers import (
     HubertConfig,
     HubertModel,
+    UniSpeechConfig,
+    UniSpeechModel,
+    UniSpeechSatConfig,
+    UniSpeechSatModel,
     Wav2Vec2Config,
     Wav2Vec2Model,
     WavLMConfig,
@@ -42,10 +46,11 @@ class Wav2Vec2Family(Family):
     """
 
     attention_class = PrunableAttention
+    front = ("feature_extractor",)
     size_names = (
         *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
         *("conv_dim", "conv_kernel", "conv_stride", "num_buckets", "max_bucket_distance"),
-        *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups"),
+        *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_kernel_size"),
     )
 
     def base_config(self, config: dict) -> dict:
@@ -58,10 +63,7 @@ class Wav2Vec2Family(Family):
 
     def build(self, config: dict) -> Backbone:
         model = self.model_class(self.config_class(**config))
-        encoder = model.encoder
-        encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
-        for layer in encoder.layers:
-            layer.attention = self.attention_class(layer.attention)
+        self.build_encoder(model.encoder, model.config)
         projection = model.feature_projection
         for holder in (*model.feature_extractor.conv_layers, projection):
             norm = getattr(holder, "layer_norm", None)
@@ -70,7 +72,15 @@ class Wav2Vec2Family(Family):
                 gain = holder is projection and config.get("feat_proj_gain")
                 kind = ScaledChannelNorm if gain else ChannelNorm
                 holder.layer_norm = kind(norm.normalized_shape, eps=norm.eps)
+        if hasattr(model, "masked_spec_embed"):  # UniSpeech-SAT has it even where nothing is masked
+            del model.masked_spec_embed
         return model
+
+    def build_encoder(self, encoder: Any, cfg: Any) -> None:
+        """Put this package's layers into what follows the CNN."""
+        encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
+        for layer in encoder.layers:
+            layer.attention = self.attention_class(layer.attention)
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         state = super().dense_state(state)
@@ -100,7 +110,7 @@ class Wav2Vec2Family(Family):
             name, after = (f"feature_extractor.conv_layers.{n}" for n in (i, i + 1))
             reader = f"{after}.conv" if i < last else "feature_projection.projection"
             scales = [Scale(f"{reader}.weight", 1)]
-            own_norm = cfg.feat_extract_norm == "layer"
+            own_norm = getattr(cfg, "feat_extract_norm", "layer") == "layer"
             if own_norm:
                 scales.append(Scale(f"{name}.layer_norm", None))
             if i == last and projection_norm:
@@ -119,29 +129,40 @@ class Wav2Vec2Family(Family):
         d.linear("feature_projection.projection", rate, columns=previous)
         d.block("projection", ("feature_projection",) * 2, Axis(previous))
 
-        width = cfg.hidden_size
+        self.declare_positions(d, cfg, rate)
+        for i in range(cfg.num_hidden_layers):
+            self.declare_layer(d, f"encoder.layers.{i}", cfg, rate, seconds)
+        return d
+
+    def declare_layer(
+        self, d: Declaration, layer: str, cfg: Any, rate: float, seconds: float
+    ) -> None:
+        """Declare a Transformer layer."""
+        attention, feed_forward = f"{layer}.attention", f"{layer}.feed_forward"
+        up, down = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
+        stable = getattr(cfg, "do_stable_layer_norm", False)
+        norms = (f"{layer}.layer_norm", f"{layer}.final_layer_norm")
+        first, second = norms if stable else (None, None)
+        sizes = cfg.num_attention_heads, cfg.hidden_size, rate, seconds
+        gates = rate * self.gate_macs(cfg)
+        mha, head = d.attention(attention, *sizes, pre_norm=first, macs_per_head=gates)
+        self.declare_bias(d, attention, mha, head)
+        inside = cfg.intermediate_size, rate
+        d.feed_forward(layer, up, down, *inside, (feed_forward,), pre_norm=second)
+        if stable and getattr(cfg, "adapter_attn_dim", None):  # one a language (MMS)
+            adapter = f"{layer}.adapter_layer"
+            up, down = f"{adapter}.linear_1", f"{adapter}.linear_2"
+            inside = cfg.adapter_attn_dim, rate
+            d.feed_forward(adapter, up, down, *inside, (adapter,), pre_norm=f"{adapter}.norm")
+
+    def declare_positions(self, d: Declaration, cfg: Any, rate: float) -> None:
+        """Declare the positional convolution."""
         pos = "encoder.pos_conv_embed"
         # The gate multiplies the channel after the activation, i.e. the output of the module.
-        site = d.site(pos, "pos_conv", width, scales=(Scale(pos, None),))
+        site = d.site(pos, "pos_conv", cfg.hidden_size, scales=(Scale(pos, None),))
         d.linear(f"{pos}.conv", rate, rows=site)
         d.bindings.append(Binding(pos, {"kept": site}))
         d.block("pos_conv", (pos, pos), Axis(site))
-
-        heads, gates = cfg.num_attention_heads, rate * self.gate_macs(cfg)
-        for i in range(cfg.num_hidden_layers):
-            layer = f"encoder.layers.{i}"
-            attention, feed_forward = f"{layer}.attention", f"{layer}.feed_forward"
-            up, down = f"{feed_forward}.intermediate_dense", f"{feed_forward}.output_dense"
-            norms = (f"{layer}.layer_norm", f"{layer}.final_layer_norm")
-            first, second = norms if cfg.do_stable_layer_norm else (None, None)
-            mha, head = d.attention(
-                attention, heads, width, rate, seconds, pre_norm=first, macs_per_head=gates
-            )
-            self.declare_bias(d, attention, mha, head)
-            d.feed_forward(
-                layer, up, down, cfg.intermediate_size, rate, (feed_forward,), pre_norm=second
-            )
-        return d
 
     def gate_macs(self, cfg: Any) -> float:
         """Multiply-accumulates per frame and head beside the projections and the products."""
@@ -195,7 +216,7 @@ class Wav2Vec2Family(Family):
 
     def _normalizes(self, config: dict, unknown: bool) -> bool:
         # a feature extractor of `transformers` normalises unless told otherwise
-        return config.get("feat_extract_norm") == "layer" if unknown else True
+        return config.get("feat_extract_norm", "layer") == "layer" if unknown else True
 
 
 class WavLMFamily(Wav2Vec2Family):
@@ -216,3 +237,7 @@ class WavLMFamily(Wav2Vec2Family):
 WAV2VEC2 = Wav2Vec2Family("wav2vec2", Wav2Vec2Config, Wav2Vec2Model, "wav2vec2.")
 HUBERT = Wav2Vec2Family("hubert", HubertConfig, HubertModel, "hubert.")
 WAVLM = WavLMFamily("wavlm", WavLMConfig, WavLMModel, "wavlm.")
+UNISPEECH = Wav2Vec2Family("unispeech", UniSpeechConfig, UniSpeechModel, "unispeech.")
+UNISPEECH_SAT = Wav2Vec2Family(
+    "unispeech-sat", UniSpeechSatConfig, UniSpeechSatModel, "unispeech_sat."
+)

@@ -61,6 +61,7 @@ class WhisperFamily(Family):
     """
 
     has_window = True
+    front = ("conv1", "conv2")
     size_names = (
         *("encoder_layers", "d_model", "encoder_attention_heads", "encoder_ffn_dim"),
         *("max_source_positions", "num_mel_bins"),
@@ -72,7 +73,9 @@ class WhisperFamily(Family):
             "activation_function dropout attention_dropout activation_dropout scale_embedding "
             "max_source_positions"
         )
-        return {name: config[name] for name in names.split() if name in config}
+        own = self.config_class.attribute_map
+        stored = [own.get(name, name) for name in names.split()]  # Voxtral calls them otherwise
+        return {name: config[name] for name in stored if name in config}
 
     def preparation(self, config: dict) -> dict[str, int]:
         bins = config.get("num_mel_bins", 80)
@@ -80,7 +83,7 @@ class WhisperFamily(Family):
         return super().preparation(config) | due
 
     def build(self, config: dict) -> Backbone:
-        model = WhisperEncoder(self.config_class(**config))
+        model = self.model_class(self.config_class(**config))
         for layer in model.layers:
             layer.self_attn = PrunableAttention(layer.self_attn)
         extractor = WhisperFeatureExtractor(model.num_mel_bins, hop_length=HOP, n_fft=FFT)
@@ -132,8 +135,8 @@ class WhisperFamily(Family):
     ) -> tuple[list[Tensor], Tensor]:
         features, inside, _ = inputs
         features = features.to(model.conv1.weight.dtype)
-        mask = wide = None
-        if inside is not None:
+        mask, wide = inside, None
+        if inside is not None and inside.dim() == 2:
             # The convolutions' own padding is zero, so a shorter utterance ends in zeros, too.
             wide = inside.repeat_interleave(2, 1)[:, None]
             features = features * wide
@@ -149,9 +152,13 @@ class WhisperFamily(Family):
         for number, layer in enumerate(model.layers):
             watch(number, x)
             x = layer(x, mask)
-        x = model.layer_norm(x)
-        watch(len(model.layers), x)
-        return states, x
+        last = model.layer_norm(x)
+        watch(len(model.layers), last)
+        return states, self.output(model, x, last)
+
+    def output(self, model: Backbone, x: Tensor, last: Tensor) -> Tensor:
+        """The model's output from that of its last layer (B, T, D), before and after the norm."""
+        return last
 
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.layers

@@ -14,7 +14,7 @@ from espnet_prune.evaluate import pruning_plots, report
 from espnet_prune.evaluate.report import table, with_interval
 from espnet_prune.files.reading import read_record, read_rows
 from espnet_prune.files.writing import write_json, write_text
-from espnet_prune.structured import Cost, SpeechEncoder, load_encoder, outline
+from espnet_prune.structured import Cost, SpeechEncoder, load_encoder
 from espnet_prune.structured.cost.measure import time_encoders
 from espnet_prune.structured.encoder_directory import PLOT, SUMMARY, size_line, sizes, write_encoder
 
@@ -36,7 +36,7 @@ def write_pruned(
         cost: what was pruned by; what a latency table predicts is added to the summary.
     """
     summary = {**summary, **sizes(encoder, cost)}
-    dense, masks = outline(encoder, {}).plan(), encoder.plan().masks()
+    dense, masks = encoder.outline({}).plan(), encoder.plan().masks()
     plot = partial(pruning_plots.plot_kept, dense, masks)
     write_encoder(encoder, output_dir, summary, lambda work: plot(work / PLOT))
     print(f"{output_dir}: {size_line(summary)}")

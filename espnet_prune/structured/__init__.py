@@ -9,7 +9,7 @@ from espnet_prune.structured.encoder import (
 )
 from espnet_prune.structured.gated_encoder import GatedEncoder
 from espnet_prune.structured.plan import Cost, Kept, Plan
-from espnet_prune.structured.slim import outline, slim
+from espnet_prune.structured.slim import slim
 
 __all__ = [
     "Cost",
@@ -21,6 +21,5 @@ __all__ = [
     "SpeechEncoderConfig",
     "SpeechEncoderOutput",
     "load_encoder",
-    "outline",
     "slim",
 ]

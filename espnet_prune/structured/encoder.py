@@ -25,8 +25,8 @@ from espnet_prune.files.model_config import check_model_config
 from espnet_prune.files.reading import read_record
 from espnet_prune.structured.families import FAMILIES, Declaration, Family, Site
 from espnet_prune.structured.families.family import ModelInput, Watch
-from espnet_prune.structured.families.layers import resize
 from espnet_prune.structured.plan import Kept, Plan
+from espnet_prune.structured.restructure import restructure
 from espnet_prune.structured.tensor_files import check_finite, first_line, load_tensors
 
 #: bytes of a config.json at most; those of real models have some thousands
@@ -50,35 +50,39 @@ def parse_units(text: str) -> tuple[int, ...]:
     return tuple(units)
 
 
-def read_kept(kept: Any, sites: Mapping[str, Site], family: str) -> Kept:
+def read_kept(
+    kept: Any, sites: Mapping[str, Site], family: str, where: str = "config.json"
+) -> Kept:
     """What `SpeechEncoderConfig.kept` says is left, site -> kept units.
 
+    Args:
+        where: what an error names first.
     Raises:
         ValueError: an unknown site; units that are no runs ("0-2,5"), not there, not in ascending
             order or given twice; a site left with less than has to stay, or with units of a head
             or sub-layer that is gone.
     """
     if not isinstance(kept, dict):
-        raise ValueError(f"config.json: 'kept' is {kept!r}, but has to map sites to units")
+        raise ValueError(f"{where}: 'kept' is {kept!r}, but has to map sites to units")
     units: Kept = {}
     for name, text in kept.items():
         if name not in sites:
-            raise ValueError(f"config.json: 'kept': {family} has no site {name}")
-        where, size = f"config.json: 'kept': {name}: {text!r:.80}", sites[name].size
+            raise ValueError(f"{where}: 'kept': {family} has no site {name}")
+        at, size = f"{where}: 'kept': {name}: {text!r:.80}", sites[name].size
         runs = [_RUN.fullmatch(run) for run in filter(None, str(text).split(","))]
         if not isinstance(text, str) or not all(runs):
-            raise ValueError(f"{where} is no list of units such as '0-2,5'")
+            raise ValueError(f"{at} is no list of units such as '0-2,5'")
         ends = [int(end) for run in runs if run for end in (run[1], run[2] or run[1])]
         borders = list(zip(ends[1::2], ends[2::2], strict=False))
         if any(first > last for first, last in zip(ends[::2], ends[1::2], strict=True)) or any(
             last >= first for last, first in borders
         ):
-            raise ValueError(f"{where}: units have to ascend, and to be given once")
+            raise ValueError(f"{at}: units have to ascend, and to be given once")
         if ends and ends[-1] >= size:
-            raise ValueError(f"{where}: there are only the units 0 to {size - 1}")
+            raise ValueError(f"{at}: there are only the units 0 to {size - 1}")
         units[name] = parse_units(text)
         if len(units[name]) < sites[name].at_least:
-            raise ValueError(f"{where}: at least {sites[name].at_least} has to be left")
+            raise ValueError(f"{at}: at least {sites[name].at_least} has to be left")
     for name, site in sites.items():
         own = units.get(name, range(site.size))
         for parent in site.parents:
@@ -88,12 +92,12 @@ def read_kept(kept: Any, sites: Mapping[str, Site], family: str) -> Kept:
             if not held <= left:
                 gone = min(held - left)
                 raise ValueError(
-                    f"config.json: 'kept': {name} has units of unit {gone} of {parent}, which is "
+                    f"{where}: 'kept': {name} has units of unit {gone} of {parent}, which is "
                     "not kept"
                 )
             if site.vital and parent == site.parents[0] and not left <= held:
                 raise ValueError(
-                    f"config.json: 'kept': {name} has no unit of unit {min(left - held)} of "
+                    f"{where}: 'kept': {name} has no unit of unit {min(left - held)} of "
                     f"{parent}, which is kept"
                 )
     return units
@@ -220,26 +224,20 @@ class SpeechEncoder(PreTrainedModel):
         sites = self._declaration().sites
         self._kept = read_kept(self.config.kept, sites, self.family)
         plan = self.plan()
-        if not self._kept:
-            return
+        if self._kept:
+            restructure(self.backbone, plan)
 
-        def replace(name: str, new: torch.nn.Module | torch.nn.Parameter) -> None:
-            owner, _, attribute = name.rpartition(".")
-            setattr(self.backbone.get_submodule(owner), attribute, new)
-
-        for name, parameter in list(self.backbone.named_parameters()):
-            fresh = parameter.new_empty(plan.shape(name))
-            if fresh.shape != parameter.shape:
-                replace(name, torch.nn.Parameter(fresh, parameter.requires_grad))
-        for module in self.backbone.modules():
-            resize(module)
-        for removal in plan.declaration.removals:
-            if not plan.kept[removal.site]:
-                replace(removal.module, removal.replacement())
-        for binding in plan.declaration.bindings:
-            kept = {role: plan.kept[site] for role, site in binding.sites.items()}
-            bound: Any = self.backbone.get_submodule(binding.module)
-            bound.restructure(**kept)
+    def outline(self, kept: Kept) -> SpeechEncoder:
+        """A model of which `kept` is left, on the meta device: shapes without weights."""
+        old, sites = self.config, self.plan().sites
+        config = SpeechEncoderConfig(
+            family=old.family,
+            base=old.base,
+            kept={n: format_units(u) for n, u in kept.items() if len(u) < sites[n].size},
+            do_normalize=old.do_normalize,
+        )
+        with torch.device("meta"):
+            return SpeechEncoder(config)
 
     def forward(
         self,

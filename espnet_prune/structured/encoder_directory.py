@@ -19,7 +19,6 @@ from espnet_prune.files.writing import write_json
 from espnet_prune.structured.cost.latency import LatencyTable
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.plan import Cost
-from espnet_prune.structured.slim import outline
 from espnet_prune.structured.tensor_files import check_finite, first_line
 
 SUMMARY = "summary.json"
@@ -144,7 +143,7 @@ def sizes(encoder: SpeechEncoder, cost: Cost = "parameters") -> dict[str, int | 
     Args:
         cost: what was pruned by; of a latency table also what it predicts.
     """
-    plan, dense = encoder.plan(), outline(encoder, {}).plan()
+    plan, dense = encoder.plan(), encoder.outline({}).plan()
     found: dict[str, int | float | str] = {
         "parameters": int(plan.parameters()),
         "dense_parameters": int(dense.parameters()),

@@ -222,11 +222,8 @@ class Plan:
         count: Tensor | float = 1.0
         cuts = self._cuts(name)
         for dim, length in enumerate(self._shapes[name]):
-            if dim in cuts:
-                site, width = cuts[dim]
-                count = count * whole[site].double().sum() * width
-            else:
-                count = count * length
+            parts = [whole[site].double().sum() * width for site, width in cuts.get(dim, ())]
+            count = count * (sum(parts[1:], parts[0]) if parts else length)
         return torch.as_tensor(count, dtype=torch.double)
 
     def cost(self, kind: Cost, units: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -253,22 +250,38 @@ class Plan:
 
     # -- cutting -----------------------------------------------------------------------------------
 
-    def _cuts(self, name: str) -> dict[int, tuple[str, int]]:
-        """dimension of a parameter -> site that cuts it, and entries of each of its units."""
-        tensor, shape = self.declaration.tensors.get(name), self._shapes[name]
-        cuts = tensor.cuts if tensor else {}
-        return {dim: (site, shape[dim] // self.sites[site].size) for dim, site in cuts.items()}
+    def _cuts(self, name: str) -> dict[int, list[tuple[str, int]]]:
+        """dimension of a parameter or buffer -> for each of its parts the site that cuts it, and
+        the entries of each unit."""
+        if name in self.declaration.buffers:
+            return {0: [(self.declaration.buffers[name], 1)]}
+        tensor, shape = self.declaration.tensors.get(name), self._shapes.get(name, ())
+        found = {}
+        for dim, cut in (tensor.cuts if tensor else {}).items():
+            sites = (cut,) if isinstance(cut, str) else cut
+            length = shape[dim] // len(sites)
+            found[dim] = [(site, length // self.sites[site].size) for site in sites]
+        return found
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a parameter of the model as it is now."""
-        shape = list(self._shapes[name])
-        for dim, (site, width) in self._cuts(name).items():
-            shape[dim] = width * self.size(site)
+        """Shape of a parameter, or of a declared buffer, of the model as it is now."""
+        shape = list(self._shapes.get(name, (0,)))
+        for dim, parts in self._cuts(name).items():
+            shape[dim] = sum(width * self.size(site) for site, width in parts)
         return tuple(shape)
 
+    def left(self, name: str, dim: int, masks: Mapping[str, Tensor]) -> Tensor | None:
+        """The entries of a dimension that canonical `masks` leave; None where nothing cuts it."""
+        parts = self._cuts(name).get(dim)
+        if parts is None:
+            return None
+        marks = [masks[site].bool().repeat_interleave(width) for site, width in parts]
+        return torch.cat(marks).nonzero().squeeze(1)
+
     def cut(self, name: str, value: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
-        """The part of a parameter that canonical `masks` leave."""
-        for dim, (site, width) in self._cuts(name).items():
-            index = masks[site].bool().repeat_interleave(width).nonzero().squeeze(1)
-            value = value.index_select(dim, index.to(value.device))
+        """The part of a parameter or buffer that canonical `masks` leave."""
+        for dim in range(value.dim()):
+            index = self.left(name, dim, masks)
+            if index is not None:
+                value = value.index_select(dim, index.to(value.device))
         return value.contiguous()

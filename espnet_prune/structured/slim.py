@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
-from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig, format_units
-from espnet_prune.structured.plan import Kept
+from espnet_prune.structured.restructure import Prunable
+
+Model = TypeVar("Model", bound=Prunable)
 
 
-def outline(encoder: SpeechEncoder, kept: Kept) -> SpeechEncoder:
-    """A model of which `kept` is left, on the meta device: shapes without weights."""
-    old, sites = encoder.config, encoder.plan().sites
-    config = SpeechEncoderConfig(
-        family=old.family,
-        base=old.base,
-        kept={n: format_units(u) for n, u in kept.items() if len(u) < sites[n].size},
-        do_normalize=old.do_normalize,
-    )
-    with torch.device("meta"):
-        return SpeechEncoder(config)
-
-
-def slim(encoder: SpeechEncoder, masks: Mapping[str, Tensor]) -> SpeechEncoder:
+def slim(encoder: Model, masks: Mapping[str, Tensor]) -> Model:
     """A smaller copy that computes exactly what `encoder` computes under hard `masks`.
 
     Args:
@@ -33,7 +21,8 @@ def slim(encoder: SpeechEncoder, masks: Mapping[str, Tensor]) -> SpeechEncoder:
     Raises:
         ValueError: a mask for an unknown site, of another size, or not of 0 and 1.
 
-    >>> from espnet_prune.structured import SpeechEncoderConfig
+    >>> import torch
+    >>> from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
     >>> base = {"d_model": 16, "encoder_layers": 2, "encoder_attention_heads": 2}
     >>> encoder = SpeechEncoder(SpeechEncoderConfig("whisper", {**base, "encoder_ffn_dim": 64}))
     >>> small = slim(encoder, {"layers.0.ffn_dim": torch.arange(64) < 24})
@@ -47,7 +36,7 @@ def slim(encoder: SpeechEncoder, masks: Mapping[str, Tensor]) -> SpeechEncoder:
         if mask.shape != (plan.size(name),) or not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(f"mask of '{name}' has to be {plan.size(name)} values of 0 and 1")
     masks = plan.canonical(masks)
-    small = outline(encoder, plan.select(masks))
+    small: Any = encoder.outline(plan.select(masks))
     wanted = small.backbone.state_dict()
     state = {
         name: plan.cut(name, value.detach(), masks).clone()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig, outline
+from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.checkpoints import dphubert, fairseq, torchaudio
 from espnet_prune.structured.checkpoints.architecture import Contents
 from espnet_prune.structured.checkpoints.reading import read_file
@@ -57,7 +57,7 @@ def build(contents: Contents) -> SpeechEncoder:
         encoder = SpeechEncoder(config)
     if contents.masks:
         plan = encoder.plan()
-        encoder = outline(encoder, plan.select(plan.canonical(contents.masks)))
+        encoder = encoder.outline(plan.select(plan.canonical(contents.masks)))
     state = family.dense_state(contents.state)
     own = encoder.backbone.state_dict()
     check_keys(set(own) - set(state), set(state) - set(own))

@@ -25,7 +25,6 @@ from espnet_prune.structured.cost.measure import WARM_UP, time_in_turns
 from espnet_prune.structured.encoder import SpeechEncoder
 from espnet_prune.structured.families.declaration import Axis, Block
 from espnet_prune.structured.plan import Kept, Plan
-from espnet_prune.structured.slim import outline
 
 #: models of random sizes that the table is tried on
 CHECKS = 6
@@ -127,7 +126,7 @@ def keep(plan: Plan, sizes: dict[Axis, int], generator: torch.Generator) -> Kept
 def trial_model(dense: SpeechEncoder, kept: Kept) -> SpeechEncoder:
     """A model of which `kept` is left. Its weights lie in those of `dense`: no memory of its own,
     and no sense, which timing does not need."""
-    small = outline(dense, kept)
+    small = dense.outline(kept)
     whole, wanted = dense.backbone.state_dict(), small.backbone.state_dict()
     parts = {n: whole[n].flatten()[: w.numel()].view(w.shape) for n, w in wanted.items()}
     small.backbone.load_state_dict(parts, assign=True)

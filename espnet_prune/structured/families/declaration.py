@@ -39,6 +39,10 @@ KINDS = {
     "head": Kind("heads", coarse=True),
     "qk": Kind("query-key dimensions"),
     "vo": Kind("value-output dimensions"),
+    "conv": Kind("whole convolution module", coarse=True),
+    "conv_dim": Kind("convolution channels"),
+    "cgmlp": Kind("whole cgMLP", coarse=True),
+    "cgmlp_dim": Kind("cgMLP channel pairs"),
     "ffn": Kind("whole feed-forward", coarse=True),
     "ffn_dim": Kind("feed-forward dimensions"),
 }
@@ -95,12 +99,13 @@ class Tensor:
     Attributes:
         name: parameter name in the backbone.
         cuts: dimension -> site. A dimension of length n cut by a site of u units gives every unit
-            n / u consecutive entries.
+            n / u consecutive entries. Several sites cut equal consecutive parts of it, as the two
+            halves that a gated linear unit multiplies.
         rate: times a second of audio that each element is multiplied (0: no product counted).
     """
 
     name: str
-    cuts: dict[int, str] = field(default_factory=dict)
+    cuts: dict[int, str | tuple[str, ...]] = field(default_factory=dict)
     rate: float = 0.0
 
 
@@ -151,10 +156,15 @@ class Block:
 
 @dataclass
 class Declaration:
-    """Everything prunable in one architecture. Parameters not listed are never cut."""
+    """Everything prunable in one architecture. Parameters not listed are never cut.
+
+    Attributes:
+        buffers: name -> site whose units are the entries of a buffer. Buffers cost nothing.
+    """
 
     sites: dict[str, Site] = field(default_factory=dict)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    buffers: dict[str, str] = field(default_factory=dict)
     bindings: list[Binding] = field(default_factory=list)
     removals: list[Removal] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -167,7 +177,9 @@ class Declaration:
         self.sites[name] = Site(name, kind, size, **kwargs)
         return name
 
-    def tensor(self, name: str, cuts: dict[int, str] | None = None, rate: float = 0.0) -> None:
+    def tensor(
+        self, name: str, cuts: dict[int, str | tuple[str, ...]] | None = None, rate: float = 0.0
+    ) -> None:
         """Declare a parameter."""
         self.tensors[name] = Tensor(name, cuts or {}, rate)
 
@@ -179,7 +191,7 @@ class Declaration:
         self,
         name: str,
         rate: float,
-        rows: str | None = None,
+        rows: str | tuple[str, ...] | None = None,
         columns: str | None = None,
         bias: str | None = None,
         has_bias: bool = True,
@@ -193,14 +205,19 @@ class Declaration:
         """
         cuts = {dim: site for dim, site in ((0, rows), (1, columns)) if site}
         self.tensor(f"{name}.weight", cuts, rate)
-        bias = bias or rows
+        of_bias = bias or rows
         if has_bias:
-            self.tensor(f"{name}.bias", {0: bias} if bias else {})
+            self.tensor(f"{name}.bias", {0: of_bias} if of_bias else {})
 
     def norm(self, name: str, site: str | None) -> None:
         """Declare the weight and the bias of a normalisation over the units of `site`."""
         for part in ("weight", "bias"):
             self.tensor(f"{name}.{part}", {0: site} if site else {})
+
+    def batch_norm(self, name: str, site: str) -> None:
+        """Declare a batch normalisation over the units of `site`, its running statistics too."""
+        self.norm(name, site)
+        self.buffers |= {f"{name}.running_{part}": site for part in ("mean", "var")}
 
     def attention(
         self,
@@ -212,6 +229,9 @@ class Declaration:
         key_bias: bool = True,
         pre_norm: str | None = None,
         macs_per_head: float = 0.0,
+        projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj"),
+        query_biases: tuple[str, ...] = (),
+        positions: tuple[str, float] | None = None,
     ) -> tuple[str, str]:
         """Declare a self-attention sub-layer (a `PrunableAttention` at `prefix`).
 
@@ -221,22 +241,33 @@ class Declaration:
         Args:
             pre_norm: the LayerNorm in front, which goes when the whole sub-layer goes.
             macs_per_head: multiply-accumulates per second beyond the projections and products.
+            projections: names of the modules for query, key, value and output.
+            query_biases: names of (width,) parameters that are added to the query.
+            positions: a linear layer without bias whose outputs meet the query as keys do, and
+                how many of them there are for a frame.
         Returns: names of the whole-MHA site and of the head site.
         """
-        out, query = f"{prefix}.out_proj", f"{prefix}.q_proj"
+        query, key, value, out = (f"{prefix}.{name}" for name in projections)
         mha = self.site(prefix, "mha", 1, scales=(Scale(f"{out}.bias", 0),))
         head = self.site(prefix, "head", heads, parents=(mha,), macs_per_unit=macs_per_head)
         shared: dict[str, Any] = {
             "parents": (head, mha),
             "macs_per_unit": rate * rate * seconds,  # a product with every frame of the context
         }
-        of_query = (Scale(f"{query}.weight", 0), Scale(f"{query}.bias", 0))
+        biases = [f"{query}.bias", *(f"{prefix}.{name}" for name in query_biases)]
+        of_query = tuple(Scale(name, 0) for name in (f"{query}.weight", *biases))
         of_out = (Scale(f"{out}.weight", 1, inherit=True),)
-        qk = self.site(prefix, "qk", width, scales=of_query, **shared)
+        per_frame = positions[1] if positions else 0.0
+        more = {"macs_per_unit": shared["macs_per_unit"] * (1 + per_frame)}
+        qk = self.site(prefix, "qk", width, scales=of_query, **(shared | more))
         vo = self.site(prefix, "vo", width, scales=of_out, vital=True, **shared)
         self.linear(query, rate, rows=qk)
-        self.linear(f"{prefix}.k_proj", rate, rows=qk, has_bias=key_bias)
-        self.linear(f"{prefix}.v_proj", rate, rows=vo)
+        self.linear(key, rate, rows=qk, has_bias=key_bias)
+        self.linear(value, rate, rows=vo)
+        for name in biases[1:]:
+            self.tensor(name, {0: qk})
+        if positions:
+            self.linear(f"{prefix}.{positions[0]}", rate * per_frame, rows=qk, has_bias=False)
         self.linear(out, rate, columns=vo, bias=mha)
         self.bindings.append(Binding(prefix, {"mha": mha, "heads": head, "qk": qk, "vo": vo}))
         self._owned_norm(pre_norm, mha)
@@ -272,6 +303,13 @@ class Declaration:
         self.removals += [Removal(module, ffn, Nothing) for module in removed]
         self._owned_norm(pre_norm, ffn)
         self.block("feed_forward", (pre_norm or removed[0], removed[-1]), Axis(dim))
+
+    def removal(
+        self, module: str, site: str, replacement: type, pre_norm: str | None = None
+    ) -> None:
+        """Declare a module that goes with the only unit of a site, and the LayerNorm in front."""
+        self.removals.append(Removal(module, site, replacement))
+        self._owned_norm(pre_norm, site)
 
     def _owned_norm(self, name: str | None, site: str) -> None:
         if name is not None:

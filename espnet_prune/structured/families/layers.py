@@ -84,8 +84,14 @@ class PrunableAttention(nn.Module):
     k_proj: nn.Linear
     v_proj: nn.Linear
     out_proj: nn.Linear
+    #: names of the projections to query, key and value, and of the output's
+    projections: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    #: names of parameters that are added to the query, and of linear layers that give relative
+    #: positions, which meet the query as keys do
+    query_biases: tuple[str, ...] = ()
+    positions: tuple[str, ...] = ()
     #: what goes when the whole sub-layer goes
-    removable: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "out_proj")
+    removable: tuple[str, ...] = projections
 
     def __init__(self, dense: Any):
         super().__init__()
@@ -108,6 +114,19 @@ class PrunableAttention(nn.Module):
         if not self.present:
             for name in self.removable:
                 setattr(self, name, None)
+
+    def query_side(self) -> list[nn.Parameter]:
+        """What has a row, or an entry, for each query dimension."""
+        return self._rows(self.projections[0], *self.query_biases)
+
+    def key_side(self) -> list[nn.Parameter]:
+        """What has a row for each dimension of what queries meet."""
+        return self._rows(self.projections[1], *self.positions)
+
+    def _rows(self, *names: str) -> list[nn.Parameter]:
+        found = [getattr(self, name) for name in names]
+        parts = [p.parameters() if isinstance(p, nn.Module) else (p,) for p in found]
+        return [parameter for part in parts for parameter in part]
 
     def _per_head(self, units: tuple[int, ...]) -> tuple[int, ...]:
         counts = Counter(unit // self.base_head_dim for unit in units)
@@ -353,9 +372,13 @@ def resize(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, nn.Conv1d):
+        if 1 < module.groups == module.out_channels == module.in_channels:  # depthwise
+            module.groups = module.weight.shape[0]
         module.out_channels = module.weight.shape[0]
         module.in_channels = module.weight.shape[1] * module.groups
     elif isinstance(module, nn.LayerNorm):
         module.normalized_shape = tuple(module.weight.shape)
+    elif isinstance(module, nn.BatchNorm1d) and module.affine:
+        module.num_features = module.weight.shape[0]
     elif isinstance(module, nn.GroupNorm):
         module.num_groups = module.num_channels = module.weight.shape[0]

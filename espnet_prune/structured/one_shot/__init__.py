@@ -100,36 +100,36 @@ def turned(
 def _turn(heads: Heads) -> None:
     """Bring the projections of an attention into their principal axes, head by head."""
     module = heads.module
+    query, key, value, out = (getattr(module, name) for name in module.projections)
     rows = [torch.arange(sum(module.qk_sizes)).split(module.qk_sizes)]
     rows += [torch.arange(sum(module.vo_sizes)).split(module.vo_sizes)]
     weigh = heads.reader.sensitivity.sqrt()[:, None]
     for head, (qk, vo) in enumerate(zip(*rows, strict=True)):
         if len(qk):
-            query, key = product_axes(heads.query[head], heads.key[head])
-            _multiply(module.q_proj, qk, query)
-            _multiply(module.k_proj, qk, key)
-            even = _norms(module.k_proj.weight[qk]) / _norms(module.q_proj.weight[qk])
-            _multiply(module.q_proj, qk, even.sqrt().diag())
-            _multiply(module.k_proj, qk, even.rsqrt().diag())
+            of_query, of_key = product_axes(heads.query[head], heads.key[head])
+            _multiply(module.query_side(), qk, of_query)
+            _multiply(module.key_side(), qk, of_key)
+            even = _norms(key.weight[qk]) / _norms(query.weight[qk])
+            _multiply(module.query_side(), qk, even.sqrt().diag())
+            _multiply(module.key_side(), qk, even.rsqrt().diag())
         if len(vo):
-            columns = module.out_proj.weight[:, vo].cpu().double()
+            columns = out.weight[:, vo].cpu().double()
             forth, back = linear_axes(weigh * columns, heads.value[head])
-            _multiply(module.v_proj, vo, forth)
+            _multiply(value.parameters(), vo, forth)
             columns = columns @ back
-            even = _norms(columns.T) / _norms(module.v_proj.weight[vo])
-            _multiply(module.v_proj, vo, even.sqrt().diag())
-            module.out_proj.weight[:, vo] = (columns / even.sqrt()).to(module.out_proj.weight)
+            even = _norms(columns.T) / _norms(value.weight[vo])
+            _multiply(value.parameters(), vo, even.sqrt().diag())
+            out.weight[:, vo] = (columns / even.sqrt()).to(out.weight)
 
 
 def _norms(rows: Tensor) -> Tensor:
     return rows.cpu().double().norm(dim=1).clamp(min=1e-12)
 
 
-def _multiply(linear: torch.nn.Linear, rows: Tensor, matrix: Tensor) -> None:
-    for parameter in (linear.weight, linear.bias):
-        if parameter is not None:
-            turned = matrix @ parameter[rows].cpu().double()
-            parameter[rows] = turned.to(parameter)
+def _multiply(parameters: Iterable[torch.nn.Parameter], rows: Tensor, matrix: Tensor) -> None:
+    for parameter in parameters:
+        turned = matrix @ parameter[rows].cpu().double()
+        parameter[rows] = turned.to(parameter)
 
 
 def _steps(
@@ -206,11 +206,9 @@ def _compensate(
         if not isinstance(module, type(reader.module)) or not len(kept):
             continue
         weight = refit(reader.gram, reader.weight(), kept, plan.size(site), reader.width)
-        rows = plan.declaration.tensors[f"{reader.name}.weight"].cuts.get(0)
+        rows = plan.left(f"{reader.name}.weight", 0, masks)
         if rows is not None:
-            weight = weight[
-                :, masks[rows].bool().repeat_interleave(weight.shape[1] // plan.size(rows))
-            ]
+            weight = weight[:, rows]
         if module.bias is not None:
             module.bias.copy_(weight[-1])
             weight = weight[:-1]

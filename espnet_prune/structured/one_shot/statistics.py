@@ -173,14 +173,14 @@ def gather(
             owners[site] = scales[0].target
     of = {reader.name: reader for reader in readers.values()}
     for name, module in backbone.named_modules():
-        if isinstance(module, PrunableAttention) and f"{name}.out_proj" in of:
-            heads[name] = Heads(name, module, of[f"{name}.out_proj"])
+        if isinstance(module, PrunableAttention) and f"{name}.{module.projections[3]}" in of:
+            heads[name] = Heads(name, module, of[f"{name}.{module.projections[3]}"])
     energies = {site: torch.zeros(plan.size(site)).double() for site in owners}
     watched: dict[str, nn.Module] = {r.name: r.module for r in readers.values()}
     watched |= {name: backbone.get_submodule(name) for name in owners.values()}
-    for name in () if features else heads:
-        for part in ("q_proj", "k_proj", "out_proj"):
-            watched[f"{name}.{part}"] = backbone.get_submodule(f"{name}.{part}")
+    for each in () if features else heads.values():
+        for part in (*each.module.projections, *each.module.positions):
+            watched[f"{each.name}.{part}"] = each.module.get_submodule(part)
     share = 1.0 / len(waveforms)
     with seen(watched) as last, _differentiable(encoder):
         for number, waveform in enumerate(tqdm(waveforms, desc="read audio")):
@@ -215,13 +215,19 @@ def _listen(encoder: SpeechEncoder, waveform: Tensor) -> SpeechEncoderOutput:
 
 
 def _add_heads(heads: Heads, last: dict[str, _Seen]) -> None:
-    module = heads.module
-    query = last[f"{heads.name}.q_proj"].output.detach().flatten(0, 1)
-    key = last[f"{heads.name}.k_proj"].output.detach().flatten(0, 1)
-    value = last[f"{heads.name}.out_proj"].input.flatten(0, 1)
+    module, outputs = heads.module, {}
+    for name in (*module.projections[:2], *module.positions):
+        outputs[name] = last[f"{heads.name}.{name}"].output.detach().flatten(0, 1)
+    query, key = (outputs[name] for name in module.projections[:2])
+    queries = [query + getattr(module, name).detach() for name in module.query_biases]
+    value = last[f"{heads.name}.{module.projections[3]}"].input.flatten(0, 1)
+    # A query meets as many keys as positions
+    keys = [key - key.mean(0)] + [
+        outputs[name] * (len(key) / len(outputs[name])) ** 0.5 for name in module.positions
+    ]
     for grams, rows, sizes in (
-        (heads.query, query, module.qk_sizes),
-        (heads.key, key - key.mean(0), module.qk_sizes),
+        (heads.query, torch.cat(queries or [query]), module.qk_sizes),
+        (heads.key, torch.cat(keys), module.qk_sizes),
         (heads.value, value, module.vo_sizes),
     ):
         found = [(part.T @ part).cpu() for part in rows.double().split(sizes, -1)]
@@ -280,27 +286,26 @@ def query_key_errors(
 def _measure(heads: Heads, call: tuple[tuple, dict], found: list[dict]) -> None:
     module, reader = heads.module, heads.reader
     args, kwargs = call
+    out = getattr(module, module.projections[3])
     weight = (
-        reader.weigh()[: sum(module.vo_sizes)]
-        .float()
-        .to(module.q_proj.weight.device)
-        .split(module.vo_sizes)
+        reader.weigh()[: sum(module.vo_sizes)].float().to(out.weight.device).split(module.vo_sizes)
     )
-    saved = module.q_proj.weight.clone(), module.q_proj.bias.clone()
-    with seen({"out": module.out_proj}) as last:
+    queries = module.query_side()
+    saved = [parameter.clone() for parameter in queries]
+    with seen({"out": out}) as last:
         module(*args, **kwargs)
         whole = last["out"].input.split(module.vo_sizes, -1)
         for share in SHARES:
             kept = [round(share * size) for size in module.qk_sizes]
             pairs = zip(kept, module.qk_sizes, strict=True)
-            mask = torch.cat([torch.arange(size) < n for n, size in pairs]).to(saved[0].device)
+            mask = torch.cat([torch.arange(size) < n for n, size in pairs]).to(out.weight.device)
             try:
-                module.q_proj.weight.mul_(mask[:, None])
-                module.q_proj.bias.mul_(mask)
+                for parameter in queries:
+                    parameter.mul_(mask.view(-1, *[1] * (parameter.dim() - 1)))
                 module(*args, **kwargs)
             finally:
-                module.q_proj.weight.copy_(saved[0])
-                module.q_proj.bias.copy_(saved[1])
+                for parameter, before in zip(queries, saved, strict=True):
+                    parameter.copy_(before)
             parts = last["out"].input.split(module.vo_sizes, -1)
             for head, errors in enumerate(found):
                 error = ((parts[head] - whole[head]) @ weight[head]).square().sum()

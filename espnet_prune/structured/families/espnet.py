@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_prune.structured.families.declaration import Axis, Declaration, Scale
-from espnet_prune.structured.families.layers import ChannelNorm, Nothing, PrunableAttention
+from espnet_prune.structured.families.layers import ChannelNorm, PrunableAttention
 
 #: names of the attention of a layer, and of the norm in front
 ATTENTIONS = {"self_attn": ("norm_mha", "norm1"), "attn": ("norm_mha",)}
@@ -118,9 +118,14 @@ class EspnetAttention(PrunableAttention):
 
 
 class NoBranch(nn.Module):
-    """A removed branch of a layer that joins two: zeros of the size of what it was given."""
+    """A removed part of a layer: zeros of the size of what it was given."""
 
-    def forward(self, x: Tensor | tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor | tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+        mask_pad: Tensor | None = None,  # ESPnet 202611 masks what convolutions read
+    ) -> Tensor:
         return torch.zeros_like(x[0] if isinstance(x, tuple) else x)
 
 
@@ -145,8 +150,8 @@ def make_prunable(encoder: Any) -> None:
 def declare(encoder: Any, rate: float, seconds: float) -> Declaration:
     """What can be pruned in an encoder of `make_prunable`.
 
-    The sub-sampling in front, the layer that joins the branches of a Branchformer, and FastFormer's
-    attention stay whole.
+    The sub-sampling in front, the layers that join the branches of a Branchformer, feed-forward
+    sub-layers of convolutions and FastFormer's attention stay whole.
 
     Args:
         rate: frames per second in the layers.
@@ -170,7 +175,7 @@ def declare(encoder: Any, rate: float, seconds: float) -> Declaration:
                 _attention(d, f"{prefix}.{name}", attention, rate, seconds, norm(*norms))
         for name, norms in FEED_FORWARDS.items():
             part, at = getattr(layer, name, None), f"{prefix}.{name}"
-            if part is not None:
+            if part is not None and isinstance(part.w_1, nn.Linear):
                 ends, size = (f"{at}.w_1", f"{at}.w_2"), part.w_1.weight.shape[0]
                 d.feed_forward(at, *ends, size, rate, (at,), norm(*norms))
         if getattr(layer, "conv_module", None) is not None:
@@ -210,7 +215,7 @@ def _convolution(d: Declaration, at: str, module: Any, rate: float, norm: str | 
     d.linear(f"{at}.depthwise_conv", rate, rows=dim, has_bias=has_bias)
     d.batch_norm(f"{at}.norm", dim)
     d.linear(f"{at}.pointwise_conv2", rate, columns=dim, bias=whole, has_bias=has_bias)
-    d.removal(at, whole, Nothing, norm)
+    d.removal(at, whole, NoBranch, norm)
     d.block("convolution", (norm or at, at), Axis(dim))
 
 

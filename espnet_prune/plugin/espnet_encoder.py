@@ -76,7 +76,15 @@ class EspnetEncoder(torch.nn.Module):
         self._declaration = declare(self.backbone, rate, seconds)
         self.kept = read_kept(kept, self._declaration.sites, base, "encoder pruned")
         if self.kept:
-            restructure(self.backbone, self.plan())
+            self._cut()
+
+    def _cut(self) -> None:
+        """Leave of a dense encoder what is kept; what is trained from scratch begins with these."""
+        dense, plan = Plan(self._declaration, self._shapes), self.plan()
+        initial, masks = self.backbone.state_dict(), plan.masks()
+        restructure(self.backbone, plan)
+        names = self.backbone.state_dict().keys()
+        self.backbone.load_state_dict({n: dense.cut(n, initial[n], masks) for n in names})
 
     @property
     def device(self) -> torch.device:

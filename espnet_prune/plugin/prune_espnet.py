@@ -1,7 +1,7 @@
 """`espnet-prune encoder prune --asr_train_config`: the encoder of a trained ASR model in one shot.
 
-What is written is an experiment directory as ESPnet's training leaves one: config.yaml says
-`encoder: pruned` with all sizes, so that stock inference, scoring and packing need nothing else, and
+What is written is an experiment directory as ESPnet's training leaves one: config.yaml has all
+sizes below `encoder: pruned`, so that stock inference, scoring and packing need nothing else, and
 train.yaml has the options to go on training with. Frontend, CTC and decoder stay as they are.
 """
 
@@ -57,17 +57,18 @@ def prune_asr(
     """
     if os.path.lexists(output_dir) and not (output_dir.is_dir() and not any(output_dir.iterdir())):
         raise ValueError(f"{output_dir}: is there already: give a directory that does not exist")
+    config = read_config(asr_train_config)
+    base, fs = check_config(config, asr_train_config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     files = argparse.Namespace(train_config=asr_train_config, model_file=asr_model_file)
     model, _ = load(TASK, files, device)
-    config, state = read_config(asr_train_config), load_tensors(asr_model_file)
+    state = load_tensors(asr_model_file)
     own = {f"encoder.{name}" for name in model.encoder.state_dict()}
     given = {name for name in state if name.startswith("encoder.")}
     check_keys(own - given, given - own, f"{asr_model_file}: ")
-    base, conf = _base(config, asr_train_config)
-    audio = calibration_utterances(data, _rate(config, asr_train_config), seed)
-    features, rate = _heard(model, audio, _rate(config, asr_train_config), device)
-    encoder = EspnetEncoder(Structure(features[0].shape[1], base, **conf), rate)
+    audio = calibration_utterances(data, fs, seed)
+    features, rate = _heard(model, audio, fs, device)
+    encoder = EspnetEncoder(Structure(features[0].shape[1], **base), rate)
     encoder.load(model.encoder)
     try:
         small, found = prune_one_shot(encoder.to(device), features, target, cost, seed=seed)
@@ -87,32 +88,31 @@ def prune_asr(
     print(f"{output_dir}: encoder: {size_line(sized)}")
 
 
-def _base(config: dict, where: Path) -> tuple[str, dict[str, Any]]:
-    """The dense encoder's name, and what else its `Structure` has."""
+def check_config(config: dict, where: Path) -> tuple[dict[str, Any], int]:
+    """What else than the width of the features a `Structure` has, and the sampling rate in Hz.
+
+    Raises:
+        ValueError: the encoder of a config.yaml is none that can be pruned.
+    """
     name, conf = config.get("encoder"), config.get("encoder_conf") or {}
     if name == "pruned":
-        return conf["base"], {"base_conf": conf.get("base_conf"), "kept": conf.get("kept")}
-    if name not in BASES:
+        base = dict(conf)
+    elif name in BASES:
+        base = {"base": name, "base_conf": conf}
+    else:
         known = ", ".join([*BASES, "pruned"])
         raise ValueError(f"{where}: encoder: {name} cannot be pruned, only one of {known}")
     for key in ("interctc_use_conditioning", "ctc_trim"):
-        if conf.get(key):
+        if base["base_conf"].get(key):
             raise ValueError(f"{where}: encoder_conf: {key}: true: such encoders are not supported")
-    return str(name), {"base_conf": conf}
-
-
-def _rate(config: dict, where: Path) -> int:
-    """Of the audio in Hz."""
     if config.get("input_size") is not None:
         raise ValueError(f"{where}: input_size: the model reads features instead of audio")
     rate = (config.get("frontend_conf") or {}).get("fs", 16000)
-    return humanfriendly.parse_size(rate) if isinstance(rate, str) else int(rate)
+    return base, humanfriendly.parse_size(rate) if isinstance(rate, str) else int(rate)
 
 
 @torch.no_grad()
-def _heard(
-    model: Any, audio: Sequence[Tensor], fs: int, device: str
-) -> tuple[list[Tensor], float]:
+def _heard(model: Any, audio: Sequence[Tensor], fs: int, device: str) -> tuple[list[Tensor], float]:
     """What the encoder of a model reads of waveforms, (T, D) each, and its frames per second."""
     features: list[Tensor] = []
     rates: list[float] = []

@@ -10,14 +10,7 @@ from espnet_prune.structured import GatedEncoder
 from espnet_prune.structured.one_shot import prune_one_shot, turned
 from espnet_prune.structured.one_shot.statistics import random_probe
 from espnet_prune.structured.slim import slim
-from test.espnet_prune.espnet_encoders import (
-    INPUT_SIZE,
-    LAYOUTS,
-    batch,
-    dense,
-    prunable,
-    structure,
-)
+from test.espnet_prune.espnet_encoders import INPUT_SIZE, LAYOUTS, batch, dense, prunable, structure
 from test.espnet_prune.tiny import random_masks
 
 DRAWS = 24

@@ -34,6 +34,8 @@ from espnet_prune.structured.prune_and_distil import (
 
 #: seconds: shortest utterance, silence between two in a window, room of the smallest window
 MIN_SECONDS, GAP, MIN_FILL = 0.1, 0.3, 5.0
+#: seconds of an utterance that is looked at by itself
+LONGEST = 30
 #: seconds of audio that are held in memory at most: ten hours are 2.3 GB
 MOST_SECONDS = 36000
 
@@ -136,6 +138,17 @@ def calibration_audio(encoder: SpeechEncoder, audio: Any, seed: int = 0) -> list
     """
     waveforms = _heard(encoder, _utterances(audio), 1, seed, True)
     return calibration(waveforms, encoder.sampling_rate)
+
+
+def calibration_utterances(audio: Any, fs: int, seed: int = 0) -> list[Tensor]:
+    """Random utterances by themselves, `CALIBRATION` seconds and `LONGEST` each at most.
+
+    Args:
+        audio: as for `prune`.
+        fs: sampling rate in Hz.
+    """
+    number = math.ceil(CALIBRATION / LONGEST)
+    return calibration(_windows(_utterances(audio), LONGEST * fs, number, fs, seed)[1], fs)
 
 
 def _heard(

@@ -24,9 +24,14 @@ def prune(parser: ArgumentParser):
     for them by least squares, in a few minutes. With l0, gates are learned together with the
     weights, and what they drop is removed. After either, --distill_updates distil the smaller
     encoder from the dense one. Recipes (egs2/*/ssl_prune1) do this for large data.
+
+    With --asr_train_config and --asr_model_file instead of a model, the encoder of a trained ASR
+    model of ESPnet is pruned in one shot: transformer, conformer, branchformer or e_branchformer.
+    The output is an experiment directory with config.yaml, weights of the same name, and train.yaml
+    to fine-tune with.
     """
     add = parser.add_argument
-    add("model", help="directory or hub name of a speech encoder")
+    add("model", nargs="?", help="directory or hub name of a speech encoder")
     add("data", nargs="+", type=Path, help="audio files, folders of audio, or data directories")
     add("--target", type=float, default=0.5, help="share of the cost to remove")
     add("--output_dir", type=Path, required=True, help="encoder directory to write")
@@ -40,14 +45,42 @@ def prune(parser: ArgumentParser):
     add("--distill_updates", type=whole(0), help=text)
     add("--seed", type=whole(0), default=0, help="seed of gates and order of audio")
     add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
+    add("--asr_train_config", type=Path, help="config.yaml of an ASR model of ESPnet")
+    add("--asr_model_file", type=Path, help="its weights, a .pth")
 
     def run(args):
+        options = dict(vars(args))
+        files = [options.pop(name) for name in ("asr_train_config", "asr_model_file")]
+        model, data = options.pop("model"), options.pop("data")
+        if any(files):
+            # argparse takes the first of several paths for the model
+            data = [*([Path(model)] if model else []), *data]
+            _check_of_asr(files, options)
+            from espnet_prune.plugin.prune_espnet import prune_asr
+
+            prune_asr(*files, data, **options)
+            return
+        if model is None:
+            raise ValueError("give a model and audio, or --asr_train_config and --asr_model_file")
         from espnet_prune.api import prune
 
-        options = dict(vars(args))
-        prune(options.pop("model"), options.pop("data"), **options)
+        prune(model, data, **options)
 
     return run
+
+
+def _check_of_asr(files: list[Path | None], options: dict) -> None:
+    """Take the options out that an ASR model's encoder is not pruned with.
+
+    Raises:
+        ValueError: one of them is set, or a file is not given.
+    """
+    if not all(files):
+        raise ValueError("--asr_train_config and --asr_model_file belong together: give both")
+    if options.pop("method") != "one_shot" or options.pop("distill_updates"):
+        fault = "--asr_train_config: only one_shot, without distillation"
+        raise ValueError(f"{fault}; fine-tune the model with ESPnet's training")
+    options.pop("updates")
 
 
 def slim(parser: ArgumentParser):

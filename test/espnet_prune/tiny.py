@@ -14,6 +14,8 @@ from transformers import (
     WhisperModel,
 )
 
+from espnet_prune.structured.families import KINDS
+
 CLASSES = {
     "wav2vec2": (Wav2Vec2Config, Wav2Vec2Model),
     "hubert": (HubertConfig, HubertModel),
@@ -88,7 +90,7 @@ def random_masks(plan, generator, coarse: float = 0.75):
     density = float(torch.rand((), generator=generator))
     masks = {}
     for name, site in plan.sites.items():
-        p = coarse if site.kind in ("mha", "ffn") else density
+        p = coarse if KINDS[site.kind].coarse and site.kind != "head" else density
         masks[name] = (torch.rand(plan.size(name), generator=generator) < p).float()
     return masks
 

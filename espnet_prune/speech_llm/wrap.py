@@ -132,8 +132,12 @@ class PrunedGenerate:
         rows = [e[r] for e, r in zip(embeds, real, strict=True)]
         heard = [row[a] for row, a in zip(rows, is_audio, strict=True)]
         queries = self._queries(text, is_audio)
-        self.kept = self.llm.select(self.pruner, heard, queries, keys)
+        outcomes = self.llm.outcomes(self.pruner, heard, queries, keys)
+        self.kept = [outcome.kept for outcome in outcomes]
         places = [staying(a, k) for a, k in zip(is_audio, self.kept, strict=True)]
+        # what was merged stands in the places of what stays
+        for row, a, outcome in zip(rows, is_audio, outcomes, strict=True):
+            row[a.nonzero().squeeze(1)[outcome.kept]] = outcome.apply(row[a])
         staid = [row[p] for row, p in zip(rows, places, strict=True)]
         prompts = left_pad(staid, places, self.positions, self.kept)
         # The ids go along with the embeddings for what reads them, as a repetition penalty does;

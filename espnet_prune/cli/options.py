@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 #: keys of `espnet_prune.speech_llm.SPEECH_LLMS`, which takes seconds to import
-SPEECH_LLMS = "qwen2_audio, diva or compact"
+SPEECH_LLMS = "qwen2_audio, diva, compact or audio_llm"
 
 
 def true_or_false(value: str) -> bool:

@@ -120,9 +120,10 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
     for turn in range(args.repeats + 1):
         for variant in variants:
             start = clock()
-            (kept,) = variant.pruner(audio, query=query, first_layer=first)
+            (outcome,) = variant.pruner.outcomes(audio, query=query, first_layer=first)
+            heard = outcome.apply(audio[0])[None]
             middle = clock()
-            prompt = torch.cat([audio[:, kept], text], 1)
+            prompt = torch.cat([heard, text], 1)
             before = clock()
             out = body(inputs_embeds=prompt, use_cache=True)
             end = clock()

@@ -32,7 +32,7 @@ from espnet_prune.speech_llm.prompts import (
     staying,
 )
 from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
-from espnet_prune.tokens.pruner import FRAME_TOKENS, WINDOW
+from espnet_prune.tokens.pruner import FRAME_TOKENS, WINDOW, Outcome
 
 #: Chunks that go through the audio encoder together, so that its memory does not grow with length.
 CHUNKS_AT_ONCE = 4
@@ -132,14 +132,29 @@ class SpeechLLM(ABC):
         return self.embed_text(self.answer_lead + text) if text else self.empty_audio()
 
     def first_layer(self) -> FirstLayer:
-        """Query and key projection of the language model's first layer (ValueError: they are
-        quantised, adapted or offloaded, so that the signs of their weights cannot be read)."""
+        """Query and key projection of the language model's first layer, and what stands around
+        them (ValueError: they are fused, quantised, adapted or offloaded, so that their weights
+        cannot be read)."""
         decoder = self.lm.get_decoder()
-        attention = decoder.layers[0].self_attn
-        query, key = (_plain_weight(getattr(attention, n), n) for n in ("q_proj", "k_proj"))
-        return FirstLayer(query, key, decoder.config.num_attention_heads)
+        layer = decoder.layers[0]
+        attention = layer.self_attn
+        query, key = (_plain_layer(attention, name) for name in ("q_proj", "k_proj"))
+        norm = getattr(layer, "input_layernorm", None)
+        gains = (getattr(getattr(attention, n, None), "weight", None) for n in ("q_norm", "k_norm"))
+        query_gain, key_gain = (None if gain is None else gain.detach() for gain in gains)
+        return FirstLayer(
+            query.weight.detach(),
+            key.weight.detach(),
+            decoder.config.num_attention_heads,
+            norm_gain=None if norm is None else norm.weight.detach(),
+            norm_eps=getattr(decoder.config, "rms_norm_eps", 1e-6),
+            query_bias=None if query.bias is None else query.bias.detach(),
+            key_bias=None if key.bias is None else key.bias.detach(),
+            query_gain=query_gain,
+            key_gain=key_gain,
+            scale=getattr(attention, "scaling", None),
+        )
 
-    @torch.no_grad()
     def select(
         self,
         pruner: TokenPruner,
@@ -147,20 +162,32 @@ class SpeechLLM(ABC):
         queries: Sequence[str],
         keys: Sequence[str] | None = None,
     ) -> list[Tensor]:
-        """Which audio tokens stay. `prompts` does this; it is apart to be timed and looked at.
+        """Which audio tokens stay: B long tensors of indices into N_b, in time order, `kept` of
+        the `outcomes`, whose arguments and errors these are."""
+        return [outcome.kept for outcome in self.outcomes(pruner, audio, queries, keys)]
+
+    @torch.no_grad()
+    def outcomes(
+        self,
+        pruner: TokenPruner,
+        audio: Sequence[Tensor],
+        queries: Sequence[str],
+        keys: Sequence[str] | None = None,
+    ) -> list[Outcome]:
+        """What becomes of the audio tokens. `prompts` does this; it is apart to be timed and looked
+        at.
 
         Args:
             pruner: takes this model's `window` and `frame_tokens` where it was given none.
             audio: B tensors (N_b, D).
             queries: B texts; not read where the strategy needs none, or an item has no audio.
             keys: B names of the recordings, for random strategies; see `TokenPruner`.
-        Returns: B long tensors of indices into N_b, in time order (ValueError: as `TokenPruner`,
-            `embed_text` and `first_layer`).
+        Returns: B outcomes (ValueError: as `TokenPruner`, `embed_text` and `first_layer`).
         """
-        kept = [torch.arange(0, device=tokens.device) for tokens in audio]
+        found = [Outcome(torch.arange(0, device=tokens.device)) for tokens in audio]
         rows = [b for b, tokens in enumerate(audio) if len(tokens)]
         if not rows:
-            return kept
+            return found
         strategy = STRATEGIES[pruner.strategy]
         # without names: row numbers of the whole batch
         options: dict[str, Any] = {"keys": rows if keys is None else [keys[b] for b in rows]}
@@ -177,10 +204,10 @@ class SpeechLLM(ABC):
             options["first_layer"] = self.first_layer()
         some = [audio[b] for b in rows]
         prune = pruner.fitted(self.window, self.frame_tokens)
-        chosen = prune(pad_sequence(some, True), list(map(len, some)), **options)
-        for b, indices in zip(rows, chosen, strict=True):
-            kept[b] = indices
-        return kept
+        chosen = prune.outcomes(pad_sequence(some, True), list(map(len, some)), **options)
+        for b, outcome in zip(rows, chosen, strict=True):
+            found[b] = outcome
+        return found
 
     @torch.no_grad()
     def prompts(
@@ -190,14 +217,14 @@ class SpeechLLM(ABC):
         pruner: TokenPruner | None = None,
         keys: Sequence[str] | None = None,
         positions: str = "contiguous",
-        kept: Sequence[Tensor] | None = None,
+        outcomes: Sequence[Outcome] | None = None,
     ) -> Prompts:
         """A batch of prompts, left-padded. The question is also the query of the pruner.
 
         Args:
-            audio, pruner, keys: as for `select`; all tokens stay without a pruner.
+            audio, pruner, keys: as for `outcomes`; all tokens stay without a pruner.
             positions: one of `POSITIONS`, see `left_pad`.
-            kept: of `select`, instead of a pruner: for a query that is not the prompt's text.
+            outcomes: of the method, instead of a pruner: for a query that is not the prompt's text.
         Raises:
             ValueError: a question without text, numbers that do not match, what the pruner says.
         """
@@ -206,21 +233,22 @@ class SpeechLLM(ABC):
         self.check_positions(positions)
         for question in questions:
             self._text_ids(question)
-        if pruner is not None and kept is not None:
-            raise ValueError("give a pruner or what is kept, not both")
+        if pruner is not None and outcomes is not None:
+            raise ValueError("give a pruner or outcomes, not both")
         if pruner is not None:
-            kept = self.select(pruner, audio, questions, keys)
-        elif kept is None:
-            kept = [torch.arange(len(tokens), device=tokens.device) for tokens in audio]
+            outcomes = self.outcomes(pruner, audio, questions, keys)
+        elif outcomes is None:
+            whole = (torch.arange(len(tokens), device=tokens.device) for tokens in audio)
+            outcomes = list(map(Outcome, whole))
         rows, places = [], []
-        for tokens, question, indices in zip(audio, questions, kept, strict=True):
+        for tokens, question, outcome in zip(audio, questions, outcomes, strict=True):
             before, after = map(self._embed, self.layout(question))
-            whole = torch.cat([before, tokens, after])
-            is_audio = torch.zeros(len(whole), dtype=torch.bool, device=whole.device)
+            size = len(before) + len(tokens) + len(after)
+            is_audio = torch.zeros(size, dtype=torch.bool, device=tokens.device)
             is_audio[len(before) : len(before) + len(tokens)] = True
-            places.append(staying(is_audio, indices))
-            rows.append(whole[places[-1]])
-        return left_pad(rows, places, positions, list(kept))
+            places.append(staying(is_audio, outcome.kept))
+            rows.append(torch.cat([before, outcome.apply(tokens), after]))
+        return left_pad(rows, places, positions, [outcome.kept for outcome in outcomes])
 
     @torch.no_grad()
     def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options: Any) -> list[str]:
@@ -381,8 +409,14 @@ class SpeechLLM(ABC):
         return ids
 
 
-def _plain_weight(layer: torch.nn.Module, name: str) -> Tensor:
-    """The weight of a linear layer that computes with it and with nothing else."""
+def _plain_layer(attention: torch.nn.Module, name: str) -> torch.nn.Linear:
+    """A linear layer of an attention that computes with its weight and with nothing else."""
+    layer = getattr(attention, name, None)
+    if layer is None:
+        raise ValueError(
+            f"the language model's first layer has no {name}, which pruning reads: "
+            f"{type(attention).__name__} fuses its projections; take a strategy that reads none"
+        )
     weight: Any = getattr(layer, "weight", None)
     kinds = type(layer), type(weight)
     if kinds != (torch.nn.Linear, torch.nn.Parameter) or not weight.is_floating_point():
@@ -394,7 +428,7 @@ def _plain_weight(layer: torch.nn.Module, name: str) -> Tensor:
         )
     if weight.is_meta:
         raise ValueError(f"{name} of the language model's first layer is offloaded: load it whole")
-    return weight.detach()
+    return layer
 
 
 def check_tokens(tokens: Tensor) -> None:

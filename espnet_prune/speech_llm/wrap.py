@@ -1,21 +1,20 @@
-"""`prune_tokens`: token pruning inside the ordinary `generate` of a loaded Qwen2-Audio."""
+"""`prune_tokens`: token pruning inside the ordinary `generate` of a loaded speech LLM."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Qwen2AudioForConditionalGeneration
 
+from espnet_prune.speech_llm.audio_llm import AUDIO_INPUTS, AudioLLM
 from espnet_prune.speech_llm.base import check_tokens
 from espnet_prune.speech_llm.generation import ALLOWED, LENGTHS, OUTPUTS, check_options, settings
-from espnet_prune.speech_llm.prompts import left_pad, pad, staying
-from espnet_prune.speech_llm.qwen2_audio import Qwen2Audio
+from espnet_prune.speech_llm.prompts import Prompts, left_pad, pad, staying
 from espnet_prune.tokens import STRATEGIES, TokenPruner
 
 #: one for all prompts, or one for each, or what the prompts say
@@ -23,7 +22,7 @@ Query = str | Sequence[str] | None
 
 
 def prune_tokens(
-    model: Qwen2AudioForConditionalGeneration,
+    model: Any,
     processor: Any,
     pruner: TokenPruner,
     query: Query = None,
@@ -46,7 +45,8 @@ def prune_tokens(
     which that is known (`espnet_prune.speech_llm.generation`), and refuses any other by name.
 
     Args:
-        model: changed in place; only its attribute `generate`.
+        model: of a kind in `espnet_prune.speech_llm.families.FAMILIES`; changed in place, only its
+            attribute `generate`.
         processor: the model's, for the text of the query.
         query: what the audio is compared with: one text for all prompts or one for each. When
             absent it is read from the prompt: the text of the last user turn (of the whole prompt
@@ -55,13 +55,10 @@ def prune_tokens(
     Raises:
         ValueError: another kind of model, or one that is wrapped already.
     """
-    if not isinstance(model, Qwen2AudioForConditionalGeneration):
-        raise ValueError(
-            f"prune_tokens takes Qwen2AudioForConditionalGeneration, not {type(model).__name__}"
-        )
+    llm = AudioLLM(model, processor)
     if isinstance(vars(model).get("generate"), PrunedGenerate):
         raise ValueError("the model prunes already: call unwrap() first")
-    return PrunedGenerate(Qwen2Audio(model, processor), pruner, query, positions)
+    return PrunedGenerate(llm, pruner, query, positions)
 
 
 class PrunedGenerate:
@@ -70,7 +67,7 @@ class PrunedGenerate:
     `kept` has the indices of the audio tokens that stayed in the last call, a tensor for each item.
     """
 
-    def __init__(self, llm: Qwen2Audio, pruner: TokenPruner, query: Query, positions: str):
+    def __init__(self, llm: AudioLLM, pruner: TokenPruner, query: Query, positions: str):
         llm.check_positions(positions)
         self.llm, self.pruner, self.query, self.positions = llm, pruner, query, positions
         self.model = llm.lm
@@ -86,7 +83,7 @@ class PrunedGenerate:
             if self._before is not None:
                 self.model.generate = self._before
 
-    def __enter__(self) -> Qwen2AudioForConditionalGeneration:
+    def __enter__(self) -> Any:
         return self.model
 
     def __exit__(self, *exception: object) -> None:
@@ -110,26 +107,37 @@ class PrunedGenerate:
         if inputs is not None and options.get("input_ids") is not None:
             raise ValueError("give the prompts as inputs or as input_ids, not as both")
         ids = options.pop("input_ids", inputs)
-        features = options.pop("input_features", None)
-        feature_mask = options.pop("feature_attention_mask", None)
-        if features is None:
-            return self._without_audio(ids, generation_config, feature_mask, options)
-        if ids is None or feature_mask is None:
-            raise ValueError("pruning needs input_ids and feature_attention_mask of the processor")
+        audio = {name: options.pop(name) for name in AUDIO_INPUTS if name in options}
+        audio = {name: value for name, value in audio.items() if value is not None}
+        if "input_features" not in audio:
+            return self._without_audio(ids, generation_config, audio | options)
+        if ids is None:
+            raise ValueError("pruning needs input_ids of the processor beside its input_features")
+        if not any(name in options for name in ("pixel_values", "pixel_values_videos")):
+            options.pop("mm_token_type_ids", None)  # read for images only
         mask = options.pop("attention_mask", None)
         found = settings(self.model, options, generation_config)
         check_options(found, ALLOWED | LENGTHS | OUTPUTS)
         filler = found.get("pad_token_id")
         mask = checked_mask(ids, mask, filler, found.get("eos_token_id"))
-        embeds, where, keys = self._merge(ids, features, feature_mask)
+        embeds, where = self.llm.merge(ids, mask, audio), self.llm.is_audio(ids)
+        check_tokens(embeds[where])
+        is_random = STRATEGIES[self.pruner.strategy].random
+        numbers = where.sum(1).tolist()
+        keys = audio_keys(audio, numbers, self.llm.family.stride) if is_random else None
 
         real = [m.bool() for m in mask]
         is_audio = [a[r] for a, r in zip(where, real, strict=True)]
         text = [i[r] for i, r in zip(ids, real, strict=True)]
         rows = [e[r] for e, r in zip(embeds, real, strict=True)]
-        audio = [row[a] for row, a in zip(rows, is_audio, strict=True)]
-        self.kept = self.llm.select(self.pruner, audio, self._queries(text, is_audio), keys)
+        heard = [row[a] for row, a in zip(rows, is_audio, strict=True)]
+        queries = self._queries(text, is_audio)
+        outcomes = self.llm.outcomes(self.pruner, heard, queries, keys)
+        self.kept = [outcome.kept for outcome in outcomes]
         places = [staying(a, k) for a, k in zip(is_audio, self.kept, strict=True)]
+        # what was merged stands in the places of what stays
+        for row, a, outcome in zip(rows, is_audio, outcomes, strict=True):
+            row[a.nonzero().squeeze(1)[outcome.kept]] = outcome.apply(row[a])
         staid = [row[p] for row, p in zip(rows, places, strict=True)]
         prompts = left_pad(staid, places, self.positions, self.kept)
         # The ids go along with the embeddings for what reads them, as a repetition penalty does;
@@ -139,7 +147,8 @@ class PrunedGenerate:
         for name in LENGTHS:
             if found.get(name) is not None and found.get(f"{name[:3]}_new_tokens") is None:
                 options[name] = max(found[name] - ids.shape[1] + short.shape[1], 0)
-        out = self._generate(short, generation_config, **prompts.inputs, **options)
+        with self._as_the_model_reads(prompts, short) as read:
+            out = self._generate(short, generation_config, **{**options, **read})
         sequences = out if isinstance(out, Tensor) else out.sequences
         prompt = ids.repeat_interleave(len(sequences) // len(ids), 0).to(sequences.device)
         sequences = torch.cat([prompt, sequences[:, short.shape[1] :]], 1)
@@ -149,43 +158,48 @@ class PrunedGenerate:
         caches = names & {"past_key_values", "cache"}  # the second is its name since 5.24
         return dataclasses.replace(out, sequences=sequences, **dict.fromkeys(caches))
 
-    def _without_audio(
-        self, ids: Tensor | None, config: Any, feature_mask: Tensor | None, options: dict
-    ) -> Any:
+    @contextlib.contextmanager
+    def _as_the_model_reads(self, prompts: Prompts, ids: Tensor) -> Iterator[dict[str, Any]]:
+        """What `generate` is given beside the pruned `ids` (B, P). Where that is no embeddings, a
+        hook puts those of the audio in before the decoder, as long as this is open."""
+        if self.llm.family.prompt == "embeddings":
+            yield prompts.inputs
+            return
+        where = self.llm.is_audio(ids) & prompts.attention_mask.bool()
+
+        def put_in(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+            embeds = kwargs["inputs_embeds"]
+            if kwargs["past_key_values"].get_seq_length():
+                return None
+            number = len(embeds) // len(ids)  # of beams; those of a prompt stand together
+            places = where.repeat_interleave(number, 0)
+            embeds = embeds.clone()
+            embeds[places] = prompts.inputs_embeds.repeat_interleave(number, 0)[places]
+            return args, {**kwargs, "inputs_embeds": embeds}
+
+        hook = self.model.get_decoder().register_forward_pre_hook(put_in, with_kwargs=True)
+        try:
+            # always with a cache, as `transformers` has it where it is given embeddings: without
+            # one it takes gaps in positions for borders of sequences
+            given = {n: v for n, v in prompts.inputs.items() if n != "inputs_embeds"}
+            yield {**given, "use_cache": True}
+        finally:
+            hook.remove()
+
+    def _without_audio(self, ids: Tensor | None, config: Any, options: dict) -> Any:
         """The model's own `generate`, for prompts that have no audio in them."""
-        if feature_mask is not None:
-            options["feature_attention_mask"] = feature_mask
-        if ids is not None and bool((ids == self.model.config.audio_token_id).any()):
+        if ids is not None and bool(self.llm.is_audio(ids).any()):
             raise ValueError(
                 "the prompt has audio placeholders, but there are no input_features: a pruned "
                 "prompt leaves no cache to go on from, give the whole prompt with its audio again"
             )
         return self._generate(ids, config, **options)
 
-    def _merge(
-        self, ids: Tensor, features: Tensor, mask: Tensor
-    ) -> tuple[Tensor, Tensor, list[str] | None]:
-        """(B, P, D) embeddings with audio, (B, P) bool where that is, `audio_keys` if random."""
-        embeds = self.model.get_input_embeddings()(ids)
-        is_audio = ids == self.model.config.audio_token_id
-        clips = self.llm.encode_features(features, mask)
-        audio, numbers = torch.cat(clips).to(embeds), is_audio.sum(1).tolist()
-        if sum(numbers) != len(audio):
-            raise ValueError(
-                f"{sum(numbers)} audio placeholders for {len(audio)} audio tokens: make text and "
-                "features in one call of the processor"
-            )
-        check_tokens(audio)
-        embeds[is_audio] = audio
-        is_random = STRATEGIES[self.pruner.strategy].random
-        keys = audio_keys(features, mask, list(map(len, clips)), numbers) if is_random else None
-        return embeds, is_audio, keys
-
     def _queries(self, text: list[Tensor], is_audio: list[Tensor]) -> list[str]:
         if self.query is None:
             said = [ids[~audio] for ids, audio in zip(text, is_audio, strict=True)]
             prompts = self.llm.tokenizer.batch_decode(said, clean_up_tokenization_spaces=False)
-            return list(map(question_in_prompt, prompts))
+            return list(map(self.llm.family.question, prompts))
         queries = [self.query] * len(text) if isinstance(self.query, str) else list(self.query)
         if len(queries) != len(text):
             raise ValueError(f"{len(text)} prompts, but {len(queries)} queries")
@@ -218,32 +232,36 @@ def checked_mask(ids: Tensor, mask: Tensor | None, pad_id: Any, end_id: Any) -> 
     return mask
 
 
-def audio_keys(
-    features: Tensor, mask: Tensor, clip_tokens: Sequence[int], item_tokens: Sequence[int]
-) -> list[str]:
+def audio_keys(audio: Mapping[str, Tensor], numbers: Sequence[int], stride: int = 1) -> list[str]:
     """A name for the audio of each prompt: a digest of its clips' features without the padding.
 
-    Features, (clips, bins, frames) with a mask (clips, frames), and not audio tokens: those are
-    rounded otherwise in another batch. `clip_tokens` and `item_tokens` are the numbers of audio
-    tokens of each clip and of each prompt, which tell whose a clip is.
+    Features and not audio tokens: those are rounded otherwise in another batch. Clips belong to the
+    prompts in order, to each as many as have its share of all audio tokens.
+
+    Args:
+        audio: `AUDIO_INPUTS`: features of C clips and, where the model has it, their mask.
+        numbers: audio tokens of each prompt.
+        stride: frames of features for each element of the mask.
     """
-    rows = zip(features.float().cpu(), mask.bool().cpu(), clip_tokens, strict=True)
-    clips = ((clip, real, number) for clip, real, number in rows if number)
-    keys = []
-    for tokens in item_tokens:
-        digest = hashlib.blake2b(digest_size=16)
-        while tokens > 0:
-            clip, real, number = next(clips)
-            digest.update(clip[:, real].numpy().tobytes())
-            tokens -= number
-        keys.append(digest.hexdigest())
-    return keys
-
-
-def question_in_prompt(prompt: str) -> str:
-    """What the user says in a prompt of Qwen2-Audio from which audio tokens are removed: the last
-    turn, or all of a prompt without turns, without special tokens and "Audio 1:"."""
-    turns = re.findall(r"<\|im_start\|>user\n(.*?)(?:<\|im_end\|>|$)", prompt, re.DOTALL)
-    text = turns[-1] if turns else prompt
-    text = re.sub(r"(Audio \d+: ?)?<\|audio_bos\|>\s*<\|audio_eos\|>", " ", text)
-    return re.sub(r"<\|[^|>]*\|>", " ", text).strip()
+    features = audio["input_features"].float().cpu()
+    names = [name for name in ("feature_attention_mask", "input_features_mask") if name in audio]
+    frames = [features.shape[1:].numel()] * len(features)
+    if names:
+        frames = audio[names[0]].sum(1).tolist()
+        width = audio[names[0]].shape[1]
+    ends = torch.tensor(frames).double().cumsum(0)
+    shares = torch.tensor(numbers).double().cumsum(0)
+    if shares[-1] > 0:
+        shares *= ends[-1] / shares[-1]
+    # a clip belongs to the prompt in whose share its middle is
+    middles = ends - torch.tensor(frames).double() / 2
+    owners = torch.searchsorted(shares, middles).clamp(max=len(numbers) - 1)
+    digests = [hashlib.blake2b(digest_size=16) for _ in numbers]
+    for clip, number, owner in zip(features, frames, owners.tolist(), strict=True):
+        if names:
+            time = 0 if stride > 1 or clip.shape[0] == width else 1
+            # the last elements of a coarse mask may be frames of the padding
+            number = number if stride == 1 else max(1, stride * (number - 3) + 1)
+            clip = clip.narrow(time, 0, min(number, clip.shape[time]))
+        digests[owner].update(clip.contiguous().numpy().tobytes())
+    return [digest.hexdigest() for digest in digests]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from espnet_prune.tokens.scores import FirstLayer, attention_received, check_scores, inside
+from espnet_prune.tokens.scores import BLOCK, FirstLayer, attention_received, check_scores, inside
 
 
 def frame_budgets(scores: Tensor, capacity: Tensor, total: Tensor) -> Tensor:
@@ -89,7 +89,12 @@ def first_phase(
 
 
 def second_phase(
-    audio: Tensor, lengths: Tensor, keep: Tensor, layer: FirstLayer, among: Tensor | None = None
+    audio: Tensor,
+    lengths: Tensor,
+    keep: Tensor,
+    layer: FirstLayer,
+    among: Tensor | None = None,
+    attention: str = "binarised",
 ) -> Tensor:
     """Phase 2: the tokens that receive most attention in the binarised first layer.
 
@@ -97,6 +102,7 @@ def second_phase(
         audio: (B, N, D).
         lengths, keep: (B,) real tokens, and those that stay, at most all of `among`.
         among: (B, N) bool: what phase 1 has left; all real tokens when absent.
+        attention: how the layer is read, see `attention_received`.
     Returns: (B, N) bool with exactly `keep` True in each row.
     Raises:
         ValueError: NaN or infinite values among the tokens.
@@ -105,9 +111,13 @@ def second_phase(
     # Bring what is left to the front, in time order, so that the work is done on it alone.
     counts = among.sum(1)
     order = (~among).long().argsort(dim=1, stable=True)[:, : int(counts.max())]
-    tokens = audio.gather(1, order[..., None].expand(-1, -1, audio.shape[2]))
-    check_scores(tokens.abs().amax(-1), counts)  # of the scores NaN is gone: a sign is 1 or -1
-    chosen = top(attention_received(tokens, counts, layer), keep)
+    tokens = audio
+    if order.shape[1] < audio.shape[1]:
+        tokens = audio.gather(1, order[..., None].expand(-1, -1, audio.shape[2]))
+    # of the scores NaN is gone: a sign is 1 or -1
+    largest = torch.cat([part.abs().amax(-1) for part in tokens.split(BLOCK, dim=1)], 1)
+    check_scores(largest, counts)
+    chosen = top(attention_received(tokens, counts, layer, attention), keep)
     return torch.zeros_like(among).scatter(1, order, chosen)
 
 

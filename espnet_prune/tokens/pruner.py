@@ -5,16 +5,47 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from espnet_prune.tokens.merging import means
 from espnet_prune.tokens.scores import FirstLayer
 from espnet_prune.tokens.strategies import STRATEGIES, Tokens
 
 #: of Qwen2-Audio, as in the paper: tokens of 30 s and of one
 WINDOW, FRAME_TOKENS = 750, 25
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What becomes of the N audio tokens of a recording.
+
+    Attributes:
+        kept: (K,) indices into N, in time order; of tokens that become one the first.
+        groups: (N,) which of the K each token goes into, -1 for none; None where nothing merges.
+    """
+
+    kept: Tensor
+    groups: Tensor | None = None
+
+    def weights(self, n: int) -> Tensor:
+        """(K, N) of which each row sums to 1: the K tokens are `weights` times the N tokens."""
+        groups = self.groups
+        if groups is None:
+            groups = torch.full((n,), -1, device=self.kept.device)
+            groups[self.kept] = torch.arange(len(self.kept), device=self.kept.device)
+        parts = torch.nn.functional.one_hot(groups + 1, len(self.kept) + 1)[:, 1:].T.float()
+        return parts / parts.sum(1, keepdim=True)
+
+    def apply(self, tokens: Tensor) -> Tensor:
+        """(K, D) of tokens (N, D), in their dtype."""
+        if self.groups is None:
+            return tokens[self.kept]
+        return torch.cat([part.to(tokens.dtype) for part in means(tokens, self.groups)])
 
 
 class TokenPruner:
@@ -86,8 +117,13 @@ class TokenPruner:
         assert self.rate is not None
         return max(1, round((1.0 - self.rate) * min(n, self.window)))
 
+    def __call__(self, audio: Tensor, *args: Any, **options: Any) -> list[Tensor]:
+        """B long tensors of indices into N, in time order, of the tokens that stay of audio (B, N,
+        D): `kept` of the `outcomes`, whose arguments and errors these are."""
+        return [outcome.kept for outcome in self.outcomes(audio, *args, **options)]
+
     @torch.no_grad()
-    def __call__(
+    def outcomes(
         self,
         audio: Tensor,
         lengths: Tensor | Sequence[int] | None = None,
@@ -95,8 +131,8 @@ class TokenPruner:
         query_lengths: Tensor | Sequence[int] | None = None,
         first_layer: FirstLayer | None = None,
         keys: Sequence[str | int] | None = None,
-    ) -> list[Tensor]:
-        """The kept tokens of every recording.
+    ) -> list[Outcome]:
+        """What becomes of the tokens of every recording.
 
         Args:
             audio: (B, N, D) audio tokens as the language model receives them.
@@ -104,7 +140,7 @@ class TokenPruner:
             lengths, query_lengths: (B,) real tokens; all of N, and of L, when absent.
             keys: (B) names of the recordings: the random strategies draw by seed and name, so that
                 a recording keeps its tokens in whatever batch it is. Row numbers when absent.
-        Returns: B long tensors of indices into N, in time order.
+        Returns: B outcomes.
         Raises:
             ValueError: something that the strategy needs is missing, shapes that do not fit, a
                 recording or a query without tokens, or NaN where the strategy looks.
@@ -135,7 +171,20 @@ class TokenPruner:
         own = self.frame_tokens, self.window
         tokens = Tokens(audio, lengths, query, query_sizes, first_layer, *own, seeds)
         keep = torch.tensor([self.kept_tokens(n) for n in lengths.tolist()], device=audio.device)
-        return [row.nonzero().squeeze(1) for row in strategy.choose(tokens, keep)]
+        found = strategy.choose(tokens, keep)
+        if not strategy.merges:
+            return [Outcome(row.nonzero().squeeze(1)) for row in found]
+        return [
+            Outcome(_firsts(row[:n]), row[:n])
+            for row, n in zip(found, lengths.tolist(), strict=True)
+        ]
+
+
+def _firsts(groups: Tensor) -> Tensor:
+    """(K,) the first token of each group of (N,), which are numbered by these."""
+    places = torch.arange(len(groups), device=groups.device)
+    firsts = places.new_full((int(groups.max()) + 2,), len(groups))
+    return firsts.scatter_reduce(0, groups + 1, places, "amin")[1:]
 
 
 def check_rate(rate: float) -> None:

@@ -255,14 +255,15 @@ class Answerer:
             if condition.input == "speech":
                 tokens = [audio for audio, _ in heard]
                 queries = [r.question.question for r in recordings]
-                kept = self.llm.select(pruner, tokens, queries, [r.id for r in recordings])
+                names = [r.id for r in recordings]
+                outcomes = self.llm.outcomes(pruner, tokens, queries, names)
             else:
                 texts = [words for _, words in heard]
                 if condition.input != "heard":
                     texts = [r.written(condition.input) for r in recordings]
                 tokens = [self.llm.written_audio(text) for text in texts]
-                kept = [torch.arange(len(t), device=t.device) for t in tokens]
-            prompts = self.llm.prompts(tokens, shown, kept=kept, positions=self.positions)
+                outcomes = None
+            prompts = self.llm.prompts(tokens, shown, outcomes=outcomes, positions=self.positions)
             if not _begins(condition):
                 whole = None
             read = self.llm.read(prompts, whole)
@@ -282,7 +283,7 @@ class Answerer:
                     answer=question.answer,
                 )
                 for recording, question, samples, row, indices, likely in zip(
-                    recordings, asked, speech, tokens, kept, scores, strict=True
+                    recordings, asked, speech, tokens, prompts.kept, scores, strict=True
                 )
             ]
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espnet_prune.speech_llm import POSITIONS, Heard, SpeechLLM, audio_chunks
-from espnet_prune.tokens import TokenPruner
+from espnet_prune.tokens import Outcome, TokenPruner
 from test.espnet_prune.speech_llm.models import ADAPTERS, RATE, Plain, speech, widths_read
 
 QUESTIONS = ["who wins?", "what is said here: one, two?", "wait until Monday?"]
@@ -101,13 +101,24 @@ def test_keeping_everything_is_no_pruning(llm, audio):
 
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_what_is_kept_may_be_given(llm, audio, positions):
-    kept = llm.select(pruner(llm), audio, QUESTIONS)
-    given = llm.prompts(audio, QUESTIONS, positions=positions, kept=kept)
+    found = llm.outcomes(pruner(llm), audio, QUESTIONS)
+    given = llm.prompts(audio, QUESTIONS, positions=positions, outcomes=found)
     expected = llm.prompts(audio, QUESTIONS, pruner(llm), positions=positions)
     for name, value in expected.inputs.items():
         assert torch.equal(given.inputs[name], value)
-    with pytest.raises(ValueError, match="a pruner or what is kept, not both"):
-        llm.prompts(audio, QUESTIONS, pruner(llm), kept=kept)
+    with pytest.raises(ValueError, match="a pruner or outcomes, not both"):
+        llm.prompts(audio, QUESTIONS, pruner(llm), outcomes=found)
+
+
+def test_what_is_merged_stands_in_the_prompt(llm, audio):
+    merge = TokenPruner("merge_neighbours", keep=7)
+    prompts = llm.prompts(audio, QUESTIONS, merge)
+    for b, (tokens, question) in enumerate(zip(audio, QUESTIONS, strict=True)):
+        (outcome,) = merge.outcomes(tokens[None])
+        assert torch.equal(prompts.kept[b], outcome.kept)
+        before, after = (llm._embed(part) for part in llm.layout(question))
+        row = torch.cat([before, outcome.apply(tokens), after])
+        assert torch.equal(prompts.inputs_embeds[b, -len(row) :], row)
 
 
 def test_answers_are_the_text_of_the_new_tokens(llm, audio):
@@ -144,9 +155,9 @@ def test_choices_score_as_by_hand(llm, audio, positions):
 def test_what_begins_alike_is_read_once(llm, audio, positions, number):
     tokens, asked = audio[::2][:number], QUESTIONS[:number]
     choices = [["the red team", "one"], ["green team", "red"]][:number]
-    start = [torch.arange(40)] * number
+    start = [Outcome(torch.arange(40))] * number
     whole = llm.prompts(tokens, asked, positions=positions)
-    begins = llm.prompts(tokens, asked, kept=start, positions=positions)
+    begins = llm.prompts(tokens, asked, outcomes=start, positions=positions)
     expected = [llm.score_choices(prompts, choices) for prompts in (begins, whole, whole)]
     with widths_read(llm) as widths:
         read = llm.read(whole)

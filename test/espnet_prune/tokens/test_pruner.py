@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner
+from espnet_prune.tokens import STRATEGIES, FirstLayer, TokenPruner, attention_received
 
 WIDTH = 8
 
@@ -213,3 +213,24 @@ def test_options_out_of_range_are_refused(options, message):
 def test_inputs_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         TokenPruner("speechprune", rate=0.5)(**{**inputs(30), **change})
+
+
+@pytest.mark.parametrize("strategy", ["segments_attention", "segments_energy"])
+@given(n=st.integers(1, 90), keep=st.integers(1, 90), seed=st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_segments_keep_equally_many_of_their_best(strategy, n, keep, seed):
+    given_ = inputs(n, seed=seed)
+    audio = given_["audio"]
+    (kept,) = TokenPruner(strategy, keep=keep, frame_tokens=7)(**given_)
+    keep = min(n, keep)
+    if strategy == "segments_energy":
+        scores = audio[0].norm(dim=-1)
+    else:
+        scores = attention_received(audio, torch.tensor([n]), given_["first_layer"])[0]
+    number = min(keep, -(-n // 7))
+    for s in range(number):
+        start, end = s * n // number, (s + 1) * n // number
+        share = (s + 1) * keep // number - s * keep // number
+        assert share in (keep // number, -(-keep // number))
+        order = sorted(range(start, end), key=lambda i: (-scores[i].item(), i))
+        assert sorted(order[:share]) == [i for i in kept.tolist() if start <= i < end]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from espnet_prune.speech_llm import AudioLLM
 from espnet_prune.tokens import (
     QUERY_FREE_SCORES,
     STRATEGIES,
@@ -16,6 +18,7 @@ from espnet_prune.tokens import (
     scores,
     staying_frames,
 )
+from test.espnet_prune.speech_llm.scattered import BY_NAME, PROCESSOR
 
 
 def layer(heads=4, kv_heads=2, size=3, width=10, seed=0):
@@ -83,6 +86,61 @@ def attention_by_hand(tokens, first, asking=slice(None)):
     return total / first.heads
 
 
+def full_layer(seed=0):
+    """One with all that a first layer may have."""
+    first = layer(seed=seed)
+    parts = {"norm_gain": 10, "query_bias": 12, "key_bias": 6, "query_gain": 3, "key_gain": 3}
+    return replace(first, scale=0.7, **{name: torch.randn(n) for name, n in parts.items()})
+
+
+@given(st.integers(0, 10_000), st.integers(1, 400))
+@settings(max_examples=20, deadline=None)
+def test_gains_are_those_of_weights_that_have_them_inside(seed, block):
+    first = full_layer(seed)
+    inside = replace(
+        first,
+        query_weight=first.query_weight * first.norm_gain,
+        key_weight=first.key_weight * first.norm_gain,
+    )
+    tokens, lengths = torch.randn(2, 9, 10), torch.tensor([9, 5])
+    got = attention_received(tokens, lengths, first, "gains", block=block)
+    torch.testing.assert_close(got, attention_received(tokens, lengths, inside))
+    positive = replace(first, norm_gain=first.norm_gain.abs() + 0.1)
+    same = attention_received(tokens, lengths, positive, "gains")
+    torch.testing.assert_close(same, attention_received(tokens, lengths, first))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen2AudioForConditionalGeneration",
+        "Gemma4ForConditionalGeneration",
+        "Qwen3ASRForConditionalGeneration",
+    ],
+)
+def test_true_attention_is_that_of_the_model_s_own_modules(name):
+    """Without rotary positions (the identity) and without a mask."""
+    model = BY_NAME[name].model()
+    first = AudioLLM(model, PROCESSOR).first_layer()
+    decoder = model.get_decoder()
+    block, tokens = decoder.layers[0], torch.randn(7, 24)
+    attention, hidden = block.self_attn, block.input_layernorm(tokens)
+    q = attention.q_proj(hidden).unflatten(-1, (4, -1))
+    k = attention.k_proj(hidden).unflatten(-1, (2, -1))
+    if hasattr(attention, "q_norm"):
+        q, k = attention.q_norm(q), attention.k_norm(k)
+    logits = torch.einsum("qhd,khd->hqk", q, k.repeat_interleave(2, 1)) * attention.scaling
+    want = logits.softmax(-1).mean((0, 1)).log()
+    got = attention_received(tokens[None], torch.tensor([7]), first, "true", block=30)[0]
+    torch.testing.assert_close(got, want, atol=1e-4, rtol=1e-4)
+
+
+def test_unknown_kinds_of_attention_are_refused():
+    with pytest.raises(ValueError, match="attention 'false' is unknown, choose from binarised"):
+        attention_received(torch.randn(1, 3, 10), torch.tensor([3]), layer(), "false")
+
+
 @given(st.integers(0, 10_000), st.sampled_from([(4, 4), (4, 2), (4, 1)]), st.integers(1, 400))
 @settings(max_examples=20, deadline=None)
 def test_attention_is_the_equation_in_any_blocks(seed, heads, block):
@@ -127,6 +185,7 @@ def test_memory_of_attention_grows_with_length_not_its_square():
 
 
 def test_attention_that_underflows_is_still_ranked():
+    torch.manual_seed(0)
     first = layer(1, 1, size=128, width=1024)
     tokens = torch.randn(1, 300, 1024)
     got = attention_received(tokens, torch.tensor([300]), first)
@@ -206,13 +265,14 @@ def test_tokens_that_are_no_numbers_are_an_error(value):
         rows = prune(audio, lengths, query, first_layer=first)
         return [len(row) for row in rows]
 
-    looking = [n for n, s in STRATEGIES.items() if s.needs_query or s.needs_first_layer]
+    blind = {"none", "rap", "rac", "crop", "uniform"}
+    looking = [n for n in STRATEGIES if n not in blind]
     broken, asked = audio.clone(), query.clone()
     broken[1, 5, 3] = asked[1, 0] = value
     match = "row 2 of 2 has NaN or infinite values"
     for strategy in looking:
         assert kept(strategy, audio, query) == [4, 4]
-        if strategy != "second_phase":
+        if STRATEGIES[strategy].needs_query:
             with pytest.raises(ValueError, match=match):
                 kept(strategy, audio, asked)
         with pytest.raises(ValueError, match=match):

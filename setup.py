@@ -92,6 +92,7 @@ setup(
         "huggingface_hub",
         "soundfile",
         "humanfriendly",
+        "kaldiio>=2.18",
         "numpy",
         "pyyaml",
         "tqdm",

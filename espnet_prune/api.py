@@ -20,6 +20,7 @@ from torch import Tensor
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import SUFFIXES, at_rate, check_speech, read_speech
 from espnet_prune.data.packing import plan_windows
+from espnet_prune.files.archives import place_of
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.encoder_directory import check_directory
@@ -68,10 +69,10 @@ def prune(
         model: directory or hub name of a dense or pruned encoder of a known family (Whisper,
             wav2vec 2.0, HuBERT, WavLM, …), or an encoder of `load_encoder`, which is not changed.
             The predictions of what follows the encoder in it decide what goes, too.
-        audio: a file, a folder (all audio below it), a Kaldi data directory (wav.scp, and segments
-            if there are), or a list of these and of (T,) float arrays or tensors at 16 kHz, in
-            [-1, 1]. Files of one channel are resampled. Of more audio than is used, or than ten
-            hours, a random part is read.
+        audio: a file, a place in an archive (ARCHIVE:BYTE), a folder (all audio below it), a Kaldi
+            data directory (wav.scp, and segments if there are), or a list of these and of (T,)
+            float arrays or tensors at 16 kHz, in [-1, 1]. Files of one channel are resampled. Of
+            more audio than is used, or than ten hours, a random part is read.
         target: share of the cost to remove, in [0, 1).
         output_dir: encoder directory to write, with a plot of what is kept of each layer, and with
             what follows the encoder in `model` (CTC, classification, x-vectors), for `load_model`
@@ -215,9 +216,10 @@ def _item(item: Any, number: int) -> Iterator[_Utterance]:
         yield _array(item, f"audio[{number}]")
         return
     path = Path(item).expanduser()
-    if not path.exists():
+    place, _ = place_of(path)
+    if not place.exists():
         raise FileNotFoundError(f"{path}: no such file or folder of audio")
-    if path.is_file():
+    if place.is_file():
         yield _Utterance(str(path), path=path)
     elif (path / "wav.scp").is_file():
         yield from _of_data_directory(path)

@@ -34,6 +34,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import kaldiio  # noqa: E402
 import numpy as np  # noqa: E402
 import soundfile  # noqa: E402
 import torch  # noqa: E402
@@ -109,6 +110,13 @@ def pruned(folder: Path) -> Path:
 
 def written(path: Path, text: str) -> Path:
     path.write_text(text, encoding="utf-8")
+    return path
+
+
+def archive(path: Path) -> Path:
+    """Of one recording, at byte 2."""
+    noise = np.random.default_rng(0).integers(-3000, 3000, 8000, np.int16)
+    kaldiio.save_ark(str(path), {"a": (16000, noise)}, write_function="soundfile")
     return path
 
 
@@ -321,6 +329,9 @@ TARGETS = {
     },
     "WAV": Target(lambda folder: sound(folder / "a.wav"), load_speech),
     "FLAC": Target(lambda folder: sound(folder / "a.flac"), load_speech),
+    "archive": Target(
+        lambda folder: archive(folder / "a.ark"), lambda path: load_speech(f"{path}:2")
+    ),
 }
 
 

@@ -14,11 +14,13 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 
 from espnet_prune.data.data_dir import audio_path
+from espnet_prune.files import archives
 from espnet_prune.files.writing import write_file
 
 #: of all formatted audio and of all models here, in Hz
@@ -108,6 +110,9 @@ def read_speech(
 ) -> tuple[np.ndarray, int]:
     """Read a file, or its part between two times in seconds: (T,) float32 and rate in Hz, checked.
 
+    ``ARCHIVE:BYTE`` is a file in an archive, here and in all that reads audio, see
+    `espnet_prune.files.archives`.
+
     A file that is empty, not audio or ends early, several channels, and a part outside of it, are
     errors.
     """
@@ -143,22 +148,23 @@ def length_of(path: str | Path) -> tuple[int, int]:
 def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, int]]:
     """An audio file of one channel with what its header announces, and its number of samples."""
     path = Path(path)
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path}: no such file")
-    size = path.stat().st_size
-    if size == 0:
-        raise ValueError(f"{path}: is empty (0 bytes)")
-    check_whole(path)
-    try:
-        with soundfile.SoundFile(path) as audio:
-            length = _checked_length(path, size, audio)
-            yield audio, length
-    except soundfile.LibsndfileError as error:
-        reason = error.error_string.strip(" .:") or "it ends early or is damaged"
-        raise ValueError(f"{path}: not audio that can be read ({reason})") from None
+    with archives.opened(path) as (file, size):
+        if size == 0:
+            raise ValueError(f"{path}: is empty (0 bytes)")
+        _check_whole(path, file, size)
+        file.seek(0)
+        try:
+            # libsndfile reads a file of its own faster than through Python
+            alone = archives.place_of(path)[1] is None
+            with soundfile.SoundFile(path if alone else file) as audio:
+                length = _checked_length(path, file, size, audio)
+                yield audio, length
+        except soundfile.LibsndfileError as error:
+            reason = error.error_string.strip(" .:") or "it ends early or is damaged"
+            raise ValueError(f"{path}: not audio that can be read ({reason})") from None
 
 
-def _checked_length(path: Path, size: int, audio: soundfile.SoundFile) -> int:
+def _checked_length(path: Path, file: BinaryIO, size: int, audio: soundfile.SoundFile) -> int:
     """Number of samples; that there are other channels, or less than announced, is an error."""
     fault, length = "", audio.frames
     if audio.format not in _FORMATS:
@@ -178,9 +184,9 @@ def _checked_length(path: Path, size: int, audio: soundfile.SoundFile) -> int:
         if found < wanted < 0x7FFF0000:
             fault = _early(found, wanted, "bytes" if note["found"] else "samples")
     elif audio.format == "NIST":
-        fault = _nist_fault(path, length)
+        fault = _nist_fault(_bytes_of(file, 1024), length)
     elif audio.format == "MP3":
-        length, fault = _mp3_length(path, length)
+        length, fault = _mp3_length(_bytes_of(file), length)
     if fault:
         raise ValueError(f"{path}: {fault}")
     return length
@@ -197,43 +203,54 @@ def check_whole(path: str | Path) -> None:
     formats are checked where they are opened. Lengths that nobody knew when the header was written
     are not judged.
     """
-    with Path(path).open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
-        if kind == b"OggS":
-            file.seek(max(0, size - 2**17))  # a page has 64 kB at most
-            tail = file.read()
-            page = tail[tail.rfind(b"OggS") :]
-            sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
-            wanted = 27 + len(sizes) + sum(sizes)
-            if len(page) < 27 or len(sizes) < page[26] or len(page) < wanted:
-                raise ValueError(f"{path}: {_early(len(page), wanted, 'bytes of the last page')}")
-        while (kind, form) == (b"RIFF", b"WAVE"):
-            chunk, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
-            there = size - file.tell()
-            if chunk == b"data":
-                if there < length < 0x7FFF0000:  # from there on it stands for "not known"
-                    raise ValueError(f"{path}: {_early(there, length, 'bytes')}")
-                return
-            if there <= 0:
-                return
-            file.seek(length + length % 2, os.SEEK_CUR)
+    with archives.opened(path) as (file, size):
+        _check_whole(path, file, size)
 
 
-def _nist_fault(path: Path, length: int) -> str:
-    with path.open("rb") as file:
-        announced = re.search(rb"sample_count -i (\d{1,15})\s", file.read(1024))
+def _check_whole(path: str | Path, file: BinaryIO, size: int) -> None:
+    kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
+    if kind == b"OggS":
+        file.seek(max(0, size - 2**17))  # a page has 64 kB at most
+        tail = file.read()
+        page = tail[tail.rfind(b"OggS") :]
+        sizes = page[27 : 27 + page[26]] if len(page) > 26 else b""
+        wanted = 27 + len(sizes) + sum(sizes)
+        if len(page) < 27 or len(sizes) < page[26] or len(page) < wanted:
+            raise ValueError(f"{path}: {_early(len(page), wanted, 'bytes of the last page')}")
+    while (kind, form) == (b"RIFF", b"WAVE"):
+        chunk, length = struct.unpack("<4sI", file.read(8).ljust(8, b"\0"))
+        there = size - file.tell()
+        if chunk == b"data":
+            if there < length < 0x7FFF0000:  # from there on it stands for "not known"
+                raise ValueError(f"{path}: {_early(there, length, 'bytes')}")
+            return
+        if there <= 0:
+            return
+        file.seek(length + length % 2, os.SEEK_CUR)
+
+
+def _bytes_of(file: BinaryIO, most: int = -1) -> bytes:
+    """The first bytes of a file that libsndfile may be reading, too."""
+    at = file.seek(0, os.SEEK_CUR)
+    file.seek(0)
+    try:
+        return file.read(most)
+    finally:
+        file.seek(at)
+
+
+def _nist_fault(head: bytes, length: int) -> str:
+    announced = re.search(rb"sample_count -i (\d{1,15})\s", head)
     early = announced is not None and length < int(announced[1])
     return _early(length, int(announced[1]), "samples") if early else ""
 
 
-def _mp3_length(path: Path, length: int) -> tuple[int, str]:
+def _mp3_length(data: bytes, length: int) -> tuple[int, str]:
     """Number of samples of an MP3, and what is wrong with it.
 
     `length`, libsndfile's number, is a guess where the first frame is no table of contents; then
     samples are counted frame by frame.
     """
-    data = path.read_bytes()
     at = data.find(b"\xff")
     if data[:3] == b"ID3" and len(data) > 10:
         at = 10 + sum(

@@ -2,7 +2,7 @@
 
 A data directory holds small tables, one ``key value`` a line, sorted by key:
 
-    wav.scp          recording (or utterance) -> path of its audio
+    wav.scp          recording (or utterance) -> path of its audio, or archive:byte (Kaldi's)
     segments         utterance -> recording, begin and end in seconds (optional)
     text             utterance -> transcript (absent where a set has no transcripts)
     utt2spk          utterance -> speaker
@@ -30,6 +30,7 @@ from itertools import pairwise, product
 from pathlib import Path
 from typing import TypeVar
 
+from espnet_prune.files.archives import place_of
 from espnet_prune.files.freshness import MADE_OF
 from espnet_prune.files.reading import read_lines, read_text
 from espnet_prune.files.writing import write_text
@@ -252,7 +253,7 @@ def utterances(tables: Mapping[str, Table]) -> list[str]:
 
 
 def audio_path(value: str) -> Path:
-    """The audio file a value of wav.scp names.
+    """The audio file a value of wav.scp names; ``ARCHIVE:BYTE`` names one in an archive.
 
     ``cat FILE |`` and ``flac -c -d -s FILE |`` are taken as FILE; another command, or none, is a
     ValueError.
@@ -288,8 +289,8 @@ def _faults(name: str, table: Table, recordings: Mapping[str, str]) -> Table:
 
 def _fault(name: str, value: str, recordings: Mapping[str, str]) -> str:
     try:
-        if name == "wav.scp" and not os.path.isfile(audio_path(value)):
-            return f"the file {audio_path(value)} does not exist"
+        if name == "wav.scp" and not os.path.isfile(place_of(audio_path(value))[0]):
+            return f"the file {place_of(audio_path(value))[0]} does not exist"
         if name == "segments" and (recording := parse_segment(value)[0]) not in recordings:
             return f"its recording {recording} is not in wav.scp"
     except ValueError as error:

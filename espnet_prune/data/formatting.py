@@ -88,7 +88,7 @@ def format_wav(
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
     tables = data_dir.read_source(source, target, check_audio=False)
     tasks, bad = _tasks(source, target, tables, audio_format)
-    made_with = fs, min_seconds, code_of("data/audio.py", "data/formatting.py")
+    made_with = fs, min_seconds, code_of("data/audio.py", "files/archives.py", "data/formatting.py")
     made_of = {
         str(task.target.relative_to(target)): digest(
             [stamp(task.source), task.begin, task.end, *made_with]

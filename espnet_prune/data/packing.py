@@ -164,7 +164,7 @@ def pack(
         sources = {part.utterance: paths[part.utterance] for part in parts}
         file = target / "data" / f"{name}{first.suffix}"
         tasks.append(_Task(name, parts, sources, file, fs))
-    code = code_of("data/audio.py", "data/packing.py")
+    code = code_of("data/audio.py", "files/archives.py", "data/packing.py")
     made_of = {
         f"data/{task.target.name}": digest(
             [task.plan(), *map(stamp, task.sources.values()), fs, code]

@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import audio_path, read_scp, write_table
+from espnet_prune.files.archives import place_of, size_of
 from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.files.growing import go_on, grow
 from espnet_prune.files.model_config import check_model_directory
@@ -63,7 +64,7 @@ def sorted_batches(utterances: dict[str, str], batch_size: int) -> Iterator[list
 
     One batch takes as many decoding steps as its longest transcript.
     """
-    keys = sorted(utterances, key=lambda key: (audio_path(utterances[key]).stat().st_size, key))
+    keys = sorted(utterances, key=lambda key: (size_of(audio_path(utterances[key])), key))
     for start in range(0, len(keys), batch_size):
         yield keys[start : start + batch_size]
 
@@ -71,7 +72,9 @@ def sorted_batches(utterances: dict[str, str], batch_size: int) -> Iterator[list
 def fingerprint(teacher_dir: Path, encoder: str | None, scp: dict[str, str]) -> dict[str, str]:
     """What the hypotheses depend on; results of other inputs must not be taken for finished."""
     audio = [f"{key} {value} {stamp(audio_path(value))}" for key, value in scp.items()]
-    code = code_of("structured", "data/audio.py", "evaluate/whisper_decoding.py")
+    code = code_of(
+        "structured", "data/audio.py", "files/archives.py", "evaluate/whisper_decoding.py"
+    )
     marks = {"data_dir": digest(audio), "code": code}
     for name, model in (("teacher_dir", teacher_dir), ("encoder", encoder)):
         place = Path(model or teacher_dir)
@@ -162,7 +165,7 @@ def transcribe_directory(
         raise ValueError(f"--max_new_tokens is {max_new_tokens}; give 1 or more")
     scp = read_scp(data_dir / "wav.scp")
     for key, value in scp.items():
-        if not os.path.isfile(audio_path(value)):
+        if not os.path.isfile(place_of(audio_path(value))[0]):
             raise FileNotFoundError(f"{data_dir / 'wav.scp'}: {key}: no such file as {value}")
     hearing = {"full_window": full_window, "max_new_tokens": max_new_tokens}
     inputs = {**fingerprint(teacher_dir, encoder, scp), **hearing}

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from espnet_prune.files.archives import place_of
 from espnet_prune.files.reading import read_lines, read_record, read_text
 from espnet_prune.files.writing import write_json, write_text
 
@@ -72,15 +73,15 @@ def _audio(value: str) -> str:
     FLAC file has a checksum of its samples, so that one that is written anew is still the same."""
     if value.endswith("|"):  # a command; its last word is what it reads, as a rule
         value = value.rstrip("| ").rpartition(" ")[2]
-    elif not os.path.isfile(value):  # a place in an archive
-        value = value.rpartition(":")[0]
-    if not os.path.isfile(value):
+    path, begin = place_of(value)
+    if not os.path.isfile(path):
         return "no file"
-    path = Path(value)
     with path.open("rb") as file:
-        head = file.read(42)
+        file.seek(begin or 0)
+        head = file.read(64)
     size, changed = path.stat().st_size, path.stat().st_mtime_ns
-    checksum = head[26:42] if head.startswith(b"fLaC\0") else b""
+    at = head.find(b"fLaC\0", 0, 20)  # behind a few bytes in an archive
+    checksum = head[at + 26 : at + 42] if at >= 0 else b""
     return f"{size} {checksum.hex() if any(checksum) else changed}"
 
 
@@ -101,8 +102,9 @@ def code_of(*places: str) -> str:
 
 
 def stamp(path: str | Path) -> str:
-    """Path, size and time of the last change of a file, for inputs too large to be read again."""
-    stat = Path(path).stat()
+    """Path, size and time of the last change of a file, for inputs too large to be read again; for
+    a place in an archive those of the archive."""
+    stat = place_of(path)[0].stat()
     return f"{path} {stat.st_size} {stat.st_mtime_ns}"
 
 

@@ -28,6 +28,7 @@ from espnet_prune.data.data_dir import (
     read_table,
     write_table,
 )
+from espnet_prune.files.archives import place_of
 from espnet_prune.files.reading import parse_json
 
 LETTERS = "ABCDEFGH"
@@ -137,7 +138,7 @@ def read_recordings(data_dir: str | Path, keys: Sequence[str] | None = None) -> 
         if name not in questions:
             raise ValueError(f"{folder / 'questions'}: {name} has no question")
         path = audio_path(scp[name])
-        if not os.path.isfile(path):
+        if not os.path.isfile(place_of(path)[0]):
             raise FileNotFoundError(f"{folder / 'wav.scp'}: {name}: no such file as {path}")
         check_length(length_of(path)[0], samples.get(name), path)
         found.append(Recording(questions[name], path, samples.get(name), text.get(name)))

@@ -100,7 +100,7 @@ def encode_all(
         raise ValueError(f"{target}: holds features of another encoder: remove it")
     write_text(record, made_by + "\n")
     files = {f"{file_name(name)}.npy": audio_path(value) for name, value in scp.items()}
-    code = code_of("data/audio.py", "speech_llm/compact", "structured")
+    code = code_of("data/audio.py", "files/archives.py", "speech_llm/compact", "structured")
     drop_stale(target, {name: digest([stamp(path), dtype, code]) for name, path in files.items()})
     todo = [(target / name, path) for name, path in files.items() if not (target / name).is_file()]
     for start in tqdm(range(0, len(todo), BATCH), f"encode {target.parent.name}", mininterval=2):

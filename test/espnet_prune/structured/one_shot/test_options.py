@@ -50,7 +50,8 @@ def test_each_form_saves_and_errs_as_it_says(known, layout, cost):
                 )
                 share = (queries[head] - below) / max(above - below, 1)
                 lost += curve[below] + share * (curve[above] - curve[below])
-            assert form.error == pytest.approx(lost, rel=0.1, abs=1e-6 * float(gram.trace()))
+            # the ridge of what is left after heads went is another
+            assert form.error == pytest.approx(lost, rel=0.1, abs=0.03 * chain[-1].error)
 
 
 def test_slopes_rise(known):

@@ -56,7 +56,7 @@ def linear_axes(weight: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def eliminate(
-    gram: Tensor, weight: Tensor, units: int, width: int = 1, groups: int = 0
+    gram: Tensor, weight: Tensor, units: int, width: int = 1, groups: int = 0, ridge: float = RIDGE
 ) -> tuple[list[int], list[float]]:
     """Backward elimination: which unit goes next, when the others make up for those that went.
 
@@ -65,9 +65,10 @@ def eliminate(
         weight: (C, D), its columns weighted by what an error of each output costs.
         groups: where it is given, the units are so many groups of equal size, and one of each goes
             at a time.
+        ridge: added to the diagonal, relative to its mean; 0 for a matrix that has it already.
     Returns: the numbers of the units in the order in which they go, and the error after each.
     """
-    inverse = torch.linalg.inv(_regular(gram, units * width))
+    inverse = torch.linalg.inv(regular(gram, units * width, ridge))
     left = torch.arange(units)
     order: list[int] = []
     errors: list[float] = []
@@ -98,11 +99,13 @@ def eliminate(
     return order, errors
 
 
-def refit(gram: Tensor, weight: Tensor, kept: Tensor, units: int, width: int = 1) -> Tensor:
+def refit(
+    gram: Tensor, weight: Tensor, kept: Tensor, units: int, width: int = 1, ridge: float = RIDGE
+) -> Tensor:
     """argmin over V of E |X_kept V - X W|^2: the weights of what is left that come nearest.
 
     Args:
-        gram, weight, units, width: as for `eliminate`.
+        gram, weight, units, width, ridge: as for `eliminate`.
         kept: numbers of the units.
     Returns: (kept features, D).
     """
@@ -112,15 +115,15 @@ def refit(gram: Tensor, weight: Tensor, kept: Tensor, units: int, width: int = 1
             torch.arange(units * width, len(gram)),
         ]
     )
-    gram = _regular(gram, units * width)
+    gram = regular(gram, units * width, ridge)
     return torch.linalg.solve(gram[columns][:, columns], gram[columns] @ weight)
 
 
-def _regular(gram: Tensor, features: int) -> Tensor:
+def regular(gram: Tensor, features: int, ridge: float = RIDGE) -> Tensor:
     """With a ridge on so many features, relative to their mean energy."""
-    ridge = torch.zeros_like(gram.diagonal())
-    ridge[:features] = RIDGE * gram.diagonal()[:features].mean().clamp(min=1e-30)
-    return gram + ridge.diag()
+    added = torch.zeros_like(gram.diagonal())
+    added[:features] = ridge * gram.diagonal()[:features].mean().clamp(min=1e-30)
+    return gram + added.diag()
 
 
 def convex(errors: Sequence[float]) -> list[float]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from espnet_prune.structured.one_shot.elimination import eliminate, refit
+from espnet_prune.structured.one_shot.elimination import eliminate, refit, regular
 from espnet_prune.structured.one_shot.statistics import Heads
 from espnet_prune.structured.plan import Cost, Plan
 
@@ -89,8 +89,9 @@ def _heads_and_values(
     """
     reader, number = heads.reader, len(heads.module.heads)
     size, total = heads.module.vo_sizes[0], sum(heads.module.vo_sizes)
-    gram, weight = reader.gram, reader.weigh()
-    order, errors = eliminate(gram, weight, number, size) if heads_go else ([], [])
+    weight = reader.weigh()
+    gram = regular(reader.gram, total)  # once, so that errors of heads and dimensions add up
+    order, errors = eliminate(gram, weight, number, size, ridge=0) if heads_go else ([], [])
     found = []
     for gone, error in zip(range(len(order) + 1), [0.0, *errors], strict=True):
         left = torch.tensor([h for h in range(number) if h not in order[:gone]]).long()
@@ -99,8 +100,9 @@ def _heads_and_values(
         mask = torch.zeros(total).index_fill(0, rows, 1.0)
         values = {size if len(left) else 0: (error, mask)}
         if len(left):
-            fitted = refit(gram, weight, left, number, size)
-            ranks, more = eliminate(gram[columns][:, columns], fitted, len(rows), 1, len(left))
+            fitted = refit(gram, weight, left, number, size, ridge=0)
+            part = gram[columns][:, columns]
+            ranks, more = eliminate(part, fitted, len(rows), groups=len(left), ridge=0)
             for n in range(1, size):
                 out = rows[torch.tensor(ranks[: n * len(left)])]
                 lost = error + more[n * len(left) - 1]

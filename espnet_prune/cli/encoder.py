@@ -129,20 +129,32 @@ def scratch(parser: ArgumentParser):
 
 
 def export(parser: ArgumentParser):
-    """Export a dense or pruned encoder to ONNX.
+    """Export a dense or pruned encoder to ONNX, or to a directory for transformers.
 
-    ONNX Runtime's output is compared with torch's before the file is written. The graph takes
-    `speech` (B, T), 16 kHz waveforms of one length, and gives `last_hidden_state` (B, T', D), or
-    `hidden_0` to `hidden_L` with --all_layers. Whisper's window is as long as the speech.
+    With --to transformers, a model is written with the head that it has (CTC, classification,
+    x-vectors), the files of its processor, and a model card that says how it is loaded: by
+    transformers' own class where that has such sizes, else by one of espnet_prune.
+
+    With --to onnx, ONNX Runtime's output is compared with torch's before the file is written. The
+    graph takes `speech` (B, T), 16 kHz waveforms of one length, and gives `last_hidden_state`
+    (B, T', D), or `hidden_0` to `hidden_L` with --all_layers. Whisper's window is as long as the
+    speech.
     """
     add = parser.add_argument
     add("--model", required=True, help="directory or hub name of an encoder")
-    add("--to", choices=("onnx",), default="onnx", help="format (default: onnx)")
-    add("--output", type=Path, required=True, help="file to write, *.onnx")
+    add("--to", choices=("onnx", "transformers"), default="onnx", help="format (default: onnx)")
+    add("--output", type=Path, required=True, help="file to write, *.onnx, or directory")
     add("--all_layers", type=true_or_false, default=False, help="true gives all hidden states")
 
     def run(args):
         import logging
+
+        if args.to == "transformers":
+            from espnet_prune.structured.export.transformers import export_transformers
+
+            loads = export_transformers(args.model, args.output)
+            print(f"{args.output}: for {loads}")
+            return
 
         from espnet_prune.structured import load_encoder
         from espnet_prune.structured.export.onnx import export_onnx

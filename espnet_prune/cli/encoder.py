@@ -164,24 +164,28 @@ def scratch(parser: ArgumentParser):
 
 
 def export(parser: ArgumentParser):
-    """Export a dense or pruned encoder to ONNX, or with Whisper's decoder to CTranslate2.
+    """Export a dense or pruned encoder to ONNX, transformers or CTranslate2.
 
-    The engine's output is compared with torch's before anything is written.
+    What the other engine gives is compared with this package before anything is written.
 
     onnx: the graph takes `speech` (B, T), 16 kHz waveforms of one length, and gives
     `last_hidden_state` (B, T', D), or `hidden_0` to `hidden_L` with --all_layers. Whisper's window
     is as long as the speech.
 
-    ctranslate2: the directory is a whole Whisper for CTranslate2 and faster-whisper. The encoder
-    is dense, or was pruned with the layout stock.
+    transformers: a directory with the head that the model has (CTC, classification, x-vectors),
+    the files of its processor, and a model card that says how it is loaded: by transformers' own
+    class where that has such sizes, else by one of espnet_prune.
+
+    ctranslate2: a directory of a whole Whisper for CTranslate2 and faster-whisper. The encoder is
+    dense, or was pruned with the layout stock.
     """
     add = parser.add_argument
     add("--model", required=True, help="directory or hub name of an encoder")
-    add("--to", choices=("onnx", "ctranslate2"), default="onnx", help="format (default: onnx)")
+    formats = ("onnx", "transformers", "ctranslate2")
+    add("--to", choices=formats, default="onnx", help="format (default: onnx)")
     add("--output", type=Path, required=True, help="file *.onnx, or directory, to write")
-    add(
-        "--all_layers", type=true_or_false, default=False, help="onnx: true gives all hidden states"
-    )
+    text = "onnx: true gives all hidden states (default: false)"
+    add("--all_layers", type=true_or_false, default=False, help=text)
     text = "ctranslate2: directory of the whole Whisper that the encoder is of (default: --model)"
     add("--whisper", help=text)
     kinds = ("float32", "float16", "int8", "int8_float32", "int8_float16", "int16")
@@ -190,6 +194,13 @@ def export(parser: ArgumentParser):
 
     def run(args):
         import logging
+
+        if args.to == "transformers":
+            from espnet_prune.structured.export.transformers import export_transformers
+
+            loads = export_transformers(args.model, args.output)
+            print(f"{args.output}: for {loads}")
+            return
 
         from espnet_prune.structured import load_encoder
         from espnet_prune.structured.export.ctranslate2 import export_ctranslate2

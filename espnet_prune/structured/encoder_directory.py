@@ -25,8 +25,10 @@ from espnet_prune.structured.tensor_files import check_finite, first_line
 SUMMARY = "summary.json"
 #: plot of what is left of each layer, for the `add` of `write_encoder`
 PLOT = "kept.png"
+#: model card, of an export
+CARD = "README.md"
 #: all that an encoder directory holds, the last of one with a head
-FILES = ("config.json", "model.safetensors", SUMMARY, PLOT, *PROCESSOR)
+FILES = ("config.json", "model.safetensors", SUMMARY, PLOT, CARD, *PROCESSOR)
 
 
 def check_directory(output_dir: str | Path) -> None:

@@ -77,6 +77,8 @@ class Family:
 
     Attributes:
         has_window: the model was trained on windows of one length, which `full_window` pads to.
+        stock_sizes: kind of sites -> the entry of a configuration of `transformers` that is how
+            many units each such site has left; none where its layout is never written.
         front: the modules between the waveform (or spectrogram) and the Transformer, as far as they
             are there.
     """
@@ -84,6 +86,7 @@ class Family:
     sampling_rate = 16000
     has_window = False
     front: tuple[str, ...] = ()
+    stock_sizes: Mapping[str, str] = {}
     #: entries of a configuration that are sizes: layers, width, heads, width inside, and all others
     size_names: tuple[str, ...] = ()
 
@@ -173,6 +176,15 @@ class Family:
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """Tensors of a `transformers` checkpoint under the names of `build`'s model."""
         return strip(state, *self.prefixes)
+
+    def stock_config(self, config: dict, plan: Any) -> dict | None:
+        """The configuration by which `transformers` builds a model of what a `Plan` has left; None
+        where it has no such sizes."""
+        return None
+
+    def stock_state(self, state: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
+        """The inverse of `dense_state`, without a prefix, for a `stock_config`."""
+        return dict(state)
 
     def declare(self, config: dict, seconds: float) -> Declaration:
         """What can be pruned, with the costs for utterances of `seconds`."""

@@ -8,7 +8,7 @@ LayerNorm in every CNN layer and normalises before.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -47,6 +47,7 @@ class Wav2Vec2Family(Family):
 
     attention_class = PrunableAttention
     front = ("feature_extractor",)
+    stock_sizes: Mapping[str, str] = {"cnn": "conv_dim", "ffn_dim": "intermediate_size"}
     size_names = (
         *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
         *("conv_dim", "conv_kernel", "conv_stride", "num_buckets", "max_bucket_distance"),
@@ -97,6 +98,27 @@ class Wav2Vec2Family(Family):
                 parts = direction.to(dtype), gain.to(dtype)
                 state[f"{conv}.weight"] = torch._weight_norm(*parts, 2)
         return {k: v for k, v in state.items() if k != "masked_spec_embed"}
+
+    def stock_config(self, config: dict, plan: Any) -> dict | None:
+        left: dict[str, list[int]] = {kind: [] for kind in self.stock_sizes}
+        for name, site in plan.sites.items():
+            if site.kind in left and ".adapter_layer." not in name:
+                left[site.kind].append(plan.size(name))
+            elif plan.size(name) < site.size:
+                return None
+        (dims, *others), channels = set(left["ffn_dim"]), left["cnn"]
+        if others or config.get("feat_proj_gain"):
+            return None
+        return {**config, "intermediate_size": dims, "conv_dim": channels}
+
+    def stock_state(self, state: dict[str, Tensor], config: dict) -> dict[str, Tensor]:
+        state, conv = dict(state), "encoder.pos_conv_embed.conv"
+        if f"{conv}.weight" in state and not config.get("conv_pos_batch_norm"):
+            weight = state.pop(f"{conv}.weight")
+            gain = weight.norm(dim=(0, 1), keepdim=True)
+            names = ("original0", gain), ("original1", weight)
+            state |= {f"{conv}.parametrizations.weight.{name}": value for name, value in names}
+        return state
 
     def declare(self, config: dict, seconds: float) -> Declaration:
         cfg = self.config_class(**config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -92,6 +93,8 @@ class Wav2Vec2ConformerFamily(Wav2Vec2Family):
     As in `transformers`, convolutions read the padding behind an utterance.
     """
 
+    stock_sizes: Mapping[str, str] = {}
+
     def build_encoder(self, encoder: Any, cfg: Any) -> None:
         del encoder.pos_conv_embed  # `transformers` has it, but does not use it
         build_layers(encoder, cfg)
@@ -101,6 +104,9 @@ class Wav2Vec2ConformerFamily(Wav2Vec2Family):
 
     def dense_state(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         return layer_state(super().dense_state(state), 1)
+
+    def stock_config(self, config: dict, plan: Any) -> dict | None:
+        return None
 
     def declare_positions(self, d: Declaration, cfg: Any, rate: float) -> None:
         """There is no positional convolution."""

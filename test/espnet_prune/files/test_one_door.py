@@ -27,6 +27,7 @@ OWN = {
     "structured/cost/measure.py": "the kernel's counter of memory",
     "structured/encoder_directory.py": "a folder beside, which is swapped",
     "structured/export/onnx.py": "what write_file is given",
+    "structured/export/transformers.py": "a folder beside, which is renamed",
 }
 
 

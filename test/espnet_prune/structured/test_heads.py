@@ -7,6 +7,7 @@ import torch
 import transformers
 
 import espnet_prune
+from espnet_prune.cli import main
 from espnet_prune.structured import GatedEncoder, load_encoder, load_model, slim
 from espnet_prune.structured.encoder_directory import write_encoder
 from espnet_prune.structured.heads import load_head
@@ -167,3 +168,56 @@ def test_heads_that_do_not_fit(ctc, change, message):
     file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
     with pytest.raises(ValueError, match=f"{ctc}.*{message}"):
         load_model(ctc)
+
+
+def export(model, output):
+    options = ["--to", "transformers", "--model", str(model), "--output", str(output)]
+    main(["encoder", "export", *options])
+    return (output / "README.md").read_text()
+
+
+@pytest.mark.parametrize("expressible", [True, False])
+def test_an_export_for_transformers(ctc, tmp_path, expressible):
+    """In its own class, or in ours: the card says which, and a pipeline gives the same texts."""
+    dense = load_encoder(ctc)
+    masks = {n: torch.ones(s.size) for n, s in dense.plan().sites.items()}
+    for name, site in dense.plan().sites.items():
+        if site.kind == "ffn_dim":
+            masks[name][:7] = 0
+        elif name.endswith("conv_layers.1.cnn") or (site.kind == "qk" and not expressible):
+            masks[name][2:5] = 0
+    write_encoder(slim(dense, masks), tmp_path / "pruned", head=load_head(ctc))
+    card = export(tmp_path / "pruned", tmp_path / "out")
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["model_type"] == ("wav2vec2" if expressible else "espnet_prune")
+    own = "`transformers`' own `Wav2Vec2ForCTC` loads it" in card
+    assert own is expressible and ("import espnet_prune.structured" in card) is not expressible
+    if expressible:
+        assert config["intermediate_size"] == 13 and list(config["conv_dim"]) == [12, 9, 12]
+    texts = [
+        [
+            transformers.pipeline("automatic-speech-recognition", model=str(folder))(w.numpy())
+            for w in waves()
+        ]
+        for folder in (tmp_path / "pruned", tmp_path / "out")
+    ]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize(
+    "layout", ["wavlm", "unispeech-sat base", "data2vec-audio", "parakeet_encoder"]
+)
+def test_an_export_without_a_head(layout, tmp_path):
+    ZOO[layout].make().save_pretrained(tmp_path / "dense")
+    card = export(tmp_path / "dense", tmp_path / "out")
+    loaded = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
+    dense = load_encoder(tmp_path / "dense")
+    given = dense.prepare(waves()[0][None])
+    with torch.no_grad():
+        wanted = dense(waves()[0][None]).last_hidden_state
+        own = layout == "parakeet_encoder"
+        found = loaded(waves()[0][None]) if own else loaded(given.features)
+    torch.testing.assert_close(found.last_hidden_state, wanted, atol=1e-4, rtol=1e-4)
+    assert ("espnet_prune.structured" in card) is own
+    with pytest.raises(SystemExit):
+        export(tmp_path / "dense", tmp_path / "out")

@@ -1,0 +1,36 @@
+"""ONNX Runtime gives what torch gives, for every family, from 0.1 to 30 s and batches of 1 to 5."""
+
+import dataclasses
+
+import onnxruntime
+import pytest
+import torch
+
+from espnet_prune.structured import load_encoder, slim
+from espnet_prune.structured.export.onnx import export_onnx
+from test.espnet_prune.structured.families.zoo import ZOO
+from test.espnet_prune.tiny import random_masks
+
+#: seconds and batch
+SIZES = ((0.1, 5), (0.37, 4), (1.0, 1), (7.3, 2), (30.0, 3))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ZOO)
+def test_a_pruned_model_of_every_family(name, tmp_path):
+    tiny = ZOO[name]
+    if "max_source_positions" in tiny.config:
+        tiny = dataclasses.replace(tiny, config={**tiny.config, "max_source_positions": 1500})
+    tiny.make().save_pretrained(tmp_path)
+    dense = load_encoder(tmp_path)
+    small = slim(dense, random_masks(dense.plan(), torch.Generator().manual_seed(2), coarse=0.9))
+    with torch.enable_grad():
+        export_onnx(small, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    for seconds, count in SIZES:
+        generator = torch.Generator().manual_seed(count)
+        speech = 0.1 * torch.randn(count, round(16000 * seconds), generator=generator)
+        wanted = small(speech, full_window=False).last_hidden_state
+        (found,) = session.run(None, {"speech": speech.numpy()})
+        error = (torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max()
+        assert found.shape == wanted.shape and error < 1e-5, (seconds, count)

@@ -78,12 +78,13 @@ def split(parser: ArgumentParser):
 
 
 def format_(parser: ArgumentParser):
-    """Write a data directory's audio as 16-bit mono files at one rate, a file an utterance."""
+    """Write a data directory's audio as 16-bit mono at one rate, a recording an utterance."""
     add = parser.add_argument
     add("source", help="data directory")
     add("target", help="data directory to write; audio goes into its folder data")
     add("--fs", type=sampling_rate, default=16000, help="rate in Hz, or as 16k")
-    add("--audio_format", choices=("flac", "wav"), default="flac")
+    text = "a file an utterance, or archives, which ESPnet reads as kaldi_ark"
+    add("--audio_format", choices=data_dir.AUDIO_FORMATS, default="flac", help=text)
     add("--min_seconds", type=float, default=0.1, help="an utterance shorter than this is bad")
     text = "drop bad utterances and list them in bad_utts, instead of failing"
     add("--skip_bad", type=true_or_false, default=False, metavar="BOOL", help=text)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import kaldiio
 import numpy as np
 import soundfile
 
@@ -353,15 +354,34 @@ def at_rate(
 
 def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
     """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, whole or not at all."""
-    check_speech(samples, fs, path)
-    scaled = samples * 32768.0
-    np.rint(scaled, out=scaled)
-    integers = np.minimum(scaled, 32767.0, out=scaled).astype(np.int16)  # 1.0 would be 32768
+    integers = _as_integers(samples, fs, path)
     content = io.BytesIO()  # so that a full disk is an OSError, which libsndfile's error is not
     kind = Path(path).suffix[1:].upper()
     soundfile.write(content, integers, samplerate=fs, format=kind, subtype="PCM_16")
     # A corpus has many files, and `written_samples` looks at them
     write_file(path, lambda place: place.write_bytes(content.getbuffer()), sync=False)
+
+
+def append_speech(file: BinaryIO, name: str, samples: np.ndarray, fs: int, kind: str) -> int:
+    """Append (T,) float samples in [-1, 1] as 16 bit audio to an archive that is being written.
+
+    Args:
+        name: of the recording, without blanks.
+        kind: "flac" or "wav".
+    Returns: the byte at which it begins, see `espnet_prune.files.archives`.
+    """
+    recording = {name: (fs, _as_integers(samples, fs, name))}
+    begin = file.tell() + len(f"{name} ".encode())
+    options = {"format": kind, "subtype": "PCM_16"}
+    kaldiio.save_ark(file, recording, write_function="soundfile", write_kwargs=options)
+    return begin
+
+
+def _as_integers(samples: np.ndarray, fs: int, name: str | Path) -> np.ndarray:
+    check_speech(samples, fs, name)
+    scaled = samples * 32768.0
+    np.rint(scaled, out=scaled)
+    return np.minimum(scaled, 32767.0, out=scaled).astype(np.int16)  # 1.0 would be 32768
 
 
 def written_samples(path: Path, fs: int) -> int | None:

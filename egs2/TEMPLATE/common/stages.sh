@@ -8,6 +8,10 @@ for _name in datadir dumpdir expdir; do
     esac
 done
 
+# How ESPnet reads what `data format` has written.
+speech_type=sound
+case "${audio_format:-}" in *.ark) speech_type=kaldi_ark ;; esac
+
 # wanted N: whether stage N is to be run, by ${stage}, ${stop_stage} and ${skip_stages}.
 # shellcheck disable=SC2154
 wanted() {
@@ -94,7 +98,7 @@ infer() {
     ${decode_cmd} JOB=1:"${jobs}" "${out}/logdir/${module##*.}.JOB.log" \
         env OMP_NUM_THREADS=1 ${plugin} -m "${module}" \
         ${inference_config:+--config "${inference_config}"} --ngpu 0 \
-        --data_path_and_name_and_type "${data_dir}/wav.scp,speech,sound" \
+        --data_path_and_name_and_type "${data_dir}/wav.scp,speech,${speech_type}" \
         --key_file "${out}/logdir/keys.JOB.scp" --output_dir "${out}/logdir/output.JOB" \
         "$@" "${inference_words[@]}"
     cat "${out}"/logdir/output.*/"${file}" | LC_ALL=C sort > "${whole}.tmp"

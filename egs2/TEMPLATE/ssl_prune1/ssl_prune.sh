@@ -35,7 +35,7 @@ local_data_opts=      # Options for local/data.sh.
 train_set=            # Audio to prune and distil on.
 valid_set=            # Held-out audio for the distillation loss.
 fs=16k                # Sampling rate.
-audio_format=flac     # Format of the audio in dumpdir.
+audio_format=flac     # Format of the audio in dumpdir: flac, wav, or archives (flac.ark, wav.ark).
 pack_window=          # (number) Seconds: pack utterances into windows up to this long; do not when empty.
 pack_min_fill=30.0    # Seconds: minimum speech in a window.
 skip_bad=false        # Drop unreadable audio instead of stopping.
@@ -198,8 +198,8 @@ pruning=(--config "${prune_config}" --pruning_conf target="${target}" "${latency
 # Training data of the task ssl_prune, and lengths of the utterances.
 # shellcheck disable=SC2054
 ssl_data=(
-    --train_data_path_and_name_and_type "${ssl_train}/wav.scp,speech,sound"
-    --valid_data_path_and_name_and_type "${ssl_valid}/wav.scp,speech,sound"
+    --train_data_path_and_name_and_type "${ssl_train}/wav.scp,speech,${speech_type}"
+    --valid_data_path_and_name_and_type "${ssl_valid}/wav.scp,speech,${speech_type}"
     --train_shape_file "${ssl_train}/utt2num_samples"
     --valid_shape_file "${ssl_valid}/utt2num_samples"
 )
@@ -331,7 +331,7 @@ asr_data=()
 for part in train valid; do
     dset=asr_${part}_set
     asr_data+=(
-        "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/wav.scp,speech,sound"
+        "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/wav.scp,speech,${speech_type}"
         "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/text,text,text"
         "--${part}_shape_file" "${raw}/${!dset}/utt2num_samples"
     )

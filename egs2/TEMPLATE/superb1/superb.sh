@@ -35,7 +35,7 @@ train_set=            # Data the probe is trained on.
 valid_set=            # Data that checkpoint and learning rate are chosen on.
 test_sets=            # One or more; the first one's score is the task's.
 folds=                # Cross-validation: sets are named <set>_fold<fold>, e.g. "1 2", or all.
-audio_format=flac     # Format of the audio in dumpdir.
+audio_format=flac     # Format of the audio in dumpdir: flac, wav, or archives (flac.ark, wav.ark).
 skip_bad=false        # Drop unreadable audio instead of stopping.
 
 # Probe
@@ -265,8 +265,8 @@ train_probe() {
         --frontend_conf model="${upstream_dir}" --frontend_conf fs="${fs}" \
         ${cache_dir:+--frontend_conf cache="${cache_dir}"} \
         --resume true --seed "${seed}" --ngpu "${ngpu}" \
-        --train_data_path_and_name_and_type "${train}/wav.scp,speech,sound" \
-        --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,sound" \
+        --train_data_path_and_name_and_type "${train}/wav.scp,speech,${speech_type}" \
+        --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,${speech_type}" \
         --train_shape_file "${train}/utt2num_samples" --valid_shape_file "${valid}/utt2num_samples" \
         "${data[@]}" --output_dir "${dir}" "$@" "${probe_words[@]}"
 }

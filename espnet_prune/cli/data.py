@@ -6,7 +6,7 @@ import importlib.metadata
 from argparse import ArgumentParser
 
 from espnet_prune import __version__
-from espnet_prune.cli.options import calls, sampling_rate, true_or_false
+from espnet_prune.cli.options import calls, sampling_rate, true_or_false, whole
 from espnet_prune.data import data_dir  # of the standard library only
 from espnet_prune.files import freshness
 
@@ -106,6 +106,17 @@ def pack(parser: ArgumentParser):
     return calls("data.packing.pack")
 
 
+def bpe(parser: ArgumentParser):
+    """Train SentencePiece on transcripts: bpe.model and tokens.txt for ESPnet's ASR.
+
+    Recipes do so with --token_type bpe.
+    """
+    parser.add_argument("text", help="'utterance transcript' lines")
+    parser.add_argument("output_dir", help="directory to write")
+    parser.add_argument("--nbpe", type=whole(1), required=True, help="number of pieces")
+    return calls("data.bpe.train_bpe")
+
+
 def slot_text(parser: ArgumentParser):
     """Write texts with slots from the tokens of snips."""
     parser.add_argument("source", help="'utterance tokens' lines, such as a recogniser's output")
@@ -173,6 +184,7 @@ VERBS = {
     "split": split,
     "format": format_,
     "pack": pack,
+    "bpe": bpe,
     "slot-text": slot_text,
     "trial-pairs": trial_pairs,
     "fresh": fresh,

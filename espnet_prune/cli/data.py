@@ -88,6 +88,8 @@ def format_(parser: ArgumentParser):
     add("--min_seconds", type=float, default=0.1, help="an utterance shorter than this is bad")
     text = "drop bad utterances and list them in bad_utts, instead of failing"
     add("--skip_bad", type=true_or_false, default=False, metavar="BOOL", help=text)
+    text = "run commands in wav.scp (sox ... |), of which you know who wrote them, with bash"
+    add("--allow_commands", type=true_or_false, default=False, metavar="BOOL", help=text)
     _add_nj(parser)
     return calls("data.formatting.format_wav")
 

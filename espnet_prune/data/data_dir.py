@@ -266,7 +266,10 @@ def audio_path(value: str) -> Path:
         return Path(value)
     match = _READ_COMMAND.fullmatch(value)
     if match is None:
-        raise ValueError(f"'{value}' is a command; write its output to a file and name the file")
+        advice = (
+            "write its output to a file and name the file, or see `data format --allow_commands`"
+        )
+        raise ValueError(f"'{value}' is a command; {advice}")
     return Path(match.group(1))
 
 

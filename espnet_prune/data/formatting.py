@@ -12,6 +12,7 @@ import numpy as np
 
 from espnet_prune.data import data_dir
 from espnet_prune.data.audio import SAMPLING_RATE, at_rate, read_speech
+from espnet_prune.data.commands import Command
 from espnet_prune.data.recordings import Job, Outcome, write_all
 from espnet_prune.files.archives import place_of
 from espnet_prune.files.freshness import code_of, digest, stamp
@@ -20,14 +21,14 @@ from espnet_prune.files.writing import write_text
 
 @dataclass(frozen=True)
 class _Task(Job):
-    source: Path
+    source: Path | Command
     begin: float
     end: float | None
 
 
 def _format_one(fs: int, min_seconds: float, task: _Task) -> tuple[np.ndarray, int]:
     samples, rate = read_speech(task.source, task.begin, task.end)
-    return at_rate(samples, rate, task.source, fs, min_seconds), rate
+    return at_rate(samples, rate, str(task.source), fs, min_seconds), rate
 
 
 def format_wav(
@@ -38,6 +39,7 @@ def format_wav(
     audio_format: str = "flac",
     min_seconds: float = 0.1,
     skip_bad: bool = False,
+    allow_commands: bool = False,
     num_workers: int = 1,
 ) -> list[str]:
     """Write a data directory whose audio is one 16 bit mono recording per utterance at ``fs`` Hz.
@@ -52,6 +54,8 @@ def format_wav(
         audio_format: one of `data_dir.AUDIO_FORMATS`.
         min_seconds: shorter utterances are bad.
         skip_bad: drop bad utterances and list them in ``bad_utts`` instead of failing.
+        allow_commands: run the commands that wav.scp has, with bash, for the audio they print; a
+            bad one is a bad utterance.
 
     Returns: what was done, in lines.
 
@@ -66,13 +70,13 @@ def format_wav(
     if fs < 1:
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
     tables = data_dir.read_source(source, target, check_audio=False)
-    tasks, bad = _tasks(source, tables)
+    tasks, bad = _tasks(source, tables, allow_commands)
     code = ("data/audio.py", "files/archives.py", "data/formatting.py", "data/recordings.py")
     made_with = fs, min_seconds, code_of(*code)
     made_of = {
-        task.key: digest([stamp(task.source), task.begin, task.end, *made_with])
+        task.key: digest([marks, task.begin, task.end, *made_with])
         for task in tasks
-        if os.path.isfile(place_of(task.source)[0])
+        if (marks := _marks(task.source))
     }
     options = {"fs": fs, "audio_format": audio_format, "num_workers": num_workers}
     make, title = partial(_format_one, fs, min_seconds), f"format {target.name}"
@@ -99,6 +103,13 @@ def format_wav(
     return [f"{target}: {line}" for line in _summary(outcomes, len(bad), fs)]
 
 
+def _marks(source: Path | Command) -> str:
+    """What tells a source from another one of its name; nothing where there is none."""
+    if isinstance(source, Command):
+        return source.stamp()
+    return stamp(source) if os.path.isfile(place_of(source)[0]) else ""
+
+
 def _summary(outcomes: list[Outcome], num_bad: int, fs: int) -> list[str]:
     minutes = sum(outcome.num_samples for outcome in outcomes) / fs / 60
     kept = sum(outcome.rate is None for outcome in outcomes)
@@ -112,7 +123,9 @@ def _summary(outcomes: list[Outcome], num_bad: int, fs: int) -> list[str]:
     return lines
 
 
-def _tasks(source: Path, tables: dict[str, data_dir.Table]) -> tuple[list[_Task], dict[str, str]]:
+def _tasks(
+    source: Path, tables: dict[str, data_dir.Table], allow_commands: bool
+) -> tuple[list[_Task], dict[str, str]]:
     """The work per utterance, and the utterances whose entry in wav.scp cannot be used."""
     tasks, bad = [], {}
     segments = tables.get("segments")
@@ -127,10 +140,14 @@ def _tasks(source: Path, tables: dict[str, data_dir.Table]) -> tuple[list[_Task]
         except ValueError as error:
             bad[utterance] = f"{source / 'utt2spk'}: {error}"
             continue
+        value = tables["wav.scp"][recording]
         try:
-            path = data_dir.audio_path(tables["wav.scp"][recording])
+            path: Path | Command = data_dir.audio_path(value)
         except ValueError as error:
-            bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
-            continue
+            command = value.removesuffix("|").strip()
+            if not (allow_commands and value.endswith("|") and command):
+                bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
+                continue
+            path = Command(command)
         tasks.append(_Task(utterance, speaker, path, begin, end))
     return tasks, bad

@@ -90,6 +90,7 @@ setup(
         "transformers>=5",
         "safetensors",
         "huggingface_hub",
+        "sentencepiece",
         "soundfile",
         "humanfriendly",
         "kaldiio>=2.18",

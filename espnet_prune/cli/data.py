@@ -6,7 +6,7 @@ import importlib.metadata
 from argparse import ArgumentParser
 
 from espnet_prune import __version__
-from espnet_prune.cli.options import calls, sampling_rate, true_or_false
+from espnet_prune.cli.options import calls, sampling_rate, true_or_false, whole
 from espnet_prune.data import data_dir  # of the standard library only
 from espnet_prune.files import freshness
 
@@ -78,15 +78,18 @@ def split(parser: ArgumentParser):
 
 
 def format_(parser: ArgumentParser):
-    """Write a data directory's audio as 16-bit mono files at one rate, a file an utterance."""
+    """Write a data directory's audio as 16-bit mono at one rate, a recording an utterance."""
     add = parser.add_argument
     add("source", help="data directory")
     add("target", help="data directory to write; audio goes into its folder data")
     add("--fs", type=sampling_rate, default=16000, help="rate in Hz, or as 16k")
-    add("--audio_format", choices=("flac", "wav"), default="flac")
+    text = "a file an utterance, or archives, which ESPnet reads as kaldi_ark"
+    add("--audio_format", choices=data_dir.AUDIO_FORMATS, default="flac", help=text)
     add("--min_seconds", type=float, default=0.1, help="an utterance shorter than this is bad")
     text = "drop bad utterances and list them in bad_utts, instead of failing"
     add("--skip_bad", type=true_or_false, default=False, metavar="BOOL", help=text)
+    text = "run commands in wav.scp (sox ... |), of which you know who wrote them, with bash"
+    add("--allow_commands", type=true_or_false, default=False, metavar="BOOL", help=text)
     _add_nj(parser)
     return calls("data.formatting.format_wav")
 
@@ -103,6 +106,17 @@ def pack(parser: ArgumentParser):
     add("--seed", type=int, default=0, help="seed of the order")
     _add_nj(parser)
     return calls("data.packing.pack")
+
+
+def bpe(parser: ArgumentParser):
+    """Train SentencePiece on transcripts: bpe.model and tokens.txt for ESPnet's ASR.
+
+    Recipes do so with --token_type bpe.
+    """
+    parser.add_argument("text", help="'utterance transcript' lines")
+    parser.add_argument("output_dir", help="directory to write")
+    parser.add_argument("--nbpe", type=whole(1), required=True, help="number of pieces")
+    return calls("data.bpe.train_bpe")
 
 
 def slot_text(parser: ArgumentParser):
@@ -172,6 +186,7 @@ VERBS = {
     "split": split,
     "format": format_,
     "pack": pack,
+    "bpe": bpe,
     "slot-text": slot_text,
     "trial-pairs": trial_pairs,
     "fresh": fresh,

@@ -12,13 +12,15 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+import kaldiio
 import numpy as np
 import soundfile
 
+from espnet_prune.data.commands import Command
 from espnet_prune.data.data_dir import audio_path
 from espnet_prune.files import archives
 from espnet_prune.files.writing import write_file
@@ -106,12 +108,12 @@ def _out_of_range(samples: np.ndarray, rate: int) -> str:
 
 
 def read_speech(
-    path: str | Path, begin: float = 0.0, end: float | None = None
+    path: str | Path | Command, begin: float = 0.0, end: float | None = None
 ) -> tuple[np.ndarray, int]:
     """Read a file, or its part between two times in seconds: (T,) float32 and rate in Hz, checked.
 
     ``ARCHIVE:BYTE`` is a file in an archive, here and in all that reads audio, see
-    `espnet_prune.files.archives`.
+    `espnet_prune.files.archives`. A command is run for what it prints.
 
     A file that is empty, not audio or ends early, several channels, and a part outside of it, are
     errors.
@@ -134,7 +136,7 @@ def read_speech(
             raise ValueError(f"{path}: {_early(first + len(samples), length, 'samples')}")
         if audio.subtype in _LOSSY and np.abs(samples).max(initial=0.0) <= _OVERSHOOT:
             samples = samples.clip(-1.0, 1.0)  # as what was encoded
-    check_speech(samples, rate, path)
+    check_speech(samples, rate, str(path))
     return samples, rate
 
 
@@ -145,17 +147,22 @@ def length_of(path: str | Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, int]]:
+def _opened(path: str | Path | Command) -> Iterator[tuple[soundfile.SoundFile, int]]:
     """An audio file of one channel with what its header announces, and its number of samples."""
-    path = Path(path)
-    with archives.opened(path) as (file, size):
+    opened: AbstractContextManager[tuple[BinaryIO, int]]
+    if isinstance(path, Command):
+        output = path.output()
+        opened = nullcontext((io.BytesIO(output), len(output)))
+    else:
+        opened = archives.opened(path)
+    with opened as (file, size):
         if size == 0:
             raise ValueError(f"{path}: is empty (0 bytes)")
         _check_whole(path, file, size)
         file.seek(0)
         try:
             # libsndfile reads a file of its own faster than through Python
-            alone = archives.place_of(path)[1] is None
+            alone = not isinstance(path, Command) and archives.place_of(path)[1] is None
             with soundfile.SoundFile(path if alone else file) as audio:
                 length = _checked_length(path, file, size, audio)
                 yield audio, length
@@ -164,7 +171,9 @@ def _opened(path: str | Path) -> Iterator[tuple[soundfile.SoundFile, int]]:
             raise ValueError(f"{path}: not audio that can be read ({reason})") from None
 
 
-def _checked_length(path: Path, file: BinaryIO, size: int, audio: soundfile.SoundFile) -> int:
+def _checked_length(
+    path: str | Path | Command, file: BinaryIO, size: int, audio: soundfile.SoundFile
+) -> int:
     """Number of samples; that there are other channels, or less than announced, is an error."""
     fault, length = "", audio.frames
     if audio.format not in _FORMATS:
@@ -207,7 +216,7 @@ def check_whole(path: str | Path) -> None:
         _check_whole(path, file, size)
 
 
-def _check_whole(path: str | Path, file: BinaryIO, size: int) -> None:
+def _check_whole(path: str | Path | Command, file: BinaryIO, size: int) -> None:
     kind, _, form = struct.unpack("<4sI4s", file.read(12).ljust(12, b"\0"))
     if kind == b"OggS":
         file.seek(max(0, size - 2**17))  # a page has 64 kB at most
@@ -353,15 +362,34 @@ def at_rate(
 
 def write_speech(path: str | Path, samples: np.ndarray, fs: int) -> None:
     """Write (T,) float samples in [-1, 1] as 16 bit FLAC or WAV, whole or not at all."""
-    check_speech(samples, fs, path)
-    scaled = samples * 32768.0
-    np.rint(scaled, out=scaled)
-    integers = np.minimum(scaled, 32767.0, out=scaled).astype(np.int16)  # 1.0 would be 32768
+    integers = _as_integers(samples, fs, path)
     content = io.BytesIO()  # so that a full disk is an OSError, which libsndfile's error is not
     kind = Path(path).suffix[1:].upper()
     soundfile.write(content, integers, samplerate=fs, format=kind, subtype="PCM_16")
     # A corpus has many files, and `written_samples` looks at them
     write_file(path, lambda place: place.write_bytes(content.getbuffer()), sync=False)
+
+
+def append_speech(file: BinaryIO, name: str, samples: np.ndarray, fs: int, kind: str) -> int:
+    """Append (T,) float samples in [-1, 1] as 16 bit audio to an archive that is being written.
+
+    Args:
+        name: of the recording, without blanks.
+        kind: "flac" or "wav".
+    Returns: the byte at which it begins, see `espnet_prune.files.archives`.
+    """
+    recording = {name: (fs, _as_integers(samples, fs, name))}
+    begin = file.tell() + len(f"{name} ".encode())
+    options = {"format": kind, "subtype": "PCM_16"}
+    kaldiio.save_ark(file, recording, write_function="soundfile", write_kwargs=options)
+    return begin
+
+
+def _as_integers(samples: np.ndarray, fs: int, name: str | Path) -> np.ndarray:
+    check_speech(samples, fs, name)
+    scaled = samples * 32768.0
+    np.rint(scaled, out=scaled)
+    return np.minimum(scaled, 32767.0, out=scaled).astype(np.int16)  # 1.0 would be 32768
 
 
 def written_samples(path: Path, fs: int) -> int | None:

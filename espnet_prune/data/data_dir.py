@@ -38,6 +38,8 @@ from espnet_prune.files.writing import write_text
 Table = dict[str, str]
 Item = TypeVar("Item")
 
+#: how `data format` writes audio: a file each, or archives as ESPnet reads them (kaldi_ark)
+AUDIO_FORMATS = ("flac", "wav", "flac.ark", "wav.ark")
 #: file of a directory that was written here, and so may be written anew
 MARK = ".espnet_prune"
 #: longest name of an utterance or a speaker that becomes a file's, in bytes; systems take 255
@@ -264,7 +266,10 @@ def audio_path(value: str) -> Path:
         return Path(value)
     match = _READ_COMMAND.fullmatch(value)
     if match is None:
-        raise ValueError(f"'{value}' is a command; write its output to a file and name the file")
+        advice = (
+            "write its output to a file and name the file, or see `data format --allow_commands`"
+        )
+        raise ValueError(f"'{value}' is a command; {advice}")
     return Path(match.group(1))
 
 

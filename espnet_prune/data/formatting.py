@@ -1,4 +1,4 @@
-"""Format the audio of a data directory: one rate, one channel, 16 bit, one file per utterance."""
+"""Format the audio of a data directory: one rate, one channel, 16 bit, a recording an utterance."""
 
 from __future__ import annotations
 
@@ -8,49 +8,27 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from espnet_prune.data import data_dir
-from espnet_prune.data.audio import (
-    SAMPLING_RATE,
-    at_rate,
-    read_speech,
-    write_speech,
-    written_samples,
-)
-from espnet_prune.data.parallel import parallel_map
-from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
+from espnet_prune.data.audio import SAMPLING_RATE, at_rate, read_speech
+from espnet_prune.data.commands import Command
+from espnet_prune.data.recordings import Job, Outcome, write_all
+from espnet_prune.files.archives import place_of
+from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.files.writing import write_text
 
-AUDIO_FORMATS = ("flac", "wav")
-
 
 @dataclass(frozen=True)
-class _Task:
-    utterance: str
-    source: Path
+class _Task(Job):
+    source: Path | Command
     begin: float
     end: float | None
-    target: Path
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    utterance: str
-    num_samples: int = 0
-    rate: int | None = None  # None where an earlier run wrote the file
-    fault: str = ""
-
-
-def _format_one(fs: int, min_seconds: float, task: _Task) -> _Outcome:
-    try:
-        kept = written_samples(task.target, fs)
-        if kept is not None:
-            return _Outcome(task.utterance, kept)
-        samples, rate = read_speech(task.source, task.begin, task.end)
-        samples = at_rate(samples, rate, task.source, fs, min_seconds)
-    except (OSError, ValueError) as error:
-        return _Outcome(task.utterance, fault=str(error))
-    write_speech(task.target, samples, fs)  # a full disk is no fault of the utterance
-    return _Outcome(task.utterance, len(samples), rate)
+def _format_one(fs: int, min_seconds: float, task: _Task) -> tuple[np.ndarray, int]:
+    samples, rate = read_speech(task.source, task.begin, task.end)
+    return at_rate(samples, rate, str(task.source), fs, min_seconds), rate
 
 
 def format_wav(
@@ -61,19 +39,23 @@ def format_wav(
     audio_format: str = "flac",
     min_seconds: float = 0.1,
     skip_bad: bool = False,
+    allow_commands: bool = False,
     num_workers: int = 1,
 ) -> list[str]:
-    """Write a data directory whose audio is one 16 bit mono file per utterance at ``fs`` Hz.
+    """Write a data directory whose audio is one 16 bit mono recording per utterance at ``fs`` Hz.
 
     Recordings at another rate are resampled, segments cut out; several channels are a fault. Files
-    that an earlier run wrote are kept unless their recording, an option or the code is another.
-    ``target`` gets wav.scp (absolute paths), utt2num_samples, feats_type and the other tables of
-    ``source``.
+    that an earlier run wrote are kept unless their recording, an option or the code is another; an
+    archive, unless that is so for one of its recordings. ``target`` gets wav.scp (absolute paths;
+    ARCHIVE:BYTE, which ESPnet reads as kaldi_ark, not sound), utt2num_samples, feats_type and the
+    other tables of ``source``.
 
     Args:
-        audio_format: one of `AUDIO_FORMATS`.
+        audio_format: one of `data_dir.AUDIO_FORMATS`.
         min_seconds: shorter utterances are bad.
         skip_bad: drop bad utterances and list them in ``bad_utts`` instead of failing.
+        allow_commands: run the commands that wav.scp has, with bash, for the audio they print; a
+            bad one is a bad utterance.
 
     Returns: what was done, in lines.
 
@@ -82,24 +64,24 @@ def format_wav(
             of range, no utterance is good, or some are bad (one line each) without ``skip_bad``.
     """
     source, target = Path(source), Path(target)
-    if audio_format not in AUDIO_FORMATS:
-        raise ValueError(f"--audio_format {audio_format}: one of {', '.join(AUDIO_FORMATS)}")
+    if audio_format not in data_dir.AUDIO_FORMATS:
+        known = ", ".join(data_dir.AUDIO_FORMATS)
+        raise ValueError(f"--audio_format {audio_format}: one of {known}")
     if fs < 1:
         raise ValueError(f"--fs {fs}: a positive sampling rate in Hz is wanted")
     tables = data_dir.read_source(source, target, check_audio=False)
-    tasks, bad = _tasks(source, target, tables, audio_format)
-    made_with = fs, min_seconds, code_of("data/audio.py", "files/archives.py", "data/formatting.py")
+    tasks, bad = _tasks(source, tables, allow_commands)
+    code = ("data/audio.py", "files/archives.py", "data/formatting.py", "data/recordings.py")
+    made_with = fs, min_seconds, code_of(*code)
     made_of = {
-        str(task.target.relative_to(target)): digest(
-            [stamp(task.source), task.begin, task.end, *made_with]
-        )
+        task.key: digest([marks, task.begin, task.end, *made_with])
         for task in tasks
-        if os.path.isfile(task.source)
+        if (marks := _marks(task.source))
     }
-    drop_stale(target, made_of)
-    worker = partial(_format_one, fs, min_seconds)
-    everything = list(parallel_map(worker, tasks, num_workers, f"format {target.name}"))
-    bad |= {outcome.utterance: outcome.fault for outcome in everything if outcome.fault}
+    options = {"fs": fs, "audio_format": audio_format, "num_workers": num_workers}
+    make, title = partial(_format_one, fs, min_seconds), f"format {target.name}"
+    everything = list(write_all(target, tasks, made_of, make, **options, title=title))
+    bad |= {outcome.key: outcome.fault for outcome in everything if outcome.fault}
     outcomes = [outcome for outcome in everything if not outcome.fault]
     if bad and not skip_bad:
         lines = [f"{utterance}: {fault}" for utterance, fault in sorted(bad.items())]
@@ -112,17 +94,23 @@ def format_wav(
         (target / "bad_utts").unlink(missing_ok=True)
     if not outcomes:
         raise ValueError(f"{source}: all {len(bad)} utterances are bad, see {target / 'bad_utts'}")
-    targets = {task.utterance: str(task.target.resolve()) for task in tasks}
-    chosen = data_dir.select(tables, [outcome.utterance for outcome in outcomes])
+    chosen = data_dir.select(tables, [outcome.key for outcome in outcomes])
     chosen.pop("segments", None)
-    chosen["wav.scp"] = {o.utterance: targets[o.utterance] for o in outcomes}
-    chosen["utt2num_samples"] = {o.utterance: str(o.num_samples) for o in outcomes}
+    chosen["wav.scp"] = {o.key: str(o.path.resolve()) for o in outcomes}
+    chosen["utt2num_samples"] = {o.key: str(o.num_samples) for o in outcomes}
     write_text(target / "feats_type", "raw\n")
     data_dir.write_dir(target, chosen)
     return [f"{target}: {line}" for line in _summary(outcomes, len(bad), fs)]
 
 
-def _summary(outcomes: list[_Outcome], num_bad: int, fs: int) -> list[str]:
+def _marks(source: Path | Command) -> str:
+    """What tells a source from another one of its name; nothing where there is none."""
+    if isinstance(source, Command):
+        return source.stamp()
+    return stamp(source) if os.path.isfile(place_of(source)[0]) else ""
+
+
+def _summary(outcomes: list[Outcome], num_bad: int, fs: int) -> list[str]:
     minutes = sum(outcome.num_samples for outcome in outcomes) / fs / 60
     kept = sum(outcome.rate is None for outcome in outcomes)
     number = f"{len(outcomes)} utterances, {minutes:.1f} minutes"
@@ -136,7 +124,7 @@ def _summary(outcomes: list[_Outcome], num_bad: int, fs: int) -> list[str]:
 
 
 def _tasks(
-    source: Path, target: Path, tables: dict[str, data_dir.Table], suffix: str
+    source: Path, tables: dict[str, data_dir.Table], allow_commands: bool
 ) -> tuple[list[_Task], dict[str, str]]:
     """The work per utterance, and the utterances whose entry in wav.scp cannot be used."""
     tasks, bad = [], {}
@@ -152,11 +140,14 @@ def _tasks(
         except ValueError as error:
             bad[utterance] = f"{source / 'utt2spk'}: {error}"
             continue
+        value = tables["wav.scp"][recording]
         try:
-            path = data_dir.audio_path(tables["wav.scp"][recording])
+            path: Path | Command = data_dir.audio_path(value)
         except ValueError as error:
-            bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
-            continue
-        file = target / "data" / speaker / f"{utterance}.{suffix}"
-        tasks.append(_Task(utterance, path, begin, end, file))
+            command = value.removesuffix("|").strip()
+            if not (allow_commands and value.endswith("|") and command):
+                bad[utterance] = f"{source / 'wav.scp'}: {recording}: {error}"
+                continue
+            path = Command(command)
+        tasks.append(_Task(utterance, speaker, path, begin, end))
     return tasks, bad

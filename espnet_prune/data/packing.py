@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data import data_dir
-from espnet_prune.data.audio import length_of, read_speech, write_speech, written_samples
-from espnet_prune.data.parallel import parallel_map
-from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
+from espnet_prune.data.audio import length_of, read_speech
+from espnet_prune.data.recordings import Job, audio_format_of, write_all
+from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.files.writing import write_text
 
 # Windows kept open for more: 16 fill as well as all (210 windows for the voice prompts, against
@@ -87,24 +87,19 @@ def _filled(parts: list[Part]) -> int:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """A window to write: its name, its parts and the audio of their utterances."""
+class _Task(Job):
+    """A window to write: its parts and the audio of their utterances."""
 
-    name: str
     parts: list[Part]
     sources: dict[str, Path]
-    target: Path
     fs: int
 
     def plan(self) -> str:
         return " ".join(map(str, self.parts))
 
 
-def _write_window(task: _Task) -> int:
-    total = _filled(task.parts)
-    if written_samples(task.target, task.fs) == total:
-        return total
-    samples = np.zeros(total, dtype=np.float32)
+def _window_of(task: _Task) -> tuple[np.ndarray, int]:
+    samples = np.zeros(_filled(task.parts), dtype=np.float32)
     for part in task.parts:
         path = task.sources[part.utterance]
         speech, rate = read_speech(path)
@@ -114,8 +109,7 @@ def _write_window(task: _Task) -> int:
             text = f"do not agree with utt2num_samples and {task.fs} Hz; run `data format` again"
             raise ValueError(f"{path}: {found} {text}")
         samples[part.offset : part.offset + part.num_samples] = piece
-    write_speech(task.target, samples, task.fs)
-    return total
+    return samples, task.fs
 
 
 def pack(
@@ -131,9 +125,10 @@ def pack(
     """Pack the utterances of a formatted data directory into windows of audio.
 
     ``target`` becomes a data directory whose utterances are the windows (each its own speaker, no
-    text), and ``utt2parts`` tells what is in them: per part ``utterance,offset,begin,num_samples``,
-    that is, ``num_samples`` samples of the utterance from its sample ``begin`` stand at sample
-    ``offset`` of the window. Windows that an earlier run wrote are kept.
+    text), written as those of ``source`` are, and ``utt2parts`` tells what is in them: per part
+    ``utterance,offset,begin,num_samples``, that is, ``num_samples`` samples of the utterance from
+    its sample ``begin`` stand at sample ``offset`` of the window. Windows that an earlier run wrote
+    are kept.
 
     Args:
         source: data directory written by `format_wav`.
@@ -162,23 +157,26 @@ def pack(
     for number, parts in enumerate(windows, 1):
         name = f"{source.name}-{number:06d}"
         sources = {part.utterance: paths[part.utterance] for part in parts}
-        file = target / "data" / f"{name}{first.suffix}"
-        tasks.append(_Task(name, parts, sources, file, fs))
-    code = code_of("data/audio.py", "files/archives.py", "data/packing.py")
+        tasks.append(_Task(name, "", parts, sources, fs))
+    code = ("data/audio.py", "files/archives.py", "data/packing.py", "data/recordings.py")
     made_of = {
-        f"data/{task.target.name}": digest(
-            [task.plan(), *map(stamp, task.sources.values()), fs, code]
-        )
+        task.key: digest([task.plan(), *map(stamp, task.sources.values()), fs, code_of(*code)])
         for task in tasks
     }
-    if drop_stale(target, made_of):
-        (target / "wav.scp").unlink(missing_ok=True)
-    lengths = parallel_map(_write_window, tasks, num_workers, f"pack {target.name}")
+    # of one format, as ESPnet reads them in one way
+    options = {"fs": fs, "audio_format": audio_format_of(first), "num_workers": num_workers}
+    outcomes = []
+    for outcome in write_all(
+        target, tasks, made_of, _window_of, **options, title=f"pack {target.name}"
+    ):
+        if outcome.fault:
+            raise ValueError(outcome.fault)
+        outcomes.append(outcome)
     packed = {
-        "utt2num_samples": {task.name: length for task, length in zip(tasks, lengths, strict=True)},
-        "utt2parts": {task.name: task.plan() for task in tasks},
-        "utt2spk": {task.name: task.name for task in tasks},
-        "wav.scp": {task.name: str(task.target.resolve()) for task in tasks},
+        "utt2num_samples": {outcome.key: outcome.num_samples for outcome in outcomes},
+        "utt2parts": {task.key: task.plan() for task in tasks},
+        "utt2spk": {task.key: task.key for task in tasks},
+        "wav.scp": {outcome.key: str(outcome.path.resolve()) for outcome in outcomes},
     }
     write_text(target / "feats_type", "raw\n")
     data_dir.write_dir(target, packed)

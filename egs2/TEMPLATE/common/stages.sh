@@ -8,6 +8,10 @@ for _name in datadir dumpdir expdir; do
     esac
 done
 
+# How ESPnet reads what `data format` has written.
+speech_type=sound
+case "${audio_format:-}" in *.ark) speech_type=kaldi_ark ;; esac
+
 # wanted N: whether stage N is to be run, by ${stage}, ${stop_stage} and ${skip_stages}.
 # shellcheck disable=SC2154
 wanted() {
@@ -71,6 +75,31 @@ digest() { ${python} -m espnet_prune data digest -- "$@"; }
 # fresh DIR INPUT...: stop when DIR was made from other inputs, as digest takes them.
 fresh() { ${python} -m espnet_prune data fresh -- "$@"; }
 
+# A part of the names of what depends on the units of transcripts; nothing for characters.
+# shellcheck disable=SC2154
+units_tag() { if [ "${token_type}" = bpe ]; then echo "_bpe${nbpe}"; fi; }
+
+# make_units TEXT DIR: the units of ${token_type} in transcripts, as DIR/tokens.txt; for bpe ${nbpe}
+# pieces, and their model.
+# shellcheck disable=SC2154
+make_units() {
+    mkdir -p "$2"
+    if [ "${token_type}" = bpe ]; then
+        ${python} -m espnet_prune data bpe --nbpe "${nbpe}" "$1" "$2"
+    else
+        ${plugin} -m espnet2.bin.tokenize_text --token_type "${token_type}" --input "$1" \
+            --output "$2/tokens.txt" --field 2- --write_vocabulary true \
+            --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
+    fi
+}
+
+# units_options ARRAY DIR: appends what ESPnet's ASR has to know of them.
+units_options() {
+    local -n _options=$1
+    _options+=(--token_type "${token_type}" --token_list "$2/tokens.txt" --use_preprocessor true)
+    if [ "${token_type}" = bpe ]; then _options+=(--bpemodel "$2/bpe.model"); fi
+}
+
 # infer DATA_DIR OUTPUT_DIR FILE MODULE CONFIG MODEL ARGS...: the MODULE of ESPnet in ${inference_nj}
 # jobs on wav.scp of DATA_DIR; what they write to FILE is put together as OUTPUT_DIR/<name of FILE>.
 # CONFIG is of the training, MODEL its weights. Nothing is done when that was made with the same of
@@ -94,7 +123,7 @@ infer() {
     ${decode_cmd} JOB=1:"${jobs}" "${out}/logdir/${module##*.}.JOB.log" \
         env OMP_NUM_THREADS=1 ${plugin} -m "${module}" \
         ${inference_config:+--config "${inference_config}"} --ngpu 0 \
-        --data_path_and_name_and_type "${data_dir}/wav.scp,speech,sound" \
+        --data_path_and_name_and_type "${data_dir}/wav.scp,speech,${speech_type}" \
         --key_file "${out}/logdir/keys.JOB.scp" --output_dir "${out}/logdir/output.JOB" \
         "$@" "${inference_words[@]}"
     cat "${out}"/logdir/output.*/"${file}" | LC_ALL=C sort > "${whole}.tmp"

@@ -35,7 +35,7 @@ local_data_opts=      # Options for local/data.sh.
 train_set=            # Audio to prune and distil on.
 valid_set=            # Held-out audio for the distillation loss.
 fs=16k                # Sampling rate.
-audio_format=flac     # Format of the audio in dumpdir.
+audio_format=flac     # Format of the audio in dumpdir: flac, wav, or archives (flac.ark, wav.ark).
 pack_window=          # (number) Seconds: pack utterances into windows up to this long; do not when empty.
 pack_min_fill=30.0    # Seconds: minimum speech in a window.
 skip_bad=false        # Drop unreadable audio instead of stopping.
@@ -69,6 +69,8 @@ test_sets=            # One or more.
 asr_config=           # Config of stock espnet2.bin.asr_train, without `model`.
 asr_args=             # Options that override it.
 asr_tag=              # Names the training; from its config when empty.
+token_type=char       # Units of the transcripts: char, word or bpe (SentencePiece).
+nbpe=500              # Number of them for bpe.
 debug_asr_args=       # Options of the training in a debug run.
 inference_config=     # Config of stock espnet2.bin.asr_inference.
 inference_args=       # Options that override it.
@@ -174,11 +176,12 @@ words tests "${test_sets}"
 raw=${dumpdir}/raw
 teacher_dir=${expdir}/teacher_$(printf '%s\n' "${teacher}" | sed -e 's/[/ ]/_/g' -e 's/^[_.]*//')
 exp=${expdir}/ssl_prune_${prune_tag}
-if [ -z "${asr_tag}" ] && [ -n "${asr_config}" ]; then asr_tag=$(name_of "${asr_config}"); fi
+if [ -z "${asr_tag}" ] && [ -n "${asr_config}" ]; then asr_tag=$(name_of "${asr_config}")$(units_tag); fi
 inference_tag=decode
 if [ -n "${inference_config}" ]; then inference_tag=$(name_of "${inference_config}"); fi
 dense_asr=${expdir}/asr_${asr_tag}_dense_$(basename "${teacher_dir}")
-token_list=${expdir}/token_list/char/tokens.txt
+units_dir=${expdir}/token_list/${token_type}
+if [ "${token_type}" = bpe ]; then units_dir+=_unigram${nbpe}; fi
 ssl_train=${raw}/${train_set}${pack_window:+_packed}
 ssl_valid=${raw}/${valid_set}${pack_window:+_packed}
 plugin="${python} -m espnet_prune.plugin.run"
@@ -198,8 +201,8 @@ pruning=(--config "${prune_config}" --pruning_conf target="${target}" "${latency
 # Training data of the task ssl_prune, and lengths of the utterances.
 # shellcheck disable=SC2054
 ssl_data=(
-    --train_data_path_and_name_and_type "${ssl_train}/wav.scp,speech,sound"
-    --valid_data_path_and_name_and_type "${ssl_valid}/wav.scp,speech,sound"
+    --train_data_path_and_name_and_type "${ssl_train}/wav.scp,speech,${speech_type}"
+    --valid_data_path_and_name_and_type "${ssl_valid}/wav.scp,speech,${speech_type}"
     --train_shape_file "${ssl_train}/utt2num_samples"
     --valid_shape_file "${ssl_valid}/utt2num_samples"
 )
@@ -331,16 +334,16 @@ asr_data=()
 for part in train valid; do
     dset=asr_${part}_set
     asr_data+=(
-        "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/wav.scp,speech,sound"
+        "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/wav.scp,speech,${speech_type}"
         "--${part}_data_path_and_name_and_type" "${raw}/${!dset}/text,text,text"
         "--${part}_shape_file" "${raw}/${!dset}/utt2num_samples"
     )
 done
-asr_data+=(--token_type char --token_list "${token_list}" --use_preprocessor true)
+units_options asr_data "${units_dir}"
 
 # asr DIR MODEL: train stock ESPnet ASR on top of a frozen encoder.
 asr() {
-    fresh "$1" "$2" "${asr_config}" "${asr_data[@]}" "${token_list}" "${seed} ${asr_args}"
+    fresh "$1" "$2" "${asr_config}" "${asr_data[@]}" "${units_dir}/tokens.txt" "${seed} ${asr_args}"
     # shellcheck disable=SC2086
     launch "$1" ${plugin} -m espnet2.bin.asr_train --config "${asr_config}" \
         --frontend_conf model="$2" --frontend_conf fs="${fs}" --resume true --seed "${seed}" \
@@ -396,10 +399,7 @@ both() {
 
 if wanted 8; then
     log "Stage 8: ASR with the dense and with the pruned encoder as frontend"
-    mkdir -p "$(dirname "${token_list}")"
-    ${plugin} -m espnet2.bin.tokenize_text --token_type char --input "${raw}/${asr_train_set}/text" \
-        --output "${token_list}" --field 2- --write_vocabulary true \
-        --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
+    make_units "${raw}/${asr_train_set}/text" "${units_dir}"
     both asr "${dense_asr}" "${teacher_dir}" -- "${exp}/asr_${asr_tag}" "${exp}/pruned"
 fi
 

@@ -35,7 +35,7 @@ train_set=            # Data the probe is trained on.
 valid_set=            # Data that checkpoint and learning rate are chosen on.
 test_sets=            # One or more; the first one's score is the task's.
 folds=                # Cross-validation: sets are named <set>_fold<fold>, e.g. "1 2", or all.
-audio_format=flac     # Format of the audio in dumpdir.
+audio_format=flac     # Format of the audio in dumpdir: flac, wav, or archives (flac.ark, wav.ark).
 skip_bad=false        # Drop unreadable audio instead of stopping.
 
 # Probe
@@ -52,7 +52,8 @@ feature_cache=false   # Keep the encoder's hidden states on disk. From the secon
                       # that is not free. Not with random crops.
 learning_rates=       # Sweep, e.g. "1e-1 1e-2 1e-3": the best on the valid set; the config's when empty.
 # shellcheck disable=SC2034
-token_type=char       # Units of the transcripts (asr only).
+token_type=char       # Units of the transcripts (asr only): char, word or bpe (SentencePiece).
+nbpe=500              # Number of them for bpe.
 label_slots=false     # Labels are several slots joined by + (cls only).
 inference_config=     # Config of the inference.
 inference_args=       # Options that override it, e.g. "--ngpu 1".
@@ -106,6 +107,7 @@ if "${skip_eval}"; then skip_stages+=" 7 8 9"; fi
 
 if [ -z "${probe_tag}" ]; then
     probe_tag=$(basename "${config%.yaml}")$(tag_of "${probe_args}")
+    if [ "${espnet_task}" = asr ]; then probe_tag+=$(units_tag); fi
     if [ "${seed}" != 0 ]; then probe_tag+="_seed${seed}"; fi
 fi
 debug_words=()
@@ -144,7 +146,7 @@ set_of() { echo "${dumpdir}/raw/$1${2:+_fold$2}"; }
 use_fold() {
     train=$(set_of "${train_set}" "$1")
     valid=$(set_of "${valid_set}" "$1")
-    lists=${expdir}/superb_${superb_task}_lists${1:+/fold$1}
+    lists=${expdir}/superb_${superb_task}_lists$(units_tag)${1:+/fold$1}
     probe=${exp}${1:+/fold$1}
 }
 
@@ -265,8 +267,8 @@ train_probe() {
         --frontend_conf model="${upstream_dir}" --frontend_conf fs="${fs}" \
         ${cache_dir:+--frontend_conf cache="${cache_dir}"} \
         --resume true --seed "${seed}" --ngpu "${ngpu}" \
-        --train_data_path_and_name_and_type "${train}/wav.scp,speech,sound" \
-        --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,sound" \
+        --train_data_path_and_name_and_type "${train}/wav.scp,speech,${speech_type}" \
+        --valid_data_path_and_name_and_type "${valid}/wav.scp,speech,${speech_type}" \
         --train_shape_file "${train}/utt2num_samples" --valid_shape_file "${valid}/utt2num_samples" \
         "${data[@]}" --output_dir "${dir}" "$@" "${probe_words[@]}"
 }

@@ -184,7 +184,7 @@ def test_faults_of_the_directory_come_first(source, tmp_path):
         ValueError, match="text: s-x: no such utterance in wav.scp; run espnet-prune data fix"
     ):
         format_wav(source, tmp_path / "out")
-    with pytest.raises(ValueError, match="--audio_format mp3: one of flac, wav"):
+    with pytest.raises(ValueError, match="--audio_format mp3: one of flac, wav, flac.ark, wav.ark"):
         format_wav(source, tmp_path / "out", audio_format="mp3")
     with pytest.raises(ValueError, match="same directory"):
         format_wav(source, source)
@@ -287,7 +287,7 @@ def test_names_that_no_file_can_have_are_bad(source, tmp_path, utterance, speake
     assert last.endswith("1 bad utterances dropped, see bad_utts")
 
 
-@pytest.mark.parametrize("audio_format", ["flac", "wav"])
+@pytest.mark.parametrize("audio_format", ["flac", "wav", "wav.ark"])
 def test_a_full_disk_is_told_of_and_leaves_nothing_half(source, tmp_path, audio_format):
     """A limit on the size of files stands for the disk."""
     code = (
@@ -303,7 +303,9 @@ def test_a_full_disk_is_told_of_and_leaves_nothing_half(source, tmp_path, audio_
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     last = done.stderr.strip().splitlines()[-1]
-    assert "error: [Errno 27] File too large" in last and f"s-a.{audio_format}" in last
+    assert "error: [Errno 27] File too large" in last
+    name = "000001" if audio_format.endswith("ark") else "s-a"
+    assert f"{name}.{audio_format}" in last
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {data_dir.MARK, ".made_of.json"}
 

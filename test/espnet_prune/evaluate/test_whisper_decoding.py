@@ -2,6 +2,7 @@ import json
 import shutil
 from pathlib import Path
 
+import kaldiio
 import numpy as np
 import pytest
 import soundfile
@@ -19,7 +20,10 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutput
 
+from espnet_prune.api import prune
 from espnet_prune.bin.whisper_inference import main
+from espnet_prune.data import data_dir as tables
+from espnet_prune.data.formatting import format_wav
 from espnet_prune.evaluate import whisper_decoding
 from espnet_prune.evaluate.whisper_decoding import greedy_decode
 from espnet_prune.structured import load_encoder
@@ -287,3 +291,29 @@ def test_hypotheses_of_other_code_or_settings_are_made_anew(
         (teacher / "generation_config.json").write_text(json.dumps(settings))
     run(teacher, data_dir, tmp_path / "out")
     assert calls
+
+
+@pytest.mark.parametrize("kind", ["kaldi", "flac.ark", "wav.ark"])
+def test_archives_are_pruned_on_and_decoded_as_files_are(teacher_dir, data_dir, tmp_path, kind):
+    """Formatting, pruning in one shot and decoding: the same weights, the same hypotheses."""
+    scp = tables.read_table(data_dir / "wav.scp")
+    texts = {"text": dict.fromkeys(scp, "text"), "utt2spk": dict.fromkeys(scp, "s")}
+    tables.write_dir(tmp_path / "files", {**texts, "wav.scp": scp})
+    pairs = {key: soundfile.read(path, dtype="int16")[::-1] for key, path in scp.items()}
+    options = {} if kind == "kaldi" else {"write_function": "soundfile"}
+    if kind == "flac.ark":
+        options["write_kwargs"] = {"format": "flac", "subtype": "PCM_16"}
+    kaldiio.save_ark(str(tmp_path / "a.ark"), pairs, scp=str(tmp_path / "scp"), **options)
+    tables.write_dir(tmp_path / "ark", {**texts, "wav.scp": tables.read_table(tmp_path / "scp")})
+    written = {"files": "wav", "ark": "flac" if kind == "kaldi" else kind}
+    found = []
+    for name, audio_format in written.items():
+        formatted, small = tmp_path / f"{name}_raw", tmp_path / f"{name}_small"
+        format_wav(tmp_path / name, formatted, audio_format=audio_format)
+        prune(str(teacher_dir), [formatted, tmp_path / name], target=0.4, output_dir=small)
+        weights = load_encoder(small).state_dict()
+        text = run(teacher_dir, formatted, tmp_path / f"{name}_text", "--encoder", small)
+        found.append((text, run(teacher_dir, tmp_path / name, tmp_path / f"{name}_out"), weights))
+    files, archived = found
+    assert files[:2] == archived[:2] and any(line.split()[1:] for line in files[1].splitlines())
+    assert all(torch.equal(value, archived[2][key]) for key, value in files[2].items())

@@ -31,7 +31,9 @@ def written(folder, waves, kind, rate=16000):
 
 
 @pytest.mark.parametrize("kind", ["flac", "wav", "kaldi"])
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(lengths=st.lists(st.integers(1, 20000), min_size=1, max_size=5), data=st.data())
 def test_all_of_an_archive_or_a_part_is_what_was_written(tmp_path, kind, lengths, data):
     waves = {f"u{number}": noise(length, number) for number, length in enumerate(lengths)}

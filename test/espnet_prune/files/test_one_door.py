@@ -16,6 +16,7 @@ THROUGH = re.compile(r"write_file\(|>>> ")
 OWN = {
     "data/audio.py": "into memory, before the door",
     "data/data_dir.py": "copies of a user's tables, before they are mended",
+    "data/recordings.py": "what write_file is given",
     "data/voices.py": "a temporary folder",
     "hub/offline/ctranslate2_whisper.py": "a folder that hub.pretrained swaps",
     "hub/offline/gguf.py": "a folder that hub.pretrained swaps",

@@ -9,9 +9,7 @@ if [ -n "${inference_config}" ]; then inference_module=espnet2.bin.asr_inference
 criterion=cer_ctc.min
 
 task_lists() {
-    ${plugin} -m espnet2.bin.tokenize_text --token_type "${token_type}" --input "${train}/text" \
-        --output "${lists}/tokens.txt" --field 2- --write_vocabulary true \
-        --add_symbol "<blank>:0" --add_symbol "<unk>:1" --add_symbol "<sos/eos>:-1"
+    make_units "${train}/text" "${lists}"
 }
 
 task_data() {
@@ -19,7 +17,7 @@ task_data() {
     for part in train valid; do
         data+=("--${part}_data_path_and_name_and_type" "${!part}/text,text,text")
     done
-    data+=(--token_type "${token_type}" --token_list "${lists}/tokens.txt" --use_preprocessor true)
+    units_options data "${lists}"
 }
 
 task_inference() {

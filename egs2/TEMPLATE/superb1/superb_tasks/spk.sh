@@ -15,7 +15,7 @@ task_data() {
     valid+=_trials # ESPnet validates on pairs of utterances
     data+=(
         --train_data_path_and_name_and_type "${train}/utt2spk,spk_labels,text"
-        --valid_data_path_and_name_and_type "${valid}/speech2,speech2,sound"
+        --valid_data_path_and_name_and_type "${valid}/speech2,speech2,${speech_type}"
         --valid_data_path_and_name_and_type "${valid}/spk_labels,spk_labels,text"
         --spk2utt "${train}/spk2utt" --spk_num "$(wc -l < "${train}/spk2utt")"
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,8 +12,7 @@ FRAME, HOP, FFT, PREEMPHASIS = 400, 160, 512, 0.97
 FLOOR, SCALE = 2.0**-23, 2.0**15
 
 
-@cache
-def _spectrum() -> Tensor:
+def kaldi_spectrum() -> Tensor:
     """(FRAME, 2 bins) real and imaginary parts of the spectrum of a frame, all of it one linear
     map: mean removed, pre-emphasis, Povey's window, discrete Fourier transform."""
     without_mean = np.eye(FRAME) - 1.0 / FRAME
@@ -26,7 +23,7 @@ def _spectrum() -> Tensor:
     return torch.as_tensor(np.concatenate([spectrum.real, spectrum.imag]).T, device="cpu")
 
 
-def kaldi(speech: Tensor, frames: Tensor, filters: Tensor) -> Tensor:
+def kaldi(speech: Tensor, frames: Tensor, spectrum: Tensor, filters: Tensor) -> Tensor:
     """Kaldi's log-mel energies, each bin of each utterance of zero mean and unit variance.
 
     In float64: quiet bins are differences of large numbers. (`transformers` takes the means in
@@ -35,6 +32,7 @@ def kaldi(speech: Tensor, frames: Tensor, filters: Tensor) -> Tensor:
     Args:
         speech: (B, T) 16 kHz.
         frames: (B,) of each utterance; what comes after does not count.
+        spectrum: of `kaldi_spectrum`.
         filters: (FFT / 2 + 1, bins).
     Returns: (B, (T - FRAME) // HOP + 1, bins) float32, zero beyond `frames`.
     """
@@ -42,7 +40,7 @@ def kaldi(speech: Tensor, frames: Tensor, filters: Tensor) -> Tensor:
     device = speech.device
     start = torch.arange(count, device=device)[:, None] * HOP
     cut = speech.double()[:, start + torch.arange(FRAME, device=device)] * SCALE
-    real, imaginary = (cut @ _spectrum().to(device)).chunk(2, -1)
+    real, imaginary = (cut @ spectrum.to(device)).chunk(2, -1)
     energies = (real.square() + imaginary.square()) @ filters.to(device)
     x = energies.clamp(min=FLOOR).log().float().double()  # rounded as in `transformers`
     inside = (torch.arange(count, device=device) < frames[:, None])[..., None].double()

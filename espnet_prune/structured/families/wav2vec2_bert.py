@@ -12,7 +12,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from espnet_prune.structured.families.declaration import Declaration
 from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch, watched
-from espnet_prune.structured.families.filterbanks import FFT, FRAME, HOP, kaldi
+from espnet_prune.structured.families.filterbanks import FFT, FRAME, HOP, kaldi, kaldi_spectrum
 from espnet_prune.structured.families.layers import ChannelNorm
 from espnet_prune.structured.families.wav2vec2_conformer import (
     build_layers,
@@ -57,7 +57,8 @@ class Wav2Vec2BertFamily(Family):
         limits = {"min_frequency": 20, "max_frequency": self.sampling_rate // 2}
         scale = {"mel_scale": "kaldi", "triangularize_in_mel_space": True, "norm": None}
         filters = mel_filter_bank(**shape, **limits, sampling_rate=self.sampling_rate, **scale)
-        # A plain attribute, as Whisper's
+        # Plain attributes, as Whisper's
+        model.spectrum = kaldi_spectrum()
         model.mel_filters = torch.as_tensor(filters, dtype=torch.float64, device="cpu")
         return model
 
@@ -88,7 +89,8 @@ class Wav2Vec2BertFamily(Family):
             same = True
         else:
             same = bool((lengths == speech.shape[1]).all())
-        x = kaldi(speech, (lengths - FRAME) // HOP + 1, model.mel_filters)
+        count = (lengths - FRAME) // HOP + 1
+        x = kaldi(speech, count, model.spectrum, model.mel_filters)
         frames = self.frames(model, lengths)
         x = x[:, : x.shape[1] // STACKED * STACKED].unflatten(1, (-1, STACKED)).flatten(2)
         if not same:

@@ -88,21 +88,21 @@ def train(data: Path, exp: Path, config: Path, *options: object) -> None:
         args += [f"--{part}_shape_file", f"{data}/{part}/shape"]
     args += ["--token_type", "char", "--token_list", f"{data}/tokens.txt"]
     command = (*RUN, "espnet2.bin.asr_train", "--config", config, "--output_dir", exp)
-    run(exp.with_suffix(".train.log"), *command, *args, *options)
+    run(exp.with_name(f"{exp.name}.log"), *command, *args, *options)
 
 
 def word_error_rate(data: Path, exp: Path, name: str) -> str:
     """WER in percent of ESPnet's decoding of a test set, with its interval."""
     output = exp / "decoded" / name
-    if not (output / "1best_recog" / "text").exists():
+    said, found = read_table(data / name / "text"), output / "1best_recog" / "text"
+    if not found.exists() or len(read_table(found)) < len(said):
         run(
             *(exp / f"{name}.log", *RUN, "espnet2.bin.asr_inference", "--ngpu", 0),
             *("--beam_size", 5, "--ctc_weight", 0.5, "--output_dir", output),
             *("--data_path_and_name_and_type", f"{data}/{name}/wav.scp,speech,sound"),
             *("--asr_train_config", exp / "config.yaml", "--asr_model_file", exp / MODEL),
         )
-    said = read_table(data / name / "text")
-    heard = read_table(output / "1best_recog" / "text")
+    heard = read_table(found)
     counts = count_errors(list(said.values()), [heard.get(name, "") for name in said])
     rate = error_rate(counts)
     return with_interval(rate.rate, rate.low, rate.high)

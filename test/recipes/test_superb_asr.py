@@ -80,11 +80,11 @@ def test_words(run, librispeech, tmp_path):
 @pytest.mark.recipe
 @pytest.mark.timeout(1500)
 def test_pieces_of_words_and_audio_in_archives(run, librispeech, tmp_path):
-    options = ["--token_type", "bpe", "--nbpe", "30", "--audio_format", "flac.ark"]
+    options = ["--token_type", "bpe", "--nbpe", "20", "--audio_format", "flac.ark"]
     scores = run("librispeech/superb_asr1", "ASR", *options, LIBRISPEECH=str(librispeech))
     assert scores["utterances"] == 4
     trained = training_config(tmp_path / "exp", "ASR")
-    assert trained["token_type"] == "bpe" and len(trained["token_list"]) == 30
+    assert trained["token_type"] == "bpe" and len(trained["token_list"]) == 20
     assert trained["train_data_path_and_name_and_type"][0][2] == "kaldi_ark"
     assert list((tmp_path / "dump/raw/test_clean/data").glob("*.flac.ark"))
 

@@ -80,6 +80,8 @@ def _check_of_asr(files: list[Path | None], options: dict) -> None:
     if options.pop("method") != "one_shot" or options.pop("distill_updates"):
         fault = "--asr_train_config: only one_shot, without distillation"
         raise ValueError(f"{fault}; fine-tune the model with ESPnet's training")
+    if options["layout"] == "stock":
+        raise ValueError("--layout stock is for Whisper; give free or equal for an ASR model")
     options.pop("updates")
 
 

@@ -47,6 +47,7 @@ def prune_asr(
     cost: str = "parameters",
     seed: int = 0,
     device: str | None = None,
+    layout: str = "free",
 ) -> None:
     """Write an experiment directory whose encoder is pruned; arguments are the command's options.
 
@@ -71,7 +72,9 @@ def prune_asr(
     encoder = EspnetEncoder(Structure(features[0].shape[1], **base), rate)
     encoder.load(model.encoder)
     try:
-        small, found = prune_one_shot(encoder.to(device), features, target, cost, seed=seed)
+        small, found = prune_one_shot(
+            encoder.to(device), features, target, cost, seed=seed, layout=layout
+        )
     except ValueError as error:
         raise ValueError(f"{asr_model_file}: {error}") from None
     rest = {name: value for name, value in state.items() if name not in given}

@@ -7,6 +7,7 @@ import torch
 
 from espnet_prune.plugin.espnet_encoder import EspnetEncoder, PrunedEncoder, Structure
 from espnet_prune.structured import GatedEncoder
+from espnet_prune.structured.families.layers import PrunableAttention
 from espnet_prune.structured.one_shot import prune_one_shot, turned
 from espnet_prune.structured.one_shot.statistics import random_probe
 from espnet_prune.structured.slim import slim
@@ -102,6 +103,17 @@ def test_one_shot(layout):
         n: torch.tensor([float(u in kept[n]) for u in range(s.size)]) for n, s in plan.sites.items()
     }
     assert error(small) < error(slim(encoder, masks).eval())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_heads_of_one_size(layout):
+    encoder = prunable(layout)
+    features = [torch.randn(60 + 4 * n, INPUT_SIZE) for n in range(3)]
+    small, summary = prune_one_shot(encoder, features, 0.25, layout="equal")
+    assert summary["exact"] == pytest.approx(0.25, abs=0.03)
+    for module in small.backbone.modules():
+        if isinstance(module, PrunableAttention):
+            assert len(set(module.qk_sizes)) <= 1 and len(set(module.vo_sizes)) <= 1
 
 
 def test_trains(layout="conformer"):

@@ -133,6 +133,7 @@ for n in range(6):
         ({"input_size": 80}, (), "input_size: the model reads features instead of audio"),
         ({}, ("--target", "0.99"), "target 0.99 cannot be reached, at most 0."),
         ({}, ("--method", "l0"), "--asr_train_config: only one_shot, without distillation"),
+        ({}, ("--layout", "stock"), "--layout stock is for Whisper; give free or equal"),
         ({}, ("--asr_model_file", "no.pth"), "no.pth: no such file; train first"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_pruned_model_of_every_family(name, tmp_path):
         wanted = small(speech, full_window=False).last_hidden_state
         (found,) = session.run(None, {"speech": speech.numpy()})
         error = (torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max()
-        # the logarithm of quiet bins is another by rounding
+        # Parakeet and Voxtral have been seen at 7e-5; why is not known
         waveform = "feature_extractor" in FAMILIES[name].front
         most = 1e-5 if waveform else 1e-4
         assert found.shape == wanted.shape and error < most, (seconds, count)

@@ -33,8 +33,11 @@ def test_a_pruned_model_of_every_family(name, tmp_path):
         speech = 0.1 * torch.randn(count, round(16000 * seconds), generator=generator)
         wanted = small(speech, full_window=False).last_hidden_state
         (found,) = session.run(None, {"speech": speech.numpy()})
-        error = (torch.from_numpy(found) - wanted).abs().max() / wanted.abs().max()
-        # Parakeet and Voxtral have been seen at 7e-5; why is not known
-        waveform = "feature_extractor" in FAMILIES[name].front
-        most = 1e-5 if waveform else 1e-4
-        assert found.shape == wanted.shape and error < most, (seconds, count)
+        errors = (torch.from_numpy(found) - wanted).abs() / wanted.abs().max()
+        if "feature_extractor" in FAMILIES[name].front:
+            assert errors.max() < 1e-5, (seconds, count)
+        else:
+            # Of a bin near zero float32 has little but rounding, and its logarithm shows it: the
+            # log-mel of 30 s of noise is 5e-7 off float64 in the mean, and 0.03 in one bin
+            assert errors.mean() < 1e-5 and errors.max() < 1e-3, (seconds, count)
+        assert found.shape == wanted.shape

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -188,3 +189,29 @@ def removed_share(pruned: str | Path) -> float:
     """
     summary = read_record(Path(pruned) / SUMMARY, ("parameters", "dense_parameters"))
     return 1 - summary["parameters"] / summary["dense_parameters"]
+
+
+@contextmanager
+def written_beside(output_dir: str | Path) -> Iterator[Path]:
+    """A directory to fill, which gets the name `output_dir` afterwards, and is gone on an error.
+
+    Raises:
+        ValueError: there is something already, or another process writes it.
+    """
+    place = Path(os.path.abspath(output_dir))
+    if os.path.lexists(place):
+        raise ValueError(f"{output_dir}: exists already: give a directory that does not")
+    names = [f".{place.name}.espnet_prune.{end}" for end in ("tmp", "lock")]
+    temporary, lock = map(place.with_name, names)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with held(lock, f"the directory {output_dir}"):
+        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+        temporary.mkdir()
+        try:
+            yield temporary
+            for file in (*temporary.iterdir(), temporary):
+                _sync(file)
+            temporary.rename(place)
+            _sync(place.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -6,10 +6,6 @@ queries, keys and values of one size: the layout `stock` (`espnet_prune.structur
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +13,10 @@ import numpy
 import torch
 
 from espnet_prune.extras import load_extra
-from espnet_prune.files.lock import held
 from espnet_prune.structured.cost.measure import noise
 from espnet_prune.structured.distill.decoder import whole_whisper
 from espnet_prune.structured.encoder import SpeechEncoder
+from espnet_prune.structured.encoder_directory import written_beside
 
 #: how a model's weights may be stored
 QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32", "int8_float16", "int16")
@@ -76,24 +72,19 @@ def export_ctranslate2(
     if quantization not in QUANTIZATIONS:
         choices = ", ".join(QUANTIZATIONS)
         raise ValueError(f"quantization is {quantization!r}, choose from {choices}")
-    output_dir = Path(output_dir)
-    if os.path.lexists(output_dir):
-        raise ValueError(f"{output_dir}: exists: give a directory that does not exist")
     check_stock(encoder)
     engine = load_extra("ctranslate2", "ctranslate2")
     encoder = encoder.eval().cpu().float()
-    with _written_beside(output_dir) as temporary:
-        exact = temporary / "float32"
-        _convert(encoder, whisper, exact, "float32")
-        difference = _difference(encoder, engine.models.Whisper(str(exact)), engine.StorageView)
+    with written_beside(output_dir) as folder:
+        _convert(encoder, whisper, folder, "float32")
+        difference = _difference(encoder, engine.models.Whisper(str(folder)), engine.StorageView)
         if not difference <= TOLERANCE:
             raise ValueError(
                 f"{output_dir}: CTranslate2's output differs from torch's by {difference:.1e} of "
                 "the largest number; the directory is not written"
             )
         if quantization != "float32":
-            _convert(encoder, whisper, temporary / quantization, quantization)
-        (temporary / quantization).rename(output_dir)
+            _convert(encoder, whisper, folder, quantization)
     return difference
 
 
@@ -112,7 +103,9 @@ def _convert(encoder: SpeechEncoder, whisper: str | Path, target: Path, quantiza
     base = load_extra("ctranslate2.converters", "ctranslate2").TransformersConverter
     converter = type("Converter", (base,), {"load_model": load_model})
     files = [name for name in FILES if (Path(whisper) / name).is_file()]
-    converter(str(whisper), copy_files=files).convert(str(target), quantization=quantization)
+    converter(str(whisper), copy_files=files).convert(
+        str(target), quantization=quantization, force=True
+    )
 
 
 def _difference(encoder: SpeechEncoder, model: Any, view: Any) -> float:
@@ -123,19 +116,3 @@ def _difference(encoder: SpeechEncoder, model: Any, view: Any) -> float:
     rows = [model.encode(view.from_array(row[None].numpy())) for row in inputs.features]
     theirs = torch.cat([torch.from_numpy(numpy.asarray(row)) for row in rows])
     return float((theirs - ours).abs().max() / ours.abs().max())
-
-
-@contextlib.contextmanager
-def _written_beside(output_dir: Path) -> Iterator[Path]:
-    """A temporary directory in the same folder, gone afterwards."""
-    place = Path(os.path.abspath(output_dir))
-    names = [f".{place.name}.espnet_prune.{end}" for end in ("tmp", "lock")]
-    temporary, lock = map(place.with_name, names)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with held(lock, f"the directory {output_dir}"):
-        shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
-        temporary.mkdir()
-        try:
-            yield temporary
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)

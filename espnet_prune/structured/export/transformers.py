@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,13 @@ import transformers
 from espnet_prune.files.writing import write_text
 from espnet_prune.structured.cost.measure import noise
 from espnet_prune.structured.encoder import SpeechEncoder, load_encoder
-from espnet_prune.structured.encoder_directory import CARD, size_line, sizes, write_encoder
+from espnet_prune.structured.encoder_directory import (
+    CARD,
+    size_line,
+    sizes,
+    write_encoder,
+    written_beside,
+)
 from espnet_prune.structured.heads import Head, kind_of, load_head
 
 #: largest difference to the encoder, as a share of the largest number
@@ -52,17 +57,11 @@ def export_transformers(name: str, output_dir: str | Path) -> str:
         write_text(output_dir / CARD, card(encoder, head, loads, own=True))
         return loads
     loads = type(model).__name__
-    temporary = output_dir.with_name(f".{output_dir.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True)
-        model.save_pretrained(temporary)
+    with written_beside(output_dir) as folder:
+        model.save_pretrained(folder)
         for file, text in (head.files if head else {}).items():
-            write_text(temporary / file, text)
-        write_text(temporary / CARD, card(encoder, head, loads, own=False))
-        temporary.rename(output_dir)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            write_text(folder / file, text)
+        write_text(folder / CARD, card(encoder, head, loads, own=False))
     return loads
 
 

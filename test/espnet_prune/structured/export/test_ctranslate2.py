@@ -90,7 +90,7 @@ def test_what_the_engine_does_not_run(whisper, tmp_path, masks, message):
 
 
 def test_what_cannot_be_exported(whisper, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="exists: give a directory that does not exist"):
+    with pytest.raises(ValueError, match="exists already: give a directory that does not"):
         export_ctranslate2(pruned(whisper), whisper, tmp_path)
     with pytest.raises(ValueError, match="hubert: CTranslate2 is written for Whisper"):
         export_ctranslate2(

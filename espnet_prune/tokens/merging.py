@@ -110,7 +110,7 @@ def like_in_windows(tokens: Tensor, keep: int, window: int) -> Tensor:
         for part in means(tokens, groups):
             rest = torch.cat([rest, part])
             whole = len(rest) if at + len(rest) == left else len(rest) // window * window
-            for some in rest[:whole].split(window):
+            for some in rest[:whole].split(window) if whole else ():
                 best, where = _links(some)
                 scores.append(best)
                 targets.append(at + where)

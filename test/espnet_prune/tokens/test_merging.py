@@ -137,3 +137,15 @@ def test_means_of_many_tokens_come_in_blocks():
     assert len(parts) > 2
     torch.testing.assert_close(torch.cat(parts)[0], tokens[:2500].mean(0), atol=1e-5, rtol=1e-4)
     assert torch.equal(torch.cat(parts)[1:], tokens[2500:])
+
+
+def test_windows_go_on_over_blocks():
+    """As the same merging with the means of all tokens at once."""
+    torch.manual_seed(0)
+    tokens = torch.randn(2000, 3)
+    tokens[:1600] = tokens[0]  # a first round makes few groups of many tokens
+    groups = like_in_windows(tokens, 37, 7)
+    assert sorted(set(groups.tolist())) == list(range(37))
+    half = like_in_windows(tokens, 1143, 7)  # one round: three pairs in each window
+    spread = like_in_windows(torch.cat([tokens[:700], torch.randn(1300, 3)]), 1143, 7)
+    assert torch.equal(half[:700] == half[:700, None], spread[:700] == spread[:700, None])

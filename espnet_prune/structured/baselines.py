@@ -7,7 +7,6 @@ from collections.abc import Iterable
 import torch
 
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderConfig
-from espnet_prune.structured.families import COARSE
 from espnet_prune.structured.gated_encoder import GatedEncoder
 from espnet_prune.structured.plan import Cost
 from espnet_prune.structured.slim import slim
@@ -30,7 +29,7 @@ def prune_at_random(
     Raises:
         ValueError: the target cannot be reached in this way.
     """
-    protected = (*protected, *COARSE)
+    protected = (*protected, *encoder.plan().coarse())
     gated = GatedEncoder(encoder, protected, cost=cost, round_to=round_to, layout=layout)
     gated.plan.check_target(target, cost)
     generator = torch.Generator().manual_seed(seed)

@@ -80,6 +80,11 @@ class Plan:
         free = [s.name for s in self.sites.values() if not self.protected & {s.name, s.kind}]
         return [name for name in free if self.kept[name]]
 
+    def coarse(self) -> tuple[str, ...]:
+        """The coarse kinds of sites that the model has."""
+        kinds = {site.kind for site in self.sites.values()}
+        return tuple(kind for kind in COARSE if kind in kinds)
+
     def check_target(self, target: float, cost: Cost) -> None:
         """
         Args:

@@ -34,7 +34,6 @@ from espnet_prune.structured import (
 from espnet_prune.structured.baselines import prune_at_random
 from espnet_prune.structured.cost.measure import time_in_turns
 from espnet_prune.structured.distill.model import COSTS
-from espnet_prune.structured.families import COARSE
 
 _LARGE = {
     "hidden_size": 1024,
@@ -117,7 +116,8 @@ def prune(
     """
     if sizes == "random":
         return prune_at_random(encoder, target, cost, protected, round_to=round_to)
-    gated = GatedEncoder(encoder, protected=(*protected, *COARSE), cost=cost, round_to=round_to)
+    protected = (*protected, *encoder.plan().coarse())
+    gated = GatedEncoder(encoder, protected, cost=cost, round_to=round_to)
     with torch.no_grad():
         for name, alpha in gated.log_alphas().items():
             groups = gated.plan.groups(name)

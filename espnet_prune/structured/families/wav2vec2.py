@@ -36,6 +36,14 @@ from espnet_prune.structured.families.layers import (
     ScaledChannelNorm,
 )
 
+#: nothing is masked or left out at random: that is for pre-training
+NO_MASKS = {
+    "mask_time_prob": 0.0,
+    "mask_feature_prob": 0.0,
+    "layerdrop": 0.0,
+    "apply_spec_augment": False,
+}
+
 
 class Wav2Vec2Family(Family):
     """Raw waveform, CNN feature extractor, positional convolution, Transformer: also HuBERT's.
@@ -59,11 +67,10 @@ class Wav2Vec2Family(Family):
         # model has no tensors that its forward pass does not use.
         if config.get("add_adapter"):
             raise ValueError("add_adapter: is true, but models with an adapter are not supported")
-        off = ("mask_time_prob", "mask_feature_prob", "layerdrop")
-        return {**config, **dict.fromkeys(off, 0.0), "apply_spec_augment": False}
+        return config | NO_MASKS
 
     def build(self, config: dict) -> Backbone:
-        model = self.model_class(self.config_class(**config))
+        model = self.model_class(self.config_class(**(config | NO_MASKS)))
         self.build_encoder(model.encoder, model.config)
         projection = model.feature_projection
         for holder in (*model.feature_extractor.conv_layers, projection):

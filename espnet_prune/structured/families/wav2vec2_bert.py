@@ -14,6 +14,7 @@ from espnet_prune.structured.families.declaration import Declaration
 from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch, watched
 from espnet_prune.structured.families.filterbanks import FFT, FRAME, HOP, kaldi, kaldi_spectrum
 from espnet_prune.structured.families.layers import ChannelNorm
+from espnet_prune.structured.families.wav2vec2 import NO_MASKS
 from espnet_prune.structured.families.wav2vec2_conformer import (
     build_layers,
     declare_conformer_layer,
@@ -39,8 +40,7 @@ class Wav2Vec2BertFamily(Family):
             if config.get(name):
                 fault = "is true, but models with an adapter are not supported"
                 raise ValueError(f"{name}: {fault}")
-        off = ("mask_time_prob", "mask_feature_prob", "layerdrop")
-        return {**config, **dict.fromkeys(off, 0.0), "apply_spec_augment": False}
+        return config | NO_MASKS
 
     def preparation(self, config: dict) -> dict[str, int]:
         bins = config.get("feature_projection_input_dim", 160) // STACKED

@@ -33,7 +33,9 @@ class Cosines:
         """(N,) with token i, or (N, M) with the tokens of i (M,)."""
         some = self.tokens[i].float() / self.norms[i].unsqueeze(-1)
         some = some if some.ndim == 1 else some.T
-        parts = torch.cat([part.float() @ some for part in self.tokens.split(BLOCK)])
+        # In blocks only where they are converted: one product takes a quarter of the time
+        size = BLOCK if self.tokens.dtype != torch.float else max(1, len(self.tokens))
+        parts = torch.cat([part.float() @ some for part in self.tokens.split(size)])
         return parts / (self.norms if some.ndim == 1 else self.norms[:, None])
 
 

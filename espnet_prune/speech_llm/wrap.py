@@ -169,7 +169,7 @@ class PrunedGenerate:
 
         def put_in(module: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             embeds = kwargs["inputs_embeds"]
-            cache = kwargs.get("past_key_values", kwargs.get("cache"))  # its name since 5.24
+            cache: Any = kwargs.get("past_key_values", kwargs.get("cache"))  # since 5.24
             if cache.get_seq_length():
                 return None
             number = len(embeds) // len(ids)  # of beams; those of a prompt stand together

@@ -99,12 +99,8 @@ class ConformerAttention(PrunableAttention):
             setattr(self, position, nn.Linear(sum(distances) + 1, heads * head_dim, bias=False))
         for name in biases:
             setattr(self, name, nn.Parameter(getattr(dense, name).detach().flatten()))
-        self.base_heads, self.base_head_dim, self.scaling = heads, head_dim, head_dim**-0.5
         dropout = getattr(dense, "attention_dropout", None)
-        self.attention_dropout = float(dense.dropout.p if dropout is None else dropout)
-        self.heads = tuple(range(heads))
-        self.qk_sizes = self.vo_sizes = (head_dim,) * heads
-        self.present = True
+        self._whole(heads, head_dim, float(dense.dropout.p if dropout is None else dropout))
 
     def forward(
         self,
@@ -141,20 +137,10 @@ class ConformerAttention(PrunableAttention):
                 mask = scores.masked_fill(~mask, torch.finfo(x.dtype).min)
             else:
                 mask = scores + mask
-        context = self._products(self._split(query, self.qk_sizes), k, v, mask)
-        parts = [context[:, head, :, :size] for head, size in enumerate(self.vo_sizes)]
-        return out(torch.cat(parts, -1)), None
+        return out(self._together(self._split(query, self.qk_sizes), k, v, mask)), None
 
     def _child(self, name: str) -> Any:
         return getattr(self, name)
-
-    def _split(self, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        """(B, T, sum of sizes) -> (B, heads, T, largest size)."""
-        if len(set(sizes)) == 1:
-            return x.unflatten(-1, (len(sizes), sizes[0])).transpose(1, 2)
-        most = max(sizes)
-        parts = [F.pad(part, (0, most - part.shape[-1])) for part in x.split(sizes, -1)]
-        return torch.stack(parts, 1)
 
     def _shift(self, scores: Tensor) -> Tensor:
         """Scores (B, heads, T, positions) of each query -> (B, heads, T, T) of each key."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from espnet_prune.structured.families.declaration import Axis, Declaration, Scale
@@ -56,12 +55,8 @@ class EspnetAttention(PrunableAttention):
             raise ValueError("qk_norm: true, which encoders that are pruned cannot have")
         for name in self.projections:
             setattr(self, name, getattr(dense, name))
-        self.base_heads, self.base_head_dim = int(dense.h), int(dense.d_k)
-        self.scaling = self.base_head_dim**-0.5
-        self.attention_dropout = float(getattr(dense, "dropout_rate", 0.0) or dense.dropout.p)
-        self.heads = tuple(range(self.base_heads))
-        self.qk_sizes = self.vo_sizes = (self.base_head_dim,) * self.base_heads
-        self.present = True
+        dropout = float(getattr(dense, "dropout_rate", 0.0) or dense.dropout.p)
+        self._whole(int(dense.h), int(dense.d_k), dropout)
         if hasattr(dense, "linear_pos"):
             self.query_biases, self.positions = ("pos_bias_u", "pos_bias_v"), ("linear_pos",)
             self.removable = (*self.projections, *self.positions, *self.query_biases)
@@ -104,17 +99,7 @@ class EspnetAttention(PrunableAttention):
             if attend is not None:
                 shifted = shifted.masked_fill(~attend, float("-inf"))
             q, attend = q + u, shifted
-        context = self._products(q, k, v, attend)
-        parts = [context[:, head, :, :size] for head, size in enumerate(self.vo_sizes)]
-        return self.linear_out(torch.cat(parts, -1))
-
-    def _split(self, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        """(B, T, sum of sizes) -> (B, heads, T, largest size)."""
-        if len(set(sizes)) == 1:
-            return x.unflatten(-1, (len(sizes), sizes[0])).transpose(1, 2)
-        most = max(sizes)
-        parts = [F.pad(part, (0, most - part.shape[-1])) for part in x.split(sizes, -1)]
-        return torch.stack(parts, 1)
+        return self.linear_out(self._together(q, k, v, attend))
 
 
 class NoBranch(nn.Module):

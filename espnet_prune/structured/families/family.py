@@ -52,6 +52,23 @@ def watched(layers: Sequence[nn.Module], watch: Watch) -> Iterator[None]:
             handle.remove()
 
 
+def states_of(
+    model: Any, layers: Sequence[nn.Module], features: Tensor, mask: Any, watch: Watch | None
+) -> tuple[list[Tensor], Tensor]:
+    """`Family.forward` by a model of `transformers` that returns its hidden states.
+
+    Args:
+        layers: of the model.
+        features, mask: as the model takes them.
+    """
+    if watch is None:
+        out = model(features, attention_mask=mask, output_hidden_states=True)
+        return list(out.hidden_states), out.last_hidden_state
+    with watched(layers, watch):
+        out = model(features, attention_mask=mask, output_hidden_states=False)
+    return [], out.last_hidden_state
+
+
 def strip(state: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]:
     """Names without the first of `prefixes` that occurs; what does not start with it is dropped."""
     for prefix in prefixes:

@@ -97,12 +97,14 @@ class PrunableAttention(nn.Module):
         super().__init__()
         for name in self.removable:
             setattr(self, name, getattr(dense, name))
-        self.base_heads: int = dense.num_heads
-        self.base_head_dim: int = dense.head_dim
-        self.scaling: float = dense.head_dim**-0.5
-        self.attention_dropout = float(dense.dropout)
-        self.heads: tuple[int, ...] = tuple(range(dense.num_heads))
-        self.qk_sizes = self.vo_sizes = (dense.head_dim,) * dense.num_heads
+        self._whole(dense.num_heads, dense.head_dim, float(dense.dropout))
+
+    def _whole(self, heads: int, head_dim: int, dropout: float) -> None:
+        """Nothing is pruned yet."""
+        self.base_heads, self.base_head_dim, self.scaling = heads, head_dim, head_dim**-0.5
+        self.attention_dropout = dropout
+        self.heads: tuple[int, ...] = tuple(range(heads))
+        self.qk_sizes = self.vo_sizes = (head_dim,) * heads
         self.present = True
 
     def restructure(
@@ -192,6 +194,20 @@ class PrunableAttention(nn.Module):
             mask = mask.to(q.dtype)  # under autocast the bias of positions is another
         out = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scaling)
         return out[..., :kept]
+
+    def _split(self, x: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        """(B, T, sum of sizes) -> (B, heads, T, largest size), filled up with zeros."""
+        if len(set(sizes)) == 1:
+            return x.unflatten(-1, (len(sizes), sizes[0])).transpose(1, 2)
+        most = max(sizes)
+        parts = [F.pad(part, (0, most - part.shape[-1])) for part in x.split(sizes, -1)]
+        return torch.stack(parts, 1)
+
+    def _together(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention of all heads in one call, of what `_split` gives: (B, T, sum of vo)."""
+        context = self._products(q, k, v, mask)
+        parts = [context[:, head, :, :size] for head, size in enumerate(self.vo_sizes)]
+        return torch.cat(parts, -1)
 
     def forward(
         self, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any

@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from espnet_prune.structured.families.declaration import Axis, Binding, Declaration, Scale
-from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch, watched
+from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch, states_of
 from espnet_prune.structured.families.layers import (
     ChannelNorm,
     PrunableAttention,
@@ -217,12 +217,7 @@ class Wav2Vec2Family(Family):
         self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
     ) -> tuple[list[Tensor], Tensor]:
         features = inputs.features.to(model.feature_extractor.conv_layers[0].conv.weight.dtype)
-        if watch is None:
-            out = model(features, attention_mask=inputs.mask, output_hidden_states=True)
-            return list(out.hidden_states), out.last_hidden_state
-        with watched(self.layers(model), watch):
-            out = model(features, attention_mask=inputs.mask, output_hidden_states=False)
-        return [], out.last_hidden_state
+        return states_of(model, self.layers(model), features, inputs.mask, watch)
 
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.encoder.layers

@@ -11,7 +11,7 @@ from transformers import Wav2Vec2BertConfig, Wav2Vec2BertModel
 from transformers.audio_utils import mel_filter_bank
 
 from espnet_prune.structured.families.declaration import Declaration
-from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch, watched
+from espnet_prune.structured.families.family import Backbone, Family, ModelInput, Watch, states_of
 from espnet_prune.structured.families.filterbanks import FFT, FRAME, HOP, kaldi, kaldi_spectrum
 from espnet_prune.structured.families.layers import ChannelNorm
 from espnet_prune.structured.families.wav2vec2 import NO_MASKS
@@ -101,12 +101,7 @@ class Wav2Vec2BertFamily(Family):
         self, model: Backbone, inputs: ModelInput, watch: Watch | None = None
     ) -> tuple[list[Tensor], Tensor]:
         features = inputs.features.to(model.feature_projection.projection.weight.dtype)
-        if watch is None:
-            out = model(features, attention_mask=inputs.mask, output_hidden_states=True)
-            return list(out.hidden_states), out.last_hidden_state
-        with watched(self.layers(model), watch):
-            out = model(features, attention_mask=inputs.mask, output_hidden_states=False)
-        return [], out.last_hidden_state
+        return states_of(model, self.layers(model), features, inputs.mask, watch)
 
     def layers(self, model: Backbone) -> Sequence[nn.Module]:
         return model.encoder.layers

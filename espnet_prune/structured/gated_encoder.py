@@ -13,7 +13,7 @@ from torch.func import functional_call
 from espnet_prune.structured.encoder import SpeechEncoder, SpeechEncoderOutput
 from espnet_prune.structured.families import COARSE
 from espnet_prune.structured.gates import HardConcrete, prob_nonzero
-from espnet_prune.structured.layout import check_layout, level, protected_by
+from espnet_prune.structured.layout import level, plan_for
 from espnet_prune.structured.plan import Cost
 
 
@@ -57,10 +57,8 @@ class GatedEncoder(nn.Module):
         layout: str = "free",
     ):
         super().__init__()
-        check_layout(layout)
         self.encoder, self.round_to, self.layout = encoder, round_to, layout
-        by_layout = protected_by(encoder.plan(), layout)
-        self.plan = encoder.plan(protected=(*protected, *by_layout))
+        self.plan = plan_for(encoder, layout, protected)
         self.cost = cost
         generator = torch.Generator().manual_seed(seed)
         self.gates = nn.ModuleDict()

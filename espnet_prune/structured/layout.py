@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from espnet_prune.structured.plan import Plan
+from espnet_prune.structured.restructure import Prunable
 
 LAYOUTS = ("free", "equal", "stock")
 #: kinds of sites that no unit is taken of in the layout `stock`, beside those of heads
@@ -30,10 +31,19 @@ def check_layout(layout: str) -> None:
         raise ValueError(f"layout is {layout!r}, choose from {', '.join(LAYOUTS)}")
 
 
-def protected_by(plan: Plan, layout: str) -> tuple[str, ...]:
-    """Kinds of sites of the plan that stay whole in a layout."""
-    kinds = {site.kind for site in plan.sites.values()}
-    return tuple(kind for kind in WHOLE if kind in kinds) if layout == "stock" else ()
+def plan_for(encoder: Prunable, layout: str, protected: Iterable[str] = ()) -> Plan:
+    """The plan of a model, with what stays whole in a layout protected, too.
+
+    Raises:
+        ValueError: no such layout, or no such site.
+    """
+    check_layout(layout)
+    protected = tuple(protected)
+    plan = encoder.plan(protected=protected)
+    if layout != "stock":
+        return plan
+    kinds = (kind for kind in WHOLE if kind in plan.kinds)
+    return encoder.plan(protected=(*protected, *kinds))
 
 
 def attentions(plan: Plan) -> Iterator[dict[str, str]]:
@@ -59,8 +69,8 @@ def level(
     masks = dict(masks)
     if layout == "free":
         return masks
+    whole = plan.canonical(masks)
     for sites in attentions(plan):
-        whole = plan.canonical({name: masks[name] for name in sites.values() if name in masks})
         heads = whole[sites["heads"]].nonzero().squeeze(1).tolist()
         names = [sites["qk"], sites["vo"]]
         means = [float(whole[name].sum()) / max(len(heads), 1) for name in names]

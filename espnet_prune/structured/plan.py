@@ -58,7 +58,7 @@ class Plan:
         }
 
     def _check_names(self, names: tuple[str, ...]) -> frozenset[str]:
-        kinds = {site.kind for site in self.sites.values()}
+        kinds = self.kinds
         for name in names:
             if name not in kinds and name not in self.sites:
                 raise ValueError(
@@ -80,10 +80,14 @@ class Plan:
         free = [s.name for s in self.sites.values() if not self.protected & {s.name, s.kind}]
         return [name for name in free if self.kept[name]]
 
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of sites that the model has."""
+        return {site.kind for site in self.sites.values()}
+
     def coarse(self) -> tuple[str, ...]:
-        """The coarse kinds of sites that the model has."""
-        kinds = {site.kind for site in self.sites.values()}
-        return tuple(kind for kind in COARSE if kind in kinds)
+        """Those of which a unit is large."""
+        return tuple(kind for kind in COARSE if kind in self.kinds)
 
     def check_target(self, target: float, cost: Cost) -> None:
         """
@@ -185,6 +189,7 @@ class Plan:
             masks: site -> (size,) of 0 and 1; absent sites are whole.
         """
         masks = {name: mask.clone() for name, mask in masks.items()}
+        device = next((mask.device for mask in masks.values()), None)
         for name in masks:
             site = self.sites[name]
             if masks[name].sum() < site.at_least:
@@ -193,7 +198,6 @@ class Plan:
             if not site.vital:
                 continue
             parent = site.parents[0]
-            device = next((mask.device for mask in masks.values()), None)
             above = self._composed(parent, masks, device)
             index = self._parent_index[name, parent].to(above.device)
             units = self._composed(name, masks, device).to(above.dtype)

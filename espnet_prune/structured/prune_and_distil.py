@@ -30,7 +30,7 @@ from tqdm import tqdm
 from espnet_prune.structured.distill import DistillModel, PruningConf
 from espnet_prune.structured.encoder import SpeechEncoder
 from espnet_prune.structured.heads import Head
-from espnet_prune.structured.layout import check_layout, protected_by
+from espnet_prune.structured.layout import check_layout, plan_for
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.one_shot.statistics import head_probe
 from espnet_prune.structured.slim import slim
@@ -141,8 +141,7 @@ def check_options(
         raise ValueError(f"{counts}: at least 1 and 0 are needed")
     check_layout(layout)
     check_finite(encoder.state_dict(), "the encoder")
-    plan = encoder.plan()
-    encoder.plan(protected=protected_by(plan, layout)).check_target(target, cost)
+    plan_for(encoder, layout).check_target(target, cost)
     return distill_updates
 
 

@@ -23,12 +23,11 @@ import copy
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from espnet_prune.structured.encoder import SpeechEncoder
-from espnet_prune.structured.layout import check_layout, protected_by
+from espnet_prune.structured.layout import plan_for
 from espnet_prune.structured.one_shot.elimination import (
     convex,
     eliminate,
@@ -41,6 +40,7 @@ from espnet_prune.structured.one_shot.statistics import (
     Heads,
     Probe,
     Statistics,
+    curve,
     gather,
     query_key_errors,
     random_probe,
@@ -82,9 +82,7 @@ def prune_one_shot(
     """
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
-    check_layout(layout)
-    plan = encoder.plan(protected=tuple(protected))
-    plan = encoder.plan(protected=(*protected, *protected_by(plan, layout)))
+    plan = plan_for(encoder, layout, protected)
     plan.check_target(target, cost)
     probe = probe or random_probe(seed)
     encoder = turned(encoder, plan, waveforms, probe)
@@ -182,9 +180,8 @@ def _steps(
         site, first = f"{name}.qk", 0
         for errors_at in heads if site in price and site not in formed else ():
             size = max(errors_at)
-            kept = sorted(errors_at)
-            curve = np.interp(range(size), kept, [errors_at[n] for n in kept])
-            add(site, range(first + size - 1, first - 1, -1), curve[::-1].tolist())
+            lost = curve(errors_at)[:size]
+            add(site, range(first + size - 1, first - 1, -1), lost[::-1].tolist())
             first += size
     for name, chain in forms.items():
         pairs = zip(chain, chain[1:], strict=False)

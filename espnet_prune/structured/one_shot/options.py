@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from espnet_prune.structured.one_shot.elimination import eliminate, refit, regular
-from espnet_prune.structured.one_shot.statistics import Heads
+from espnet_prune.structured.one_shot.statistics import Heads, curve
 from espnet_prune.structured.plan import Cost, Plan
 
 #: so many sizes of a head are looked at
@@ -53,7 +52,7 @@ def options(
     mha, head, qk, vo = (f"{heads.name}.{role}" for role in ("mha", "head", "qk", "vo"))
     whole = {n: torch.ones(plan.size(n)) for n in plan.prunable() if n in (mha, head, qk, vo)}
     dense = float(plan.cost(cost))
-    curves = [_curve(each) for each in measured]
+    curves = [curve(each) for each in measured]
 
     def option(masks: dict[str, Tensor], error: float) -> Option:
         masks = {name: mask for name, mask in masks.items() if name in whole}
@@ -113,11 +112,6 @@ def _heads_and_values(
 
 def _sizes(most: int) -> list[int]:
     return sorted({max(1, round(most * i / SIZES)) for i in range(1, SIZES + 1)})
-
-
-def _curve(measured: Mapping[int, float]) -> np.ndarray:
-    kept = sorted(measured)
-    return np.interp(range(max(measured) + 1), kept, [measured[n] for n in kept])
 
 
 def _hull(found: Sequence[Option]) -> list[Option]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -301,6 +302,12 @@ def query_key_errors(
         name: [{kept: error / len(waveforms) for kept, error in head.items()} for head in found]
         for name, found in errors.items()
     }
+
+
+def curve(measured: Mapping[int, float]) -> np.ndarray:
+    """The error at each number of kept dimensions, from 0 on, between those that were measured."""
+    kept = sorted(measured)
+    return np.interp(range(max(measured) + 1), kept, [measured[n] for n in kept])
 
 
 def _measure(heads: Heads, call: tuple[tuple, dict], found: list[dict]) -> None:

@@ -205,15 +205,17 @@ def export(parser: ArgumentParser):
             return
 
         from espnet_prune.structured import load_encoder
-        from espnet_prune.structured.export.ctranslate2 import export_ctranslate2
-        from espnet_prune.structured.export.onnx import export_onnx
 
         encoder = load_encoder(args.model)
         if args.to == "onnx":
+            from espnet_prune.structured.export.onnx import export_onnx
+
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             difference = export_onnx(encoder, args.output, args.all_layers)
             files = [args.output]
         else:
+            from espnet_prune.structured.export.ctranslate2 import export_ctranslate2
+
             whisper = args.whisper or args.model
             difference = export_ctranslate2(encoder, whisper, args.output, args.quantization)
             files = list(args.output.iterdir())

@@ -23,16 +23,11 @@ class Packaged:
     """A model that a Python package ships, see packages.yaml beside this."""
 
     names: list[str]
-    requirement: str | list[str]
+    requirements: list[str]
     folder: str
     sha256: dict[str, str]
     convert: str
     joined: dict[str, list[str]] = field(default_factory=dict)
-
-    @property
-    def requirements(self) -> list[str]:
-        """The packages."""
-        return [self.requirement] if isinstance(self.requirement, str) else self.requirement
 
 
 PACKAGED = tuple(Packaged(**row) for row in package_table(__package__, "packages.yaml"))

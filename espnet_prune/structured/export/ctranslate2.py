@@ -76,7 +76,15 @@ def export_ctranslate2(
     engine = load_extra("ctranslate2", "ctranslate2")
     encoder = encoder.eval().cpu().float()
     with written_beside(output_dir) as folder:
-        _convert(encoder, whisper, folder, "float32")
+        model = whole_whisper(whisper)
+        there, own = (
+            conv.weight.shape[0] for conv in (model.model.encoder.conv2, encoder.backbone.conv2)
+        )
+        if there != own:
+            text = f"its encoder has {there} dimensions, and the one to export {own}"
+            raise ValueError(f"{whisper}: {text}: give the Whisper that it was pruned from")
+        model.model.encoder = encoder.backbone
+        _convert(model, whisper, folder, "float32")
         difference = _difference(encoder, engine.models.Whisper(str(folder)), engine.StorageView)
         if not difference <= TOLERANCE:
             raise ValueError(
@@ -84,20 +92,12 @@ def export_ctranslate2(
                 "the largest number; the directory is not written"
             )
         if quantization != "float32":
-            _convert(encoder, whisper, folder, quantization)
+            _convert(model, whisper, folder, quantization)
     return difference
 
 
-def _convert(encoder: SpeechEncoder, whisper: str | Path, target: Path, quantization: str) -> None:
+def _convert(model: Any, whisper: str | Path, target: Path, quantization: str) -> None:
     def load_model(self: Any, kind: Any, name: str, **kwargs: Any) -> Any:
-        model = whole_whisper(name)
-        there, own = (
-            conv.weight.shape[0] for conv in (model.model.encoder.conv2, encoder.backbone.conv2)
-        )
-        if there != own:
-            text = f"its encoder has {there} dimensions, and the one to export {own}"
-            raise ValueError(f"{name}: {text}: give the Whisper that it was pruned from")
-        model.model.encoder = encoder.backbone
         return model
 
     base = load_extra("ctranslate2.converters", "ctranslate2").TransformersConverter

@@ -272,7 +272,7 @@ def test_a_model_in_two_packages(monkeypatch, ctranslate2_dir, tmp_path, hub_dow
 
     whole = replace(
         PACKAGED[0],
-        requirement=["one", "two"],
+        requirements=["one", "two"],
         folder="one",
         sha256=digests,
         joined={"model.bin": ["one/model.bin.1", "two/rest"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import urllib.error
@@ -9,6 +10,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from espnet_prune.speech_llm.serve.requests import Request
@@ -101,7 +103,7 @@ class Client:
 
     def _events(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The server-sent events of an answer, each a JSON object."""
-        with self._open(path, body) as response:
+        with self._open(path, body) as response, contextlib.suppress(HTTPException):
             for line in response:
                 data = line.decode("utf-8").strip().removeprefix("data:").strip()
                 if data == "[DONE]":
@@ -131,6 +133,8 @@ class Client:
         except urllib.error.HTTPError as error:
             said = error.read().decode("utf-8", "replace")
             raise ValueError(f"{self.url}{path}: {error.code}, {_message(said)}") from None
+        except HTTPException as error:
+            raise ValueError(f"{self.url}: is no server of vLLM ({error!r})") from None
         except urllib.error.URLError as error:
             raise ConnectionError(
                 f"{self.url}: no answer ({error.reason}): start `espnet-prune tokens serve`, and "

@@ -38,8 +38,8 @@ if [ ! -e "${venv}/.complete" ]; then
     as_installer uv venv --quiet --clear --python 3.11 "${venv}"
     # PyTorch's index where pip has no folder with that torch
     install 2> "${venv}/install.log" || install --torch-backend cpu
-    # vLLM takes these for its own, and then does not import
-    uv pip uninstall --quiet --python "${venv}/bin/python" torchvision torchaudio
+    # those of the index are for GPUs; vLLM imports what is there, and then fails
+    uv pip uninstall --quiet --python "${venv}/bin/python" torchvision torchaudio torchcodec
     touch "${venv}/.complete"
 fi
 venv=$(cd "${venv}" && pwd)

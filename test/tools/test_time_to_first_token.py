@@ -12,7 +12,7 @@ def test_table_and_json(tmp_path, capsys):
     for part in (model, processor):
         part.save_pretrained(tmp_path / "qwen")
     write_speech(tmp_path / "a.wav", speech(5.0)[0].numpy(), RATE)
-    around = 26  # tokens of the text
+    around = 35  # tokens of the text
     options = ["--speech_llm", "qwen2_audio", "--speech_llm_conf", f"model={tmp_path / 'qwen'}"]
     options += ["--audio", str(tmp_path / "a.wav"), "--question", "who wins?", "--rates", "0.6"]
     options += ["--repeats", "2", "--output", str(tmp_path / "found.json")]

@@ -35,11 +35,7 @@ WIDTH = 128
 QUESTIONS = ["who wins?", "what is said here: one, two?", "wait until Monday?", "who is red?"]
 #: 20 recordings of 0.5 to 38.5 s: the longest has 20 chunks of the tiny models
 SECONDS = [0.5 + 2 * n for n in range(20)]
-PRUNERS = {
-    "whole": None,
-    "speechprune": TokenPruner("speechprune", rate=0.6, window=50),
-    "random": TokenPruner("rap", rate=0.2, window=1000, seed=3),
-}
+PRUNERS = {"whole": None, "speechprune": TokenPruner("speechprune", rate=0.6, window=50)}
 NEW_TOKENS = 8
 ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1", "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
 OPTIONS = {"dtype": "float32", "enforce_eager": True, "max_model_len": 4096}

@@ -39,8 +39,8 @@ class Answer:
 class Client:
     """Asks a server of vLLM that runs the language model (or all) of a speech LLM.
 
-    >>> client = Client("http://127.0.0.1:8000")
-    >>> answers = client.ask(requests, max_new_tokens=64)
+        client = Client("http://127.0.0.1:8000")
+        answers = client.ask(requests, max_new_tokens=64)
 
     Args:
         url: of the server, without /v1.

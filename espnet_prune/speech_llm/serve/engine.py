@@ -86,8 +86,8 @@ def server_command(
 class Engine:
     """vLLM's engine in this process, without a server.
 
-    >>> engine = Engine(llm, "Qwen/Qwen2-Audio-7B-Instruct", tensor_parallel_size=2)
-    >>> answers = engine.ask(requests, max_new_tokens=64)
+        engine = Engine(llm, "Qwen/Qwen2-Audio-7B-Instruct", tensor_parallel_size=2)
+        answers = engine.ask(requests, max_new_tokens=64)
 
     Args:
         llm: the speech LLM that makes the requests.

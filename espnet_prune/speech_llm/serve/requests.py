@@ -95,7 +95,7 @@ def make_requests(
     """Requests for B questions about audio tokens (N_b, D) of `SpeechLLM.hear`; pruned, if there is
     a pruner, as `SpeechLLM.prompts` prunes.
 
-    >>> requests = make_requests(llm, [llm.hear(speech, 16000).tokens], ["who wins?"], pruner)
+        requests = make_requests(llm, [llm.hear(speech, 16000).tokens], ["who wins?"], pruner)
 
     ValueError: as `SpeechLLM.prompts`; no audio for a model that takes audio embeddings.
     """

@@ -85,7 +85,8 @@ class Client:
             **request.body(),
         }
         start, first = time.perf_counter(), float("nan")
-        text, ids, counted = "", [], -1
+        ids: list[int] = []
+        text, counted = "", -1
         for event in self._events(request.path, body):
             for choice in event.get("choices", ()):
                 new = choice.get("token_ids") or ()
@@ -117,9 +118,9 @@ class Client:
 
     def _first_model(self) -> str:
         with self._open("/v1/models") as response:
-            listed = self._parsed(response.read().decode("utf-8", "replace")).get("data")
+            listed = self._parsed(response.read().decode("utf-8", "replace"))
         try:
-            return str(listed[0]["id"])
+            return str(listed["data"][0]["id"])
         except (TypeError, IndexError, KeyError):
             raise ValueError(f"{self.url} lists no model: is it vLLM's server?") from None
 

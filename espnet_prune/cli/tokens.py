@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from pathlib import Path
 
-from espnet_prune.cli.options import SPEECH_LLMS, add_machine
+from espnet_prune.cli.options import SPEECH_LLMS, KeyValues, add_machine, calls, whole
 
 
 def profile(parser: ArgumentParser):
@@ -50,4 +50,49 @@ def strategies(parser: ArgumentParser):
     return run
 
 
-VERBS = {"profile": profile, "strategies": strategies}
+def serve(parser: ArgumentParser):
+    """Start vLLM's OpenAI-compatible server for a speech LLM whose audio `tokens ask` prunes.
+
+    Qwen2-Audio is served as it is, without its audio encoder, and takes audio tokens. Of any other
+    speech LLM the language model is written to --directory (once), and takes embeddings of prompts.
+    vLLM pins another torch than ESPnet has: name the Python of its own environment, which
+    tools/test_vllm.sh makes. What stands behind -- goes to vLLM: --port 8001, --dtype bfloat16,
+    --max-model-len 8192, --tensor-parallel-size 2, --pipeline-parallel-size 2. A recording with
+    more audio tokens than a step of vLLM has needs --max-num-batched-tokens.
+    """
+    add = parser.add_argument
+    _add_speech_llm(parser)
+    add("--directory", type=Path, default=Path("exp/served"), help="language model to write")
+    add("--python", default="python3", help="command that starts Python with vLLM")
+    add("options", nargs="*", metavar="-- OPTION", help="options of vLLM's server")
+
+    return calls("evaluate.serving.serve")
+
+
+def ask(parser: ArgumentParser):
+    """Ask a server of `tokens serve` about recordings of any length, with pruned audio.
+
+    Audio encoder and pruner run here, without vLLM. Prints a line of JSON for each recording: the
+    answer (a greedy one), the tokens of the audio, those that were kept, those of the prompt as the
+    server counts them, and the seconds to the first token.
+    """
+    add = parser.add_argument
+    add("audio", nargs="+", metavar="AUDIO", help="recordings: files of one channel at 16 kHz")
+    add("--question", nargs="+", required=True, help="one for all, or one for each")
+    add("--url", default="http://127.0.0.1:8000", help="of the server")
+    _add_speech_llm(parser)
+    add("--token_pruner", default="none", help="strategy, see `tokens strategies`")
+    add("--token_pruner_conf", action=KeyValues, help="an argument of TokenPruner, e.g. rate=0.2")
+    add("--max_new_tokens", type=whole(1), default=64, help="longest answer")
+
+    return calls("evaluate.serving.ask")
+
+
+def _add_speech_llm(parser: ArgumentParser) -> None:
+    """Add --speech_llm and --speech_llm_conf."""
+    add = parser.add_argument
+    add("--speech_llm", required=True, help=SPEECH_LLMS)
+    add("--speech_llm_conf", action=KeyValues, help="an argument of its loading, e.g. model=DIR")
+
+
+VERBS = {"profile": profile, "strategies": strategies, "serve": serve, "ask": ask}

@@ -25,7 +25,7 @@ from transformers import WhisperConfig, WhisperModel
 ROOT = Path(__file__).resolve().parents[2]
 RUN = ["README.md", "docs/tutorials/structured_pruning.md", "docs/tutorials/token_pruning.md"]
 RUN += ["docs/extending.md"]
-DOCUMENTS = [*RUN, "docs/superb.md", "CONTRIBUTING.md"]
+DOCUMENTS = [*RUN, "docs/superb.md", "docs/serving.md", "CONTRIBUTING.md"]
 BLOCK = re.compile(
     r"(?:^<!-- run by: (?P<by>[^\n]*?) -->\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.M | re.S
 )

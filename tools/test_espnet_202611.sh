@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Run the unit tests with ESPnet 202611 on Python 3.13: in a Debian trixie made by debootstrap, with
-# nothing but python3, where tools/install.py makes the environment as on a fresh machine.
+# Run the unit tests and the recipes of egs3 with ESPnet 202611 on Python 3.13: in a Debian trixie made
+# by debootstrap, with nothing but python3, where tools/install.py makes the environment as on a fresh
+# machine.
 # usage: sudo tools/test_espnet_202611.sh <work directory> [arguments for pytest]
 # Takes 8 GB in the work directory and about five minutes before the tests; a second run goes on
 # with what is there.
@@ -36,8 +37,8 @@ cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "${trixie}/etc/ssl/cer
 mkdir -p "${repository}"
 find "${repository}" -mindepth 1 -maxdepth 1 ! -name tools -exec rm -rf {} +
 tar -C "${root}" --exclude-vcs --exclude=./tools/venv --exclude='./tools/.*' \
-    --wildcards --no-wildcards-match-slash --exclude='./egs2/*/*/data' \
-    --exclude='./egs2/*/*/downloads' --exclude='./egs2/*/*/dump*' --exclude='./egs2/*/*/exp*' \
+    --wildcards --no-wildcards-match-slash --exclude='./egs[23]/*/*/data' \
+    --exclude='./egs[23]/*/*/downloads' --exclude='./egs2/*/*/dump*' --exclude='./egs[23]/*/*/exp*' \
     -cf - . | tar -C "${repository}" -xf -
 if [ -d "${root}/../shared" ]; then
     rm -rf "${trixie}/srv/shared"
@@ -67,3 +68,5 @@ chroot "${trixie}" "${inside[@]}" /srv/main/tools/venv/bin/python -c \
     'import espnet, sys; print("ESPnet", espnet.__version__, "on Python", sys.version.split()[0])'
 chroot "${trixie}" "${inside[@]}" OMP_NUM_THREADS=1 sh -c \
     'cd /srv/main && exec tools/venv/bin/python -m pytest -n 2 --dist loadfile -m "not recipe" "$@"' sh "$@"
+chroot "${trixie}" "${inside[@]}" \
+    sh -c 'cd /srv/main && exec tools/venv/bin/python -m pytest test/recipes/test_egs3.py'

@@ -19,6 +19,11 @@ from types import ModuleType
 from espnet_prune.files.reading import package_table
 
 PACKAGE = "espnet2.tasks"
+#: tasks of ESPnet 3 with tables of their own: the module -> the one of `PACKAGE` that it copies
+COPIES = {
+    "espnet3.systems.esp2_asr.task": "asr",
+    "espnet3.systems.esp2_asr.src.transducer_task": "asr_transducer",
+}
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def register() -> None:
 
     >>> register()  # from now on a YAML file may say `frontend: pruned_ssl`
     """
-    for name in _modules() & sys.modules.keys():
+    for name in modules().keys() & sys.modules.keys():
         _fill(sys.modules[name])
     if not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _AfterImport())
@@ -96,9 +101,11 @@ def add(choices, plugin: Plugin, where: str) -> None:
         cls.tables[where] = choices
 
 
-def _modules() -> set[str]:
-    tables = {table for plugin in PLUGINS for table in plugin.tables}
-    return {f"{PACKAGE}.{table.partition('.')[0]}" for table in tables}
+def modules() -> dict[str, str]:
+    """Modules of ESPnet that hold our tables -> what plugins.yaml calls them."""
+    names = {table.partition(".")[0] for plugin in PLUGINS for table in plugin.tables}
+    own = {f"{PACKAGE}.{name}": name for name in names}
+    return own | {module: name for module, name in COPIES.items() if name in names}
 
 
 def _fill(module: ModuleType) -> None:
@@ -106,7 +113,7 @@ def _fill(module: ModuleType) -> None:
     for plugin in PLUGINS:
         for table in plugin.tables:
             name, _, variable = table.partition(".")
-            if f"{PACKAGE}.{name}" != module.__name__:
+            if name != modules().get(module.__name__):
                 continue
             choices = getattr(module, variable, None)
             if choices is None:  # another version of ESPnet
@@ -119,7 +126,7 @@ class _AfterImport(MetaPathFinder):
     """Leaves finding a module to the other finders, and fills its tables once it has been run."""
 
     def find_spec(self, fullname, path, target=None):
-        if fullname.rpartition(".")[0] != PACKAGE or fullname not in _modules():
+        if not fullname.startswith(("espnet2.", "espnet3.")) or fullname not in modules():
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         found = (finder.find_spec(fullname, path, target) for finder in others)

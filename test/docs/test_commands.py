@@ -13,7 +13,7 @@ from espnet_prune.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
-TEXTS += [*ROOT.glob("egs2/*/*/README.md"), *ROOT.glob("egs2/*/*/RESULTS.md")]
+TEXTS += [*ROOT.glob("egs[23]/*/*/README.md"), *ROOT.glob("egs[23]/*/*/RESULTS.md")]
 COMMAND = re.compile(
     r"espnet-prune (?P<noun>[a-z]+)(?: (?P<verb>[a-z][\w-]*))?(?P<rest>[^`\n|]*)"
     r"|tools/benchmarks/(?P<script>\w+\.py)(?P<options>[^`\n|]*)"

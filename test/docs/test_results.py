@@ -7,9 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RESULTS = sorted(ROOT.glob("egs2/*/*/RESULTS.md"))
+RESULTS = sorted(ROOT.glob("egs[23]/*/*/RESULTS.md"))
 TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *RESULTS]
-TEXTS += [*ROOT.glob("egs2/*/*/README.md"), *ROOT.glob("docs/**/*.md")]
+TEXTS += [*ROOT.glob("egs[23]/*/*/README.md"), *ROOT.glob("docs/**/*.md")]
 
 
 def test_each_figure_of_the_readme_stands_in_a_results_file():
@@ -30,7 +30,11 @@ def test_each_figure_of_the_readme_stands_in_a_results_file():
 @pytest.mark.parametrize("path", RESULTS, ids=lambda path: "/".join(path.parts[-3:-1]))
 def test_results_name_command_machine_and_runs(path):
     text = " ".join(path.read_text(encoding="utf-8").split())
-    assert "```sh" in text and "Python 3.11" in text and re.search(r"[Oo]ne run|\d runs", text)
+    assert (
+        "```sh" in text
+        and re.search(r"Python 3\.1[13]", text)
+        and re.search(r"[Oo]ne run|\d runs", text)
+    )
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda path: str(path.relative_to(ROOT)))

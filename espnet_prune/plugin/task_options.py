@@ -26,14 +26,14 @@ def complete_options(module: ModuleType) -> None:
 
 def _completing(build: Any) -> Any:
     @functools.wraps(build)
-    def build_model(cls: type, args: Any = None) -> Any:
+    def build_model(cls: type, args: Any) -> Any:
         options = vars(args)
         leave_waveforms_alone(options)
         model = build(cls, args)
         carry_structures(options)
         return model
 
-    build_model.completes_options = True  # type: ignore[attr-defined]
+    build_model.completes_options = True
     return build_model
 
 

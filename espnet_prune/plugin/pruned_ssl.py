@@ -83,7 +83,7 @@ class PretrainedEncoder(torch.nn.Module):
     def complete(self) -> None:
         """Read the weights from `model` where no checkpoint has brought any."""
         if not self._has_weights:
-            if bool(next(self.encoder.parameters()).isnan().all()):
+            if all(bool(weights.isnan().all()) for weights in self.encoder.parameters()):
                 self.reload()
             self._has_weights = True
 

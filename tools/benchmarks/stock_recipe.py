@@ -30,7 +30,8 @@ from espnet_prune.launch import warm_python
 ROOT = Path(__file__).resolve().parents[2]
 #: as `python3 -m espnet_prune.plugin.run`, and starts at once
 RUN = f"{warm_python.__file__} -m espnet_prune.plugin.run"
-MODEL = "valid.acc.ave.pth"
+#: weights after the last update: AN4 has one utterance to choose others by
+MODEL = "latest.pth"
 TRAINING = Path(__file__).with_suffix(".yaml")
 #: what recipes need of a checkout; links in them lead to each other
 NEEDED = (
@@ -173,6 +174,7 @@ def compare(args: argparse.Namespace) -> None:
     write_text(asr / "conf" / "decode.yaml", yaml.safe_dump(own))
     shutil.copy(TRAINING, asr / "conf" / "dense.yaml")
     options = [*("--python", RUN, "--ngpu", 0, "--use_lm", "false", "--token_type", "char")]
+    options += ["--inference_asr_model", MODEL]
     options += ["--nj", 1, "--inference_nj", 1, "--inference_config", "conf/decode.yaml"]
     if args.data is not None:
         shutil.copytree(args.data, asr / "data", symlinks=True, dirs_exist_ok=True)

@@ -29,6 +29,9 @@ EXTRAS = {
         f"{package}; python_version >= '3.12'"
         for package in ("dask[distributed]", "dask-jobqueue", "jiwer", "lightning")
     ],
+    # What ESPnet's own recipes for speech recognition and classification import, of its extra
+    # `recipe`, of which other packages need a compiler.
+    "stock-recipes": ["espnet_model_zoo", "resampy", "scikit-learn", "six"],
 }
 DOCS = ["mkdocs", "mkdocstrings-python"]
 TEST = [

@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """Make the environment of espnet_prune in tools/venv; nothing but python3 (3.10 to 3.13) is needed.
 
-usage: python3 tools/install.py
+usage: python3 tools/install.py [--active]
+
+--active makes nothing: it checks the running Python, whose environment recipes use as it is when it
+has ESPnet. The exit status is 0 if all that espnet_prune requires is there, too, 3 without ESPnet.
 
 Gets `uv` when it is not on PATH, then installs setup.py's requirements (with the test extra) and
 this checkout, editable. On Python 3.11 the versions are those of tools/constraints.txt, which are
@@ -15,9 +18,12 @@ kept by uv's cache). What is set for pip (PIP_INDEX_URL, pip.conf, …) holds fo
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import hashlib
+import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -35,6 +41,7 @@ OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 CONSTRAINED_PYTHON = (3, 11)
 OLDEST_UV = (0, 5)  # UV_DEFAULT_INDEX and what else is set below
 NEEDED_GB = 8
+WITHOUT_ESPNET = 3
 AGAIN = "then run the same command again: it goes on where it stopped"
 
 
@@ -105,6 +112,51 @@ def venv_python_version(venv: Path) -> tuple[int, int] | None:
     except (OSError, subprocess.CalledProcessError, ValueError):
         return None
     return int(major), int(minor)
+
+
+# --- an active environment ------------------------------------------------------------------------
+
+
+def requirements(setup: Path) -> list[str]:
+    """`install_requires` of a setup.py."""
+    for node in ast.walk(ast.parse(setup.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.keyword) and node.arg == "install_requires":
+            return ast.literal_eval(node.value)
+    raise InstallError(f"{setup}: has no install_requires")
+
+
+def lacking(required: list[str]) -> list[str]:
+    """Those requirements that the running Python does not fulfil, with what it has instead."""
+    try:
+        from packaging.requirements import Requirement
+    except ImportError:  # much of what is required brings it
+        return required
+    faults = []
+    for requirement in map(Requirement, required):
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        name = f"{requirement.name}{requirement.specifier}"
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            faults.append(name)
+        else:
+            if not requirement.specifier.contains(version, prereleases=True):
+                faults.append(f"{name} (has {version})")
+    return faults
+
+
+def check_active(root: Path) -> int:
+    """0 or `WITHOUT_ESPNET`; InstallError where ESPnet is there and something else is not."""
+    if importlib.util.find_spec("espnet2") is None:
+        return WITHOUT_ESPNET
+    faults = lacking(requirements(root / "setup.py"))
+    if faults:
+        raise InstallError(
+            f"the active environment {sys.prefix} has ESPnet, but not {', '.join(faults)}; run "
+            f"`{sys.executable} -m pip install -e {root}`, or deactivate it to have tools/venv made"
+        )
+    return 0
 
 
 # --- running pip and uv ---------------------------------------------------------------------------
@@ -282,10 +334,12 @@ def install(root: Path, held: int) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:]:
+    if sys.argv[1:] not in ([], ["--active"]):
         print(__doc__.strip())
         sys.exit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
     try:
+        if sys.argv[1:]:
+            sys.exit(check_active(ROOT))
         tools = ROOT / "tools"
         if not is_complete(tools / "venv", wanted_state(ROOT)):
             with lock(tools / ".install.lock") as held:

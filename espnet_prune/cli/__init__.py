@@ -26,6 +26,7 @@ NOUNS = {
     "data": "data directories: check, fix, split, format and pack",
     "corpus": "data directories from a corpus",
     "compact": "train the compact speech LLM",
+    "plugins": "have ESPnet know the plugins in every program",
     "hub": "fetch pretrained models by name",
     "env": "show versions, machine and commit",
 }

@@ -1,7 +1,8 @@
 """ESPnet frontend and encoder `pruned_ssl`: a dense or pruned encoder in the models of ESPnet.
 
-ESPnet builds the model from its config.yaml again for inference, and needs `model` there, too. The
-weights come from ESPnet's checkpoint, which holds them even when they are frozen.
+ESPnet builds the model from its config.yaml again for inference. The weights come from ESPnet's
+checkpoint, which holds them even when they are frozen; what to load them into stands in config.yaml
+as `structure`, which training adds (`task_options`), so that `model` may be gone by then.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import humanfriendly
 import torch
@@ -18,8 +20,9 @@ from espnet2.asr.frontend.abs_frontend import AbsFrontend
 from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from espnet_prune.structured import load_encoder
+from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.distill.state_cache import FeatureCache
+from espnet_prune.structured.encoder import outline_of
 
 
 class PretrainedEncoder(torch.nn.Module):
@@ -29,17 +32,23 @@ class PretrainedEncoder(torch.nn.Module):
         model: directory or hub name, see `espnet_prune.structured.load_encoder`.
         freeze: no gradients for the weights, and evaluation mode whatever ESPnet sets.
         full_window: Whisper only: pad to its 30 s window, else to the longest of the batch.
+        structure: see `read_structure`; with it `model` is read only if no checkpoint has been
+            loaded when the encoder is used.
     Raises:
-        FileNotFoundError, ValueError: as `load_encoder`.
+        FileNotFoundError, ValueError: as `load_encoder`, or as `outline_of` with a structure.
     """
 
-    def __init__(self, model: str, freeze: bool, full_window: bool):
+    def __init__(
+        self, model: str, freeze: bool, full_window: bool, structure: Mapping | None = None
+    ):
         super().__init__()
         self.model, self.freeze, self.full_window = model, freeze, full_window
-        try:
-            self.encoder = load_encoder(model)
-        except (FileNotFoundError, ValueError) as error:
-            raise type(error)(f"pruned_ssl, key 'model': {error}") from None
+        self.encoder: SpeechEncoder
+        if structure is None:
+            self.encoder = _read(model)
+        else:
+            self.encoder = outline_of(structure, "pruned_ssl, key 'structure'")
+        self._has_weights = structure is None
         if freeze:
             self.encoder.requires_grad_(False)
         self.train(not freeze)
@@ -61,6 +70,7 @@ class PretrainedEncoder(torch.nn.Module):
             shape = tuple(speech.shape)
             raise ValueError(f"pruned_ssl reads single-channel waveforms (B, T), got {shape}")
         lengths = lengths.to(device=speech.device, dtype=torch.long)
+        self.complete()
         # A frozen encoder behind a trainable enhancement still has to pass gradients on.
         gradients = not self.freeze or speech.requires_grad
         with torch.set_grad_enabled(gradients and torch.is_grad_enabled()):
@@ -70,10 +80,22 @@ class PretrainedEncoder(torch.nn.Module):
         """Set training mode; a frozen encoder stays in evaluation mode."""
         return super().train(mode and not self.freeze)
 
+    def complete(self) -> None:
+        """Read the weights from `model` where no checkpoint has brought any."""
+        if not self._has_weights:
+            if all(bool(weights.isnan().all()) for weights in self.encoder.parameters()):
+                self.reload()
+            self._has_weights = True
+
     def reload(self) -> None:
         """Read the weights from `model` again."""
-        self.encoder.load_state_dict(load_encoder(self.model).state_dict())
-        logging.info(f"pruned_ssl: weights of {self.model} put back after --init")
+        state, own = _read(self.model).state_dict(), self.encoder.state_dict()
+        if {n: v.shape for n, v in state.items()} != {n: v.shape for n, v in own.items()}:
+            raise ValueError(
+                f"pruned_ssl, key 'structure': is not that of 'model', {self.model}; remove the key"
+            )
+        self.encoder.load_state_dict(state)
+        logging.info(f"pruned_ssl: weights read from {self.model}")
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
         # ESPnet loads with strict=False, which keeps quiet about a checkpoint that does not fit.
@@ -86,6 +108,7 @@ class PretrainedEncoder(torch.nn.Module):
             # ESPnet's save_strategy adapter_only and required_grad_only leave them out.
             text = "pruned_ssl: no frozen weights in the checkpoint, those of %s are used"
             logging.warning(text, self.model)
+            self.complete()
             lacking = set()
         misshapen = {
             f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
@@ -100,6 +123,13 @@ class PretrainedEncoder(torch.nn.Module):
                     f"the checkpoint does not fit pruned_ssl's 'model' {self.model}: it {what} "
                     f"{', '.join(sorted(names)[:3])}{more}; 'model' must be what the training used"
                 )
+
+
+def _read(model: str) -> SpeechEncoder:
+    try:
+        return load_encoder(model)
+    except (FileNotFoundError, ValueError) as error:
+        raise type(error)(f"pruned_ssl, key 'model': {error}") from None
 
 
 class _AfterInitialize(torch.nn.Module):
@@ -143,6 +173,8 @@ class PrunedSSLFrontend(AbsFrontend):
         cache: directory for the hidden states of every utterance (see `FeatureCache`), for a frozen
             encoder and utterances that are the same in each epoch.
         hop_length: samples per frame. ESPnet's diarisation recipes pass it; it is no choice.
+        structure: what `model` is built from. Training writes it into config.yaml, and inference
+            needs no `model` then; not to be given by hand.
     Raises:
         FileNotFoundError: `model` is not there.
         ValueError: `model` is no model of a known family, or another argument does not suit it.
@@ -158,9 +190,10 @@ class PrunedSSLFrontend(AbsFrontend):
         crop_seconds: float | None = None,
         cache: str | None = None,
         hop_length: int | None = None,
+        structure: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        self.pretrained = PretrainedEncoder(model, freeze, full_window)
+        self.pretrained = PretrainedEncoder(model, freeze, full_window, structure)
         encoder = self.pretrained.encoder
         self.hop_length = encoder.samples_per_frame
         _check_rate(fs, encoder.sampling_rate)
@@ -204,6 +237,7 @@ class PrunedSSLFrontend(AbsFrontend):
         if self.cache_dir is None:
             return self.pretrained(speech, lengths)
         if self.cache is None:  # not before: weights of a checkpoint are loaded after building
+            self.pretrained.complete()
             encoder, full_window = self.pretrained.encoder, self.pretrained.full_window
             self.cache = FeatureCache(self.cache_dir, encoder, full_window)
         return self.cache.features(speech.squeeze(2) if speech.dim() == 3 else speech, lengths)
@@ -262,7 +296,7 @@ class PrunedSSLEncoder(AbsEncoder):
         input_size: 1          # the waveform itself: ESPnet then builds no frontend
         frontend: null
         specaug: null
-        normalize: null
+        normalize: null        # whatever a recipe's script says, see `task_options`
         encoder: pruned_ssl
         encoder_conf:
             model: exp/slim/pruned          # dense or pruned: directory or hub name
@@ -277,7 +311,7 @@ class PrunedSSLEncoder(AbsEncoder):
         freeze_feature_encoder: do not train the convolutions in front of the Transformer.
         freeze_finetune_updates: updates of the optimizer during which only what follows the
             encoder is trained. Multi-GPU training needs `unused_parameters: true` with it.
-        full_window: as in `PrunedSSLFrontend`.
+        full_window, structure: as in `PrunedSSLFrontend`.
     Raises:
         FileNotFoundError: `model` is not there.
         ValueError: `model` is no model of a known family, or what comes in is no waveform.
@@ -290,6 +324,7 @@ class PrunedSSLEncoder(AbsEncoder):
         freeze_feature_encoder: bool = False,
         freeze_finetune_updates: int = 0,
         full_window: bool = True,
+        structure: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         if input_size != 1:
@@ -297,7 +332,7 @@ class PrunedSSLEncoder(AbsEncoder):
                 f"encoder pruned_ssl reads the waveform, but gets {input_size} features a frame: "
                 "set frontend: null and input_size: 1"
             )
-        self.pretrained = PretrainedEncoder(model, freeze=False, full_window=full_window)
+        self.pretrained = PretrainedEncoder(model, False, full_window, structure)
         if freeze_feature_encoder:
             _freeze_feature_encoder(self.pretrained.encoder)
         if type(freeze_finetune_updates) is not int or freeze_finetune_updates < 0:

@@ -17,6 +17,7 @@ from importlib.abc import Loader, MetaPathFinder
 from types import ModuleType
 
 from espnet_prune.files.reading import package_table
+from espnet_prune.plugin.task_options import complete_options
 
 PACKAGE = "espnet2.tasks"
 #: tasks of ESPnet 3 with tables of their own: the module -> the one of `PACKAGE` that it copies
@@ -109,7 +110,7 @@ def modules() -> dict[str, str]:
 
 
 def _fill(module: ModuleType) -> None:
-    """Add all plugins that have a table in this module."""
+    """Add all plugins that have a table in this module, and complete its tasks' options."""
     for plugin in PLUGINS:
         for table in plugin.tables:
             name, _, variable = table.partition(".")
@@ -120,6 +121,7 @@ def _fill(module: ModuleType) -> None:
                 logging.warning(f"{module.__name__} has no {variable}: no '{plugin.name}' there")
             else:
                 add(choices, plugin, f"{module.__name__}.{variable}")
+    complete_options(module)
 
 
 class _AfterImport(MetaPathFinder):

@@ -26,7 +26,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from espnet_prune.plugin.registry import register
-from espnet_prune.plugin.startup import faster
+from espnet_prune.plugin.startup import faster, provide_editdistance
 
 # Packages whose command lines are run by calling their `main`, see `_run_module`.
 OURS_AND_ESPNETS = ("espnet2", "espnet_prune")
@@ -35,27 +35,11 @@ OURS_AND_ESPNETS = ("espnet2", "espnet_prune")
 # (as "__mp_main__") and must have the plugins, too.
 register()
 faster()
+provide_editdistance()
 if __name__ == "__mp_main__":  # of a training on several GPUs
     from espnet_prune.plugin.trainer import survive_kills
 
     survive_kills()
-
-
-def provide_editdistance() -> None:
-    """Let ESPnet 202611 count errors where `editdistance` is not installed.
-
-    It imports the package without requiring it, and there is no wheel for Python 3.13; `rapidfuzz`
-    (which `jiwer` brings) computes the same distance of two sequences.
-    """
-    if importlib.util.find_spec("editdistance") is None and "editdistance" not in sys.modules:
-        from rapidfuzz.distance import Levenshtein
-
-        module = types.ModuleType("editdistance")
-        module.eval = Levenshtein.distance
-        sys.modules["editdistance"] = module
-
-
-provide_editdistance()
 
 
 def main(argv: list[str] | None = None) -> None:

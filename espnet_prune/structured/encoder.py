@@ -31,6 +31,8 @@ from espnet_prune.structured.tensor_files import check_finite, first_line, load_
 
 #: bytes of a config.json at most; those of real models have some thousands
 MOST_CONFIG = 2_000_000
+#: entries of our config.json that say what an encoder is built from
+STRUCTURE = ("family", "base", "kept", "do_normalize")
 #: how the names of a head's tensors begin, see `heads`
 HEAD = "head."
 _RUN = re.compile(r"(\d{1,9})(?:-(\d{1,9}))?")
@@ -363,12 +365,40 @@ def load_encoder(name_or_path: str | Path) -> SpeechEncoder:
     [(1, 49, 16), (1, 49, 16), (1, 49, 16)]
     """
     name = str(name_or_path)
-    config = read_model_config(name)
-    kind = config.get("model_type")
-    if kind == SpeechEncoderConfig.model_type:
-        family_named(config.get("family"), where=f"{name}/config.json")
-        return _from_own(name, config)
-    return _from_dense(name, family_named(kind, where=f"{name}/config.json"), config)
+    found, config = _read_config(name)
+    if config.get("model_type") == SpeechEncoderConfig.model_type:
+        return _from_own(name, found, config)
+    return _from_dense(name, found)
+
+
+def read_structure(name_or_path: str | Path) -> dict[str, Any]:
+    """What `load_encoder` builds an encoder from, without its weights: for `outline_of`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `load_encoder`.
+    """
+    found, _ = _read_config(str(name_or_path))
+    return {key: getattr(found, key) for key in STRUCTURE}
+
+
+def outline_of(structure: Mapping[str, Any], where: str) -> SpeechEncoder:
+    """An encoder of what `read_structure` gave, to load weights into: each parameter is NaN.
+
+    Args:
+        where: what an error names first.
+    Raises:
+        ValueError: an unknown key or family, or sizes that do not go together.
+    """
+    if not isinstance(structure, Mapping) or structure.keys() - set(STRUCTURE):
+        raise ValueError(f"{where}: has to have the keys {', '.join(STRUCTURE)} and no others")
+    if not isinstance(structure.get("base"), Mapping):
+        raise ValueError(f"{where}: has no 'base', the configuration of the base architecture")
+    family_named(structure.get("family"), where=where)
+    encoder = _built(SpeechEncoderConfig(**structure), where)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.fill_(torch.nan)
+    return encoder.eval()
 
 
 def random_encoder(name_or_path: str | Path) -> SpeechEncoder:
@@ -410,14 +440,38 @@ def read_model_config(name: str, revision: str | None = None) -> dict:
     return config
 
 
-def _from_own(name: str, config: dict) -> SpeechEncoder:
-    """An encoder that this package has saved, dense or pruned."""
-    where = f"{name}/config.json"
-    keys = ("family", "base", "kept", "do_normalize")
-    given = {key: config[key] for key in keys if config.get(key) is not None}
+def _read_config(name: str) -> tuple[SpeechEncoderConfig, dict]:
+    """What the encoder of a directory or hub name is built from, and its config.json."""
+    config, where = read_model_config(name), f"{name}/config.json"
+    kind = config.get("model_type")
+    if kind != SpeechEncoderConfig.model_type:
+        return _dense_config(name, family_named(kind, where=where), config), config
+    family_named(config.get("family"), where=where)
+    given = {key: config[key] for key in STRUCTURE if config.get(key) is not None}
     if not isinstance(given.get("base"), dict):
         raise ValueError(f"{where}: has no 'base', the configuration of the base architecture")
-    outline = _outline(SpeechEncoderConfig(**given), where)
+    return SpeechEncoderConfig(**given), config
+
+
+def _dense_config(name: str, family: Family, config: dict) -> SpeechEncoderConfig:
+    """That of a `transformers` model, with or without heads on top."""
+    where = f"{name}/config.json"
+    try:
+        config = family.own_config(config)
+        base = family.base_config(config)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    preparation, file = _preparation(name)
+    try:
+        normalize = family.wants_normalized_input(config, preparation)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return SpeechEncoderConfig(family.name, base, do_normalize=normalize)
+
+
+def _from_own(name: str, found: SpeechEncoderConfig, config: dict) -> SpeechEncoder:
+    """An encoder that this package has saved, dense or pruned."""
+    outline = _outline(found, f"{name}/config.json")
     prefix = "backbone."
     state = {f"{prefix}{key}": value for key, value in outline.backbone.state_dict().items()}
     stored = read_state(name)
@@ -431,20 +485,9 @@ def _from_own(name: str, config: dict) -> SpeechEncoder:
     return outline.eval()
 
 
-def _from_dense(name: str, family: Family, config: dict) -> SpeechEncoder:
+def _from_dense(name: str, wrapped: SpeechEncoderConfig) -> SpeechEncoder:
     """Wrap a `transformers` model (with or without heads on top) as a dense `SpeechEncoder`."""
-    where = f"{name}/config.json"
-    try:
-        config = family.own_config(config)
-        base = family.base_config(config)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    preparation, file = _preparation(name)
-    try:
-        normalize = family.wants_normalized_input(config, preparation)
-    except ValueError as error:
-        raise ValueError(f"{file}: {error}") from None
-    wrapped = SpeechEncoderConfig(family.name, base, do_normalize=normalize)
+    where, family = f"{name}/config.json", family_named(wrapped.family)
     outline, state = _outline(wrapped, where), read_state(name)
     left_out = family.left_out(state)
     state = _fitting(family.dense_state(state), outline.backbone.state_dict(), name)

@@ -39,6 +39,64 @@ def test_python_that_does_not_fit(version):
         installer.check_python(version)
 
 
+# --- an active environment ------------------------------------------------------------------------
+
+
+def test_requirements_of_this_checkout_are_there():
+    required = installer.requirements(ROOT / "setup.py")
+    assert "espnet>=202511" in required
+    assert installer.lacking(required) == []
+
+
+def test_what_an_active_environment_lacks():
+    required = ["pytest>=99", "no-such-package>=2", "pytest", "other; python_version < '3'"]
+    faults = installer.lacking(required)
+    assert faults == [f"pytest>=99 (has {pytest.__version__})", "no-such-package>=2"]
+
+
+@pytest.mark.parametrize(
+    ("espnet", "required", "rc", "message"),
+    [
+        (False, [], 3, ""),
+        (True, ["pytest"], 0, ""),
+        (True, ["no-such-package"], 1, "has ESPnet, but not no-such-package; run `"),
+    ],
+)
+def test_active(espnet, required, rc, message, monkeypatch, capsys):
+    real = installer.importlib.util.find_spec
+    found = {"espnet2": object() if espnet else None}
+    find = lambda name: found[name] if name in found else real(name)  # noqa: E731
+    monkeypatch.setattr(installer.importlib.util, "find_spec", find)
+    monkeypatch.setattr(installer, "requirements", lambda setup: required)
+    monkeypatch.setattr(sys, "argv", ["install.py", "--active"])
+    with pytest.raises(SystemExit) as ended:
+        installer.main()
+    assert ended.value.code == rc
+    assert message in capsys.readouterr().err
+
+
+def test_recipes_use_an_active_environment_with_espnet(tmp_path):
+    """path.sh, with an interpreter in front that answers as one with, without or half of it."""
+    recipe = tmp_path / "egs2" / "corpus" / "task"
+    recipe.mkdir(parents=True)
+    (tmp_path / "espnet_prune").mkdir()
+    (tmp_path / "espnet_prune" / "__init__.py").touch()
+    path_sh = ROOT / "egs2" / "TEMPLATE" / "common" / "path.sh"
+    answers = 'case "$*" in *--active) exit ${ACTIVE};; *) echo "made: $*" ;; esac\n'
+    script(tmp_path / "bin" / "python3", answers)
+    code = f'. {path_sh}; echo "rc $?" "${{PATH%%:*}}"'
+    outputs = {}
+    for active in (0, 1, 3):
+        env = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "ACTIVE": str(active)}
+        done = subprocess.run(
+            ["bash", "-c", code], cwd=recipe, env=env, capture_output=True, text=True, check=True
+        )
+        outputs[active] = done.stdout.split(), "made:" in done.stderr
+    assert outputs[0] == (["rc", "0", f"{tmp_path}/bin"], False)
+    assert outputs[1] == (["rc", "1", f"{tmp_path}/bin"], False)
+    assert outputs[3] == (["rc", "0", f"{tmp_path}/tools/venv/bin"], True)
+
+
 # --- the stamp ------------------------------------------------------------------------------------
 
 REQUIREMENT_FILES = ["setup.py", "tools/constraints.txt", "tools/overrides.txt"]

@@ -7,10 +7,13 @@ if [ ! -f "${MAIN_ROOT}/espnet_prune/__init__.py" ]; then
     return 1
 fi
 
-# An active environment that has ESPnet and this package is used as it is, else tools/venv.
-if ! python3 -c "import espnet2, espnet_prune" 2> /dev/null; then
+# An active environment that has ESPnet is used as it is, else tools/venv.
+python3 "${MAIN_ROOT}/tools/install.py" --active >&2 && active=0 || active=$?
+if [ "${active}" -eq 3 ]; then
     python3 "${MAIN_ROOT}/tools/install.py" >&2 || return 1
     PATH="${MAIN_ROOT}/tools/venv/bin:${PATH}"
+elif [ "${active}" -ne 0 ]; then
+    return 1
 fi
 export MAIN_ROOT PATH
 export PYTHONPATH="${MAIN_ROOT}${PYTHONPATH:+:${PYTHONPATH}}"

@@ -16,6 +16,7 @@ from transformers import HubertConfig, HubertModel
 from espnet_prune.data.corpora import librimix
 from espnet_prune.plugin.pruned_ssl import PrunedSSLFrontend
 from espnet_prune.structured import load_encoder, slim
+from espnet_prune.structured.encoder import read_structure
 
 FAMILIES = ("wav2vec2", "hubert", "wavlm", "whisper")
 
@@ -274,6 +275,36 @@ def test_model_directory_that_is_gone_at_inference(tiny, tmp_path):
     shutil.rmtree(gone)
     with pytest.raises(FileNotFoundError, match=f"pruned_ssl, key 'model': {gone}"):
         PrunedSSLFrontend(str(gone))
+
+
+def test_structure_alone_takes_a_checkpoint(tiny, tmp_path):
+    gone, structure = str(tmp_path / "gone"), read_structure(tiny["hubert"])
+    trained = Model(tiny["hubert"])
+    randomise(trained)
+    model = Model(gone, structure=structure)
+    with pytest.raises(FileNotFoundError, match=f"pruned_ssl, key 'model': {gone}: no such"):
+        model.frontend(*batch(8000))
+    model.load_state_dict(trained.state_dict(), strict=False)
+    assert states_equal(model.state_dict(), trained.state_dict())
+    pairs = zip(trained.frontend(*batch(8000)), model.frontend(*batch(8000)), strict=True)
+    for wanted, got in pairs:
+        assert torch.equal(wanted, got)
+    kept = {k: v for k, v in trained.state_dict().items() if ".pretrained." not in k}
+    with pytest.raises(FileNotFoundError, match=f"pruned_ssl, key 'model': {gone}: no such"):
+        Model(gone, structure=structure).load_state_dict(kept, strict=False)
+
+
+def test_structure_without_a_checkpoint_reads_the_model(tiny):
+    structure = read_structure(tiny["hubert"])
+    frontend = PrunedSSLFrontend(tiny["hubert"], structure=structure)
+    wanted, _ = PrunedSSLFrontend(tiny["hubert"])(*batch(8000))
+    assert torch.equal(frontend(*batch(8000))[0], wanted)
+    other = PrunedSSLFrontend(tiny["wavlm"], structure=structure)
+    with pytest.raises(ValueError, match="key 'structure': is not that of 'model', .*; remove the"):
+        other(*batch(8000))
+    bad = {**structure, "famliy": "hubert"}
+    with pytest.raises(ValueError, match="key 'structure': has to have the keys family, base, kep"):
+        PrunedSSLFrontend(tiny["hubert"], structure=bad)
 
 
 def test_model_can_be_copied(tiny):

@@ -1,7 +1,6 @@
 """Recipes of published questions about recordings, on miniatures in the authors' layouts."""
 
 import json
-import re
 
 import pytest
 

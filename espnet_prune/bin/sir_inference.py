@@ -8,9 +8,9 @@ the model's own recogniser hears if it has one, and no audio at all; each record
 audio encoder once.
 
 Writes OUTPUT_DIR/answers.NAME.jsonl, where NAME is that of the key file: for every item and
-condition the score of every choice, the chosen one, and which audio tokens were kept
-(`espnet_prune.evaluate.sir.answers` has the format). A job that was stopped goes on where it was,
-also with another split.
+condition the score of every choice (or, with --protocol letter, what the model said), the chosen
+one, and which audio tokens were kept (`espnet_prune.evaluate.sir.answers` has the format). A job
+that was stopped goes on where it was, also with another split.
 """
 
 from __future__ import annotations

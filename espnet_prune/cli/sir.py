@@ -35,13 +35,21 @@ def score(parser: ArgumentParser):
     Baselines and upper bounds stand beside the accuracies: chance, always taking the most frequent
     letter, no audio, and the transcript instead of the audio. The likeliest choice is taken. Where
     there are answers without audio, a second table takes the choice whose likelihood the audio
-    raises most (pointwise mutual information, PMI). Where the data directory knows the times of the
+    raises most (pointwise mutual information, PMI). Answers by the protocol `letter` have a table
+    of their own; one that names no choice is wrong. Where the data directory knows the times of the
     key sentences (its file `sentences`), evidence recall is given as well. Writes RESULTS.md,
     scores.json and images/ in OUTPUT_DIR, and shows the figure that `sir tsne` has left there.
     """
     add = parser.add_argument
     add("--data_dir", type=Path, required=True, help="data directory of the questions")
-    add("--answers", type=Path, required=True, help="directory with answers.*.jsonl")
+    add(
+        "--answers",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="DIR",
+        help="directory with answers.*.jsonl; one for each protocol, to have them side by side",
+    )
     add("--output_dir", type=Path, required=True, help="directory to write")
     add("--title", default="Speech information retrieval", help="title of RESULTS.md")
     add("--command", default="", help="command that made the answers, shown in RESULTS.md")
@@ -80,7 +88,8 @@ def add_inference(parser: ArgumentParser) -> None:
     add("--token_pruner_conf", action=KeyValues, help="an argument of TokenPruner, e.g. rate=0.2")
     add("--strategies", help="strategies of the grid, e.g. 'speechprune rap'")
     add("--rates", help="pruning rates of the grid, in [0, 1), e.g. '0.2 0.8'")
-    add("--prompt", help="prompt with {question} and, if wanted, {choices}")
+    add("--protocol", help="likelihood of each choice's text (default), or letter of an answer")
+    add("--prompt", help="prompt with {question} and, if wanted or by letter, {choices}")
     add("--positions", help="position ids: contiguous or original")
     add("--seed", type=int, help="seed of the order of choices")
     add("--batch_size", type=int, help="items at a time (default: 1)")

@@ -14,11 +14,14 @@ def profile(parser: ArgumentParser):
     A language model of true size reads a prompt of audio and text, with real weights (--model) or
     with random ones, which take as long. On machines too small for all its layers --layers takes
     the first ones; FLOPs, speed and the pruner's share are those of the whole model in any case.
+    With --encoder_target a second table has both halves: the audio encoder, dense and pruned, of
+    random weights, before the language model; parameters, FLOPs and time to the first token.
     """
     add = parser.add_argument
     add("--speech_llm", default="qwen2_audio", help=SPEECH_LLMS)
     add("--model", metavar="DIR_OR_NAME", help="speech LLM with weights (default: random ones)")
     add("--layers", type=int, help="number of first layers to build (default: all)")
+    add("--encoder_target", type=float, metavar="SHARE", help="parameters gone, in (0, 1)")
     add("--audio_tokens", type=int, help="tokens of the recording (default: those of 90 s)")
     add("--text_tokens", type=int, default=110, help="tokens of prompt and question")
     add("--query_tokens", type=int, default=20, help="tokens of the question")

@@ -1,7 +1,8 @@
 """The one door for audio: read it, check it, resample it, write it.
 
 Audio is one channel of samples in [-1, 1]. What is not, or cannot be read to its end, raises
-ValueError; a file that is missing raises FileNotFoundError. Nothing is mixed, clipped or cut.
+ValueError; a file that is missing raises FileNotFoundError. Nothing is clipped or cut, and channels
+are mixed only where that is asked for.
 """
 
 from __future__ import annotations
@@ -108,17 +109,17 @@ def _out_of_range(samples: np.ndarray, rate: int) -> str:
 
 
 def read_speech(
-    path: str | Path | Command, begin: float = 0.0, end: float | None = None
+    path: str | Path | Command, begin: float = 0.0, end: float | None = None, mix: bool = False
 ) -> tuple[np.ndarray, int]:
     """Read a file, or its part between two times in seconds: (T,) float32 and rate in Hz, checked.
 
     ``ARCHIVE:BYTE`` is a file in an archive, here and in all that reads audio, see
     `espnet_prune.files.archives`. A command is run for what it prints.
 
-    A file that is empty, not audio or ends early, several channels, and a part outside of it, are
-    errors.
+    A file that is empty, not audio or ends early, several channels unless they are to be mixed
+    (their mean), and a part outside of it, are errors.
     """
-    with _opened(path) as (audio, length):
+    with _opened(path, mix) as (audio, length):
         rate = audio.samplerate
         if end is not None and end > length / rate + _SEGMENT_TOLERANCE_S:
             seconds = f"{length / rate:.3f} s"
@@ -134,6 +135,8 @@ def read_speech(
         samples = audio.read(count, dtype="float32")
         if len(samples) < count:
             raise ValueError(f"{path}: {_early(first + len(samples), length, 'samples')}")
+        if samples.ndim > 1:
+            samples = samples.mean(1)
         if audio.subtype in _LOSSY and np.abs(samples).max(initial=0.0) <= _OVERSHOOT:
             samples = samples.clip(-1.0, 1.0)  # as what was encoded
     check_speech(samples, rate, str(path))
@@ -147,8 +150,11 @@ def length_of(path: str | Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: str | Path | Command) -> Iterator[tuple[soundfile.SoundFile, int]]:
-    """An audio file of one channel with what its header announces, and its number of samples."""
+def _opened(
+    path: str | Path | Command, mix: bool = False
+) -> Iterator[tuple[soundfile.SoundFile, int]]:
+    """An audio file of one channel, or of several that are mixed, with what its header announces,
+    and its number of samples."""
     opened: AbstractContextManager[tuple[BinaryIO, int]]
     if isinstance(path, Command):
         output = path.output()
@@ -164,7 +170,7 @@ def _opened(path: str | Path | Command) -> Iterator[tuple[soundfile.SoundFile, i
             # libsndfile reads a file of its own faster than through Python
             alone = not isinstance(path, Command) and archives.place_of(path)[1] is None
             with soundfile.SoundFile(path if alone else file) as audio:
-                length = _checked_length(path, file, size, audio)
+                length = _checked_length(path, file, size, audio, mix)
                 yield audio, length
         except soundfile.LibsndfileError as error:
             reason = error.error_string.strip(" .:") or "it ends early or is damaged"
@@ -172,15 +178,16 @@ def _opened(path: str | Path | Command) -> Iterator[tuple[soundfile.SoundFile, i
 
 
 def _checked_length(
-    path: str | Path | Command, file: BinaryIO, size: int, audio: soundfile.SoundFile
+    path: str | Path | Command, file: BinaryIO, size: int, audio: soundfile.SoundFile, mix: bool
 ) -> int:
-    """Number of samples; that there are other channels, or less than announced, is an error."""
+    """Number of samples; that there are other channels which are not mixed, or less than announced,
+    is an error."""
     fault, length = "", audio.frames
     if audio.format not in _FORMATS:
         fault = (
             f"is {audio.format}, of which nobody can tell whether it is whole; convert it to FLAC"
         )
-    elif audio.channels != 1:
+    elif audio.channels != 1 and not mix:
         fault = f"has {audio.channels} channels instead of one; {_ONE_CHANNEL}"
     elif length >= 2**62:  # how libsndfile says that it does not know
         fault = "does not say how long it is, as if written to a pipe; encode it into a file"

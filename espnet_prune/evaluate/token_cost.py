@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from espnet_prune.evaluate import both_halves
 from espnet_prune.evaluate.measuring import DTYPES, use_machine, write_report
 from espnet_prune.evaluate.report import table
 from espnet_prune.speech_llm import SPEECH_LLMS, SpeechLLM
@@ -78,6 +79,13 @@ def cache_bytes(config, tokens: int, dtype: torch.dtype) -> int:
     return 2 * heads * tokens * size * dtype.itemsize
 
 
+def parameters_of(config) -> int:
+    """Of a causal language model."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    return sum(p.numel() for p in model.parameters())
+
+
 @dataclass
 class Variant:
     """A strategy at a rate, and what was measured of it."""
@@ -88,12 +96,19 @@ class Variant:
     prefill: list[float] = field(default_factory=list)  # of the layers
     output: list[float] = field(default_factory=list)  # of the output layer for one position
     decode: list[float] = field(default_factory=list)  # of one token, by layers and output layer
+    #: of the processors, over all threads: prune, prefill and output
+    processors: list[tuple[float, float, float]] = field(default_factory=list)
     prefill_bytes: int | None = None  # peak beyond weights and prompt
     total_bytes: int | None = None  # that peak with weights and prompt
 
     def prefill_of(self, parts: float = 1.0) -> float:
         """Median seconds, for so many times the layers that were timed."""
         return parts * float(np.median(self.prefill)) + float(np.median(self.output))
+
+    def processors_of(self, parts: float = 1.0) -> float:
+        """Median seconds of the processors for pruning and prefill, in the same way."""
+        prune, prefill, output = np.median(np.array(self.processors), axis=0).tolist()
+        return prune + parts * prefill + output
 
 
 @torch.inference_mode()
@@ -112,10 +127,11 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
     own, heads = body.layers[0].self_attn, body.config.num_attention_heads
     first = FirstLayer(own.q_proj.weight, own.k_proj.weight, heads)
 
-    def clock() -> float:
+    def clock() -> np.ndarray:
+        """Seconds, and those of the processors."""
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return time.perf_counter()
+        return np.array([time.perf_counter(), time.process_time()])
 
     for turn in range(args.repeats + 1):
         for variant in variants:
@@ -135,10 +151,13 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
                 head(new.last_hidden_state)
             last = clock()
             if turn:  # the first one warms up
-                variant.prune.append(middle - start)
-                variant.prefill.append(end - before)
-                variant.output.append(read - end)
-                variant.decode.append((last - read) / args.decode_tokens)
+                parts = middle - start, end - before, read - end
+                for times, part in zip(
+                    (variant.prune, variant.prefill, variant.output), parts, strict=True
+                ):
+                    times.append(float(part[0]))
+                variant.processors.append(tuple(float(part[1]) for part in parts))
+                variant.decode.append(float(last[0] - read[0]) / args.decode_tokens)
     # once each: the output layer may be the embeddings
     weights = {id(p): p.nbytes for part in (body, head) for p in part.parameters()}
     for variant in variants:
@@ -165,8 +184,9 @@ def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
 
 
 def profile(args: argparse.Namespace) -> None:
-    """Measure the first 30 s and all strategies at all rates; print a table, write a JSON file
-    (ValueError: a value out of its range, an unknown speech LLM or strategy)."""
+    """Measure the first 30 s and all strategies at all rates, and with an encoder target also all
+    tokens, and every variant behind both encoders; print tables, write a JSON file (ValueError: a
+    value out of its range, an unknown speech LLM or strategy)."""
     kind = speech_llm_class(args.speech_llm)
     if args.audio_tokens is None:
         args.audio_tokens = 3 * kind.window
@@ -181,10 +201,22 @@ def profile(args: argparse.Namespace) -> None:
     layers = whole.num_hidden_layers if args.layers is None else args.layers
     if not 1 <= layers <= whole.num_hidden_layers:
         raise ValueError(f"--layers is {layers}, but the model has {whole.num_hidden_layers}")
+    pairs = []
+    if args.encoder_target is not None:
+        target = args.encoder_target
+        pairs = both_halves.dense_and_pruned(args.speech_llm, args.layers, target)
     pruners = [TokenPruner("crop", rate=0.0)]  # the paper's "Original": 30 s
+    pruners += [TokenPruner("none")] if pairs else []
     pruners += [TokenPruner(name, rate=rate) for name in args.strategies for rate in args.rates]
     pruners = [pruner.fitted(kind.window, kind.frame_tokens) for pruner in pruners]
-    lm = load_model(args, layers, use_machine(args))
+    dtype = use_machine(args)
+    chunks = -(-args.audio_tokens // kind.window)
+    encoders = [cost for cost, _ in pairs]
+    if pairs:
+        run = args.speech_llm, chunks, args.repeats, args.device, dtype
+        both_halves.measure(pairs, *run)
+        del pairs  # the memory is for the language model
+    lm = load_model(args, layers, dtype)
     if args.model is not None:
         whole = lm.get_decoder().config
         layers = whole.num_hidden_layers
@@ -219,8 +251,25 @@ def profile(args: argparse.Namespace) -> None:
         f"{torch.get_num_threads()} threads, medians of {args.repeats}"
     )
     print(table([list(rows[0]), *(list(row.values()) for row in rows)]), conditions, sep="\n\n")
+    both = []
+    if encoders:
+        both = both_halves.halves(
+            encoders,
+            chunks,
+            parameters_of(whole),
+            [
+                {
+                    **found,
+                    "prune": float(np.median(variant.prune)),
+                    "prefill": variant.prefill_of(parts),
+                    "processors": variant.processors_of(parts),
+                }
+                for variant, found in zip(variants[1:], numbers[1:], strict=True)
+            ],
+        )
+        print("", both_halves.halves_table(both, chunks), sep="\n")
     if args.output:
-        write_report(args.output, conditions, variants=numbers)
+        write_report(args.output, conditions, variants=numbers, halves=both)
 
 
 def _numbers(variant: Variant, original: Variant, whole, parts: float, args) -> dict:

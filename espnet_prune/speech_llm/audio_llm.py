@@ -12,6 +12,7 @@ from torch import Tensor
 
 from espnet_prune.data.audio import SAMPLING_RATE
 from espnet_prune.speech_llm.base import CHUNK_SAMPLES, Heard, SpeechLLM
+from espnet_prune.speech_llm.encoders import put_encoder
 from espnet_prune.speech_llm.families import FAMILIES, family_of
 from espnet_prune.structured.encoder import read_model_config
 
@@ -52,10 +53,15 @@ class AudioLLM(SpeechLLM):
         self.window, self.frame_tokens = self.family.window, self.family.frame_tokens
 
     @classmethod
-    def from_pretrained(cls, model: str, device: str = "cpu", dtype: str = "auto") -> AudioLLM:
+    def from_pretrained(
+        cls, model: str, device: str = "cpu", dtype: str = "auto", encoder: str | None = None
+    ) -> AudioLLM:
         """Load a directory or a hub name in `float32`, `bfloat16`, … or (`auto`) as stored.
 
-        FileNotFoundError, ValueError: no such model, or of a kind that is not in `FAMILIES`.
+        Args:
+            encoder: directory of the model's own encoder, pruned, which takes its place.
+        FileNotFoundError, ValueError: no such model, or of a kind that is not in `FAMILIES`; or
+        errors of `put_encoder`.
         """
         kind = str(read_model_config(str(model)).get("model_type"))
         kind = f"{kind}_thinker" if f"{kind}_thinker" in FAMILIES else kind  # Qwen's Omni models
@@ -66,6 +72,8 @@ class AudioLLM(SpeechLLM):
         if not hasattr(transformers, name):
             raise ValueError(f"{model}: transformers {transformers.__version__} has no {name}")
         loaded = getattr(transformers, name).from_pretrained(model, dtype=dtype)
+        if encoder is not None:
+            put_encoder(loaded, encoder)
         processor = transformers.AutoProcessor.from_pretrained(model, trust_remote_code=False)
         return cls(loaded.to(device).eval(), processor)
 

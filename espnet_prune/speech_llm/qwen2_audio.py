@@ -11,6 +11,7 @@ from transformers import AutoProcessor, Qwen2AudioForConditionalGeneration
 from transformers.masking_utils import create_bidirectional_mask
 
 from espnet_prune.speech_llm.base import Heard, SpeechLLM, log_mel
+from espnet_prune.speech_llm.encoders import put_encoder
 from espnet_prune.structured.encoder import read_model_config
 from espnet_prune.tokens.scores import inside
 
@@ -28,13 +29,20 @@ class Qwen2Audio(SpeechLLM):
         self.processor = processor
 
     @classmethod
-    def from_pretrained(cls, model: str, device: str = "cpu", dtype: str = "auto") -> Qwen2Audio:
+    def from_pretrained(
+        cls, model: str, device: str = "cpu", dtype: str = "auto", encoder: str | None = None
+    ) -> Qwen2Audio:
         """Load a directory or a hub name in `float32`, `bfloat16`, … or (`auto`) as stored.
 
-        FileNotFoundError, ValueError: no such model, or a config.json that is refused.
+        Args:
+            encoder: directory of the model's own encoder, pruned, which takes its place.
+        FileNotFoundError, ValueError: no such model, a config.json that is refused, or errors of
+        `put_encoder`.
         """
         read_model_config(str(model))
         loaded = Qwen2AudioForConditionalGeneration.from_pretrained(model, dtype=dtype)
+        if encoder is not None:
+            put_encoder(loaded, encoder)
         return cls(
             loaded.to(device).eval(), AutoProcessor.from_pretrained(model, trust_remote_code=False)
         )

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from espnet_prune.speech_llm.audio_llm import AUDIO_INPUTS, AudioLLM
 from espnet_prune.speech_llm.base import check_tokens
+from espnet_prune.speech_llm.encoders import put_encoder
 from espnet_prune.speech_llm.generation import ALLOWED, LENGTHS, OUTPUTS, check_options, settings
 from espnet_prune.speech_llm.prompts import Prompts, left_pad, pad, staying
+from espnet_prune.structured import SpeechEncoder
 from espnet_prune.tokens import STRATEGIES, TokenPruner
 
 #: one for all prompts, or one for each, or what the prompts say
@@ -27,6 +30,7 @@ def prune_tokens(
     pruner: TokenPruner,
     query: Query = None,
     positions: str = "contiguous",
+    encoder: SpeechEncoder | str | Path | None = None,
 ) -> PrunedGenerate:
     """Have `model.generate(**inputs)` prune audio tokens, until `unwrap()`.
 
@@ -52,13 +56,16 @@ def prune_tokens(
             absent it is read from the prompt: the text of the last user turn (of the whole prompt
             if it has no turns) without special tokens, placeholders and "Audio 1:".
         positions: `contiguous`, or `original` for those of the whole prompt.
+        encoder: the model's own encoder, pruned (`espnet_prune.prune`), or its directory: takes the
+            place of the dense one until `unwrap()`, so that both halves are pruned.
     Raises:
-        ValueError: another kind of model, or one that is wrapped already.
+        FileNotFoundError, ValueError: another kind of model, one that is wrapped already, or what
+            `espnet_prune.speech_llm.encoders.put_encoder` says of the encoder.
     """
     llm = AudioLLM(model, processor)
     if isinstance(vars(model).get("generate"), PrunedGenerate):
         raise ValueError("the model prunes already: call unwrap() first")
-    return PrunedGenerate(llm, pruner, query, positions)
+    return PrunedGenerate(llm, pruner, query, positions, encoder)
 
 
 class PrunedGenerate:
@@ -67,13 +74,21 @@ class PrunedGenerate:
     `kept` has the indices of the audio tokens that stayed in the last call, a tensor for each item.
     """
 
-    def __init__(self, llm: AudioLLM, pruner: TokenPruner, query: Query, positions: str):
+    def __init__(
+        self,
+        llm: AudioLLM,
+        pruner: TokenPruner,
+        query: Query,
+        positions: str,
+        encoder: SpeechEncoder | str | Path | None = None,
+    ):
         llm.check_positions(positions)
         self.llm, self.pruner, self.query, self.positions = llm, pruner, query, positions
         self.model = llm.lm
         self.kept: list[Tensor] = []
         self._before = vars(self.model).get("generate")  # what someone else may have put there
         self._generate = self.model.generate
+        self._put_back = None if encoder is None else put_encoder(self.model, encoder)
         self.model.generate = self
 
     def unwrap(self) -> None:
@@ -82,6 +97,8 @@ class PrunedGenerate:
             del self.model.generate
             if self._before is not None:
                 self.model.generate = self._before
+            if self._put_back is not None:
+                self._put_back()
 
     def __enter__(self) -> Any:
         return self.model

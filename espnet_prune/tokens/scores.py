@@ -15,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-#: tokens whose similarity is computed at once
+#: tokens that are converted at once
 BLOCK = 1024
+#: numbers that are multiplied at once: a megabyte stays in the cache of a core
+CACHED = 2**18
 
 
 P = ParamSpec("P")
@@ -116,12 +118,15 @@ def query_similarity(audio: Tensor, query: Tensor, query_lengths: Tensor) -> Ten
     real = inside(query_lengths, query.shape[1])[..., None]
     unit = F.normalize(query.float(), dim=-1) * real
     direction = (unit.double().sum(1) / query_lengths[:, None]).float()
-    # Not as a matrix product, which rounds a row by where it stands; in blocks and divided by the
-    # norms afterwards, so that no copy of a long recording is made
-    parts = audio.split(BLOCK, dim=1)
-    products = torch.cat([(part.float() * direction[:, None]).sum(-1) for part in parts], 1)
-    norms = torch.cat([part.float().norm(dim=-1) for part in parts], 1)
-    return products / norms.clamp_min(1e-12)
+    # Not as a matrix product, which rounds a row by where it stands; divided by the norms last,
+    # so that there is no copy of a long recording, which is read from memory once
+    size = max(1, CACHED // (len(audio) * audio.shape[2]))
+    products, norms = [], []
+    for part in audio.split(size, dim=1):
+        part = part.float()
+        products.append((part * direction[:, None]).sum(-1))
+        norms.append(part.norm(dim=-1))
+    return torch.cat(products, 1) / torch.cat(norms, 1).clamp_min(1e-12)
 
 
 #: how `attention_received` reads the first layer
@@ -219,7 +224,7 @@ class _Reader:
         if self.true and layer.scale is not None:
             self.divisor = 1 / layer.scale
         gain = layer.norm_gain if kind == "gains" else None
-        self.columns = 1.0 if gain is None else gain.float()
+        self.gain = None if gain is None else gain.float()
 
     def __call__(self, tokens: Tensor, which: str, first: int, number: int) -> Tensor:
         """(B, number, N, head_size): some heads of all tokens (B, N, D), block by block."""
@@ -229,7 +234,7 @@ class _Reader:
         if self.true:
             weight = weight.double()
         else:
-            weight = _sign(weight.float() * self.columns)
+            weight = _sign(weight if self.gain is None else weight.float() * self.gain)
         out = [self._heads(part, weight, which, rows) for part in tokens.split(BLOCK, dim=1)]
         return out[0] if len(out) == 1 else torch.cat(out, 2)
 

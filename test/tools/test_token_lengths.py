@@ -24,8 +24,22 @@ def test_table_json_and_plot(tmp_path, capsys):
         ("uniform", 750, 300),
         ("uniform", 3000, 300),
     ]
-    assert all(min(r["seconds"]) > 0 for r in rows)
+    assert all(min(r["seconds"]) > 0 and min(r["processor_seconds"]) >= 0 for r in rows)
+    assert all(len(r["seconds"]) == len(r["processor_seconds"]) for r in rows)
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_takes_long_runs_once(monkeypatch, tmp_path):
+    calls = []
+    monkeypatch.setattr(token_lengths.TokenPruner, "__call__", lambda *_, **__: calls.append(1))
+    now = iter(range(100))
+    monkeypatch.setattr(token_lengths.time, "perf_counter", lambda: next(now))
+    options = ["--speech_llm", "compact", "--minutes", "0.5", "--strategies", "crop"]
+    token_lengths.main([*options, "--min_seconds", "0.1"])
+    assert len(calls) == 1
+    calls.clear()
+    token_lengths.main([*options, "--min_seconds", "2"])
+    assert len(calls) == 1 + 2  # one warms up
 
 
 def test_diva_has_its_own_tokens(tmp_path, capsys):

@@ -42,3 +42,10 @@ SNIPS="${SNIPS:-}"
 SPIRAL="${SPIRAL:-}"
 # The authors' recordings, lecture_2.wav and so on; without them synthetic voices speak the items.
 SPIRAL_WAVS="${SPIRAL_WAVS:-}"
+
+# AudioBench's datasets of questions about recordings (hub names AudioLLMs/dream_tts_mcq_test and
+# AudioLLMs/cn_college_listen_mcq_test): the directories that hold data/test-*.parquet.
+DREAM_TTS="${DREAM_TTS:-}"
+CN_COLLEGE_LISTEN="${CN_COLLEGE_LISTEN:-}"
+# The directory below which AudioMarathon (hub name Hezep/AudioMarathon) was unpacked.
+AUDIOMARATHON="${AUDIOMARATHON:-}"

@@ -18,7 +18,7 @@ skip_eval=false       # Leave out inference, plot and scoring (stages 3 to 5).
 debug=false           # A short run of all stages with a few items, in dump_debug and exp_debug.
 ngpu=0                # Number of GPUs (0: CPU; 1: the speech LLM gets device=cuda).
 nj=2                  # Parallel jobs in data preparation.
-inference_nj=2        # Parallel jobs in inference.
+inference_nj=2        # Parallel jobs in inference, each with the model in memory; 1 on a GPU by default.
 python=python3        # Command that starts Python.
 seed=0                # Seed of the order of choices.
 datadir=data          # Data directories.
@@ -35,7 +35,8 @@ wer_windows=100       # Windows of up to 28 s that are checked in each set.
 # Inference
 speech_llm=compact    # qwen2_audio, diva or compact.
 speech_llm_conf=      # Overrides that of the config, e.g. "model=DIR device=cuda".
-inference_config=     # Config of sir_inference; conf/sir_<speech_llm>.yaml when empty.
+inference_config=     # Config of sir_inference; conf/sir_<speech_llm>.yaml when empty,
+                      # conf/sir_qwen2_audio_letter.yaml has answers generated.
 inference_args=       # Options that override it, e.g. "--batch_size 4".
 strategies="speechprune first_phase second_phase rap rac crop uniform" # Strategies of token pruning.
 rates="0.2 0.4 0.6 0.8" # Pruning rates.
@@ -77,6 +78,11 @@ inference_options+=(--strategies "${strategies}" --rates "${rates}" --seed "${se
 conf_words=() inference_words=() data_words=() asked=()
 words conf_words "${speech_llm_conf}"
 if [ "${ngpu}" -gt 0 ]; then conf_words=(device=cuda "${conf_words[@]}"); fi
+# A GPU need not have room for two models of 16 GB.
+if [[ " ${conf_words[*]}" = *" device=cuda"* ]] ||
+    grep -Eq "^[^#]*\bdevice: *[\"']?cuda" "${inference_config}"; then
+    unless_given inference_nj 1
+fi
 for word in "${conf_words[@]}"; do inference_options+=(--speech_llm_conf "${word}"); done
 words inference_words "${inference_args}"
 

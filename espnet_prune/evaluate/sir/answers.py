@@ -6,7 +6,9 @@
      "order": [2, 0, 3, 1], "scores": [-1.2, …], "chosen": 1, "answer": 0}
 
 `order` has the numbers of the choices in the questions file in the order in which they were put to
-the model; `scores`, `chosen` and `answer` are in this order.
+the model; `scores`, `chosen` and `answer` are in this order. By the protocol `letter` there is
+`said`, what the model has generated, instead of `scores`, and `chosen` is null where that names no
+choice.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from espnet_prune.evaluate.sir.conditions import Condition
+from espnet_prune.evaluate.sir.protocols import letter_said
 from espnet_prune.files.growing import go_on, grow, read_grown
 
 #: more tokens than any recording has: four days at 25 a second
@@ -38,6 +41,7 @@ class Answer:
     order: tuple[int, ...]
     scores: tuple[float, ...]
     answer: int
+    said: str | None = None
 
     def __post_init__(self):
         if not all(math.isfinite(score) for score in self.scores):
@@ -48,8 +52,11 @@ class Answer:
             )
 
     @property
-    def chosen(self) -> int:
-        """Place of the most likely choice; the first one of equal ones."""
+    def chosen(self) -> int | None:
+        """Place of the most likely choice, the first one of equal ones; or of the one that was
+        named, None where none was."""
+        if self.said is not None:
+            return letter_said(self.said, len(self.order))
         return self.scores.index(max(self.scores))
 
     @property
@@ -65,7 +72,11 @@ class Answer:
             "kept_tokens": len(self.kept),
             "kept": to_ranges(self.kept),
             "order": self.order,
-            "scores": [round(score, 6) for score in self.scores],
+            **(
+                {"scores": [round(score, 6) for score in self.scores]}
+                if self.said is None
+                else {"said": self.said}
+            ),
             "chosen": self.chosen,
             "answer": self.answer,
         }
@@ -76,7 +87,8 @@ class Answer:
             condition=Condition(row["input"], row["strategy"], row["rate"], row["keep"]),
             kept=tuple(from_ranges(row["kept"])),
             order=tuple(row["order"]),
-            scores=tuple(row["scores"]),
+            scores=() if "said" in row else tuple(row["scores"]),
+            said=row.get("said"),
             **{name: row[name] for name in ("id", "seconds", "audio_tokens", "answer")},
         )
 

@@ -24,6 +24,13 @@ from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
 from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
+from espnet_prune.evaluate.sir.protocols import (
+    LETTER,
+    LETTER_TOKENS,
+    LIKELIHOOD,
+    PROMPTS,
+    check_protocol,
+)
 from espnet_prune.evaluate.speech_llms import kind_of, load_speech_llm
 from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.speech_llm import POSITIONS, Heard, Read, SpeechLLM
@@ -31,16 +38,13 @@ from espnet_prune.tokens import TokenPruner
 
 logger = logging.getLogger(__name__)
 
-#: what the model is asked, if nothing else is said: the question alone
-PROMPT = "{question}"
-
 
 @dataclass
 class Settings:
     """The options of `bin.sir_inference`, which explains them.
 
-    `strategies` and `rates` are lists, or words with blanks between them. A value that is out of
-    its range is a ValueError.
+    `strategies` and `rates` are lists, or words with blanks between them. The prompt is that of the
+    protocol where none is given. A value that is out of its range is a ValueError.
     """
 
     data_dir: Path
@@ -50,7 +54,8 @@ class Settings:
     token_pruner_conf: dict = field(default_factory=dict)
     strategies: str | Sequence | None = None
     rates: str | Sequence | None = None
-    prompt: str = PROMPT
+    protocol: str = LIKELIHOOD
+    prompt: str | None = None
     positions: str = POSITIONS[0]
     seed: int = 0
     batch_size: int = 1
@@ -62,6 +67,9 @@ class Settings:
             raise ValueError(f"positions is '{self.positions}', choose from {', '.join(POSITIONS)}")
         if self.batch_size < 1:
             raise ValueError(f"--batch_size is {self.batch_size}; give 1 or more")
+        if self.prompt is None:
+            self.prompt = PROMPTS.get(self.protocol, "")
+        check_protocol(self.protocol, self.prompt)
 
     def conditions(self) -> list[Condition]:
         """The conditions that are asked for; errors as of `conditions.single` and `grid`."""
@@ -92,6 +100,7 @@ class Settings:
             "speech_llm_conf": model_mark(self.speech_llm_conf),
             "token_pruner_conf": conf,
             "data_dir": data_mark(self.data_dir),
+            "protocol": self.protocol,
             "prompt": self.prompt,
             "positions": self.positions,
             "seed": self.seed,
@@ -141,7 +150,8 @@ def answer_questions(
         logger.info("%d of %d answers exist already", every - number, every)
     if number:
         llm = settings.load()
-        answerer = Answerer(llm, settings.prompt, settings.seed, settings.positions)
+        asks = settings.prompt, settings.seed, settings.positions, settings.protocol
+        answerer = Answerer(llm, *asks)
         with tqdm(total=number, unit="answer", mininterval=5) as bar:
             for batch, missing in batches(left, settings.batch_size):
                 for answers in answerer(batch, [(c, pruners[c]) for c in missing]):
@@ -200,7 +210,7 @@ def _begins(condition: Condition) -> bool:
 
 @dataclass
 class Answerer:
-    """Puts questions to a speech LLM and scores every choice by its text.
+    """Puts questions to a speech LLM; scores every choice by its text, or takes down what is said.
 
     Choices are shuffled by `seed` and id before anything sees them. The pruner compares audio with
     the question alone, whatever else stands in the prompt.
@@ -210,16 +220,17 @@ class Answerer:
             "{choices}" by the choices with letters, a line each, where it occurs.
         seed: of the order of choices.
         positions: see `SpeechLLM.prompts`.
+        protocol: one of `protocols.PROTOCOLS`; `letter` needs the choices in the prompt.
     """
 
     llm: SpeechLLM
-    prompt: str = PROMPT
+    prompt: str = PROMPTS[LIKELIHOOD]
     seed: int = 0
     positions: str = POSITIONS[0]
+    protocol: str = LIKELIHOOD
 
     def __post_init__(self):
-        if "{question}" not in self.prompt:
-            raise ValueError(f"prompt is '{self.prompt}', but has to have {{question}} in it")
+        check_protocol(self.protocol, self.prompt)
 
     def __call__(
         self, recordings: Sequence[Recording], pruners: Sequence[tuple[Condition, TokenPruner]]
@@ -251,13 +262,19 @@ class Answerer:
                 tokens = [self.llm.written_audio(text) for text in texts]
                 outcomes = None
             prompts = self.llm.prompts(tokens, shown, outcomes=outcomes, positions=self.positions)
-            if not _begins(condition):
-                whole = None
-            read = self.llm.read(prompts, whole)
-            if condition == WHOLE:
-                whole = read
-            scores = self.llm.score_choices(read, [q.choices for q in asked])
-            del read  # a cache may have a gigabyte
+            scores: list[tuple[float, ...]] = [() for _ in asked]
+            said: list[str | None] = [None for _ in asked]
+            if self.protocol == LETTER:
+                said = [*self.llm.generate(prompts, LETTER_TOKENS)]
+            else:
+                if not _begins(condition):
+                    whole = None
+                read = self.llm.read(prompts, whole)
+                if condition == WHOLE:
+                    whole = read
+                likely = self.llm.score_choices(read, [q.choices for q in asked])
+                scores = [tuple(row.tolist()) for row in likely]
+                del read  # a cache may have a gigabyte
             yield [
                 Answer(
                     id=recording.id,
@@ -266,11 +283,12 @@ class Answerer:
                     audio_tokens=len(row),
                     kept=tuple(indices.tolist()),
                     order=tuple(map(recording.question.choices.index, question.choices)),
-                    scores=tuple(likely.tolist()),
+                    scores=likely,
                     answer=question.answer,
+                    said=words,
                 )
-                for recording, question, samples, row, indices, likely in zip(
-                    recordings, asked, speech, tokens, prompts.kept, scores, strict=True
+                for recording, question, samples, row, indices, likely, words in zip(
+                    recordings, asked, speech, tokens, prompts.kept, scores, said, strict=True
                 )
             ]
 

@@ -1,13 +1,14 @@
 """The report of an inference: tables, tests and plots over strategies and rates.
 
-Choices are taken in two ways: the likeliest, and, where there are answers without audio, the one
-that the audio adds most likelihood to (pointwise mutual information, PMI).
+Choices are taken in three ways: the likeliest; where there are answers without audio, the one that
+the audio adds most likelihood to (pointwise mutual information, PMI); and, of generated answers,
+the one whose letter is said.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from espnet_prune.evaluate.sir.conditions import (
     Condition,
 )
 from espnet_prune.evaluate.sir.plots import plot_rates, plot_strip
+from espnet_prune.evaluate.sir.protocols import LETTER, LIKELIHOOD
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
 from espnet_prune.tokens import STRATEGIES
@@ -38,12 +40,20 @@ from espnet_prune.tokens import STRATEGIES
 TSNE_PLOT = "tsne.png"
 #: items in the strip plot
 STRIPS = 3
-LIKELY, BY_PMI = "accuracy", "accuracy by PMI"
-#: below the table of the second one
-PMI = (
-    "Taken is the choice whose mean log-likelihood the audio raises most above that without audio, "
-    "so that a text which is likely by itself has no advantage (arXiv 2104.08315)."
-)
+LIKELY, BY_PMI, BY_LETTER = WAYS = "accuracy", "accuracy by PMI", "accuracy by letter"
+#: below the tables of the other two
+NOTES = {
+    BY_PMI: (
+        "Taken is the choice whose mean log-likelihood the audio raises most above that without "
+        "audio, so that a text which is likely by itself has no advantage (arXiv 2104.08315)."
+    ),
+    BY_LETTER: "Taken is the choice whose letter the model says; saying none is wrong.",
+}
+#: what is said of a protocol
+SCORED = {
+    LIKELIHOOD: "scored by the mean log-likelihood of their texts",
+    LETTER: "an answer is generated, and its letter taken",
+}
 #: strategies that the others are compared with
 RANDOM, BEST = "rap", "speechprune"
 
@@ -70,7 +80,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Result:
-    """One condition: its answers, accuracies by `LIKELY` and (but without audio) `BY_PMI`, evidence
+    """One condition: its answers, accuracies by some of `WAYS` (by PMI not without audio), evidence
     recall (of each item, and in the mean)."""
 
     answers: list[Answer]
@@ -80,9 +90,12 @@ class Result:
     kept: float
 
     def to_json(self) -> dict:
-        found = {**asdict(self.judged[LIKELY]), "kept_tokens": self.kept}
-        if BY_PMI in self.judged:
-            found["pmi"] = asdict(self.judged[BY_PMI])
+        found: dict = {"kept_tokens": self.kept}
+        if LIKELY in self.judged:
+            found |= asdict(self.judged[LIKELY])
+        for way, name in ((BY_PMI, "pmi"), (BY_LETTER, "letter")):
+            if way in self.judged:
+                found[name] = asdict(self.judged[way])
         if self.recall is not None:
             found["evidence_recall"] = asdict(self.recall)
         return found
@@ -93,15 +106,27 @@ Measures = dict[Condition, Estimate]
 Grid = dict[str, dict[float, Estimate]]
 
 
-def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
-    """Every condition, references first, then strategies and rates in order."""
+def results(answers: Mapping[str, list[Answer]], spans: Mapping, header: dict) -> Results:
+    """Every condition, references first, then strategies and rates in order.
+
+    Args:
+        answers: by protocol; all to the same items.
+    """
     titles = titles_of(header)
-    grouped = scores.by_condition(answers)
+    by_protocol = {protocol: scores.by_condition(rows) for protocol, rows in answers.items()}
+    ways = {LIKELIHOOD: LIKELY, LETTER: BY_LETTER}
     # way to choose -> condition -> whether each answer is right
-    correct = {LIKELY: {condition: scores.right(rows) for condition, rows in grouped.items()}}
-    if len(grouped) > 1 and NOTHING in grouped:
-        prior, others = grouped[NOTHING], grouped.keys() - {NOTHING}
-        correct[BY_PMI] = {c: scores.right_by_pmi(grouped[c], prior) for c in others}
+    correct = {
+        ways[protocol]: {condition: scores.right(rows) for condition, rows in every.items()}
+        for protocol, every in by_protocol.items()
+    }
+    likely = by_protocol.get(LIKELIHOOD, {})
+    if len(likely) > 1 and NOTHING in likely:
+        prior, others = likely[NOTHING], likely.keys() - {NOTHING}
+        correct[BY_PMI] = {c: scores.right_by_pmi(likely[c], prior) for c in others}
+    grouped: dict[Condition, list[Answer]] = {}
+    for every in by_protocol.values():
+        grouped = {**every, **grouped}
     found = {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
@@ -144,10 +169,10 @@ def multiple(estimate: Estimate) -> str:
 
 
 def accuracies_of(found: Results) -> dict[str, Measures]:
-    """`LIKELY` and, if there is any, `BY_PMI` -> accuracies."""
+    """Those of `WAYS` that there are -> accuracies."""
     every = {
         way: {c: r.judged[way].accuracy for c, r in found.items() if way in r.judged}
-        for way in (LIKELY, BY_PMI)
+        for way in WAYS
     }
     return {way: accuracies for way, accuracies in every.items() if accuracies}
 
@@ -239,8 +264,46 @@ def word_error_rate(path: Path) -> str:
     return f"{rate} on {found['utterances']} windows ({wer['reference_length']} words)"
 
 
+def read_protocols(
+    data_dir: Path, directories: Sequence[Path]
+) -> tuple[dict[str, dict], dict[str, list[Answer]]]:
+    """Headers and answers by protocol, of one directory for each (ValueError: answers to another
+    state of the data or to other items, with other seeds or models, or two of one protocol)."""
+    headers: dict[str, dict] = {}
+    answers: dict[str, list[Answer]] = {}
+    for directory in directories:
+        header, rows = read_answers(directory)
+        protocol = header.get("protocol", LIKELIHOOD)
+        if header["data_dir"] != data_mark(data_dir):
+            other = f"{directory}: the answers are to another state of {data_dir}"
+            raise ValueError(f"{other}: run inference again, into an empty folder")
+        if protocol in headers:
+            raise ValueError(f"{directory}: the protocol is '{protocol}', as of another directory")
+        first = next(iter(headers.values()), header)
+        apart = {"protocol", "prompt", "code"}
+        differ = [key for key in {**first, **header} if first.get(key) != header.get(key)]
+        differ = [key for key in differ if key not in apart]
+        if differ:
+            raise ValueError(
+                f"{directory}: was made with another {', '.join(differ)} than the first"
+            )
+        headers[protocol], answers[protocol] = header, rows
+    ids = {protocol: {answer.id for answer in rows} for protocol, rows in answers.items()}
+    first_ids = next(iter(ids.values()))
+    for directory, own in zip(directories, ids.values(), strict=True):
+        if own != first_ids:
+            name = min(own ^ first_ids)
+            raise ValueError(f"{directory}: {name} is answered by one protocol only; run the other")
+    return headers, answers
+
+
 def write_report(
-    data_dir: Path, answers: Path, output_dir: Path, title: str, command: str, wer: Path | None
+    data_dir: Path,
+    answers: Sequence[Path],
+    output_dir: Path,
+    title: str,
+    command: str,
+    wer: Path | None,
 ) -> str:
     """Write RESULTS.md, scores.json and images/ in `output_dir`.
 
@@ -251,19 +314,17 @@ def write_report(
         FileNotFoundError, ValueError: answers or tables are missing or damaged; the answers are of
             other data, or not to all questions.
     """
-    header, rows = read_answers(answers)
+    headers, rows = read_protocols(data_dir, answers)
+    header = next(iter(headers.values()))
     everything = read_questions(data_dir / "questions")
-    ids = sorted({answer.id for answer in rows})
+    ids = sorted({answer.id for answer in next(iter(rows.values()))})
     for name in ids:
         if name not in everything:
-            raise ValueError(f"{answers}: {name} is not in {data_dir / 'questions'}")
-    if header["data_dir"] != data_mark(data_dir):
-        other = f"{answers}: the answers are to another state of {data_dir}"
-        raise ValueError(f"{other}: run inference again, into an empty folder")
+            raise ValueError(f"{answers[0]}: {name} is not in {data_dir / 'questions'}")
     if len(ids) < len(everything):
         some = f"{len(ids)} of {len(everything)} items are answered"
         missing = f"{min(everything.keys() - set(ids))} is not"
-        raise ValueError(f"{answers}: {some}, {missing}: inference has not ended, run it again")
+        raise ValueError(f"{answers[0]}: {some}, {missing}: inference has not ended, run it again")
     sentences = data_dir / "sentences"
     spans = scores.read_evidence(sentences) if sentences.is_file() else {}
     found = results(rows, spans, header)
@@ -274,10 +335,10 @@ def write_report(
     parts = [f"# {title}"]
     if command:
         parts.append(f"Made by `{command}`.")
+    asked = [f"prompt `{json.dumps(own['prompt'])}`, {SCORED[p]}" for p, own in headers.items()]
     parts.append(
-        f"{len(ids)} recordings, {minutes:.1f} minutes; speech LLM "
-        f"`{header['speech_llm']}`; prompt `{json.dumps(header['prompt'])}`; choices shuffled per "
-        f"item (seed {header['seed']}) and scored by the mean log-likelihood of their texts."
+        f"{len(ids)} recordings, {minutes:.1f} minutes; speech LLM `{header['speech_llm']}`; "
+        f"choices shuffled per item (seed {header['seed']}); {'; '.join(asked)}."
     )
     if options:
         parts.append(f"Options of all token pruners: `{json.dumps(options)}`.")
@@ -289,7 +350,7 @@ def write_report(
         grid = grid_of(every)
         if grid:
             parts += [f"## {way[0].upper()}{way[1:]} (%)", grid_table(grid)]
-            parts += [PMI] if way == BY_PMI else []
+            parts += [NOTES[way]] if way in NOTES else []
             levels = {titles[c]: every[c].value for c in REFERENCES if c in every}
             panels[way] = grid, {**levels, "chance": numbers["chance"]}
     recalls = {c: result.recall for c, result in found.items() if result.recall is not None}
@@ -312,7 +373,8 @@ def write_report(
     )
     images = output_dir / "images"
     if panels:
-        plot_rates(panels, images / "rates.png", list(panels[LIKELY][0]))
+        strategies = dict.fromkeys(name for grid, _ in panels.values() for name in grid)
+        plot_rates(panels, images / "rates.png", list(strategies))
         parts.append(f"![{' and '.join(panels)} against the rate](images/rates.png)")
     shown = strips(found)
     if shown and header["frame_tokens"] is not None:
@@ -320,5 +382,5 @@ def write_report(
         parts.append("![which audio tokens were kept](images/strip.png)")
     if (images / TSNE_PLOT).is_file():
         parts.append(f"![t-SNE of one recording's tokens](images/{TSNE_PLOT})")
-    write_json(output_dir / SCORES, {"items": len(ids), "made_with": header, **numbers})
+    write_json(output_dir / SCORES, {"items": len(ids), "made_with": headers, **numbers})
     return write_results(output_dir, parts)

@@ -10,12 +10,12 @@ import yaml
 from espnet_prune import cli
 from espnet_prune.bin.sir_inference import main
 from espnet_prune.data.data_dir import read_table, write_table
-from espnet_prune.data.sir.questions import read_recordings
+from espnet_prune.data.sir.questions import read_recordings, shuffled
 from espnet_prune.evaluate.sir import inference
 from espnet_prune.evaluate.sir.answers import AnswerFile, read_answers
 from espnet_prune.evaluate.sir.conditions import FIRST_30_S, HEARD, NOTHING, WHOLE, Condition
 from espnet_prune.evaluate.sir.inference import Settings, batches
-from espnet_prune.speech_llm import Diva, diva
+from espnet_prune.speech_llm import Diva, Qwen2Audio, diva
 from espnet_prune.speech_llm.compact.model import Compact
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.evaluate.sir.stand_in import (
@@ -194,6 +194,32 @@ def test_diva_s_tokens_are_not_in_time(options, tmp_path, monkeypatch):
     assert "| speechprune" in results and "vidence" not in results
 
 
+@torch.no_grad()
+def test_letters_are_generated_by_the_same_pruned_prompt(options, tmp_path, capsys):
+    out = ["--output_dir", str(tmp_path / "out")]
+    main([*options, *out, "--protocol", "letter"])
+    header, answers = read_answers(tmp_path / "out")
+    asked = "{question}\n{choices}\nAnswer with the letter of the right choice."
+    assert (header["protocol"], header["prompt"]) == ("letter", asked)
+    llm = Qwen2Audio.from_pretrained(header_model(options))
+    for recording, answer in zip(read_recordings(options[3]), answers, strict=True):
+        question = shuffled(recording.question, 0)
+        choices = "\n".join(map("{}. {}".format, "ABC", question.choices))
+        text = f"{question.question}\n{choices}\nAnswer with the letter of the right choice."
+        audio = llm.hear(recording.load(RATE), RATE).tokens
+        prune = TokenPruner("speechprune", 0.2, window=100)
+        outcomes = llm.outcomes(prune, [audio], [question.question])
+        (said,) = llm.generate(llm.prompts([audio], [text], outcomes=outcomes), 16)
+        assert answer.said == said and answer.scores == ()
+        assert answer.kept == tuple(outcomes[0].kept.tolist())
+    main([*options, *out, "--protocol", "letter"])  # nothing is left to do
+    assert "was made with another protocol, prompt" in fails(capsys, *options, *out)
+
+
+def header_model(options):
+    return yaml.safe_load(Path(options[1]).read_text())["speech_llm_conf"]["model"]
+
+
 def test_audio_shorter_than_the_budget_stays_whole(options, tmp_path):
     (tmp_path / "key").write_text("b\n")
     conf = ["--token_pruner_conf", "{keep: 5000}", "--key_file", str(tmp_path / "key")]
@@ -229,6 +255,8 @@ def test_neighbours_that_lack_the_same_go_together():
         (["--speech_llm_conf", "modle=x"], "speech_llm_conf of qwen2_audio"),
         (["--batch_size", "0"], "--batch_size is 0"),
         (["--prompt", "Listen!"], "has to have {question} in it"),
+        (["--protocol", "letter", "--prompt", "{question}"], "has to have {choices} in it"),
+        (["--protocol", "guess"], "protocol is 'guess', choose from likelihood, letter"),
         (GRID, "token_pruner_conf has rate"),
         (["--strategies", "rap", "--rates", "much"], "have to be numbers"),
         (["--token_pruner", "none", "--token_pruner_conf", "rate=1.0"], "rate is 1.0, but has to"),

@@ -1,5 +1,6 @@
 """Tables of a grid whose accuracies and recalls are known by construction."""
 
+import dataclasses
 import json
 
 import pytest
@@ -54,6 +55,7 @@ def folders(tmp_path):
 
 def score(folders, out, *options):
     data, answers = folders
+    options = list(map(str, options))
     paths = ["--data_dir", str(data), "--answers", str(answers), "--output_dir", str(out)]
     main(["sir", "score", *paths, *options])
     return (out / "RESULTS.md").read_text(), json.loads((out / "scores.json").read_text())
@@ -176,3 +178,66 @@ def test_half_of_the_answers(folders, tmp_path, capsys):
         with pytest.raises(SystemExit):
             score(folders, tmp_path / "out")
         assert message in capsys.readouterr().err
+
+
+def by_letter(n, condition):
+    """As `answer`, but said; the last item names no choice."""
+    likely = answer(n, condition)
+    words = f"The answer is {'ABC'[likely.chosen]}." if n < ITEMS - 1 else "I do not know."
+    return dataclasses.replace(likely, scores=(), said=words)
+
+
+@pytest.fixture
+def letters(folders, tmp_path):
+    """Answers to the same items by the protocol `letter`, under fewer conditions."""
+    header = {**HEADER, "protocol": "letter", "prompt": "?", "data_dir": data_mark(folders[0])}
+    file = AnswerFile(tmp_path / "letters" / "answers.1.jsonl", header)
+    conditions = grid(["speechprune"], [0.2])
+    file.add([by_letter(n, condition) for n in range(ITEMS) for condition in conditions])
+    return tmp_path / "letters"
+
+
+def test_protocols_side_by_side(folders, letters, tmp_path):
+    text, scores = score(
+        (folders[0], folders[1]), tmp_path / "out", "--answers", folders[1], letters
+    )
+    found = scores["conditions"]
+    assert (
+        found["none"]["accuracy"]["value"] == found["none"]["letter"]["accuracy"]["value"] == 7 / 8
+    )
+    # the last item of the transcript is right by likelihood, and says nothing
+    transcript = found["transcript"]
+    assert (transcript["accuracy"]["value"], transcript["letter"]["accuracy"]["value"]) == (
+        1,
+        7 / 8,
+    )
+    assert "letter" not in found["rap 0.2"] and "pmi" in found["rap 0.2"]
+    assert "## Accuracy by letter (%)" in text and "saying none is wrong" in text
+    header = next(line for line in text.splitlines() if "accuracy by PMI % [95%]" in line)
+    assert "accuracy by letter % [95%]" in header
+    assert set(scores["made_with"]) == {"likelihood", "letter"}
+
+
+def test_letters_alone(folders, letters, tmp_path):
+    text, scores = score((folders[0], letters), tmp_path / "out")
+    assert set(scores["conditions"]["speechprune 0.2"]) == {
+        "input", "strategy", "rate", "keep", "letter", "evidence_recall", "kept_tokens"
+    }  # fmt: skip
+    assert "## Accuracy (%)" not in text and "log-likelihood" not in text
+
+
+def test_protocols_that_do_not_belong_together(folders, letters, tmp_path, capsys):
+    file = letters / "answers.1.jsonl"
+    before = file.read_text()
+
+    def message(*answers):
+        with pytest.raises(SystemExit):
+            score(folders, tmp_path / "out", "--answers", *map(str, answers))
+        return capsys.readouterr().err
+
+    assert "the protocol is 'letter', as of another" in message(letters, letters)
+    file.write_text(before.replace('"seed": 0', '"seed": 1', 1))
+    assert "letters: was made with another seed than the first" in message(folders[1], letters)
+    lines = [line for line in before.splitlines(keepends=True) if '"id": "i3"' not in line]
+    file.write_text("".join(lines))
+    assert "letters: i3 is answered by one protocol only" in message(folders[1], letters)

@@ -3,10 +3,11 @@
     {"speech_llm": …, "frame_tokens": 25, …}          what all answers of the file were made with
     {"id": …, "input": "speech", "strategy": "speechprune", "rate": 0.2, "keep": null,
      "seconds": 71.3, "audio_tokens": 1783, "kept_tokens": 600, "kept": "3-17,21",
-     "order": [2, 0, 3, 1], "scores": [-1.2, …], "chosen": 1, "answer": 0}
+     "order": [2, 0, 3, 1], "scores": [-1.2, …], "chosen": 1, "answer": 0, "said": "4-5,30"}
 
 `order` has the numbers of the choices in the questions file in the order in which they were put to
-the model; `scores`, `chosen` and `answer` are in this order.
+the model; `scores`, `chosen` and `answer` are in this order. `said` has the audio tokens that are
+words, where the speech LLM knows them; it stands with the answer to the whole recording alone.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Answer:
     order: tuple[int, ...]
     scores: tuple[float, ...]
     answer: int
+    said: tuple[int, ...] | None = None
 
     def __post_init__(self):
         if not all(math.isfinite(score) for score in self.scores):
@@ -57,6 +59,7 @@ class Answer:
         return self.chosen == self.answer
 
     def to_json(self) -> dict:
+        said = {} if self.said is None else {"said": to_ranges(self.said)}
         return {
             "id": self.id,
             **asdict(self.condition),
@@ -68,6 +71,7 @@ class Answer:
             "scores": [round(score, 6) for score in self.scores],
             "chosen": self.chosen,
             "answer": self.answer,
+            **said,
         }
 
     @classmethod
@@ -77,6 +81,7 @@ class Answer:
             kept=tuple(from_ranges(row["kept"])),
             order=tuple(row["order"]),
             scores=tuple(row["scores"]),
+            said=tuple(from_ranges(row["said"])) if "said" in row else None,
             **{name: row[name] for name in ("id", "seconds", "audio_tokens", "answer")},
         )
 

@@ -253,12 +253,12 @@ class Answerer:
             if condition.input in ("speech", "heard") and not heard:
                 heard = [self.llm.hear(samples, fs) for samples in speech]
             if condition.input == "speech":
-                tokens = [audio for audio, _ in heard]
+                tokens = [each.tokens for each in heard]
                 queries = [r.question.question for r in recordings]
                 names = [r.id for r in recordings]
                 outcomes = self.llm.outcomes(pruner, tokens, queries, names)
             else:
-                texts = [words for _, words in heard]
+                texts = [each.words for each in heard]
                 if condition.input != "heard":
                     texts = [r.written(condition.input) for r in recordings]
                 tokens = [self.llm.written_audio(text) for text in texts]
@@ -271,6 +271,7 @@ class Answerer:
                 whole = read
             scores = self.llm.score_choices(read, [q.choices for q in asked])
             del read  # a cache may have a gigabyte
+            said = [each.said for each in heard] if condition == WHOLE else [None] * len(recordings)
             yield [
                 Answer(
                     id=recording.id,
@@ -281,9 +282,10 @@ class Answerer:
                     order=tuple(map(recording.question.choices.index, question.choices)),
                     scores=tuple(likely.tolist()),
                     answer=question.answer,
+                    said=None if words is None else tuple(words.nonzero()[:, 0].tolist()),
                 )
-                for recording, question, samples, row, indices, likely in zip(
-                    recordings, asked, speech, tokens, prompts.kept, scores, strict=True
+                for recording, question, samples, row, indices, likely, words in zip(
+                    recordings, asked, speech, tokens, prompts.kept, scores, said, strict=True
                 )
             ]
 

@@ -102,10 +102,10 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     if len(grouped) > 1 and NOTHING in grouped:
         prior, others = grouped[NOTHING], grouped.keys() - {NOTHING}
         correct[BY_PMI] = {c: scores.right_by_pmi(grouped[c], prior) for c in others}
-    found = {}
+    said, found = words_of(grouped), {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
-        recall = scores.recalls(rows, spans, header["frame_tokens"])
+        recall = scores.recalls(rows, spans, header["frame_tokens"], said)
         judged = {}
         for way, right in correct.items():
             if condition in right:
@@ -119,6 +119,11 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
         kept = float(np.mean([len(row.kept) for row in rows]))
         found[condition] = Result(rows, judged, recall, mean, kept)
     return found
+
+
+def words_of(grouped: Mapping[Condition, list[Answer]]) -> dict[str, tuple[int, ...]]:
+    """Item -> its audio tokens that are words, of models that know them."""
+    return {row.id: row.said for row in grouped.get(WHOLE, []) if row.said is not None}
 
 
 def _order(condition: Condition):
@@ -296,7 +301,8 @@ def write_report(
     recall = grid_of(recalls)
     if recall:
         parts += ["## Evidence recall (%)", grid_table(recall)]
-        parts.append("The share of the key sentence's audio tokens that are kept.")
+        what = "words" if any(row.said for row in rows) else "audio tokens"
+        parts.append(f"The share of the key sentence's {what} that are kept.")
         first = {titles[FIRST_30_S]: recalls[FIRST_30_S].value} if FIRST_30_S in recalls else {}
         panels["evidence recall"] = recall, first
     ratios = recall_ratios(found)

@@ -37,7 +37,7 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
     heard, right = [], {source: [] for source in SOURCES}
     for name in tqdm(names, "ask", mininterval=2):
         samples = load_speech(scp[name], llm.sampling_rate, name=name)
-        audio, words = llm.hear(samples[: llm.chunk_samples], llm.sampling_rate)
+        audio, words, _ = llm.hear(samples[: llm.chunk_samples], llm.sampling_rate)
         heard.append(normalize_text(words))
         asked = questions[name]
         given = audio, *map(llm.written_audio, (texts[name], words, ""))

@@ -41,7 +41,7 @@ encoder=              # Directory of a pruned encoder for it; Whisper's own when
 language_model=smollm2_135m    # Frozen language model: name or directory.
 lora_config=conf/lora.yaml     # Config of LoRA's training.
 lora_args=            # Options that override it.
-debug_lora_args="--max_epoch 2 --num_iters_per_epoch 4 --log_interval 1 --accum_grad 2 --lora_rank 2 --lora_alpha 4 --scheduler_conf max_steps=4 --model_conf bf16=false" # Options of LoRA's training in a debug run.
+debug_lora_args="--max_epoch 2 --num_iters_per_epoch 4 --log_interval 1 --accum_grad 2 --lora_rank 2 --lora_alpha 4 --scheduler_conf max_steps=4" # Options of LoRA's training in a debug run.
 report_excerpts=200   # Held-out excerpts of the report.
 # End of options
 

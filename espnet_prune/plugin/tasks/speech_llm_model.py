@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.plugin.tasks import base
 from espnet_prune.speech_llm.compact.adapter import BLANK, AudioAdapter
-from espnet_prune.speech_llm.compact.model import BEFORE, lora_parameters
+from espnet_prune.speech_llm.compact.model import BEFORE, computing_dtype, lora_parameters
 from espnet_prune.speech_llm.prompts import PADDING, SHARED, seen_by
 
 #: id between the token ids of two texts about the same recording
@@ -74,10 +74,11 @@ class SpeechLoraModel(base.Model):
         lm: a `peft` model, see `espnet_prune.speech_llm.compact.model.with_lora`.
         tokenizer: its tokenizer.
         drop_blanks: in [0, 1], see above.
-        bf16: the language model computes in bfloat16 (autocast); weights stay in float32.
+        dtype: in which the language model computes (autocast), see `computing_dtype`; weights stay
+            in float32.
     """
 
-    def __init__(self, adapter: AudioAdapter, lm, tokenizer, drop_blanks=0.0, bf16=False):
+    def __init__(self, adapter: AudioAdapter, lm, tokenizer, drop_blanks=0.0, dtype="float32"):
         super().__init__()
         if not 0.0 <= drop_blanks <= 1.0:
             raise ValueError(f"drop_blanks is {drop_blanks}, but has to be in [0, 1]")
@@ -86,7 +87,8 @@ class SpeechLoraModel(base.Model):
         named = lora_parameters(lm)
         self.lora_names = list(named)
         self.lora = nn.ParameterList(named.values())
-        self.drop_blanks, self.bf16 = drop_blanks, bf16
+        self.drop_blanks, self.dtype = drop_blanks, dtype
+        computing_dtype(dtype, "cpu")  # says which there are
         before = tokenizer(BEFORE, add_special_tokens=False).input_ids
         self.register_buffer("before", torch.tensor(before), persistent=False)
 
@@ -123,7 +125,8 @@ class SpeechLoraModel(base.Model):
             pad_sequence(values, batch_first=True, padding_value=filler)
             for values, filler in zip(zip(*layouts, strict=True), (PADDING, 0, False), strict=True)
         )
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.bf16):
+        dtype = computing_dtype(self.dtype, tokens.device)
+        with torch.autocast(tokens.device.type, dtype, enabled=dtype != torch.float32):
             out = lm.base_model(
                 inputs_embeds=pad_sequence(rows, batch_first=True),
                 attention_mask=seen_by(part)[:, None],

@@ -154,7 +154,7 @@ def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, t
     assert len(found) == 4 * (5 + 1)
     llm = Compact.from_pretrained(tmp_path / "model")
     for recording in read_recordings(options[3]):
-        _, words = llm.hear(recording.load(RATE), RATE)
+        _, words, said = llm.hear(recording.load(RATE), RATE)
         assert words
         tokens = llm.embed_text(f" {words}")
         answer = found[recording.id, HEARD]

@@ -36,7 +36,7 @@ def test_lora_loss_is_that_of_the_answer_by_hand(bf16):
     torch.manual_seed(0)
     adapter = AudioAdapter(24, SHAPE)
     lm = randomize(with_lora(llama(len(tokens)), rank=2, alpha=4))
-    model = SpeechLoraModel(adapter, lm, tokens, bf16=bf16).train()
+    model = SpeechLoraModel(adapter, lm, tokens, dtype="bfloat16" if bf16 else "float32").train()
     heard, lengths = torch.randint(-1, 20, (2, 9)), torch.tensor([9, 4])
     asked = [tokens(t).input_ids for t in (" Transcript:", " Question: who wins? Answer:")]
     said = [tokens(t).input_ids for t in (" the red team", " one")]
@@ -144,7 +144,7 @@ def test_wrong_options_are_named(tmp_path):
     llama(len(tokenizer())).save_pretrained(tmp_path / "none")
     tokenizer().save_pretrained(tmp_path / "none")
     for model_conf, adapter_conf, message in (
-        ({"loud": 1}, {}, "model_conf: unknown key 'loud', choose from drop_blanks, bf16"),
+        ({"loud": 1}, {}, "model_conf: unknown key 'loud', choose from drop_blanks, dtype"),
         ({}, {"width": 1}, "audio_adapter_conf: .*width"),
         ({}, {"spread": 2.0}, "spread is 2.0"),
     ):

@@ -106,7 +106,7 @@ class Ear:
     written_audio = SpeechLLM.written_audio
 
     def hear(self, wave, rate):
-        return len(wave) > 0.7 * rate, "the red cat wins"
+        return len(wave) > 0.7 * rate, "the red cat wins", None
 
     def embed_text(self, text):
         return text != " the red cat wins"

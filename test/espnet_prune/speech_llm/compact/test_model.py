@@ -163,10 +163,11 @@ def test_a_recording_goes_through_ear_adapter_and_embeddings(parts):
     folder = parts[0]
     llm = Compact.from_pretrained(folder / "compact")
     wave = speech(0.9)[0]
-    tokens, words = llm.hear(wave, RATE)
+    tokens, words, said = llm.hear(wave, RATE)
     (heard,) = Ear(folder / "whisper").hear([wave.numpy()])
     assert words == " ".join(word.text for word in heard) != ""
     ids = place(heard, llm.tokenizer, 23)  # ceil(14400 / 640)
+    assert torch.equal(said, ids != BLANK)
     expected = llm.adapter.embed(ids, llm.lm.get_input_embeddings().weight)
     torch.testing.assert_close(tokens, expected)
     # longer than the window of a second: in parts

@@ -8,6 +8,7 @@
 `order` has the numbers of the choices in the questions file in the order in which they were put to
 the model; `scores`, `chosen` and `answer` are in this order. `said` has the audio tokens that are
 words, where the speech LLM knows them; it stands with the answer to the whole recording alone.
+`words` is what its own recogniser has heard, with the answer to that.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class Answer:
     scores: tuple[float, ...]
     answer: int
     said: tuple[int, ...] | None = None
+    words: str | None = None
 
     def __post_init__(self):
         if not all(math.isfinite(score) for score in self.scores):
@@ -72,6 +74,7 @@ class Answer:
             "chosen": self.chosen,
             "answer": self.answer,
             **said,
+            **({} if self.words is None else {"words": self.words}),
         }
 
     @classmethod
@@ -82,6 +85,7 @@ class Answer:
             order=tuple(row["order"]),
             scores=tuple(row["scores"]),
             said=tuple(from_ranges(row["said"])) if "said" in row else None,
+            words=row.get("words"),
             **{name: row[name] for name in ("id", "seconds", "audio_tokens", "answer")},
         )
 

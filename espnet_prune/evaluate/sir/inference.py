@@ -25,7 +25,7 @@ from espnet_prune.data.sir.questions import LETTERS, Question, Recording, read_r
 from espnet_prune.evaluate.measuring import check_device
 from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
-from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
+from espnet_prune.evaluate.sir.conditions import HEARD, TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
 from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.speech_llm import POSITIONS, SPEECH_LLMS, Heard, Read, SpeechLLM
@@ -271,7 +271,9 @@ class Answerer:
                 whole = read
             scores = self.llm.score_choices(read, [q.choices for q in asked])
             del read  # a cache may have a gigabyte
-            said = [each.said for each in heard] if condition == WHOLE else [None] * len(recordings)
+            nothing = [None] * len(recordings)
+            said = [each.said for each in heard] if condition == WHOLE else nothing
+            words = [each.words for each in heard] if condition == HEARD else nothing
             yield [
                 Answer(
                     id=recording.id,
@@ -282,10 +284,19 @@ class Answerer:
                     order=tuple(map(recording.question.choices.index, question.choices)),
                     scores=tuple(likely.tolist()),
                     answer=question.answer,
-                    said=None if words is None else tuple(words.nonzero()[:, 0].tolist()),
+                    said=None if at is None else tuple(at.nonzero()[:, 0].tolist()),
+                    words=text,
                 )
-                for recording, question, samples, row, indices, likely, words in zip(
-                    recordings, asked, speech, tokens, prompts.kept, scores, said, strict=True
+                for recording, question, samples, row, indices, likely, at, text in zip(
+                    recordings,
+                    asked,
+                    speech,
+                    tokens,
+                    prompts.kept,
+                    scores,
+                    said,
+                    words,
+                    strict=True,
                 )
             ]
 

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.normalize import normalize_text
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.questions import LETTERS, Question, read_questions
 from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
+from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
 from espnet_prune.evaluate.report import SCORES, table, with_interval, write_results
 from espnet_prune.evaluate.sir import scores
 from espnet_prune.evaluate.sir.answers import Answer, read_answers
@@ -119,6 +122,17 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
         kept = float(np.mean([len(row.kept) for row in rows]))
         found[condition] = Result(rows, judged, recall, mean, kept)
     return found
+
+
+def recogniser_errors(found: Results, text: Path) -> Estimate | None:
+    """Word error rate of what the speech LLM has heard of whole recordings, normalised; None where
+    there are no words or no transcripts."""
+    rows = [row for row in found[HEARD].answers if row.words is not None] if HEARD in found else []
+    if not rows or not text.is_file():
+        return None
+    said = read_table(text)
+    references = [normalize_text(said[row.id]) for row in rows]
+    return error_rate(count_errors(references, [normalize_text(row.words or "") for row in rows]))
 
 
 def words_of(grouped: Mapping[Condition, list[Answer]]) -> dict[str, tuple[int, ...]]:
@@ -288,6 +302,10 @@ def write_report(
         parts.append(f"Options of all token pruners: `{json.dumps(options)}`.")
     if wer is not None:
         parts.append(f"WER % of Whisper on the speech: {word_error_rate(wer)}.")
+    own = recogniser_errors(found, data_dir / "text")
+    if own is not None:
+        parts.append(f"WER % of the speech LLM's own recogniser: {percent(own)}.")
+        numbers["recogniser_wer"] = asdict(own)
     parts += ["## Baselines and upper bounds", bounds_table]
     panels = {}
     for way, every in accuracies_of(found).items():

@@ -77,7 +77,7 @@ def greedy_decode(
     Returns: B lists of token ids, without prompt and end token.
     """
     config = model.generation_config
-    options = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
+    options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
     if getattr(config, "is_multilingual", False):
         options |= {"language": "en", "task": "transcribe"}
     encoded = BaseModelOutput(states)

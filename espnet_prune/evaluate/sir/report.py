@@ -19,7 +19,7 @@ from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.questions import LETTERS, Question, read_questions
 from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
-from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
+from espnet_prune.evaluate.metrics.error_rate import ErrorRate, count_errors, error_rate
 from espnet_prune.evaluate.report import SCORES, table, with_interval, write_results
 from espnet_prune.evaluate.sir import scores
 from espnet_prune.evaluate.sir.answers import Answer, read_answers
@@ -124,7 +124,7 @@ def results(answers: list[Answer], spans: Mapping, header: dict) -> Results:
     return found
 
 
-def recogniser_errors(found: Results, text: Path) -> Estimate | None:
+def recogniser_errors(found: Results, text: Path) -> ErrorRate | None:
     """Word error rate of what the speech LLM has heard of whole recordings, normalised; None where
     there are no words or no transcripts."""
     rows = [row for row in found[HEARD].answers if row.words is not None] if HEARD in found else []
@@ -154,7 +154,7 @@ def rivals(condition: Condition, titles: dict[Condition, str]) -> dict[str, Cond
     return found
 
 
-def percent(estimate: Estimate, sign: str = "") -> str:
+def percent(estimate: Estimate | ErrorRate, sign: str = "") -> str:
     return with_interval(estimate.value, estimate.low, estimate.high, sign=sign)
 
 

@@ -11,15 +11,20 @@ from espnet_prune.cli.options import SPEECH_LLMS, KeyValues, calls, fill_from_co
 def data(parser: ArgumentParser):
     """Make the data directory of a set of SIR items: speak them, or take recordings of them.
 
-    Items are JSONL files in SPIRAL's format. Each speaker of an item gets another voice of Flite or
-    eSpeak NG, and the time of every sentence is kept. OUTPUT_DIR_windows gets segments of whole
+    Items are JSONL files in SPIRAL's format. Each speaker of an item gets another voice, and the
+    time of every sentence is kept. Voices sound like people, unless --voices names those of Flite
+    (slt awb rms kal) or eSpeak NG (en-us, en+f2). OUTPUT_DIR_windows gets segments of whole
     sentences for a check of the speech by Whisper. With --audio_dir ID.wav or ID.flac of every item
     is taken instead; then times are not known, and a row may lack its key sentence.
     """
     add = parser.add_argument
     add("--items", type=Path, nargs="+", required=True, metavar="JSONL", help="files of items")
     add("--output_dir", type=Path, required=True, help="data directory to write")
-    add("--voices", type=str.split, help="voices, with blanks between (default: for evaluation)")
+    add(
+        "--voices",
+        type=str.split,
+        help="voices, with blanks between (default: hibari, joe, and both at other pitches)",
+    )
     add("--work", type=Path, default=Path("downloads"), help="folder in which Flite is unpacked")
     add("--audio_dir", type=Path, help="recordings of the items, instead of speaking them")
     add("--part_of", type=Path, help="data directory that has all of the items already")

@@ -314,7 +314,8 @@ def resample(samples: np.ndarray, rate: int, fs: int, name: str | Path = "audio"
     try:
         for begin in range(0, len(samples), block):
             first = max(0, begin - around)
-            heard = torch.from_numpy(samples[first : begin + block + around])
+            # torchaudio counts in float32: a step more, or it may give a sample less than there are
+            heard = torch.from_numpy(np.pad(samples[first : begin + block + around], (0, old)))
             part = torchaudio.functional.resample(heard, rate, fs)[(begin - first) // old * new :]
             place = changed[begin // old * new :][: block // old * new]
             place[:] = part[: len(place)].clamp_(-1.0, 1.0).numpy()

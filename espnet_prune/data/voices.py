@@ -33,6 +33,8 @@ TRAINING_VOICES = tuple(
 EVALUATION_VOICES = ("slt", "awb", "en-029", "en-gb-x-rp+m1", "en-us-nyc+f3")
 #: voices that sound like people; only evaluations may use them
 NATURAL_VOICES = ("hibari", "joe")
+#: five speakers of a conversation by the two: "joe:1.12" has 1.12 times joe's pitch
+NATURAL_SPEAKERS = ("hibari", "joe", "hibari:0.9", "joe:1.12", "hibari:1.1")
 
 # Of eSpeak NG's speak_lib.h. Synchronous: else the library starts threads, and where one still runs
 # when the library is unloaded the whole process crashes.
@@ -44,7 +46,8 @@ class Voices:
     """Speaks English sentences, a text in a voice always the same way.
 
     A voice is one of `NATURAL_VOICES`, a key of `FLITE`, or an English voice of eSpeak NG ("en-us",
-    "en-gb-scotland+m3"; "en" is British).
+    "en-gb-scotland+m3"; "en" is British). "VOICE:FACTOR" is that voice with FACTOR times its pitch
+    (and as long a throat as has it), at the same speed.
 
     Args:
         work: where Debian's packages are unpacked; nothing is fetched again that is there.
@@ -68,6 +71,11 @@ class Voices:
         """
         if not any(c.isalnum() for c in text):
             raise ValueError(f"'{text}': nothing to speak")
+        voice, changed, factor = voice.partition(":")
+        if changed:
+            pitch = pitch_factor(voice, factor)
+            samples = self(text, voice, speed / pitch)
+            return resample(samples, round(SAMPLING_RATE * pitch), SAMPLING_RATE)
         if voice in NATURAL_VOICES:
             speak = speak_hibari if voice == "hibari" else speak_joe
             return trim(speak(text, speed))
@@ -78,6 +86,17 @@ class Voices:
             known = f"{known} or an English one of eSpeak NG such as en-us or en+f2"
             raise ValueError(f"unknown voice '{voice}', choose from {known}")
         return trim(speak_espeak(text, voice, speed))
+
+
+def pitch_factor(voice: str, text: str) -> float:
+    """What stands behind ":" (ValueError: no number from 0.5 to 2)."""
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0.5 <= factor <= 2.0:
+        raise ValueError(f"voice '{voice}:{text}': give a number from 0.5 to 2 behind the colon")
+    return factor
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""A compact speech LLM on held-out excerpts: WER of its adapter, and right answers."""
+"""A compact speech LLM on held-out excerpts: WER of its ear, and right answers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from espnet_prune.speech_llm.compact.model import recipe_model
 SOURCES = {
     "audio": "right answers (of four), audio",
     "transcript": "the same, transcript instead of audio",
-    "heard": "the same, words of those CTC paths instead of audio",
+    "heard": "the same, words of its ear instead of audio",
     "nothing": "the same, nothing",
 }
 
@@ -37,7 +37,7 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
     heard, right = [], {source: [] for source in SOURCES}
     for name in tqdm(names, "ask", mininterval=2):
         samples = load_speech(scp[name], llm.sampling_rate, name=name)
-        audio, words = llm.hear(samples[: llm.chunk_samples], llm.sampling_rate)
+        audio, words, _ = llm.hear(samples[: llm.chunk_samples], llm.sampling_rate)
         heard.append(normalize_text(words))
         asked = questions[name]
         given = audio, *map(llm.written_audio, (texts[name], words, ""))
@@ -52,7 +52,7 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
 
 def table(found: dict, title: str) -> str:
     """The estimates as a Markdown table."""
-    rows = {"wer": "word error rate of the adapter's CTC", **SOURCES}
+    rows = {"wer": "word error rate of the ear", **SOURCES}
     cell = "{value:.1%} ({low:.1%} to {high:.1%})"
     lines = [f"| {row} | {cell.format(**found[name])} |" for name, row in rows.items()]
     excerpts = f"{found['excerpts']} held-out excerpts; 95% bootstrap intervals."
@@ -63,6 +63,7 @@ def write_report(
     model: Path | None,
     data_dir: Path,
     most: int,
+    whisper: Path | None,
     encoder: Path | None,
     language_model: Path | None,
     device: str,
@@ -74,7 +75,7 @@ def write_report(
     """
     if most < 1:
         raise ValueError(f"--most is {most}, but has to be positive")
-    llm = Compact.from_pretrained(model or recipe_model(), device, encoder, language_model)
+    llm = Compact.from_pretrained(model or recipe_model(), device, whisper, encoder, language_model)
     found = evaluate(llm, data_dir, most)
     text = table(found, f"Compact speech LLM on {data_dir.name}")
     write_json(output.with_suffix(".json"), found)

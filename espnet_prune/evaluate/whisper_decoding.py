@@ -13,50 +13,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
-from transformers import AutoTokenizer, WhisperForConditionalGeneration
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.utils import logging as transformers_logging
+from transformers import AutoTokenizer
 
 from espnet_prune.data.audio import load_speech
 from espnet_prune.data.data_dir import audio_path, read_scp, write_table
 from espnet_prune.files.archives import place_of, size_of
 from espnet_prune.files.freshness import code_of, digest, stamp
 from espnet_prune.files.growing import go_on, grow
-from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_json
-from espnet_prune.structured import SpeechEncoder, load_encoder
+from espnet_prune.structured.whisper_decoder import greedy_decode, load_with_decoder
 
 logger = logging.getLogger(__name__)
 
 PARTIAL = ".text.partial"
 RECORD = "decode.json"
-
-
-@torch.inference_mode()
-def greedy_decode(
-    model: WhisperForConditionalGeneration, states: Tensor, max_new_tokens: int
-) -> list[list[int]]:
-    """The most probable token at each step, of an English transcript without timestamps.
-
-    Args:
-        model: whose decoder and generation config are used.
-        states: (B, frames, d_model) the encoder's last hidden states.
-        max_new_tokens: limit for what never ends by itself.
-    Returns: B lists of token ids, without prompt and end token.
-    """
-    config = model.generation_config
-    options = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
-    if getattr(config, "is_multilingual", False):
-        options |= {"language": "en", "task": "transcribe"}
-    encoded = BaseModelOutput(states)
-    rows = model.generate(encoder_outputs=encoded, max_new_tokens=max_new_tokens, **options)
-    rows = rows.tolist()
-    end = config.eos_token_id
-    end = end[0] if isinstance(end, list) else end
-    return [row[: row.index(end)] if end in row else row for row in rows]
 
 
 def sorted_batches(utterances: dict[str, str], batch_size: int) -> Iterator[list[str]]:
@@ -84,28 +56,6 @@ def fingerprint(teacher_dir: Path, encoder: str | None, scp: dict[str, str]) -> 
     return marks
 
 
-def load_models(
-    teacher_dir: Path, encoder: str | None
-) -> tuple[WhisperForConditionalGeneration, SpeechEncoder]:
-    """The teacher, for its decoder, and the encoder to put in front of it (ValueError: the teacher
-    is no Whisper, or the encoder does not fit its decoder)."""
-    file = teacher_dir / "config.json"
-    kind = read_record(file, hint="give a transformers directory of Whisper").get("model_type")
-    if kind != "whisper":
-        raise ValueError(f"{file}: the model type is '{kind}'; only Whisper has a decoder")
-    transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # each call of `generate` explains itself
-    front = load_encoder(encoder or teacher_dir).eval()
-    check_model_directory(teacher_dir)
-    model = WhisperForConditionalGeneration.from_pretrained(teacher_dir, dtype=torch.float32)
-    if front.family != "whisper" or front.hidden_size != model.config.d_model:
-        raise ValueError(
-            f"{encoder}: a {front.family} encoder with {front.hidden_size} dimensions does not fit "
-            f"Whisper's decoder of {teacher_dir} with {model.config.d_model}"
-        )
-    return model.eval(), front
-
-
 def decode(
     teacher_dir: Path,
     encoder: str | None,
@@ -116,7 +66,7 @@ def decode(
     max_new_tokens: int | None = None,
 ) -> float:
     """Append the hypotheses of the utterances to ``partial``; returns the seconds of speech."""
-    model, front = load_models(teacher_dir, encoder)
+    model, front = load_with_decoder(teacher_dir, encoder)
     tokenizer = AutoTokenizer.from_pretrained(teacher_dir, trust_remote_code=False)
     # Half of the decoder's context, as in the original implementation.
     max_new_tokens = max_new_tokens or model.config.max_target_positions // 2

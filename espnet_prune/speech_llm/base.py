@@ -51,10 +51,12 @@ class Read:
 
 
 class Heard(NamedTuple):
-    """Tokens (N, D) of audio for the language model, and words if it has a recogniser."""
+    """Tokens (N, D) of audio for the language model; words if it has a recogniser, and which tokens
+    say them, (N,) bool, if it knows."""
 
     tokens: Tensor
     words: str = ""
+    spoken: Tensor | None = None
 
 
 class SpeechLLM(ABC):
@@ -100,22 +102,28 @@ class SpeechLLM(ABC):
     def layout(self, question: str) -> tuple[list[int], list[int]]:
         """Token ids that stand before and after the audio, special ones included."""
 
+    def chunks(self, speech: np.ndarray) -> list[np.ndarray]:
+        """A recording, (T,) float32, in parts of up to `chunk_samples`."""
+        return audio_chunks(speech, self.sampling_rate, self.sampling_rate, self.chunk_samples)
+
     @torch.no_grad()
     def hear(self, speech: Tensor | np.ndarray, sampling_rate: int) -> Heard:
         """Audio tokens (N, D) and words of a recording of any length, (T,) floating point in
         [-1, 1]: `encode`, chunk after chunk. Words are "" where there is no recogniser or no word.
         ValueError: another sampling rate, several channels, whole numbers, no samples, too few for
         a token, or tokens with NaN."""
-        chunks = audio_chunks(speech, sampling_rate, self.sampling_rate, self.chunk_samples)
+        whole = checked_audio(speech, sampling_rate, self.sampling_rate)
+        chunks = self.chunks(whole)
         heard: list[Heard] = []
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
             heard += self.encode(chunks[start : start + CHUNKS_AT_ONCE])
         tokens = torch.cat([chunk.tokens for chunk in heard]).to(self._embedding.weight)
         if not len(tokens):
-            samples = sum(map(len, chunks))
-            raise ValueError(f"audio of {samples} samples is too short for an audio token")
+            raise ValueError(f"audio of {len(whole)} samples is too short for an audio token")
         check_tokens(tokens)
-        return Heard(tokens, " ".join(filter(None, (chunk.words for chunk in heard))))
+        spoken = [chunk.spoken for chunk in heard if chunk.spoken is not None]
+        words = " ".join(filter(None, (chunk.words for chunk in heard)))
+        return Heard(tokens, words, torch.cat(spoken) if spoken else None)
 
     @torch.no_grad()
     def embed_text(self, text: str) -> Tensor:
@@ -448,6 +456,19 @@ def log_mel(extractor: Any, chunks: list[np.ndarray], **options: Any) -> Any:
         return extractor(chunks, sampling_rate=SAMPLING_RATE, return_tensors="pt", **options)
 
 
+def checked_audio(
+    speech: Tensor | np.ndarray, sampling_rate: int, wanted_rate: int = SAMPLING_RATE
+) -> np.ndarray:
+    """A recording, (T,) floating point at `wanted_rate`, in float32 (ValueError: see
+    `SpeechLLM.hear`)."""
+    speech = speech.detach().cpu().numpy() if isinstance(speech, Tensor) else np.asarray(speech)
+    if not np.issubdtype(speech.dtype, np.floating):
+        raise ValueError(f"audio is {speech.dtype}: give floating point numbers in [-1, 1]")
+    speech = speech.astype(np.float32)
+    check_speech(speech, sampling_rate, "audio", fs=wanted_rate)
+    return speech
+
+
 def audio_chunks(
     speech: Tensor | np.ndarray,
     sampling_rate: int,
@@ -456,9 +477,5 @@ def audio_chunks(
 ) -> list[np.ndarray]:
     """Cut a recording, (T,) floating point at `wanted_rate`, into float32 chunks of up to
     `chunk_samples` (30 s), the last one as long as it is (ValueError: see `SpeechLLM.hear`)."""
-    speech = speech.detach().cpu().numpy() if isinstance(speech, Tensor) else np.asarray(speech)
-    if not np.issubdtype(speech.dtype, np.floating):
-        raise ValueError(f"audio is {speech.dtype}: give floating point numbers in [-1, 1]")
-    speech = speech.astype(np.float32)
-    check_speech(speech, sampling_rate, "audio", fs=wanted_rate)
+    speech = checked_audio(speech, sampling_rate, wanted_rate)
     return [speech[i : i + chunk_samples] for i in range(0, len(speech), chunk_samples)]

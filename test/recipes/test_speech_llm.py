@@ -6,17 +6,11 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
 from tokenizers import ByteLevelBPETokenizer
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-    WhisperConfig,
-    WhisperModel,
-)
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from espnet_prune.speech_llm.compact.model import Compact, read_compact
+from espnet_prune.speech_llm.compact.model import Compact
+from test.espnet_prune.whispers import save_ear
 from test.recipes.running import EGS2, run_recipe
 
 RECIPE = EGS2 / "speech_llm" / "compact1"
@@ -25,19 +19,8 @@ WORDS = "the a red old small boat house river town sleeps runs waits opens near 
 
 
 def write_models(folder: Path, text: list[str]) -> None:
-    """An encoder with a 30 s window and a language model with a tokenizer that knows any text."""
-    encoder = WhisperConfig(
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=8,
-        vocab_size=60,
-        pad_token_id=0,
-    )
-    WhisperModel(encoder).save_pretrained(folder / "encoder")
+    """A Whisper and a language model with a tokenizer that knows any text."""
+    save_ear(folder / "whisper")
     pieces = ByteLevelBPETokenizer()
     pieces.train_from_iterator(text, vocab_size=400, special_tokens=["<|im_end|>"])
     tokens = PreTrainedTokenizerFast(tokenizer_object=pieces._tokenizer, eos_token="<|im_end|>")
@@ -64,34 +47,18 @@ def test_all_stages(tmp_path):
     text = tmp_path / "passages.jsonl"
     text.write_text("".join(json.dumps(passage) + "\n" for passage in passages))
     options = ["--debug", "true", "--passages", str(text), "--nj", "1"]
-    options += ["--encoder", str(tmp_path / "encoder"), "--language_model", str(tmp_path / "lm")]
+    options += ["--whisper", str(tmp_path / "whisper"), "--language_model", str(tmp_path / "lm")]
     options += ["--speech_args", "--voices en-us --test_voices en-029", "--report_excerpts", "2"]
     for name in ("exp", "dump", "data"):
         options += [f"--{name}dir", str(tmp_path / name)]
     printed = run(*options)
-    for stage in (1, *range(3, 9)):
+    for stage in (1, *range(3, 8)):
         assert f"Stage {stage}: " in printed
     results = (tmp_path / "exp" / "RESULTS.md").read_text()
-    for line in ("word error rate of the adapter", "transcript instead", "## Environment"):
+    for line in ("word error rate of the ear", "transcript instead", "## Environment"):
         assert line in results
     assert json.loads((tmp_path / "exp" / "RESULTS.json").read_text())["excerpts"] == 2
-    assert "wer=" in (tmp_path / "exp" / "ctc" / "train.log").read_text()
-    llm = Compact.from_pretrained(tmp_path / "exp" / "compact")
-    assert llm.adapter.input.out_features == 32  # of the debug config
-
-    # LoRA once more, from where it is
-    for name in ("exp", "dump", "data"):
-        options += [f"--{name}dir", str(tmp_path / "again" / name)]
-    printed = run(*options, "--start", str(tmp_path / "exp" / "compact"))
-    assert "Stage 4: " in printed and "Stage 5: " not in printed
-    before, after = (
-        read_compact(folder / "exp" / "compact")[1] for folder in (tmp_path, tmp_path / "again")
-    )
-    for name, value in before.items():
-        goes_on = ".lora_" in name or name == "adapter.blank"
-        assert torch.equal(after[name], value) != goes_on, name
-        if ".lora_A." in name:  # it begins with what is there, not at random
-            assert float((after[name] - value).norm()) < 0.2 * float(value.norm()), name
+    Compact.from_pretrained(tmp_path / "exp" / "compact")
 
 
 @pytest.mark.recipe

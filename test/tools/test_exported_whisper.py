@@ -6,7 +6,7 @@ from exported_whisper import main
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.export.ctranslate2 import export_ctranslate2
 from test.espnet_prune.evaluate.test_whisper_decoding import data_dir as data_dir  # a fixture
-from test.espnet_prune.evaluate.test_whisper_decoding import make_teacher
+from test.espnet_prune.whispers import make_teacher
 
 pytest.importorskip("faster_whisper")
 TOKENS = [

@@ -18,7 +18,7 @@ from espnet_prune.data.formatting import format_wav
 from espnet_prune.data.sir.items import SirItem, read_items
 from espnet_prune.data.sir.questions import located, write_questions
 from espnet_prune.data.sir.speech import write_data_dir
-from espnet_prune.data.voices import EVALUATION_VOICES, Voices
+from espnet_prune.data.voices import NATURAL_SPEAKERS, Voices
 from espnet_prune.files.freshness import digest
 from espnet_prune.files.reading import parse_json
 
@@ -54,7 +54,7 @@ def make_data_dir(
     if audio_dir is not None:
         write_recorded_dir(found, audio_dir, output_dir, nj)
         return made
-    speak, voices = Voices(work), voices or EVALUATION_VOICES
+    speak, voices = Voices(work), voices or NATURAL_SPEAKERS
     for voice in voices:  # fetches what is needed once, before there are workers
         speak("Good morning.", voice)
     seconds = write_data_dir(found, speak, voices, output_dir, nj)

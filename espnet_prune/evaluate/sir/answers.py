@@ -3,12 +3,14 @@
     {"speech_llm": …, "frame_tokens": 25, …}          what all answers of the file were made with
     {"id": …, "input": "speech", "strategy": "speechprune", "rate": 0.2, "keep": null,
      "seconds": 71.3, "audio_tokens": 1783, "kept_tokens": 600, "kept": "3-17,21",
-     "order": [2, 0, 3, 1], "scores": [-1.2, …], "chosen": 1, "answer": 0}
+     "order": [2, 0, 3, 1], "scores": [-1.2, …], "chosen": 1, "answer": 0, "spoken": "4-5,30"}
 
 `order` has the numbers of the choices in the questions file in the order in which they were put to
 the model; `scores`, `chosen` and `answer` are in this order. By the protocol `letter` there is
 `said`, what the model has generated, instead of `scores`, and `chosen` is null where that names no
-choice.
+choice. `spoken` has the audio tokens that are words, where the speech LLM knows them; it stands
+with the answer to the whole recording alone. `words` is what its own recogniser has heard, with the
+answer to that.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ class Answer:
     scores: tuple[float, ...]
     answer: int
     said: str | None = None
+    spoken: tuple[int, ...] | None = None
+    words: str | None = None
 
     def __post_init__(self):
         if not all(math.isfinite(score) for score in self.scores):
@@ -64,6 +68,7 @@ class Answer:
         return self.chosen == self.answer
 
     def to_json(self) -> dict:
+        spoken = {} if self.spoken is None else {"spoken": to_ranges(self.spoken)}
         return {
             "id": self.id,
             **asdict(self.condition),
@@ -79,6 +84,8 @@ class Answer:
             ),
             "chosen": self.chosen,
             "answer": self.answer,
+            **spoken,
+            **({} if self.words is None else {"words": self.words}),
         }
 
     @classmethod
@@ -89,6 +96,8 @@ class Answer:
             order=tuple(row["order"]),
             scores=() if "said" in row else tuple(row["scores"]),
             said=row.get("said"),
+            spoken=tuple(from_ranges(row["spoken"])) if "spoken" in row else None,
+            words=row.get("words"),
             **{name: row[name] for name in ("id", "seconds", "audio_tokens", "answer")},
         )
 

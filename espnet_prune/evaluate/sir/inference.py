@@ -22,7 +22,7 @@ from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.questions import LETTERS, Question, Recording, read_recordings, shuffled
 from espnet_prune.evaluate.sir import conditions
 from espnet_prune.evaluate.sir.answers import Answer, AnswerFile
-from espnet_prune.evaluate.sir.conditions import TRANSCRIPT, WHOLE, Condition
+from espnet_prune.evaluate.sir.conditions import HEARD, TRANSCRIPT, WHOLE, Condition
 from espnet_prune.evaluate.sir.plots import plot_tokens, tsne
 from espnet_prune.evaluate.sir.protocols import (
     LETTER,
@@ -251,12 +251,12 @@ class Answerer:
             if condition.input in ("speech", "heard") and not heard:
                 heard = [self.llm.hear(samples, fs) for samples in speech]
             if condition.input == "speech":
-                tokens = [audio for audio, _ in heard]
+                tokens = [each.tokens for each in heard]
                 queries = [r.question.question for r in recordings]
                 names = [r.id for r in recordings]
                 outcomes = self.llm.outcomes(pruner, tokens, queries, names)
             else:
-                texts = [words for _, words in heard]
+                texts = [each.words for each in heard]
                 if condition.input != "heard":
                     texts = [r.written(condition.input) for r in recordings]
                 tokens = [self.llm.written_audio(text) for text in texts]
@@ -275,6 +275,9 @@ class Answerer:
                 likely = self.llm.score_choices(read, [q.choices for q in asked])
                 scores = [tuple(row.tolist()) for row in likely]
                 del read  # a cache may have a gigabyte
+            nothing = [None] * len(recordings)
+            spoken = [each.spoken for each in heard] if condition == WHOLE else nothing
+            words = [each.words for each in heard] if condition == HEARD else nothing
             yield [
                 Answer(
                     id=recording.id,
@@ -285,10 +288,14 @@ class Answerer:
                     order=tuple(map(recording.question.choices.index, question.choices)),
                     scores=likely,
                     answer=question.answer,
-                    said=words,
+                    said=text,
+                    spoken=None if at is None else tuple(at.nonzero()[:, 0].tolist()),
+                    words=own,
                 )
-                for recording, question, samples, row, indices, likely, words in zip(
-                    recordings, asked, speech, tokens, prompts.kept, scores, said, strict=True
+                for recording, question, samples, row, indices, likely, text, at, own in zip(
+                    *(recordings, asked, speech, tokens, prompts.kept),
+                    *(scores, said, spoken, words),
+                    strict=True,
                 )
             ]
 

@@ -14,10 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_prune.data.data_dir import read_table
+from espnet_prune.data.normalize import normalize_text
 from espnet_prune.data.sir.directory import data_mark
 from espnet_prune.data.sir.questions import LETTERS, Question, read_questions
 from espnet_prune.evaluate.metrics.accuracy import accuracy
 from espnet_prune.evaluate.metrics.bootstrap import Estimate, ratio_of_sums
+from espnet_prune.evaluate.metrics.error_rate import ErrorRate, count_errors, error_rate
 from espnet_prune.evaluate.report import SCORES, table, with_interval, write_results
 from espnet_prune.evaluate.sir import scores
 from espnet_prune.evaluate.sir.answers import Answer, read_answers
@@ -127,10 +130,10 @@ def results(answers: Mapping[str, list[Answer]], spans: Mapping, header: dict) -
     grouped: dict[Condition, list[Answer]] = {}
     for every in by_protocol.values():
         grouped = {**every, **grouped}
-    found = {}
+    spoken, found = spoken_tokens(grouped), {}
     for condition in sorted(grouped, key=_order):
         rows = grouped[condition]
-        recall = scores.recalls(rows, spans, header["frame_tokens"])
+        recall = scores.recalls(rows, spans, header["frame_tokens"], spoken)
         judged = {}
         for way, right in correct.items():
             if condition in right:
@@ -144,6 +147,22 @@ def results(answers: Mapping[str, list[Answer]], spans: Mapping, header: dict) -
         kept = float(np.mean([len(row.kept) for row in rows]))
         found[condition] = Result(rows, judged, recall, mean, kept)
     return found
+
+
+def recogniser_errors(found: Results, text: Path) -> ErrorRate | None:
+    """Word error rate of what the speech LLM has heard of whole recordings, normalised; None where
+    there are no words or no transcripts."""
+    rows = [row for row in found[HEARD].answers if row.words is not None] if HEARD in found else []
+    if not rows or not text.is_file():
+        return None
+    said = read_table(text)
+    references = [normalize_text(said[row.id]) for row in rows]
+    return error_rate(count_errors(references, [normalize_text(row.words or "") for row in rows]))
+
+
+def spoken_tokens(grouped: Mapping[Condition, list[Answer]]) -> dict[str, tuple[int, ...]]:
+    """Item -> its audio tokens that are words, of models that know them."""
+    return {row.id: row.spoken for row in grouped.get(WHOLE, []) if row.spoken is not None}
 
 
 def _order(condition: Condition):
@@ -160,7 +179,7 @@ def rivals(condition: Condition, titles: dict[Condition, str]) -> dict[str, Cond
     return found
 
 
-def percent(estimate: Estimate, sign: str = "") -> str:
+def percent(estimate: Estimate | ErrorRate, sign: str = "") -> str:
     return with_interval(estimate.value, estimate.low, estimate.high, sign=sign)
 
 
@@ -344,6 +363,10 @@ def write_report(
         parts.append(f"Options of all token pruners: `{json.dumps(options)}`.")
     if wer is not None:
         parts.append(f"WER % of Whisper on the speech: {word_error_rate(wer)}.")
+    errors = recogniser_errors(found, data_dir / "text")
+    if errors is not None:
+        parts.append(f"WER % of the speech LLM's own recogniser: {percent(errors)}.")
+        numbers["recogniser_wer"] = asdict(errors)
     parts += ["## Baselines and upper bounds", bounds_table]
     panels = {}
     for way, every in accuracies_of(found).items():
@@ -357,7 +380,9 @@ def write_report(
     recall = grid_of(recalls)
     if recall:
         parts += ["## Evidence recall (%)", grid_table(recall)]
-        parts.append("The share of the key sentence's audio tokens that are kept.")
+        known = any(row.spoken for row in found[WHOLE].answers) if WHOLE in found else False
+        what = "words" if known else "audio tokens"
+        parts.append(f"The share of the key sentence's {what} that are kept.")
         first = {titles[FIRST_30_S]: recalls[FIRST_30_S].value} if FIRST_30_S in recalls else {}
         panels["evidence recall"] = recall, first
     ratios = recall_ratios(found)

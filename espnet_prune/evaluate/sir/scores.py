@@ -139,23 +139,36 @@ def token_span(span: Span, frame_tokens: float, tokens: int) -> tuple[int, int]:
 
 
 def evidence_recall(
-    kept: Tensor | Sequence[int], span: Span, frame_tokens: float, tokens: int
+    kept: Tensor | Sequence[int],
+    span: Span,
+    frame_tokens: float,
+    tokens: int,
+    spoken: Sequence[int] | None = None,
 ) -> float:
     """The share of the key sentence's tokens that are kept, in [0, 1].
 
     Args:
         kept: numbers of the kept tokens of a recording of `tokens` audio tokens.
+        spoken: numbers of the tokens that are words: only these count. All do where it is None, or
+            no word is heard in the sentence.
     """
     first, end = token_span(span, frame_tokens, tokens)
-    return sum(first <= int(number) < end for number in kept) / (end - first)
+    evidence = set(range(first, end))
+    evidence = evidence & set(spoken or ()) or evidence
+    return len(evidence & set(map(int, kept))) / len(evidence)
 
 
 def recalls(
-    answers: Sequence[Answer], spans: Mapping[str, Span], frame_tokens: float | None
+    answers: Sequence[Answer],
+    spans: Mapping[str, Span],
+    frame_tokens: float | None,
+    spoken: Mapping[str, Sequence[int]] | None = None,
 ) -> np.ndarray | None:
     """(items,) evidence recall; None where the input is not speech, an item has no times, or audio
     tokens are not stretches of time (`frame_tokens` is None).
 
+    Args:
+        spoken: of items whose words are known, see `evidence_recall`.
     Raises:
         ValueError: a number of audio tokens that is not that of the time: times would be wrong.
     """
@@ -167,8 +180,9 @@ def recalls(
         if abs(answer.audio_tokens - expected) > max(2, 0.02 * expected):
             made = f"{answer.audio_tokens} audio tokens for {answer.seconds:g} s"
             raise ValueError(f"{answer.id}: {made}, which are not {frame_tokens:g} a second")
-        span = spans[answer.id]
-        values.append(evidence_recall(answer.kept, span, frame_tokens, answer.audio_tokens))
+        span, words = spans[answer.id], (spoken or {}).get(answer.id)
+        found = evidence_recall(answer.kept, span, frame_tokens, answer.audio_tokens, words)
+        values.append(found)
     return np.array(values)
 
 

@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import functools
 import random
-import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from espnet_prune.data.data_dir import read_table, write_table
-from espnet_prune.data.normalize import split_sentences
 from espnet_prune.data.sir.items import SirItem
 from espnet_prune.data.sir.questions import write_questions
 from espnet_prune.data.sir.speech import write_data_dir
-from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES, Voices
+from espnet_prune.data.voices import EVALUATION_VOICES, NATURAL_VOICES, TRAINING_VOICES, Voices
 from espnet_prune.files.reading import package_table
 from espnet_prune.speech_llm.compact.passages import read_passages
 
@@ -30,8 +26,6 @@ from espnet_prune.speech_llm.compact.passages import read_passages
 SPEEDS = (0.9, 1.0, 1.15)
 #: of the sentences of an excerpt, before a fact comes to them: 10 to 17 s with pauses and a fact
 EXCERPT_SECONDS = 10.5
-#: what ids of excerpts begin with, before "_", that are to be heard, but not asked about
-WORDS = "words"
 
 
 @functools.cache
@@ -142,42 +136,8 @@ def speak_excerpts(
     return seconds
 
 
-def lower_case_words(texts: Iterable[str]) -> set[str]:
-    """Words that inside sentences stand more often in lower case than with a capital."""
-    sentences = (sentence for text in texts for sentence in split_sentences(text))
-    counts = Counter(word for sentence in sentences for word in _words(sentence)[1:])
-    return {w for w in counts if w[0].islower() and counts[w] >= counts[w[0].upper() + w[1:]]}
-
-
-def spoken_words(text: str, lower: set[str]) -> str:
-    """The words of a text without marks, those that begin a sentence in lower case if in `lower`.
-
-    That is what the adapter learns to hear: marks make no sound.
-    """
-    words = []
-    for sentence in split_sentences(text):
-        found = _words(sentence)
-        if found and found[0][0].lower() + found[0][1:] in lower:
-            found[0] = found[0][0].lower() + found[0][1:]
-        words += found
-    return " ".join(words)
-
-
-def _words(sentence: str) -> list[str]:
-    return re.findall(r"[^\W_]+(?:'[^\W_]+)*", sentence)
-
-
-def write_words(train: Path, others: Iterable[Path]) -> None:
-    """Write the table `words` of `spoken_words` beside `text`; what is in lower case train says."""
-    lower = lower_case_words(read_table(train / "text").values())
-    for directory in (train, *others):
-        text = read_table(directory / "text")
-        write_table(directory / "words", {u: spoken_words(t, lower) for u, t in text.items()})
-
-
 def speak_parts(
     passages: Path,
-    word_lists: Path | None,
     output_dir: Path,
     tools_dir: Path,
     held_out: int,
@@ -191,10 +151,12 @@ def speak_parts(
 
     Arguments are the options of `espnet-prune compact speech`. Of train and valid `fact_share` of
     the excerpts have a question, of test all. `voices` of train and valid speak at all `SPEEDS`,
-    `TRAINING_VOICES` when absent; of test the voices are `EVALUATION_VOICES` then. ValueError: a
-    voice of both, or a part without passages.
+    `TRAINING_VOICES` when absent; of test the voices are
+    `NATURAL_VOICES` and `EVALUATION_VOICES` then. ValueError: a voice of both, or a part without
+    passages.
     """
-    voices, test_voices = voices or TRAINING_VOICES, test_voices or EVALUATION_VOICES
+    voices = voices or TRAINING_VOICES
+    test_voices = test_voices or (*NATURAL_VOICES, *EVALUATION_VOICES)
     both = set(voices) & set(test_voices)
     if both:
         raise ValueError(f"--voices and --test_voices both have {sorted(both)[0]}")
@@ -207,12 +169,8 @@ def speak_parts(
     }
     for name, (texts, share, speakers) in parts.items():
         items = excerpt_items(texts, name, share, seed)
-        if name == "train" and word_lists:
-            items += excerpt_items(read_passages(word_lists), WORDS, 0.0, seed)
         if not items:
             raise ValueError(f"{passages}: has no passages for {name}, --held_out counted")
         seconds = speak_excerpts(items, speakers, tools_dir, output_dir / name, nj)
         facts = sum(bool(item.question) for item in items)
         yield f"{name}: {len(items)} excerpts, {seconds / 3600:.2f} h, {facts} with a question"
-    train, *others = (output_dir / name for name in parts)
-    write_words(train, others)

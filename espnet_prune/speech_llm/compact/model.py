@@ -1,20 +1,18 @@
 """A speech LLM that fits two CPU cores: Whisper tiny.en, an adapter, SmolLM2-135M.
 
-    waveform -> frozen encoder (50 Hz) -> averages of pairs (25 Hz) -> adapter -> probabilities of
-    tokens -> mixed embeddings, see `AudioAdapter.embed` -> language model with LoRA
+    waveform -> Whisper's encoder, dense or pruned, and its decoder -> words with their times
+    -> token ids in time (25 Hz) -> embeddings, see `AudioAdapter.embed` -> language model with LoRA
 
-The adapter is a CTC recogniser of the language model's own tokens. CTC says a word in one of its
-frames and blank in all others; mixing spreads it over the frames around. So a word can be read
-where it is said, and the tokens around tell token pruning, by their similarity to a question, what
-is said there. Only adapter and LoRA weights are stored; encoder and language model are named, by
-directory or hub name.
+A word can be read where it is said, and the tokens around tell token pruning, by their similarity
+to a question, what is said there. Only the adapter's vector and LoRA weights are stored; Whisper
+and language model are named, by directory or hub name.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from espnet_prune.data.audio import SAMPLING_RATE
 from espnet_prune.extras import load_extra
@@ -32,11 +29,14 @@ from espnet_prune.files.model_config import check_model_directory
 from espnet_prune.files.reading import read_record
 from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.hub.pretrained import prepare
-from espnet_prune.speech_llm.base import CHUNK_SAMPLES, Heard, SpeechLLM
-from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
+from espnet_prune.speech_llm.base import Heard, SpeechLLM
+from espnet_prune.speech_llm.compact.adapter import BLANK, AdapterShape, AudioAdapter, place
+from espnet_prune.speech_llm.compact.ear import Ear, pieces
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.tokens.pruner import FRAME_TOKENS
 
+#: samples of an audio token: two frames of the encoder
+TOKEN_SAMPLES = SAMPLING_RATE // FRAME_TOKENS
 CONFIG, WEIGHTS = "compact.json", "compact.safetensors"
 #: folder of the repository whose run.sh makes the model
 RECIPE = "egs2/speech_llm/compact1"
@@ -60,15 +60,14 @@ def ask(question: str) -> str:
 class CompactConfig:
     """What `compact.json` says."""
 
-    encoder: str  # dense or pruned encoder, a directory or hub name
+    whisper: str  # a directory or hub name
     language_model: str  # causal language model of `transformers`, the same
-    token_ids: tuple[int, ...]  # those of the language model that the adapter tells apart
     shape: AdapterShape = AdapterShape()  # the file has its parts one by one
     lora_rank: int = 16
     lora_alpha: float = 32.0  # LoRA's output is scaled by alpha / rank
 
     def to_json(self) -> str:
-        """A JSON object, one line per key: the token ids are many."""
+        """A JSON object, one line per key."""
         row: dict[str, Any] = {}
         for name, value in vars(self).items():
             row.update(vars(value) if name == "shape" else {name: value})
@@ -78,32 +77,32 @@ class CompactConfig:
     @classmethod
     def load(cls, path: Path) -> CompactConfig:
         """FileNotFoundError, ValueError: no such file, or one that `to_json` has not written."""
-        row = read_record(path, ("token_ids",))
+        row = read_record(path, ("whisper",), hint=HOW_TO_GET)
         shape = {part.name: row.pop(part.name) for part in fields(AdapterShape) if part.name in row}
         try:
-            row["token_ids"] = tuple(row["token_ids"])
             return cls(shape=AdapterShape(**shape), **row)
         except TypeError as error:
             raise ValueError(f"{path}: not a compact speech LLM's: {error}") from None
 
 
 class Compact(SpeechLLM):
-    """The compact speech LLM; its prompt is plain text. The encoder is frozen, the adapter in
-    evaluation mode, and LoRA merged into `lm`, else `first_layer` would not see it."""
+    """The compact speech LLM; its prompt is plain text. LoRA is merged into `lm`, else
+    `first_layer` would not see it."""
 
     answer_lead = " "
     recognises = True
 
-    def __init__(self, encoder: SpeechEncoder, adapter: AudioAdapter, lm: Any, tokenizer: Any):
-        check_frames(encoder)
-        super().__init__(lm, tokenizer, longest_chunk(encoder))
-        self.encoder, self.adapter = encoder, adapter
+    def __init__(self, ear: Ear, adapter: AudioAdapter, lm: Any, tokenizer: Any):
+        super().__init__(lm, tokenizer)
+        check_frames(ear.encoder)
+        self.ear, self.adapter = ear, adapter
 
     @classmethod
     def from_pretrained(
         cls,
         model: str | Path,
         device: str = "cpu",
+        whisper: str | Path | None = None,
         encoder: str | Path | None = None,
         language_model: str | Path | None = None,
         dtype: str = "float32",
@@ -112,21 +111,21 @@ class Compact(SpeechLLM):
 
         Args:
             model: the directory, e.g. `recipe_model()`.
-            encoder, language_model: instead of those that `compact.json` names. A name that is not
+            whisper, language_model: instead of those that `compact.json` names. A name that is not
                 a directory is fetched once (`espnet_prune.hub.pretrained`) and kept in the user's
                 cache folder.
+            encoder: directory of a pruned encoder, in place of Whisper's own.
             dtype: of the language model, `float32`, `bfloat16`, or `auto` for bfloat16 where the
-                device multiplies faster in it; encoder and adapter compute in float32.
+                device multiplies faster in it; Whisper and adapter compute in float32.
         FileNotFoundError, ValueError: a file or a frozen part cannot be found; files are damaged or
         do not fit each other.
         """
         computes_in = computing_dtype(dtype, device)
         config, weights = read_compact(model)
-        frozen = load_encoder(_find(encoder or config.encoder, load_encoder))
+        ear = Ear(_find(whisper or config.whisper, load_encoder), encoder).to(device)
         lm_directory = _find(language_model or config.language_model, load_language_model)
         lm, tokenizer = load_language_model(lm_directory)
-        width = lm.get_input_embeddings().weight.shape[1]
-        adapter = AudioAdapter(frozen.hidden_size, width, config.token_ids, config.shape)
+        adapter = AudioAdapter(lm.get_input_embeddings().weight.shape[1], config.shape)
         lm = with_lora(lm, config.lora_rank, config.lora_alpha)
         wanted = {f"adapter.{name}": value for name, value in adapter.state_dict().items()}
         wanted.update((f"lora.{name}", value) for name, value in lora_parameters(lm).items())
@@ -134,27 +133,30 @@ class Compact(SpeechLLM):
             got, due = (tuple(t[name].shape) if name in t else None for t in (weights, wanted))
             if got != due:
                 raise ValueError(
-                    f"{Path(model) / WEIGHTS}: {name} is {got}, but encoder, language model and "
+                    f"{Path(model) / WEIGHTS}: {name} is {got}, but the language model and "
                     f"{CONFIG} ask for {due}"
                 )
         with torch.no_grad():
             for name, value in wanted.items():
                 value.copy_(weights[name])
         lm = lm.merge_and_unload().to(computes_in)
-        for part in (frozen, adapter, lm):
+        for part in (adapter, lm):
             part.to(device).eval().requires_grad_(False)
-        return cls(frozen, adapter, lm, tokenizer)
+        return cls(ear, adapter, lm, tokenizer)
+
+    def chunks(self, speech: np.ndarray) -> list[np.ndarray]:
+        """A recording, (T,) float32, cut at pauses."""
+        return pieces(speech, TOKEN_SAMPLES, self.ear.most)
 
     @torch.no_grad()
     def encode(self, chunks: list[np.ndarray]) -> list[Heard]:
-        """Audio tokens, and what the adapter alone hears: the text of its best CTC paths."""
-        frames = encode_pairs(self.encoder, chunks)
-        lengths = torch.tensor([len(row) for row in frames], device=frames[0].device)
-        logits = self.adapter(pad_sequence(frames, batch_first=True), lengths)
-        tokens = self.adapter.embed(logits, lengths, self._embedding.weight)
-        words = [self.tokenizer.decode(ids).strip() for ids in self.adapter.greedy(logits, lengths)]
-        found = zip(tokens, lengths.tolist(), words, strict=True)
-        return [Heard(row[:n], text) for row, n, text in found]
+        """Audio tokens, one for 40 ms begun, and the words that they are made of."""
+        found = []
+        for chunk, words in zip(chunks, self.ear.hear(chunks), strict=True):
+            ids = place(words, self.tokenizer, -(-len(chunk) // TOKEN_SAMPLES))
+            tokens = self.adapter.embed(ids.to(self.lm.device), self._embedding.weight)
+            found.append(Heard(tokens, " ".join(word.text for word in words), ids != BLANK))
+        return found
 
     def layout(self, question: str) -> tuple[list[int], list[int]]:
         before, after = self.tokenizer([BEFORE, ask(question)], add_special_tokens=False).input_ids
@@ -166,40 +168,12 @@ class Compact(SpeechLLM):
 
 def check_frames(encoder: SpeechEncoder) -> None:
     """ValueError for an encoder with another number of frames a second than two an audio token."""
-    due = SAMPLING_RATE // (2 * FRAME_TOKENS)
+    due = TOKEN_SAMPLES // 2
     if encoder.samples_per_frame != due:
         raise ValueError(
             f"the encoder has a frame every {encoder.samples_per_frame} samples, but the compact "
             f"speech LLM needs one every {due} ({2 * FRAME_TOKENS} a second): take another encoder"
         )
-
-
-def longest_chunk(encoder: SpeechEncoder) -> int:
-    """Samples that the encoder takes at once."""
-    return encoder.family_of.maximum_samples(encoder.config.base) or CHUNK_SAMPLES
-
-
-@torch.no_grad()
-def encode_pairs(encoder: SpeechEncoder, waves: Sequence[np.ndarray]) -> list[Tensor]:
-    """Last hidden states of the frozen encoder, averaged in pairs: 25 a second, (N_i, D), of each
-    float32 waveform (T_i,) at 16 kHz of up to `longest_chunk`; none where it is too short.
-
-    Whisper gets its full 30 s window, as it was trained.
-    """
-    least = encoder.family_of.minimum_samples(encoder.config.base)
-    found = [torch.zeros(0, encoder.hidden_size, device=encoder.device) for _ in waves]
-    rows = [i for i, wave in enumerate(waves) if len(wave) >= least]
-    if not rows:
-        return found
-    speech = [torch.from_numpy(waves[i]).to(encoder.device) for i in rows]
-    lengths = torch.tensor(list(map(len, speech)), device=encoder.device)
-    out = encoder(pad_sequence(speech, batch_first=True), lengths, True)
-    hidden = out.last_hidden_state
-    hidden = nn.functional.pad(hidden, (0, 0, 0, hidden.shape[1] % 2))
-    pairs = hidden.unflatten(1, (-1, 2)).mean(2)
-    for i, row, frames in zip(rows, pairs, out.lengths.tolist(), strict=True):
-        found[i] = row[: (frames + 1) // 2]
-    return found
 
 
 def save_compact(
@@ -231,7 +205,7 @@ def read_compact(directory: str | Path) -> tuple[CompactConfig, dict[str, Tensor
 
 def recipe_model() -> Path:
     """The trained model of the repository, in its recipe's folder (FileNotFoundError: the package
-    does not stand in the repository; a wheel has no 23 MB more)."""
+    does not stand in the repository; a wheel has no such weights)."""
     directory = Path(__file__).resolve().parents[3] / RECIPE / "model"
     if not directory.is_dir():
         raise FileNotFoundError(f"{directory}: no such directory; {HOW_TO_GET}")
@@ -257,16 +231,25 @@ def lora_parameters(model: Any) -> dict[str, nn.Parameter]:
     }
 
 
+def load_tokenizer(language_model: str | Path) -> Any:
+    """The tokenizer in a directory of a language model (FileNotFoundError: no such directory)."""
+    from transformers import AutoTokenizer
+
+    if not Path(language_model).is_dir():
+        raise FileNotFoundError(f"{language_model}: no such directory")
+    return AutoTokenizer.from_pretrained(language_model, trust_remote_code=False)
+
+
 def load_language_model(directory: str | Path) -> tuple[Any, Any]:
     """A causal language model in float32 and evaluation mode, and its tokenizer."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     check_model_directory(directory)
     own = {"trust_remote_code": False}  # else a terminal is asked whether to run it
     lm = AutoModelForCausalLM.from_pretrained(
         directory, dtype=torch.float32, attn_implementation="sdpa", **own
     )
-    return lm.eval(), AutoTokenizer.from_pretrained(directory, **own)
+    return lm.eval(), load_tokenizer(directory)
 
 
 def computing_dtype(name: str, device: str | torch.device) -> torch.dtype:

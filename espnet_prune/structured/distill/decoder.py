@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import (
-    AutoConfig,
-    AutoTokenizer,
-    GenerationConfig,
-    WhisperForConditionalGeneration,
-)
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from espnet_prune.files.model_config import check_model_directory
-from espnet_prune.structured.tensor_files import check_finite
+from espnet_prune.structured.whisper_decoder import whole_whisper
 
 #: fills rows of tokens up
 PADDING = -1
-
-
-def whole_whisper(directory: str | Path) -> Any:
-    """The `WhisperForConditionalGeneration` of a directory, in float32 and eval mode.
-
-    Raises:
-        ValueError: it has no decoder, or weights that are NaN or infinite.
-    """
-    check_model_directory(directory)
-    model, info = WhisperForConditionalGeneration.from_pretrained(
-        directory, dtype=torch.float32, output_loading_info=True
-    )
-    for key in sorted(info["missing_keys"]):  # `transformers` would draw it at random
-        raise ValueError(f"{directory}: lacks {key}: its decoder cannot be used")
-    check_finite(model.state_dict(), str(directory))
-    return model.eval()
 
 
 class Decoder:

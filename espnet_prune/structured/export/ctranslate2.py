@@ -14,9 +14,9 @@ import torch
 
 from espnet_prune.extras import load_extra
 from espnet_prune.structured.cost.measure import noise
-from espnet_prune.structured.distill.decoder import whole_whisper
 from espnet_prune.structured.encoder import SpeechEncoder
 from espnet_prune.structured.encoder_directory import written_beside
+from espnet_prune.structured.whisper_decoder import whole_whisper
 
 #: how a model's weights may be stored
 QUANTIZATIONS = ("float32", "float16", "int8", "int8_float32", "int8_float16", "int16")

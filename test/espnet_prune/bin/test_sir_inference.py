@@ -154,15 +154,20 @@ def test_what_the_model_s_own_recogniser_hears_is_answered_and_scored(options, t
     assert len(found) == 4 * (5 + 1)
     llm = Compact.from_pretrained(tmp_path / "model")
     for recording in read_recordings(options[3]):
-        _, words = llm.hear(recording.load(RATE), RATE)
+        _, words, spoken = llm.hear(recording.load(RATE), RATE)
         assert words
         tokens = llm.embed_text(f" {words}")
         answer = found[recording.id, HEARD]
         assert answer.audio_tokens == len(tokens)
         assert_scores(llm, recording, answer, tokens)
+        whole = found[recording.id, WHOLE]
+        assert whole.spoken == tuple(spoken.nonzero()[:, 0].tolist()) != ()
+        assert answer.spoken is whole.words is None and answer.words == words
     cli.main(["sir", "score", *options[2:], "--answers", str(tmp_path / "out"), *out])
     results = (tmp_path / "out" / "RESULTS.md").read_text()
     # held against, and in the comparisons by likelihood and by PMI
+    assert "The share of the key sentence's words that are kept." in results
+    assert "WER % of the speech LLM's own recogniser: " in results
     assert results.count("| words of the model's own recogniser instead of audio |") == 3
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())["conditions"]["heard"]
     right = sum(found[name, HEARD].right for name in "abcd")

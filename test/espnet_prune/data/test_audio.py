@@ -261,3 +261,10 @@ def test_blocks_of_resampling_cannot_be_heard(monkeypatch, rate, fs, length):
     assert len(whole) == -(-length * fs // rate)
     monkeypatch.setattr(audio, "_BLOCK", 5000)
     np.testing.assert_allclose(resample(noise, rate, fs), whole, atol=2e-6)
+
+
+def test_no_sample_is_lost_where_float32_cannot_count_them():
+    """A 441st of a sample more than 101,239: torchaudio rounds it away."""
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 139519).astype("f4")
+    lengths = [len(resample(noise[:n], 22050, 16000)) for n in range(139300, 139519)]
+    assert lengths == [-(-n * 320 // 441) for n in range(139300, 139519)]

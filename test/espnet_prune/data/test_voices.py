@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from espnet_prune.data import voices as module
-from espnet_prune.data.voices import FLITE, NATURAL_VOICES, Flite, Voices, trim
+from espnet_prune.data.voices import FLITE, NATURAL_SPEAKERS, NATURAL_VOICES, Flite, Voices, trim
 from espnet_prune.extras import MissingExtraError
 from espnet_prune.hub.debian import PackageNotFound
 
@@ -39,6 +39,23 @@ def test_every_voice_speaks_the_same_again(voices, voice):
 def test_speed_and_dashes(voices, voice):
     slow, fast = (spoken(voices, voice, "-- the harbour office", s) for s in (0.8, 1.25))
     assert len(fast) < 0.8 * len(slow)
+
+
+def test_pitch_comes_behind_a_colon(voices):
+    def measured(voice):
+        """Middle of the spectrum up to 3 kHz, and samples."""
+        samples = spoken(voices, voice)
+        power = np.abs(np.fft.rfft(samples)) ** 2
+        frequency = np.linspace(0, 8000, len(power))
+        low = frequency < 3000
+        return (power * frequency)[low].sum() / power[low].sum(), len(samples)
+
+    (own, length), (high, other) = measured("joe"), measured("joe:1.25")
+    assert 1.1 < high / own < 1.4 and other == pytest.approx(length, rel=0.1)
+    assert set(NATURAL_SPEAKERS) >= set(NATURAL_VOICES)
+    for voice in ("joe:", "joe:x", "joe:3"):
+        with pytest.raises(ValueError, match=f"voice '{voice}': give a number from 0.5 to 2"):
+            voices("yes", voice)
 
 
 def test_another_process_gets_its_own(voices):

@@ -5,7 +5,6 @@ import json
 import pytest
 from transformers import AutoModel
 
-from espnet_prune.evaluate.whisper_decoding import load_models
 from espnet_prune.files.model_config import check_model_config, check_model_directory
 from espnet_prune.hub.pretrained import validate_language_model
 from espnet_prune.speech_llm import Diva, Qwen2Audio
@@ -13,6 +12,7 @@ from espnet_prune.speech_llm.compact.model import load_language_model
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.structured.distill.decoder import Decoder
 from espnet_prune.structured.encoder import random_encoder
+from espnet_prune.structured.whisper_decoder import load_with_decoder
 from test.espnet_prune.speech_llm.models import llama
 from test.espnet_prune.tiny import saved
 
@@ -69,7 +69,7 @@ def test_whole_models(tmp_path):
         lambda: Qwen2Audio.from_pretrained(str(language_model)),
         lambda: Diva.from_pretrained(str(language_model), trust_remote_code=True),
         lambda: Decoder(whisper),
-        lambda: load_models(whisper, str(clean)),
+        lambda: load_with_decoder(whisper, str(clean)),
     ):
         with pytest.raises(ValueError, match=f"config.json: key '.*'{KERNEL}'"):
             load()

@@ -6,7 +6,7 @@ set -u
 set -o pipefail
 
 # Options
-voices= # Of Flite (slt awb rms kal) and eSpeak NG (en-us+f2); those kept for evaluation when empty.
+voices= # As espnet-prune sir data takes them; natural ones when empty.
 items=  # (whole number) How many of the items; all when empty.
 suffix= # Of the names of the data directories.
 # End of options

@@ -16,7 +16,7 @@ from espnet_prune.speech_llm.compact.model import (
     with_lora,
 )
 from test.espnet_prune.speech_llm.models import RATE, llama, qwen2_audio, randomize, tokenizer
-from test.espnet_prune.tiny import saved
+from test.espnet_prune.whispers import save_ear
 
 SECONDS = {"a": 5.0, "b": 3.3, "c": 6.5, "d": 4.0}
 #: key sentences, in seconds
@@ -33,16 +33,15 @@ def save_speech_llm(folder: Path) -> Path:
 
 
 def save_compact_llm(folder: Path) -> Path:
-    """A compact speech LLM, with its encoder and language model in directories beside it."""
+    """A compact speech LLM, with its Whisper and language model in directories beside it."""
     tokens = tokenizer()
-    saved("whisper", folder / "encoder")
+    save_ear(folder / "whisper")
     llama(len(tokens)).save_pretrained(folder / "lm")
     tokens.save_pretrained(folder / "lm")
-    ids = tuple(tokens.convert_tokens_to_ids(["red", "team", "wait", "one"]))
-    shape = AdapterShape(width=8, blocks=1, kernel=3, spread=0.85)
-    config = CompactConfig(str(folder / "encoder"), str(folder / "lm"), ids, shape, 2, 4)
+    shape = AdapterShape(spread=0.85)
+    config = CompactConfig(str(folder / "whisper"), str(folder / "lm"), shape, 2, 4)
     lm, _ = load_language_model(folder / "lm")
-    adapter = randomize(AudioAdapter(24, 24, ids, shape))
+    adapter = randomize(AudioAdapter(24, shape))
     save_compact(folder, config, adapter, lora_parameters(with_lora(lm, rank=2, alpha=4)))
     return folder
 

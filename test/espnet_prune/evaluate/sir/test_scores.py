@@ -93,6 +93,15 @@ def test_recall_of_the_evidence():
     np.testing.assert_allclose(recalls(rows, spans, 25), [10 / 25, 5 / 10])
 
 
+def test_recall_of_words_where_they_are_known():
+    spans = {"a": Span(1.0, 2.0), "b": Span(0.0, 0.4)}
+    rows = [answer("a", kept=range(40, 80)), answer("b", kept=range(0, 100, 2))]
+    # words of a at 25, 41 and 49, and beyond its sentence; none is heard in that of b
+    said = {"a": (3, 25, 41, 49, 60), "b": (50,)}
+    np.testing.assert_allclose(recalls(rows, spans, 25, said), [2 / 3, 5 / 10])
+    np.testing.assert_allclose(recalls(rows, spans, 25, {"a": said["a"]}), [2 / 3, 5 / 10])
+
+
 def test_recall_that_means_nothing():
     spans = {"a": Span(1.0, 2.0)}
     assert recalls([answer("a"), answer("c")], spans, 25) is None  # nobody knows its times

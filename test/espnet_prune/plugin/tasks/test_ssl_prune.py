@@ -363,7 +363,7 @@ def test_statistics_can_be_gathered_over_processes(tmp_path):
 
 
 def test_through_whispers_decoder(corpus, tmp_path):
-    from test.espnet_prune.evaluate.test_whisper_decoding import make_teacher
+    from test.espnet_prune.whispers import make_teacher
 
     make_teacher(tmp_path)
     (tmp_path / "text").write_text("".join(f"utt{n} word {n}\n" for n in range(5)) + "utt5\n")

@@ -5,7 +5,6 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from espnet_prune.data.data_dir import read_table
 from espnet_prune.data.normalize import spoken_sentences
 from espnet_prune.data.voices import EVALUATION_VOICES, TRAINING_VOICES
 from espnet_prune.speech_llm.compact.excerpts import (
@@ -15,10 +14,7 @@ from espnet_prune.speech_llm.compact.excerpts import (
     hide,
     invent,
     invention,
-    lower_case_words,
     speak_at_speed,
-    spoken_words,
-    write_words,
 )
 
 PASSAGES = [
@@ -71,26 +67,6 @@ def test_speeds_come_with_the_voice_s_name():
     Tone.asked.clear()
     speak("a", "rms@1.15"), speak("b", "en-us")
     assert Tone.asked == [("a", "rms", 1.15), ("b", "en-us", 1.0)]
-
-
-def test_words_begin_sentences_as_they_stand_inside_them():
-    texts = ["We saw the dog. The dog saw Anna!", "Anna ran. I ran, we ran: don't tell the dog."]
-    lower = lower_case_words(texts)
-    assert {"the", "saw", "ran", "we"} <= lower and not {"anna", "Anna", "i"} & lower
-    assert spoken_words(texts[0], lower) == "we saw the dog the dog saw Anna"
-    assert spoken_words(texts[1], lower) == "Anna ran I ran we ran don't tell the dog"
-
-
-def test_words_of_all_parts_follow_the_training_text(tmp_path):
-    for part, text in (
-        ("train", "u We like the sea. The end.\n"),
-        ("test", "v The sea. We swim.\n"),
-    ):
-        (tmp_path / part).mkdir()
-        (tmp_path / part / "text").write_text(text)
-    write_words(tmp_path / "train", [tmp_path / "test"])
-    assert read_table(tmp_path / "train" / "words") == {"u": "We like the sea the end"}
-    assert read_table(tmp_path / "test" / "words") == {"v": "the sea We swim"}
 
 
 def test_excerpts_fill_up():

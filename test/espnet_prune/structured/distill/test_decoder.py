@@ -9,7 +9,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.distill import DistillModel
 from espnet_prune.structured.distill.decoder import PADDING, Decoder, Transcript
-from test.espnet_prune.evaluate.test_whisper_decoding import END, NO_TIMESTAMPS, START, make_teacher
+from test.espnet_prune.whispers import END, NO_TIMESTAMPS, START, make_teacher
 
 PLAIN = {"format": "pt"}
 

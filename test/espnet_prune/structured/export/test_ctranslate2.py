@@ -7,8 +7,8 @@ from espnet_prune.cli import main
 from espnet_prune.structured import load_encoder, slim
 from espnet_prune.structured.export import ctranslate2
 from espnet_prune.structured.export.ctranslate2 import export_ctranslate2
-from test.espnet_prune.evaluate.test_whisper_decoding import END, NO_TIMESTAMPS, START, make_teacher
 from test.espnet_prune.tiny import saved
+from test.espnet_prune.whispers import END, NO_TIMESTAMPS, START, make_teacher
 
 engine = pytest.importorskip("ctranslate2")
 

@@ -111,6 +111,7 @@ HEADS = {
     "UniSpeechSatForAudioFrameClassification": ("unispeech-sat", {}),
     "Wav2Vec2BertForCTC": ("wav2vec2-bert", {"vocab_size": 20}),
     "Data2VecAudioForCTC": ("data2vec-audio", {}),
+    "SEWForCTC": ("sew", {}),
     "Wav2Vec2ConformerForCTC": ("wav2vec2-conformer", {"vocab_size": 20}),
     "WavLMForSequenceClassification": ("wavlm", {"use_weighted_layer_sum": True}),
     "ParakeetForCTC": ("parakeet_encoder", {"vocab_size": 20, "pad_token_id": 19}),
@@ -205,7 +206,7 @@ def test_an_export_for_transformers(ctc, tmp_path, expressible):
 
 
 @pytest.mark.parametrize(
-    "layout", ["wavlm", "unispeech-sat base", "data2vec-audio", "parakeet_encoder"]
+    "layout", ["wavlm", "unispeech-sat base", "data2vec-audio", "sew", "parakeet_encoder"]
 )
 def test_an_export_without_a_head(layout, tmp_path):
     ZOO[layout].make().save_pretrained(tmp_path / "dense")

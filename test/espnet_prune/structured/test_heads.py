@@ -140,6 +140,9 @@ def test_every_kind_of_head(architecture, tmp_path):
         tmp_path / "dense", waves(), 0.3, tmp_path / "pruned", distill_updates=2, device="cpu"
     )
     pruned = load_model(tmp_path / "pruned")
+    if "conv_stride" in sizes:  # by which pipelines cut long audio
+        ratio = model.config.inputs_to_logits_ratio
+        assert pruned.config.inputs_to_logits_ratio == ratio == 320
     head = load_head(tmp_path / "pruned")
     assert all(
         torch.equal(v, load_head(tmp_path / "dense").state[k]) for k, v in head.state.items()

@@ -172,7 +172,7 @@ def export(parser: ArgumentParser):
 
     onnx: the graph takes `speech` (B, T), 16 kHz waveforms of one length, and gives
     `last_hidden_state` (B, T', D), or `hidden_0` to `hidden_L` with --all_layers. Whisper's window
-    is as long as the speech.
+    is as long as the speech. Weights of 2 GB and more come into a second file, <output>.data.
 
     transformers: a directory with the head that the model has (CTC, classification, x-vectors),
     the files of its processor, and a model card that says how it is loaded: by transformers' own
@@ -212,7 +212,8 @@ def export(parser: ArgumentParser):
 
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             difference = export_onnx(encoder, args.output, args.all_layers)
-            files = [args.output]
+            beside = args.output.with_name(f"{args.output.name}.data")
+            files = [args.output, *([beside] if beside.exists() else [])]
         else:
             from espnet_prune.structured.export.ctranslate2 import export_ctranslate2
 

@@ -172,7 +172,7 @@ def export(parser: ArgumentParser):
 
     onnx: the graph takes `speech` (B, T), 16 kHz waveforms of one length, and gives
     `last_hidden_state` (B, T', D), or `hidden_0` to `hidden_L` with --all_layers. Whisper's window
-    is as long as the speech.
+    is as long as the speech. Weights of 2 GB and more come into a second file, <output>.data.
 
     transformers: a directory with the head that the model has (CTC, classification, x-vectors),
     the files of its processor, and a model card that says how it is loaded: by transformers' own
@@ -212,7 +212,8 @@ def export(parser: ArgumentParser):
 
             logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             difference = export_onnx(encoder, args.output, args.all_layers)
-            files = [args.output]
+            beside = args.output.with_name(f"{args.output.name}.data")
+            files = [args.output, *([beside] if beside.exists() else [])]
         else:
             from espnet_prune.structured.export.ctranslate2 import export_ctranslate2
 
@@ -362,10 +363,11 @@ def compare(parser: ArgumentParser):
 
 
 def results(parser: ArgumentParser):
-    """Write RESULTS.md of a pruning experiment: size, speed and scores.
+    """Write RESULTS.md of a pruning experiment (size, speed and scores), and model cards.
 
-    Speed is measured here and now: dense and pruned model take turns on the same audio, and the
-    medians of one run are compared.
+    The cards are README.md of the pruned encoder, and of ASR on top of it. Speed is measured here
+    and now: dense and pruned model take turns on the same audio, and the medians of one run are
+    compared.
     """
     add = parser.add_argument
     add("--dense", required=True, help="directory or hub name of the dense model")
@@ -375,6 +377,13 @@ def results(parser: ArgumentParser):
     add("--command", default="", help="command that made the experiment")
     add("--seconds", type=above_zero, default=30.0, help="length of the timed audio")
     add("--repeats", type=whole(1), default=7, help="timed runs of each model")
+    add("--asr", type=Path, help="directory of ASR on the pruned encoder, which gets a card, too")
+    text = "for the cards: name of what was pruned (default: --dense)"
+    add("--base_model", default="", help=text)
+    text = "for the cards: licence as the hub names it, such as mit"
+    add("--license_name", default="", help=text)
+    text = "for the cards: repository of the encoder; that of ASR ends with -asr"
+    add("--repo", default="", help=text)
     return calls("evaluate.pruning_report.write_results")
 
 

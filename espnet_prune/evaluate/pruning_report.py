@@ -7,17 +7,27 @@ import statistics
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from espnet_prune.evaluate import pruning_plots, report
+from espnet_prune.evaluate.environment import environment_report
 from espnet_prune.evaluate.report import table, with_interval
 from espnet_prune.files.reading import read_record, read_rows
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.structured import Cost, SpeechEncoder, load_encoder
 from espnet_prune.structured.cost.measure import time_encoders
-from espnet_prune.structured.encoder_directory import PLOT, SUMMARY, size_line, sizes, write_encoder
+from espnet_prune.structured.encoder_directory import (
+    CARD,
+    PLOT,
+    SUMMARY,
+    size_line,
+    sizes,
+    write_encoder,
+)
 from espnet_prune.structured.heads import Head
+from espnet_prune.structured.model_card import model_card
 
 #: histories in a training directory: a row for each forward pass, and for each validation
 HISTORY, VALIDATION = "updates.jsonl", "valid.jsonl"
@@ -116,6 +126,40 @@ def score_rows(score: Sequence[Sequence[str]]) -> list[list[str]]:
     return rows
 
 
+class Card(NamedTuple):
+    """What the model card of a part of an experiment says, `…` standing for its repository.
+
+    Attributes:
+        title: with {family} for the encoder's.
+        loading, code: what loads it, and how.
+        tags: for the hub.
+        ending: of its repository's name.
+    """
+
+    title: str
+    loading: str
+    code: str
+    tags: tuple[str, ...]
+    ending: str = ""
+
+
+ENCODER = Card(
+    "Pruned {family} encoder",
+    "espnet_prune loads it (`pip install espnet_prune`), and ESPnet as `frontend: pruned_ssl` or "
+    "`encoder: pruned_ssl`.",
+    'import espnet_prune\n\nencoder = espnet_prune.load_encoder("…")',
+    ("espnet",),
+)
+ASR = Card(
+    "ASR on a pruned {family} encoder",
+    "ESPnet loads it, after `pip install espnet_prune`.",
+    "import espnet_prune\nfrom espnet2.bin.asr_inference import Speech2Text\n\n"
+    'espnet_prune.register()\nrecognize = Speech2Text.from_pretrained("…")',
+    ("espnet", "audio", "automatic-speech-recognition"),
+    "-asr",
+)
+
+
 def write_results(
     dense: str,
     exp: Path,
@@ -123,22 +167,27 @@ def write_results(
     command: str = "",
     seconds: float = 30.0,
     repeats: int = 7,
+    base_model: str = "",
+    license_name: str = "",
+    repo: str = "",
+    asr: Path | None = None,
 ) -> str:
-    """Write RESULTS.md and results.json of an experiment: size, speed and scores.
+    """Write RESULTS.md and results.json of an experiment: size, speed and scores; and model cards.
 
     Args:
         dense: directory or hub name of the dense model.
-        exp: experiment; its pruned/ is compared.
+        exp: experiment; its pruned/ is compared, and gets a card.
         score: as in `score_rows`.
         command: that made the experiment.
         seconds, repeats: length of the timed audio, and timed runs of each model.
+        base_model, license_name: as for `model_card`; the first is `dense` when empty.
+        repo: repository that the encoder is uploaded to; ASR goes to one that ends with -asr.
+        asr: directory of ASR on top of the pruned encoder, which gets a card, too.
     Returns: the text of RESULTS.md.
     """
     encoders = load_encoder(dense).eval(), load_encoder(exp / "pruned").eval()
     rows, numbers = size_rows(*encoders, seconds, repeats)
-    parts = ["# Results"]
-    if command:
-        parts.append(f"Made by `{command}` (one run).")
+    parts = [f"Made by `{command}` (one run)."] if command else []
     speed = (
         f"Costs for {seconds:g} s of audio; real-time factor: median of {repeats} runs "
         f"of each model in turn, batch 1, {torch.get_num_threads()} threads, same process."
@@ -154,6 +203,19 @@ def write_results(
     if score:
         title = "## Scores (percent, with 95% bootstrap intervals over utterances)"
         parts += [title, table(score_rows(score))]
+    for made, folder in ((ENCODER, exp / "pruned"), (ASR, asr)):
+        if folder is not None:
+            text = model_card(
+                made.title.format(family=encoders[1].family),
+                made.loading,
+                made.code.replace("…", f"{repo}{made.ending}" if repo else "…"),
+                [*parts, environment_report().strip()],
+                tags=made.tags,
+                base_model=base_model or dense,
+                license_name=license_name,
+            )
+            write_text(folder / CARD, text)
+    parts = ["# Results", *parts]
     parts += ["## What is left of each layer", f"![kept sizes](pruned/{PLOT})"]
     if (exp / "prune" / "images" / "course.png").is_file():
         pruning_plots.plot_gates(exp / "gates.png")

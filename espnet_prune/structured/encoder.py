@@ -152,8 +152,8 @@ class SpeechEncoderConfig(PretrainedConfig):
 
     @property
     def inputs_to_logits_ratio(self) -> int:
-        """Samples of a frame, by which pipelines cut long audio."""
-        return family_named(self.family).samples_per_frame(self.base)
+        """Samples of a frame of the output, by which pipelines cut long audio."""
+        return family_named(self.family).samples_per_output(self.base)
 
 
 @dataclass
@@ -174,7 +174,7 @@ class SpeechEncoderOutput(ModelOutput):
         assert self.last_hidden_state is not None and self.lengths is not None
         assert self.hidden_states is not None
         last = self.last_hidden_state
-        if last.shape[1] != self.hidden_states[-1].shape[1]:  # Qwen2-Audio's has half as many
+        if last.shape[1] != self.hidden_states[-1].shape[1]:  # Qwen2-Audio's and SEW's have others
             last = self.hidden_states[-1]
         frames = self.lengths.clamp(max=last.shape[1])
         states = [*self.hidden_states[:-1], last]

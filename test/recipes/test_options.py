@@ -101,13 +101,20 @@ def test_a_quote_that_does_not_end_is_one_line(tmp_path):
     assert done.stderr == "x: error: 'it's' has a quote that does not end\n"
 
 
-def test_upload_needs_a_repository(without_python):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "--skip_upload false needs --hf_repo"),
+        (("--hf_repo", "a/b"), "--skip_upload false needs --license"),
+    ],
+)
+def test_upload_needs_a_repository_and_a_licence(options, message, without_python):
     for recipe in ("voice_prompts", "librispeech"):
-        options = ["--skip_upload", "false"]
+        given = ["--skip_upload", "false", *options]
         (line,) = run_recipe(
-            EGS2 / recipe / "ssl_prune1", *options, expect=2, PATH=without_python
+            EGS2 / recipe / "ssl_prune1", *given, expect=2, PATH=without_python
         ).splitlines()
-        assert "--skip_upload false needs --hf_repo" in line
+        assert message in line
 
 
 @pytest.mark.parametrize("template", ["ssl_prune1", "superb1", "sir1"])

@@ -323,7 +323,8 @@ def test_scores_of_all_systems_with_blanks_in_their_places(recipe):
     values = """
 stage=10 stop_stage=11 skip_stages= tests=(one two) raw='my raw' expdir='my |exp' asr_train_set=x
 exp="${expdir}/e  e" asr_tag=tag inference_tag=dec dense_asr="${expdir}/dense" whisper_decode=true
-teacher_dir='my teacher' command_line=line
+teacher_dir='my teacher' command_line=line asr_dir="${exp}/asr_${asr_tag}"
+teacher=a/b license=mit hf_repo=c/d
 told() { printf '<%s>' "${@:3}" >> told; echo >> told; }
 python=told
 """
@@ -343,6 +344,8 @@ python=told
         )
     scores = (f"<--score><{t}, {d}><{own}/{d}/scores.json>" for d, t, (own, _) in pairs)
     assert results.endswith("<--command><line>" + "".join(scores))
+    card = f"<--asr><{exp}/asr_tag><--base_model><a/b><--license_name><mit><--repo><c/d>"
+    assert card in results
 
 
 @pytest.mark.parametrize("place", ["a,b", "my JOBS"])

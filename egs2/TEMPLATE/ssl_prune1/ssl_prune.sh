@@ -16,7 +16,7 @@ skip_stages=          # Stages to leave out, e.g. "3 8".
 skip_data_prep=false  # Leave out data preparation (stages 1 and 2).
 skip_train=false      # Leave out all training (stages 4 to 8).
 skip_eval=false       # Leave out decoding, scoring and the results (stages 9 to 11).
-skip_upload=true      # Leave out stage 12.
+skip_upload=true      # Leave out stage 13.
 debug=false           # A short run of all stages, in dump_debug and exp_debug: the options debug_* of the
                       # trainings come before the other ones, so that those win.
 ngpu=0                # Number of GPUs (0: CPU).
@@ -77,12 +77,14 @@ inference_args=       # Options that override it.
 inference_asr_model=valid.loss.ave.pth # Weights that are decoded with.
 whisper_decode=true   # Put the encoder back in front of Whisper's own decoder.
 
-hf_repo=              # Name of the repository for stage 12.
+hf_repo=              # Repository for the encoder (stage 13); ASR goes to the one that ends with -asr.
+license=              # Licence of the models for their cards, as the hub names it, e.g. mit.
 # End of options
 
 # shellcheck disable=SC2034
 stages="1 data, 2 formatting, 3 teacher, 4 prune-and-distil, 5 slim, 6 distil again, 7 export,
-  8 downstream training, 9 decoding, 10 scoring, 11 results, 12 upload."
+  8 downstream training, 9 decoding, 10 scoring, 11 results and model cards,
+  12 packing of ASR, 13 upload."
 parse_options "$@"
 
 for name in train_set valid_set teacher prune_config distill_config; do
@@ -100,6 +102,9 @@ if [[ $(LC_ALL=C printf %.9f "${target}") != 0.* ]]; then
 fi
 if ! "${skip_upload}" && [ -z "${hf_repo}" ]; then
     option_error "--skip_upload false needs --hf_repo, the name of the repository"
+fi
+if ! "${skip_upload}" && [ -z "${license}" ]; then
+    option_error "--skip_upload false needs --license, which has to be that of the teacher or allowed by it"
 fi
 
 # shellcheck source=../common/path.sh
@@ -121,9 +126,9 @@ fi
 if "${skip_data_prep}"; then skip_stages+=" 1 2"; fi
 if "${skip_train}"; then skip_stages+=" 4 5 6 7 8"; fi
 if "${skip_eval}"; then skip_stages+=" 9 10 11"; fi
-if "${skip_upload}"; then skip_stages+=" 12"; fi
+if "${skip_upload}"; then skip_stages+=" 13"; fi
 if [ "${method}" != l0 ]; then skip_stages+=" 4"; fi
-if [ -z "${asr_train_set}" ]; then skip_stages+=" 8"; fi
+if [ -z "${asr_train_set}" ]; then skip_stages+=" 8 12"; fi
 
 name_of() { basename "${1%.yaml}"; }
 
@@ -179,6 +184,7 @@ exp=${expdir}/ssl_prune_${prune_tag}
 if [ -z "${asr_tag}" ] && [ -n "${asr_config}" ]; then asr_tag=$(name_of "${asr_config}")$(units_tag); fi
 inference_tag=decode
 if [ -n "${inference_config}" ]; then inference_tag=$(name_of "${inference_config}"); fi
+asr_dir=${exp}/asr_${asr_tag}
 dense_asr=${expdir}/asr_${asr_tag}_dense_$(basename "${teacher_dir}")
 units_dir=${expdir}/token_list/${token_type}
 if [ "${token_type}" = bpe ]; then units_dir+=_unigram${nbpe}; fi
@@ -240,7 +246,7 @@ if [ -n "${asr_train_set}" ] && [ -d "${datadir}/${train_set}" ] && [ ! -f "${da
     asr_train_set=
     asr_valid_set=
     tests=()
-    skip_stages+=" 8 9 10"
+    skip_stages+=" 8 9 10 12"
 fi
 
 if wanted 2; then
@@ -356,7 +362,7 @@ systems() {
     titles=() dirs=() dense_dirs=()
     if [ -n "${asr_train_set}" ]; then
         titles+=("CTC ASR on the frozen encoder")
-        dirs+=("${exp}/asr_${asr_tag}/${inference_tag}/$1")
+        dirs+=("${asr_dir}/${inference_tag}/$1")
         dense_dirs+=("${dense_asr}/${inference_tag}/$1")
     fi
     if "${whisper_decode}"; then
@@ -400,7 +406,7 @@ both() {
 if wanted 8; then
     log "Stage 8: ASR with the dense and with the pruned encoder as frontend"
     make_units "${raw}/${asr_train_set}/text" "${units_dir}"
-    both asr "${dense_asr}" "${teacher_dir}" -- "${exp}/asr_${asr_tag}" "${exp}/pruned"
+    both asr "${dense_asr}" "${teacher_dir}" -- "${asr_dir}" "${exp}/pruned"
 fi
 
 # decode_asr DIR: the model of `asr` in DIR on all test sets.
@@ -426,7 +432,7 @@ decode_whisper() {
 if wanted 9; then
     log "Stage 9: Decoding of ${tests[*]}"
     if [ -n "${asr_train_set}" ]; then
-        both decode_asr "${dense_asr}" -- "${exp}/asr_${asr_tag}"
+        both decode_asr "${dense_asr}" -- "${asr_dir}"
     fi
     if "${whisper_decode}"; then
         both decode_whisper "${expdir}/whisper_dense" -- "${exp}/whisper" --encoder "${exp}/pruned"
@@ -456,12 +462,29 @@ if wanted 11; then
         done
     done
     ${python} -m espnet_prune encoder results --dense "${teacher_dir}" --exp "${exp}" \
-        --command "${command_line}" "${scores[@]}"
+        ${asr_train_set:+--asr "${asr_dir}"} --base_model "${teacher}" --license_name "${license}" \
+        --repo "${hf_repo}" --command "${command_line}" "${scores[@]}"
 fi
 
 if wanted 12; then
-    log "Stage 12: Upload ${exp}/pruned to ${hf_repo}"
+    log "Stage 12: Packing of ASR: ${asr_dir}/packed.zip"
+    pack_opts=()
+    if [ "${token_type}" = bpe ]; then pack_opts+=(--option "${units_dir}/bpe.model"); fi
+    ${plugin} -m espnet2.bin.pack asr --asr_train_config "${asr_dir}/config.yaml" \
+        --asr_model_file "${asr_dir}/${inference_asr_model}" "${pack_opts[@]}" \
+        --outpath "${asr_dir}/packed.zip"
+fi
+
+if wanted 13; then
+    log "Stage 13: Upload of ${exp}/pruned to ${hf_repo}"
     hf upload "${hf_repo}" "${exp}/pruned" .
+    if [ -n "${asr_train_set}" ]; then
+        log "Upload of ${asr_dir}/packed.zip, unpacked, to ${hf_repo}-asr"
+        rm -rf "${asr_dir}/unpacked"
+        ${python} -m zipfile -e "${asr_dir}/packed.zip" "${asr_dir}/unpacked"
+        cp "${asr_dir}/README.md" "${asr_dir}/unpacked"
+        hf upload "${hf_repo}-asr" "${asr_dir}/unpacked" .
+    fi
 fi
 
 log "Done."

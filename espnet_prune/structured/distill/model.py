@@ -310,7 +310,8 @@ class DistillModel(nn.Module):
             stats["decoder"] = divergence.detach()
         if self._head is not None:
             states = self._teacher.output, output.last_hidden_state
-            divergence = self._head.divergence(*states, inputs.lengths)
+            spoken = inputs.lengths * states[0].shape[1] // time  # SEW's output has more frames
+            divergence = self._head.divergence(*states, spoken)
             loss = loss + HEAD_LOSS * divergence
             stats["head"] = divergence.detach()
         if self.pruning is not None:

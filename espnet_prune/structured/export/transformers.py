@@ -20,6 +20,7 @@ from espnet_prune.structured.encoder_directory import (
     written_beside,
 )
 from espnet_prune.structured.heads import Head, kind_of, load_head
+from espnet_prune.structured.model_card import model_card
 
 #: largest difference to the encoder, as a share of the largest number
 TOLERANCE = 1e-4
@@ -107,12 +108,8 @@ def card(encoder: SpeechEncoder, head: Head | None, loads: str, own: bool) -> st
         own: it is one of this package's.
     """
     kind = kind_of(head.architecture) if head else None
-    task = TASKS.get(kind or "")
-    lines = ["---", "library_name: transformers", "tags: [espnet_prune, pruned]"]
-    lines += [f"pipeline_tag: {task}"] if task else []
+    task = TASKS.get(kind or "", "")
     after = f" with the head of {head.architecture}" if head else ""
-    lines += ["---", "", f"# Pruned {encoder.family} encoder{after}", ""]
-    lines += [f"{size_line(sizes(encoder))}.", ""]
     if own:
         text = (
             f"Its layers have sizes of their own, which `transformers`' own class does not have. "
@@ -121,12 +118,18 @@ def card(encoder: SpeechEncoder, head: Head | None, loads: str, own: bool) -> st
         )
     else:
         text = f"`transformers`' own `{loads}` loads it; nothing else is needed."
-    lines += [text, "", "```python"]
-    lines += ["import espnet_prune.structured"] if own else []
+    lines = ["import espnet_prune.structured"] if own else []
     if task:
         lines += ["from transformers import pipeline", ""]
         lines += [f'model = pipeline("{task}", model="…")  # this directory', 'model("a.wav")']
     else:
         lines += ["from transformers import AutoModel", ""]
         lines += ['model = AutoModel.from_pretrained("…")  # this directory']
-    return "\n".join([*lines, "```", ""])
+    return model_card(
+        f"Pruned {encoder.family} encoder{after}",
+        text,
+        "\n".join(lines),
+        [f"{size_line(sizes(encoder))}."],
+        library_name="transformers",
+        pipeline_tag=task,
+    )

@@ -8,6 +8,7 @@ from espnet_prune.structured.families.data2vec import DATA2VEC
 from espnet_prune.structured.families.declaration import COARSE, KINDS, Declaration, Scale, Site
 from espnet_prune.structured.families.family import Family
 from espnet_prune.structured.families.parakeet import PARAKEET
+from espnet_prune.structured.families.sew import SEW
 from espnet_prune.structured.families.wav2vec2 import (
     HUBERT,
     UNISPEECH,
@@ -22,7 +23,7 @@ from espnet_prune.structured.families.whisper import WHISPER
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        *(WAV2VEC2, HUBERT, WAVLM, UNISPEECH, UNISPEECH_SAT, DATA2VEC),
+        *(WAV2VEC2, HUBERT, WAVLM, UNISPEECH, UNISPEECH_SAT, DATA2VEC, SEW),
         *(WAV2VEC2_CONFORMER, WAV2VEC2_BERT, PARAKEET),
         *(WHISPER, QWEN2_AUDIO, VOXTRAL),
     )

@@ -247,6 +247,10 @@ class Family:
         """From the beginning of a frame to that of the next."""
         raise NotImplementedError
 
+    def samples_per_output(self, config: dict) -> int:
+        """The same of the model's output, where that has frames of its own."""
+        return self.samples_per_frame(config)
+
     def minimum_samples(self, config: dict) -> int:
         """The fewest samples that give one frame."""
         raise NotImplementedError

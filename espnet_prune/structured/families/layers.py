@@ -332,7 +332,7 @@ class PrunablePositionalConv(nn.Module):
         super().__init__()
         conv = dense.conv
         sizes = (conv.in_channels, conv.out_channels, conv.kernel_size)
-        self.conv = nn.Conv1d(*sizes, padding=conv.padding, groups=conv.groups)
+        self.conv = nn.Conv1d(*sizes, conv.stride, conv.padding, groups=conv.groups)
         self.conv.load_state_dict({"weight": conv.weight, "bias": conv.bias})
         # else `transformers` draws it anew, by another rule
         self.conv._is_hf_initialized = True  # type: ignore[assignment]
@@ -369,15 +369,18 @@ class PrunablePositionalConv(nn.Module):
             sizes[channel // share] += 1
         weight, bias, padding = self.conv.weight, self.conv.bias, self.conv.padding
         assert bias is not None and not isinstance(padding, str)
+        steps = self.conv.stride[0], padding[0]
         if len(set(sizes)) == 1:
-            return _conv1d(x, weight, bias, padding[0], self.groups)
+            return _conv1d(x, weight, bias, *steps, self.groups)
         parts = zip(
             x.chunk(self.groups, 1), weight.split(sizes), bias.split(sizes), sizes, strict=True
         )
-        return torch.cat([_conv1d(i, w, b, padding[0], 1) for i, w, b, n in parts if n], 1)
+        return torch.cat([_conv1d(i, w, b, *steps, 1) for i, w, b, n in parts if n], 1)
 
 
-def _conv1d(x: Tensor, weight: Tensor, bias: Tensor, padding: int, groups: int) -> Tensor:
+def _conv1d(
+    x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int, groups: int
+) -> Tensor:
     """`F.conv1d` of hidden states seen as (B, D, T), whose channels lie next to each other.
 
     As a 2-d convolution, CPUs read them as they lie. That is a quarter faster, once there are
@@ -385,9 +388,9 @@ def _conv1d(x: Tensor, weight: Tensor, bias: Tensor, padding: int, groups: int) 
     """
     short = x.shape[0] * x.shape[2] < LONG_ENOUGH
     if x.device.type != "cpu" or torch.compiler.is_compiling() or short:
-        return F.conv1d(x, weight, bias, padding=padding, groups=groups)
+        return F.conv1d(x, weight, bias, stride, padding, groups=groups)
     x = x.unsqueeze(2).contiguous(memory_format=torch.channels_last)
-    y = F.conv2d(x, weight.unsqueeze(2), bias, padding=(0, padding), groups=groups)
+    y = F.conv2d(x, weight.unsqueeze(2), bias, (1, stride), (0, padding), groups=groups)
     return y.squeeze(2)
 
 

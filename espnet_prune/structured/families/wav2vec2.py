@@ -53,7 +53,9 @@ class Wav2Vec2Family(Family):
     other implementation, so a padded utterance is close to, not equal to, the same one alone.
     """
 
-    attention_class = PrunableAttention
+    attention_class, positional_class = PrunableAttention, PrunablePositionalConv
+    #: what has the LayerNorm behind the CNN, "" for the model itself
+    behind_cnn = "feature_projection"
     front = ("feature_extractor",)
     stock_sizes: Mapping[str, str] = {"cnn": "conv_dim", "ffn_dim": "intermediate_size"}
     size_names = (
@@ -72,12 +74,12 @@ class Wav2Vec2Family(Family):
     def build(self, config: dict) -> Backbone:
         model = self.model_class(self.config_class(**(config | NO_MASKS)))
         self.build_encoder(model.encoder, model.config)
-        projection = model.feature_projection
-        for holder in (*model.feature_extractor.conv_layers, projection):
+        behind = getattr(model, self.behind_cnn) if self.behind_cnn else model
+        for holder in (*model.feature_extractor.conv_layers, behind):
             norm = getattr(holder, "layer_norm", None)
             if isinstance(norm, nn.LayerNorm):
                 # a gain is in models that are imported from DPHuBERT
-                gain = holder is projection and config.get("feat_proj_gain")
+                gain = holder is behind and config.get("feat_proj_gain")
                 kind = ScaledChannelNorm if gain else ChannelNorm
                 holder.layer_norm = kind(norm.normalized_shape, eps=norm.eps)
         if hasattr(model, "masked_spec_embed"):  # UniSpeech-SAT has it even where nothing is masked
@@ -86,7 +88,7 @@ class Wav2Vec2Family(Family):
 
     def build_encoder(self, encoder: Any, cfg: Any) -> None:
         """Put this package's layers into what follows the CNN."""
-        encoder.pos_conv_embed = PrunablePositionalConv(encoder.pos_conv_embed)
+        encoder.pos_conv_embed = self.positional_class(encoder.pos_conv_embed)
         for layer in encoder.layers:
             layer.attention = self.attention_class(layer.attention)
 
@@ -130,38 +132,49 @@ class Wav2Vec2Family(Family):
     def declare(self, config: dict, seconds: float) -> Declaration:
         cfg = self.config_class(**config)
         d = Declaration()
-        rate = float(self.sampling_rate)
-        previous = ""  # the site of the CNN layer before
-        last = len(cfg.conv_dim) - 1
-        projection_norm = getattr(cfg, "feat_proj_layer_norm", True)
-        for i, (dim, stride) in enumerate(zip(cfg.conv_dim, cfg.conv_stride, strict=True)):
-            rate /= stride
-            name, after = (f"feature_extractor.conv_layers.{n}" for n in (i, i + 1))
-            reader = f"{after}.conv" if i < last else "feature_projection.projection"
-            scales = [Scale(f"{reader}.weight", 1)]
-            own_norm = getattr(cfg, "feat_extract_norm", "layer") == "layer"
-            if own_norm:
-                scales.append(Scale(f"{name}.layer_norm", None))
-            if i == last and projection_norm:
-                scales.append(Scale("feature_projection.layer_norm", None))
-            site = d.site(name, "cnn", dim, scales=tuple(scales), at_least=1)
-            d.linear(f"{name}.conv", rate, site, previous or None, has_bias=cfg.conv_bias)
-            if own_norm or i == 0:
-                d.norm(f"{name}.layer_norm", site)
-            channels = (Axis(previous), Axis(site)) if previous else (Axis(site),)
-            d.block(f"cnn.{i}", (name, name), *channels)
-            previous = site
-        if projection_norm:
-            d.norm("feature_projection.layer_norm", previous)
+        projection = "feature_projection"
+        norm = f"{projection}.layer_norm" if getattr(cfg, "feat_proj_layer_norm", True) else None
+        rate, last = self.declare_cnn(d, cfg, f"{projection}.projection", norm)
         if config.get("feat_proj_gain"):
-            d.tensor("feature_projection.layer_norm.gain", {0: previous})
-        d.linear("feature_projection.projection", rate, columns=previous)
-        d.block("projection", ("feature_projection",) * 2, Axis(previous))
-
+            d.tensor(f"{projection}.layer_norm.gain", {0: last})
+        d.linear(f"{projection}.projection", rate, columns=last)
+        d.block("projection", (projection,) * 2, Axis(last))
         self.declare_positions(d, cfg, rate)
         for i in range(cfg.num_hidden_layers):
             self.declare_layer(d, f"encoder.layers.{i}", cfg, rate, seconds)
         return d
+
+    def declare_cnn(
+        self, d: Declaration, cfg: Any, reader: str, norm: str | None
+    ) -> tuple[float, str]:
+        """Declare the CNN and the LayerNorm `norm` behind it.
+
+        Args:
+            reader: the linear layer that reads its output; "" where nothing but the Transformer
+                does, and the last layer stays whole.
+        Returns: frames per second, and the name of the last layer's site, "" if it stays whole.
+        """
+        rate = float(self.sampling_rate)
+        site = ""  # of the CNN layer before
+        last = len(cfg.conv_dim) - 1
+        for i, (dim, stride) in enumerate(zip(cfg.conv_dim, cfg.conv_stride, strict=True)):
+            rate /= stride
+            name, after = (f"feature_extractor.conv_layers.{n}" for n in (i, i + 1))
+            previous, reads = site, f"{after}.conv" if i < last else reader
+            own_norm = getattr(cfg, "feat_extract_norm", "layer") == "layer"
+            scales = [Scale(f"{reads}.weight", 1)]
+            if own_norm:
+                scales.append(Scale(f"{name}.layer_norm", None))
+            if i == last and norm:
+                scales.append(Scale(norm, None))
+            site = d.site(name, "cnn", dim, scales=tuple(scales), at_least=1) if reads else ""
+            d.linear(f"{name}.conv", rate, site, previous or None, has_bias=cfg.conv_bias)
+            if own_norm or i == 0:
+                d.norm(f"{name}.layer_norm", site)
+            d.block(f"cnn.{i}", (name, name), *(Axis(each) for each in (previous, site) if each))
+        if norm:
+            d.norm(norm, site)
+        return rate, site
 
     def declare_layer(
         self, d: Declaration, layer: str, cfg: Any, rate: float, seconds: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -227,7 +228,8 @@ def gather(
             for site, name in owners.items():
                 at = last[name]
                 error = (at.output.detach() * at.gradient()).double().square()
-                energies[site] += share * error.flatten(0, 1).sum(0).cpu()
+                owner: Any = watched[name]  # in whose output a zero stands for what is gone
+                energies[site] += share * error.flatten(0, 1).sum(0)[list(owner.kept)].cpu()
             for each in () if features else heads.values():
                 _add_heads(each, last)
     return Statistics(readers, heads, energies)

@@ -2,10 +2,11 @@ import json
 import shutil
 
 import pytest
+import yaml
 from matplotlib.axes import Axes
 
 from espnet_prune.cli import main
-from espnet_prune.evaluate.pruning_report import score_rows
+from espnet_prune.evaluate.pruning_report import score_rows, write_results
 from espnet_prune.structured import load_encoder
 from test.espnet_prune.tiny import saved
 
@@ -57,6 +58,38 @@ def test_results(experiment, tmp_path, capsys):
     pruned = load_encoder(experiment / "pruned")
     assert size["pruned"]["parameters"] == sum(p.numel() for p in pruned.parameters())
     assert size["dense"]["parameters"] > size["pruned"]["parameters"]
+
+
+def test_model_cards(experiment, tmp_path):
+    """Of the encoder and of ASR: what the hub sorts by, and all figures of RESULTS.md."""
+    (tmp_path / "asr").mkdir()
+    path = str(experiment / "whisper" / "test" / "scores.json")
+    text = write_results(
+        str(tmp_path / "dense"),
+        experiment,
+        [("own", path)],
+        "./run.sh --target 0.4",
+        seconds=0.5,
+        repeats=1,
+        base_model="openai/whisper-tiny.en",
+        license_name="mit",
+        repo="me/small",
+        asr=tmp_path / "asr",
+    )
+    for folder, code, tags in (
+        (experiment / "pruned", 'load_encoder("me/small")', ["espnet"]),
+        (tmp_path / "asr", 'from_pretrained("me/small-asr")', ["automatic-speech-recognition"]),
+    ):
+        card = (folder / "README.md").read_text()
+        _, front, body = card.split("---\n", 2)
+        front = yaml.safe_load(front)
+        assert front["base_model"] == "openai/whisper-tiny.en" and front["license"] == "mit"
+        assert {"espnet_prune", *tags} <= set(front["tags"])
+        assert code in body and "Pruned from openai/whisper-tiny.en" in body
+        assert "`./run.sh --target 0.4` (one run)" in body and "git commit" in body
+        rows = [line for line in text.splitlines() if line.startswith("| ")]
+        assert len(rows) == 7 and all(row in body for row in rows)  # sizes, speed, WER, CER
+    assert load_encoder(experiment / "pruned").config.kept  # the card does not get in the way
 
 
 def test_missing_scores(tmp_path):

@@ -111,6 +111,7 @@ HEADS = {
     "UniSpeechSatForAudioFrameClassification": ("unispeech-sat", {}),
     "Wav2Vec2BertForCTC": ("wav2vec2-bert", {"vocab_size": 20}),
     "Data2VecAudioForCTC": ("data2vec-audio", {}),
+    "SEWForCTC": ("sew", {}),
     "Wav2Vec2ConformerForCTC": ("wav2vec2-conformer", {"vocab_size": 20}),
     "WavLMForSequenceClassification": ("wavlm", {"use_weighted_layer_sum": True}),
     "ParakeetForCTC": ("parakeet_encoder", {"vocab_size": 20, "pad_token_id": 19}),
@@ -139,6 +140,9 @@ def test_every_kind_of_head(architecture, tmp_path):
         tmp_path / "dense", waves(), 0.3, tmp_path / "pruned", distill_updates=2, device="cpu"
     )
     pruned = load_model(tmp_path / "pruned")
+    if "conv_stride" in sizes:  # by which pipelines cut long audio
+        ratio = model.config.inputs_to_logits_ratio
+        assert pruned.config.inputs_to_logits_ratio == ratio == 320
     head = load_head(tmp_path / "pruned")
     assert all(
         torch.equal(v, load_head(tmp_path / "dense").state[k]) for k, v in head.state.items()
@@ -205,7 +209,7 @@ def test_an_export_for_transformers(ctc, tmp_path, expressible):
 
 
 @pytest.mark.parametrize(
-    "layout", ["wavlm", "unispeech-sat base", "data2vec-audio", "parakeet_encoder"]
+    "layout", ["wavlm", "unispeech-sat base", "data2vec-audio", "sew", "parakeet_encoder"]
 )
 def test_an_export_without_a_head(layout, tmp_path):
     ZOO[layout].make().save_pretrained(tmp_path / "dense")

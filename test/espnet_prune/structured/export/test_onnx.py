@@ -6,7 +6,9 @@ import onnxruntime
 import pytest
 import torch
 
+from espnet_prune.cli import main
 from espnet_prune.structured import load_encoder, slim
+from espnet_prune.structured.export import onnx
 from espnet_prune.structured.export.onnx import export_onnx
 from espnet_prune.structured.families import FAMILIES
 from test.espnet_prune.structured.families.zoo import ZOO
@@ -41,3 +43,27 @@ def test_a_pruned_model_of_every_family(name, tmp_path):
             # log-mel of 30 s of noise is 5e-7 off float64 in the mean, and 0.03 in one bin
             assert errors.mean() < 1e-5 and errors.max() < 1e-3, (seconds, count)
         assert found.shape == wanted.shape
+
+
+@torch.no_grad()
+def test_weights_beside_the_graph(tmp_path, monkeypatch, capsys):
+    """As of models of 2 GB and more, which protobuf cannot hold."""
+    ZOO["data2vec-audio"].make().save_pretrained(tmp_path / "dense")
+    file = tmp_path / "out" / "model.onnx"
+    command = ["encoder", "export", "--model", str(tmp_path / "dense"), "--output", str(file)]
+    monkeypatch.setattr(onnx, "LARGE", 1)
+    with torch.enable_grad():
+        main(command)
+    names = ["model.onnx", "model.onnx.data"]
+    assert sorted(each.name for each in file.parent.iterdir()) == names
+    small, large = (each.stat().st_size for each in sorted(file.parent.iterdir()))
+    assert f"{(small + large) / 1e6:.1f} MB" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(file))
+    speech = 0.1 * torch.randn(2, 9000)
+    (found,) = session.run(None, {"speech": speech.numpy()})
+    wanted = load_encoder(tmp_path / "dense")(speech).last_hidden_state
+    torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-5, rtol=1e-5)
+    monkeypatch.undo()
+    with torch.enable_grad():
+        main(command)
+    assert [each.name for each in file.parent.iterdir()] == names[:1]  # nothing that misleads

@@ -91,6 +91,13 @@ def test_one_shot_meets_its_target_with_less_error_than_plain_masks(encoder):
         },
     ).eval()
 
+    # Once more, with positions that are gone already
+    masks = {n: torch.arange(x.size) % 3 > 0 for n, x in plain.plan().sites.items()}
+    kinds = {name: site.kind for name, site in plain.plan().sites.items()}
+    gone = slim(encoder, {n: m.float() for n, m in masks.items() if kinds[n] == "pos_conv"})
+    again, _ = prune_one_shot(gone, waves[:2], 0.1)
+    assert again.num_parameters() < gone.num_parameters()
+
     @torch.no_grad()
     def error(model):
         return sum(

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from transformers import WhisperFeatureExtractor
+from transformers import AutoConfig, WhisperFeatureExtractor
 
 from espnet_prune.structured import load_encoder
 from espnet_prune.structured.encoder import zero_mean_unit_variance
@@ -64,6 +64,17 @@ def test_declaration_is_complete(layout, tmp_path):
 
 def test_families_are_named_as_in_transformers():
     assert all(family.config_class.model_type == name for name, family in FAMILIES.items())
+
+
+@pytest.mark.parametrize("model_type", ["sew-d", "moonshine", "audio-spectrogram-transformer"])
+def test_a_model_of_another_family_is_refused_with_those_that_there_are(model_type, tmp_path):
+    config = AutoConfig.for_model(model_type)
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError) as refused:
+        load_encoder(tmp_path)
+    known = ", ".join(FAMILIES)
+    text = f"model type '{model_type}' is not supported, choose from {known}"
+    assert str(refused.value) == f"{tmp_path}/config.json: {text}"
 
 
 LEVELS = (1.0, 0.1, 1e-2, 1e-3, 1e-4, 3e-5, 1e-5, 1e-6, 0.0)

@@ -133,6 +133,12 @@ ZOO = {
         {**WAV2VEC2, "num_conv_pos_embeddings": 2, "conv_pos_kernel_size": 7},
         run_waveform,
     ),
+    "sew": Tiny("SEWModel", WAV2VEC2, run_waveform),
+    "sew without a projection": Tiny(
+        "SEWModel",
+        {**WAV2VEC2, "conv_dim": (12, 12, 24), "feat_extract_norm": "layer", "conv_bias": True},
+        run_waveform,
+    ),
     "wav2vec2-conformer": Tiny(
         "Wav2Vec2ConformerModel",
         {**WAV2VEC2, "conv_depthwise_kernel_size": 5, "position_embeddings_type": "relative"},

@@ -179,8 +179,16 @@ def load_model(args: argparse.Namespace, layers: int, dtype: torch.dtype):
         return llm.lm.to(dtype)
     torch.manual_seed(0)
     config = language_model_config(args.speech_llm, layers)
+    words, config.vocab_size = config.vocab_size, 1
     with torch.device(args.device):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        lm = AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+        head = torch.nn.Linear(config.hidden_size, words, bias=False, dtype=dtype)
+    lm.set_output_embeddings(head)
+    # counted, but without memory: prompts are embeddings, and no token is looked up
+    lm.set_input_embeddings(
+        torch.nn.Embedding(words, config.hidden_size, device="meta", dtype=dtype)
+    )
+    return lm
 
 
 def profile(args: argparse.Namespace) -> None:

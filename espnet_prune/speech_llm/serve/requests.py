@@ -21,7 +21,7 @@ from espnet_prune.tokens import TokenPruner
 
 #: the ways in, by vLLM's own names
 AUDIO_EMBEDS, PROMPT_EMBEDS = "audio_embeds", "prompt_embeds"
-#: kinds (`model_type`) of which vLLM takes audio embeddings, and which were compared with
+#: kinds (`model_type`) of which vLLM takes audio embeddings, and which a test compares with
 #: `transformers`; of others it takes prompts
 TAKE_AUDIO = frozenset({"qwen2_audio"})
 

@@ -67,7 +67,7 @@ class SEWFamily(Wav2Vec2Family):
     """
 
     positional_class, behind_cnn = StridedPositionalConv, ""
-    size_names = (*Wav2Vec2Family.size_names, "squeeze_factor")
+    size_names: tuple[str, ...] = (*Wav2Vec2Family.size_names, "squeeze_factor")
 
     def build(self, config: dict) -> Backbone:
         model = super().build(config)

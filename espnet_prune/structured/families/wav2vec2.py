@@ -58,7 +58,7 @@ class Wav2Vec2Family(Family):
     behind_cnn = "feature_projection"
     front = ("feature_extractor",)
     stock_sizes: Mapping[str, str] = {"cnn": "conv_dim", "ffn_dim": "intermediate_size"}
-    size_names = (
+    size_names: tuple[str, ...] = (
         *("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size"),
         *("conv_dim", "conv_kernel", "conv_stride", "num_buckets", "max_bucket_distance"),
         *("num_conv_pos_embeddings", "num_conv_pos_embedding_groups", "conv_pos_kernel_size"),

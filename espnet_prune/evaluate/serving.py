@@ -11,11 +11,9 @@ from typing import Any
 
 from espnet_prune.data.audio import load_speech
 from espnet_prune.evaluate.sir import conditions
-from espnet_prune.evaluate.speech_llms import kind_of, load_speech_llm
-from espnet_prune.files.reading import read_record
-from espnet_prune.files.writing import write_json
+from espnet_prune.evaluate.speech_llms import kind_of, load_speech_llm, model_mark
 from espnet_prune.speech_llm.serve.client import Client
-from espnet_prune.speech_llm.serve.engine import server_command, write_language_model
+from espnet_prune.speech_llm.serve.engine import MADE_OF, server_command, write_language_model
 from espnet_prune.speech_llm.serve.requests import (
     AUDIO_EMBEDS,
     PROMPT_EMBEDS,
@@ -25,9 +23,6 @@ from espnet_prune.speech_llm.serve.requests import (
 from espnet_prune.structured.encoder import read_model_config
 
 logger = logging.getLogger(__name__)
-
-#: what a directory of a language model was written of
-MARK = "speech_llm.json"
 
 
 def serve(
@@ -56,12 +51,14 @@ def served_model(name: str, conf: Mapping[str, Any], directory: Path) -> tuple[s
     if name in ("qwen2_audio", "audio_llm") and own is not None:
         if read_model_config(str(own)).get("model_type") in TAKE_AUDIO:
             return AUDIO_EMBEDS, str(own)
-    mark = {"speech_llm": name, "speech_llm_conf": {k: str(v) for k, v in conf.items()}}
+    made_of, mark = f"{name} {model_mark(conf)}\n", directory / MADE_OF
     if not directory.exists():
-        write_language_model(load_speech_llm(name, conf), directory)
-        write_json(directory / MARK, mark)
-    elif not (directory / MARK).is_file() or read_record(directory / MARK) != mark:
-        raise ValueError(f"{directory}: was not written of this speech LLM: give another directory")
+        write_language_model(load_speech_llm(name, conf), directory, made_of)
+    elif not mark.is_file() or mark.read_text(encoding="utf-8") != made_of:
+        raise ValueError(
+            f"{directory}: was not written of this speech LLM as it is now: remove it, or give "
+            "another --directory"
+        )
     return PROMPT_EMBEDS, str(directory)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -31,8 +31,8 @@ from espnet_prune.evaluate.sir.protocols import (
     PROMPTS,
     check_protocol,
 )
-from espnet_prune.evaluate.speech_llms import kind_of, load_speech_llm
-from espnet_prune.files.freshness import code_of, digest, stamp
+from espnet_prune.evaluate.speech_llms import kind_of, load_speech_llm, model_mark
+from espnet_prune.files.freshness import code_of
 from espnet_prune.speech_llm import POSITIONS, Heard, Read, SpeechLLM
 from espnet_prune.tokens import TokenPruner
 
@@ -114,14 +114,6 @@ def _words(value: str | Sequence | None) -> list[str]:
     if value is None:
         return []
     return list(map(str, value)) if isinstance(value, list | tuple) else str(value).split()
-
-
-def model_mark(conf: Mapping) -> str:
-    """Digest of the configuration and of names and sizes of a local directory's files: there may be
-    16 GB of them to read."""
-    directories = [Path(v) for v in conf.values() if isinstance(v, str) and Path(v).is_dir()]
-    files = [stamp(file) for each in directories for file in sorted(each.iterdir())]
-    return digest([sorted(conf.items()), *files])[:16]
 
 
 @torch.inference_mode()

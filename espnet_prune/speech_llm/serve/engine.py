@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from espnet_prune.extras import MissingExtraError
+from espnet_prune.files.writing import write_text
 from espnet_prune.speech_llm.base import SpeechLLM
 from espnet_prune.speech_llm.serve.client import GREEDY, Answer
 from espnet_prune.speech_llm.serve.requests import AUDIO_EMBEDS, PROMPT_EMBEDS, Request, way_of
@@ -24,14 +25,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
     AUDIO_EMBEDS: {"enable_mm_embeds": True, "limit_mm_per_prompt": {"audio": 0}},
     PROMPT_EMBEDS: {"enable_prompt_embeds": True},
 }
+#: the file beside a language model that says what it was written of
+MADE_OF = "made_of.txt"
 #: largest difference of logits, as a share of the largest one, that counts as the same model
 TOLERANCE = 1e-3
 
 
 @torch.no_grad()
-def write_language_model(llm: SpeechLLM, directory: str | Path) -> None:
+def write_language_model(llm: SpeechLLM, directory: str | Path, made_of: str = "") -> None:
     """Write the language model of a speech LLM, without its audio encoder, and its tokenizer, for
-    any engine that takes embeddings of prompts.
+    any engine that takes embeddings of prompts; and `made_of`, a text that says of what.
 
     What is written is loaded again and compared. ValueError: `transformers` has no text model of
     that kind, it computes something else, or there is something at `directory`.
@@ -43,6 +46,7 @@ def write_language_model(llm: SpeechLLM, directory: str | Path) -> None:
         else:
             _text_model(lm).save_pretrained(folder)
         llm.tokenizer.save_pretrained(folder)
+        write_text(folder / MADE_OF, made_of)
         width, dtype = lm.get_input_embeddings().weight.shape[1], lm.dtype
         written = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval().to(lm.device)
         generator = torch.Generator().manual_seed(0)

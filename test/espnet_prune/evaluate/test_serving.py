@@ -1,12 +1,14 @@
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from espnet_prune.cli import main
 from espnet_prune.data.audio import write_speech
-from espnet_prune.evaluate.serving import MARK, served_model
+from espnet_prune.evaluate.serving import served_model
 from espnet_prune.speech_llm.serve.requests import AUDIO_EMBEDS, PROMPT_EMBEDS
 from test.espnet_prune.speech_llm.models import RATE, audio_flamingo_3, qwen2_audio, speech
 from test.espnet_prune.speech_llm.serve import stub
@@ -64,12 +66,19 @@ def test_the_language_model_of_any_other_is_written_once(flamingo, qwen, tmp_pat
         assert found == (PROMPT_EMBEDS, str(directory))
         (directory / "README.md").touch()  # is there the second time: nothing was written again
     assert json.loads((directory / "config.json").read_text())["model_type"] == "qwen2"
-    for other in ("diva", "compact"):
-        with pytest.raises(ValueError, match="was not written of this speech LLM"):
-            served_model(other, conf, directory)
-    (directory / MARK).unlink()
-    with pytest.raises(ValueError, match="was not written of this speech LLM"):
-        served_model("audio_llm", conf, directory)
+    other = {"model": flamingo, "dtype": "bfloat16"}
+    for name, changed in (("diva", conf), ("audio_llm", other)):
+        with pytest.raises(ValueError, match="was not written of this speech LLM as it is now"):
+            served_model(name, changed, directory)
+
+
+def test_a_speech_llm_that_was_trained_again_is_not_served_as_it_was(flamingo, tmp_path):
+    directory, weights = tmp_path / "served", Path(flamingo) / "model.safetensors"
+    served_model("audio_llm", {"model": flamingo}, directory)
+    then = weights.stat().st_mtime_ns
+    os.utime(weights, ns=(then, then + 1))
+    with pytest.raises(ValueError, match="was not written of this speech LLM as it is now"):
+        served_model("audio_llm", {"model": flamingo}, directory)
 
 
 def test_an_unknown_speech_llm(tmp_path):

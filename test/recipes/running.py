@@ -35,7 +35,8 @@ def run_recipe(recipe: Path, *options: str, expect: int = 0, **environment: str)
 def copy_of(recipe: str, folder: Path) -> Path:
     """The recipe in a tree of its own, because its `data` may hold the real corpus."""
     (folder / "egs2").mkdir(parents=True)
-    (folder / "espnet_prune").symlink_to(EGS2.parent / "espnet_prune")
+    for name in ("espnet_prune", "tools"):
+        (folder / name).symlink_to(EGS2.parent / name)
     (folder / "egs2" / "TEMPLATE").symlink_to(EGS2 / "TEMPLATE")
     written = shutil.ignore_patterns("data", "dump*", "exp*", "downloads")
     return Path(shutil.copytree(EGS2 / recipe, folder / "egs2" / recipe, True, written))

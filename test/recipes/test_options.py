@@ -122,7 +122,8 @@ def test_setup_makes_a_recipe(template, tmp_path):
     shutil.copytree(EGS2 / "TEMPLATE", tmp_path / "egs2/TEMPLATE", symlinks=True)
     for source in ("voice_prompts/ssl_prune1", "fsdd/superb_ks1"):
         shutil.copytree(EGS2 / source / "conf", tmp_path / "egs2" / source / "conf")
-    (tmp_path / "espnet_prune").symlink_to(EGS2.parent / "espnet_prune")
+    for name in ("espnet_prune", "tools"):
+        (tmp_path / name).symlink_to(EGS2.parent / name)
     command = [tmp_path / "egs2/TEMPLATE/common/setup.sh", template, "egs2/corpus/task1"]
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

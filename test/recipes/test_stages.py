@@ -59,7 +59,8 @@ def recipe(tmp_path):
     root = tmp_path / "my [checkout] *"
     folder = root / "egs2" / "a" / "b"
     folder.mkdir(parents=True)
-    (root / "espnet_prune").symlink_to(ROOT / "espnet_prune")
+    for name in ("espnet_prune", "tools"):
+        (root / name).symlink_to(ROOT / name)
     (root / "egs2" / "TEMPLATE").symlink_to(EGS2 / "TEMPLATE")
     (folder / "template").symlink_to(EGS2 / "TEMPLATE")
 

@@ -32,7 +32,7 @@ def test_the_curves_have_all_their_points():
         "pruned": 4,
         "distilled from scratch": 2,
     }
-    assert {len(p) for p in figure.tokens().values()} == {3}
+    assert {len(p) for p in figure.tokens().values()} == {2}
     assert set(figure.bounds()) == {"whole recording", "first 30 s"}
 
 

@@ -106,7 +106,7 @@ def draw(output: Path) -> None:
     axes[2].set_xlabel("audio tokens that are kept")
     axes[2].set_title("SPIRAL (200 items): accuracy by PMI (%)", fontsize=9)
     axes[2].legend(frameon=False, fontsize=7, ncols=2, loc="upper left")
-    axes[2].set_ylim(15, 92)
+    axes[2].set_ylim(15, 118)
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=120, metadata={"Software": None})
     plt.close(figure)

@@ -130,6 +130,7 @@ def test_our_recipe(tmp_path):
     shutil.copytree(ROOT / "egs3" / RECIPE, recipe, ignore=written)
     config = yaml.safe_load((recipe / "conf" / "training.yaml").read_text())
     config["fetch_teacher"]["model"] = str(whisper(tmp_path / "dense"))
+    config["prune"]["target"] = 0.2  # most of it is embeddings of positions, which stay
     config["distill"]["options"]["max_epoch"] = 1
     config["trainer"]["max_epochs"] = 2  # after an epoch ESPnet averages the best before it
     (recipe / "conf" / "training_debug.yaml").write_text(yaml.safe_dump(config))
@@ -138,7 +139,7 @@ def test_our_recipe(tmp_path):
         load_encoder(recipe / "exp" / "encoder" / name).num_parameters()
         for name in ("teacher", "slim", "pruned")
     ]
-    assert parameters[1] == parameters[2] < 0.6 * parameters[0]
+    assert parameters[1] == parameters[2] < 0.81 * parameters[0]
     check_results(recipe, "training_debug", preparation="import espnet_prune.auto", trust="")
 
 

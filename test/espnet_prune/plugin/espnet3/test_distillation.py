@@ -27,6 +27,8 @@ def test_distil_a_pruned_encoder(tmp_path):
     published.mkdir()
     write_corpus(published)
     (published / "utt2spk").write_text("".join(f"utt{n} one\n" for n in range(6)))
+    utterances = " ".join(f"utt{n}" for n in range(6))
+    (published / "spk2utt").write_text(f"one {utterances}\n")
     format_wav(published, data)
     teacher, student = str(saved("whisper", tmp_path / "teacher")), str(tmp_path / "slim")
     prune(teacher, data, 0.4, student)

@@ -169,7 +169,7 @@ def test_what_the_server_refuses(case, server):
     wide = torch.zeros(len(request.embeds), WIDTH + 1)
     with pytest.raises(ValueError, match="400"):
         client.ask([replace(request, embeds=wide)])
-    with pytest.raises(ValueError, match="4096"):
+    with pytest.raises(ValueError, match="2048"):
         client.ask([replace(request, embeds=torch.zeros(5000, WIDTH))])
     with pytest.raises(ValueError, match="404"):
         Client(server, "another").ask([request])

@@ -78,7 +78,7 @@ def costs(config: SpeechEncoderConfig) -> np.ndarray:
 
 
 def _costs(encoder: SpeechEncoder) -> np.ndarray:
-    macs = float(encoder.plan(CHUNK_SECONDS).macs())
+    macs = CHUNK_SECONDS * float(encoder.plan(CHUNK_SECONDS).macs())  # they are those of a second
     return np.array([encoder.num_parameters(), 2 * macs])
 
 

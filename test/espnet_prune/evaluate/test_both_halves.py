@@ -12,12 +12,12 @@ from espnet_prune.structured import SpeechEncoder
 from espnet_prune.structured.cost.measure import counted_macs
 
 BASE = {"d_model": 32, "encoder_layers": 4, "encoder_attention_heads": 2, "encoder_ffn_dim": 64}
-BASE |= {"num_mel_bins": 16, "max_source_positions": 50}
+BASE |= {"num_mel_bins": 16, "max_source_positions": 100}
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setattr(both_halves, "CHUNK_SECONDS", 1)
+    monkeypatch.setattr(both_halves, "CHUNK_SECONDS", 2)
     monkeypatch.setitem(both_halves.SIZES, "qwen2_audio", ("qwen2_audio_encoder", BASE))
     sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
     sizes |= {"num_key_value_heads": 2, "intermediate_size": 24, "vocab_size": 40}
@@ -28,8 +28,8 @@ def test_costs_are_those_of_a_real_encoder():
     encoder = SpeechEncoder(both_halves.encoder_config("qwen2_audio"))
     parameters, flops = costs(encoder.config)
     assert parameters == encoder.num_parameters()
-    mel = 2 * 16 * 201 * 100  # of the features, which are not the encoder's
-    assert flops == pytest.approx(2 * counted_macs(encoder, 1)[""] - mel)
+    mel = 2 * 16 * 201 * 200  # of the features, which are not the encoder's
+    assert flops == pytest.approx(2 * counted_macs(encoder, 2)[""] - mel)
 
 
 def test_some_layers_stand_for_all():
@@ -77,7 +77,7 @@ def test_the_command(tmp_path, capsys):
     args += ["--rates", "0.6", "--audio_tokens", "60", "--text_tokens", "20"]
     main([*args, "--output", str(tmp_path / "halves.json")])
     text = capsys.readouterr().out
-    assert "1 chunks of 1 s" in text and "| first token s |" in text
+    assert "1 chunks of 2 s" in text and "| first token s |" in text
     found = json.loads((tmp_path / "halves.json").read_text())["halves"]
     kept = [(row["encoder_pruned"] > 0, row["strategy"], row["audio_tokens"]) for row in found]
     assert kept == [

@@ -28,6 +28,7 @@ from espnet_prune.data.sir.recorded import (
 )
 from espnet_prune.extras import load_extra
 from espnet_prune.files.freshness import digest
+from espnet_prune.files.writing import write_bytes
 
 COLUMNS = ("context", "instruction", "choices", "answer")
 FILES = "test-*.parquet"
@@ -56,7 +57,7 @@ def prepare(
         if target not in recordings.values():
             with tempfile.TemporaryDirectory() as place:
                 source = Path(place, question.id + Path(row["context"]["path"] or "").suffix)
-                source.write_bytes(content)
+                write_bytes(source, content)
                 convert(source, target)
         questions.append(question)
         recordings[question.id] = target

@@ -7,7 +7,6 @@ model, some of the layers are enough: the time of the others is that of these.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from espnet_prune.evaluate.measuring import clock
 from espnet_prune.evaluate.report import table
 from espnet_prune.structured import SpeechEncoder, SpeechEncoderConfig
 from espnet_prune.structured.baselines import prune_at_random
@@ -134,15 +134,10 @@ def measure(
     shape = chunks, base["num_mel_bins"], 2 * base["max_source_positions"]
     features = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, dtype)
 
-    def clock() -> np.ndarray:
-        if features.is_cuda:
-            torch.cuda.synchronize(features.device)
-        return np.array([time.perf_counter(), time.process_time()])
-
     def seconds(call: Callable[[], object]) -> np.ndarray:
-        start = clock()
+        start = clock(device)
         call()
-        return clock() - start
+        return clock(device) - start
 
     for turn in range(repeats + 1):
         for cost, model in pairs:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from espnet_prune.evaluate.environment import environment_report
@@ -25,6 +27,13 @@ def check_device(device: str, what: str = "--device") -> None:
     """Refuse a GPU that is not there (ValueError)."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"{what} is {device}, but there is no GPU that torch can use")
+
+
+def clock(device: str | torch.device) -> np.ndarray:
+    """Seconds, and those of the processors over all threads, (2,), once the device has done all."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def conditions_of(args: argparse.Namespace) -> dict[str, object]:

@@ -9,7 +9,6 @@ new token. All variants take turns in one process.
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from espnet_prune.evaluate import both_halves
-from espnet_prune.evaluate.measuring import DTYPES, use_machine, write_report
+from espnet_prune.evaluate.measuring import DTYPES, clock, use_machine, write_report
 from espnet_prune.evaluate.report import table
 from espnet_prune.speech_llm import SPEECH_LLMS, SpeechLLM
 from espnet_prune.structured.cost.measure import peak_memory_of
@@ -127,29 +126,23 @@ def measure(lm, variants: list[Variant], args: argparse.Namespace) -> None:
     own, heads = body.layers[0].self_attn, body.config.num_attention_heads
     first = FirstLayer(own.q_proj.weight, own.k_proj.weight, heads)
 
-    def clock() -> np.ndarray:
-        """Seconds, and those of the processors."""
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return np.array([time.perf_counter(), time.process_time()])
-
     for turn in range(args.repeats + 1):
         for variant in variants:
-            start = clock()
+            start = clock(device)
             (outcome,) = variant.pruner.outcomes(audio, query=query, first_layer=first)
             heard = outcome.apply(audio[0])[None]
-            middle = clock()
+            middle = clock(device)
             prompt = torch.cat([heard, text], 1)
-            before = clock()
+            before = clock(device)
             out = body(inputs_embeds=prompt, use_cache=True)
-            end = clock()
+            end = clock(device)
             head(out.last_hidden_state[:, -1:])
-            read = clock()
+            read = clock(device)
             cache = out.past_key_values
             for _ in range(args.decode_tokens):
                 new = body(inputs_embeds=text[:, :1], past_key_values=cache, use_cache=True)
                 head(new.last_hidden_state)
-            last = clock()
+            last = clock(device)
             if turn:  # the first one warms up
                 parts = middle - start, end - before, read - end
                 for times, part in zip(

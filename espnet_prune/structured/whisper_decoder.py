@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import WhisperForConditionalGeneration
+from transformers import GenerationConfig, WhisperForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as transformers_logging
 
@@ -64,6 +64,20 @@ def load_with_decoder(
     return model, front
 
 
+def prompt_of(config: GenerationConfig) -> list[int]:
+    """Token ids that stand before an English transcript without timestamps."""
+    prompt = [config.decoder_start_token_id]
+    if getattr(config, "is_multilingual", False):
+        prompt += [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
+    return [*prompt, config.no_timestamps_token_id]
+
+
+def end_of(config: GenerationConfig) -> int:
+    """The token id behind a transcript."""
+    end = config.eos_token_id
+    return end[0] if isinstance(end, list) else end
+
+
 @torch.inference_mode()
 def greedy_decode(
     model: WhisperForConditionalGeneration, states: Tensor, max_new_tokens: int
@@ -82,7 +96,5 @@ def greedy_decode(
         options |= {"language": "en", "task": "transcribe"}
     encoded = BaseModelOutput(states)
     rows = model.generate(encoder_outputs=encoded, max_new_tokens=max_new_tokens, **options)
-    rows = rows.tolist()
-    end = config.eos_token_id
-    end = end[0] if isinstance(end, list) else end
+    rows, end = rows.tolist(), end_of(config)
     return [row[: row.index(end)] if end in row else row for row in rows]

@@ -33,7 +33,7 @@ def test_what_takes_long_runs_once(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(token_lengths.TokenPruner, "__call__", lambda *_, **__: calls.append(1))
     now = iter(range(100))
-    monkeypatch.setattr(token_lengths.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr("espnet_prune.evaluate.measuring.time.perf_counter", lambda: next(now))
     options = ["--speech_llm", "compact", "--minutes", "0.5", "--strategies", "crop"]
     token_lengths.main([*options, "--min_seconds", "0.1"])
     assert len(calls) == 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from tqdm import tqdm
 from espnet_prune.cli.errors import run_or_exit
 from espnet_prune.cli.options import SPEECH_LLMS, add_machine
 from espnet_prune.evaluate.figures import plt, save_figure
-from espnet_prune.evaluate.measuring import use_machine, write_report
+from espnet_prune.evaluate.measuring import clock, use_machine, write_report
 from espnet_prune.evaluate.report import table
 from espnet_prune.evaluate.token_cost import language_model_config, speech_llm_class
 from espnet_prune.structured.cost.measure import peak_memory_of
@@ -83,12 +82,11 @@ def measure(config, found: Sequence[Growth], args: argparse.Namespace, dtype: to
 
 
 def _timed(choose: Callable[[], object], growth: Growth, device: str) -> None:
-    processors, start = time.process_time(), time.perf_counter()
+    start = clock(device)
     choose()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    growth.seconds.append(time.perf_counter() - start)
-    growth.processor_seconds.append(time.process_time() - processors)
+    seconds, processors = (clock(device) - start).tolist()
+    growth.seconds.append(seconds)
+    growth.processor_seconds.append(processors)
 
 
 def growth_table(found: Sequence[Growth], minutes: Sequence[float]) -> str:

@@ -14,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer
 
 from espnet_prune.data.audio import SAMPLING_RATE
-from espnet_prune.structured.whisper_decoder import greedy_decode, load_with_decoder
+from espnet_prune.structured.whisper_decoder import greedy_decode, load_with_decoder, prompt_of
 
 #: longest part that is heard at once, in seconds, see `pieces`
 MOST_SECONDS = 20
@@ -94,11 +94,7 @@ class Ear:
     def _attention(self, ids: list[int], states: Tensor, frames: int) -> np.ndarray:
         """(N + 1, frames): how the heads that follow the speech attend when each token, and then
         the end, is said."""
-        config = self.whisper.generation_config
-        prompt = [config.decoder_start_token_id]
-        if getattr(config, "is_multilingual", False):
-            prompt += [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
-        prompt.append(config.no_timestamps_token_id)
+        prompt = prompt_of(self.whisper.generation_config)
         given = torch.tensor([prompt + ids], device=states.device)
         out = self.whisper.model.decoder(
             input_ids=given, encoder_hidden_states=states, output_attentions=True, use_cache=False

@@ -22,7 +22,6 @@ from espnet_prune.data.parallel import parallel_map
 from espnet_prune.data.sir.questions import read_questions
 from espnet_prune.files.freshness import code_of, digest, drop_stale, stamp
 from espnet_prune.files.writing import write_file
-from espnet_prune.speech_llm.compact.adapter import place
 from espnet_prune.speech_llm.compact.ear import Ear, pieces
 from espnet_prune.speech_llm.compact.model import (
     SEPARATOR,
@@ -30,6 +29,7 @@ from espnet_prune.speech_llm.compact.model import (
     TRANSCRIBE,
     ask,
     check_frames,
+    ids_in_time,
     load_tokenizer,
 )
 
@@ -115,7 +115,7 @@ def _hear(models: Models, jobs: list[tuple[list[str], Path]]) -> None:
             cut.append(pieces(whole, TOKEN_SAMPLES, ear.most))
         heard = iter(ear.hear([part for parts in cut for part in parts]))
         for parts, (_, target) in zip(cut, jobs, strict=True):
-            ids = [place(next(heard), tokenizer, -(-len(part) // TOKEN_SAMPLES)) for part in parts]
+            ids = [ids_in_time(next(heard), tokenizer, len(part)) for part in parts]
             write_file(target, functools.partial(np.save, arr=torch.cat(ids).numpy()))
     finally:
         torch.set_num_threads(threads)

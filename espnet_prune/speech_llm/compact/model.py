@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from espnet_prune.files.writing import write_file, write_text
 from espnet_prune.hub.pretrained import prepare
 from espnet_prune.speech_llm.base import Heard, SpeechLLM
 from espnet_prune.speech_llm.compact.adapter import BLANK, AdapterShape, AudioAdapter, place
-from espnet_prune.speech_llm.compact.ear import Ear, pieces
+from espnet_prune.speech_llm.compact.ear import Ear, Word, pieces
 from espnet_prune.structured import SpeechEncoder, load_encoder
 from espnet_prune.tokens.pruner import FRAME_TOKENS
 
@@ -153,7 +153,7 @@ class Compact(SpeechLLM):
         """Audio tokens, one for 40 ms begun, and the words that they are made of."""
         found = []
         for chunk, words in zip(chunks, self.ear.hear(chunks), strict=True):
-            ids = place(words, self.tokenizer, -(-len(chunk) // TOKEN_SAMPLES))
+            ids = ids_in_time(words, self.tokenizer, len(chunk))
             tokens = self.adapter.embed(ids.to(self.lm.device), self._embedding.weight)
             found.append(Heard(tokens, " ".join(word.text for word in words), ids != BLANK))
         return found
@@ -164,6 +164,12 @@ class Compact(SpeechLLM):
 
     def stops(self) -> dict:
         return {"eos_token_id": self.tokenizer.eos_token_id}
+
+
+def ids_in_time(words: Sequence[Word], tokenizer: Any, samples: int) -> Tensor:
+    """What `place` gives for words of audio of so many samples, an id for each token begun: in
+    training as in use."""
+    return place(words, tokenizer, -(-samples // TOKEN_SAMPLES))
 
 
 def check_frames(encoder: SpeechEncoder) -> None:

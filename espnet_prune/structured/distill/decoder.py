@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from espnet_prune.structured.whisper_decoder import whole_whisper
+from espnet_prune.structured.whisper_decoder import end_of, prompt_of, whole_whisper
 
 #: fills rows of tokens up
 PADDING = -1
@@ -66,12 +66,7 @@ class Transcript:
     def __init__(self, directory: str | Path):
         config = GenerationConfig.from_pretrained(directory)
         self.tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-        self.prompt = [config.decoder_start_token_id]
-        if getattr(config, "is_multilingual", False):
-            self.prompt += [config.lang_to_id["<|en|>"], config.task_to_id["transcribe"]]
-        self.prompt.append(config.no_timestamps_token_id)
-        end = config.eos_token_id
-        self.end = end[0] if isinstance(end, list) else end
+        self.prompt, self.end = prompt_of(config), end_of(config)
         whisper = AutoConfig.from_pretrained(directory, trust_remote_code=False)
         self.most = whisper.max_target_positions
 

@@ -99,7 +99,9 @@ def test_archives_give_the_figures_of_their_wavs_and_pieces_are_packed(tmp_path,
     (asr,) = exp.glob("asr_*bpe14")
     decoded = asr / "decode_ctc"
     for name in ("text", "scores.json", "logdir/output.1/1best_recog/score"):
-        assert len({(decoded / f"test_{kind}" / name).read_text() for kind in KINDS}) == 1, name
+        texts = [(decoded / f"test_{kind}" / name).read_text() for kind in KINDS]
+        texts = [text.replace(f"test_{kind}/", "") for text, kind in zip(texts, KINDS, strict=True)]
+        assert len(set(texts)) == 1, name
     rows = [line for line in (exp / "RESULTS.md").read_text().splitlines() if "WER %" in line]
     assert len(rows) == 3 and len({row.partition("utterances)")[2] for row in rows}) == 1
 

@@ -10,13 +10,13 @@ An adapter says how audio becomes tokens and what stands before and after it; th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
@@ -140,28 +140,8 @@ class SpeechLLM(ABC):
         return self.embed_text(self.answer_lead + text) if text else self.empty_audio()
 
     def first_layer(self) -> FirstLayer:
-        """Query and key projection of the language model's first layer, and what stands around
-        them (ValueError: they are fused, quantised, adapted or offloaded, so that their weights
-        cannot be read)."""
-        decoder = self.lm.get_decoder()
-        layer = decoder.layers[0]
-        attention = layer.self_attn
-        query, key = (_plain_layer(attention, name) for name in ("q_proj", "k_proj"))
-        norm = getattr(layer, "input_layernorm", None)
-        gains = (getattr(getattr(attention, n, None), "weight", None) for n in ("q_norm", "k_norm"))
-        query_gain, key_gain = (None if gain is None else gain.detach() for gain in gains)
-        return FirstLayer(
-            query.weight.detach(),
-            key.weight.detach(),
-            decoder.config.num_attention_heads,
-            norm_gain=None if norm is None else norm.weight.detach(),
-            norm_eps=getattr(decoder.config, "rms_norm_eps", 1e-6),
-            query_bias=None if query.bias is None else query.bias.detach(),
-            key_bias=None if key.bias is None else key.bias.detach(),
-            query_gain=query_gain,
-            key_gain=key_gain,
-            scale=getattr(attention, "scaling", None),
-        )
+        """That of the language model, see `first_layer_of`."""
+        return first_layer_of(self.lm)
 
     def select(
         self,
@@ -417,7 +397,39 @@ class SpeechLLM(ABC):
         return ids
 
 
-def _plain_layer(attention: torch.nn.Module, name: str) -> torch.nn.Linear:
+def first_layer_of(lm: Any, linear: Callable[[nn.Module, str], Any] | None = None) -> FirstLayer:
+    """Query and key projection of a language model's first layer, and what stands around them.
+
+    Args:
+        lm: a `transformers` causal LM.
+        linear: gives an object with the `weight` and `bias` of the projection of an attention and a
+            name, where these are not a plain linear layer's.
+    Raises:
+        ValueError: they are fused, quantised, adapted or offloaded, so that their weights cannot be
+            read.
+    """
+    decoder = lm.get_decoder()
+    layer = decoder.layers[0]
+    attention = layer.self_attn
+    query, key = ((linear or _plain_layer)(attention, name) for name in ("q_proj", "k_proj"))
+    norm = getattr(layer, "input_layernorm", None)
+    gains = (getattr(getattr(attention, n, None), "weight", None) for n in ("q_norm", "k_norm"))
+    query_gain, key_gain = (None if gain is None else gain.detach() for gain in gains)
+    return FirstLayer(
+        query.weight.detach(),
+        key.weight.detach(),
+        decoder.config.num_attention_heads,
+        norm_gain=None if norm is None else norm.weight.detach(),
+        norm_eps=getattr(decoder.config, "rms_norm_eps", 1e-6),
+        query_bias=None if query.bias is None else query.bias.detach(),
+        key_bias=None if key.bias is None else key.bias.detach(),
+        query_gain=query_gain,
+        key_gain=key_gain,
+        scale=getattr(attention, "scaling", None),
+    )
+
+
+def _plain_layer(attention: nn.Module, name: str) -> nn.Linear:
     """A linear layer of an attention that computes with its weight and with nothing else."""
     layer = getattr(attention, name, None)
     if layer is None:
@@ -427,7 +439,7 @@ def _plain_layer(attention: torch.nn.Module, name: str) -> torch.nn.Linear:
         )
     weight: Any = getattr(layer, "weight", None)
     kinds = type(layer), type(weight)
-    if kinds != (torch.nn.Linear, torch.nn.Parameter) or not weight.is_floating_point():
+    if kinds != (nn.Linear, nn.Parameter) or not weight.is_floating_point():
         what = "has an adapter (LoRA)" if hasattr(layer, "base_layer") else "is quantised"
         raise ValueError(
             f"the language model's first layer {what}, but pruning reads the weights of its q_proj "

@@ -99,7 +99,7 @@ class SpeechLlmLoraTask(base.Task):
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> SpeechLoraModel:
         cls._tokenizer(args)
-        conf, known = cls.model_conf(args), ("drop_blanks", "dtype")
+        conf, known = cls.model_conf(args), ("drop_blanks", "prune", "dtype")
         for key in conf:
             if key not in known:
                 raise ValueError(f"model_conf: unknown key '{key}', choose from {', '.join(known)}")

@@ -46,6 +46,7 @@ DTYPES = ("float32", "bfloat16", "auto")
 
 # The prompt, in training as in use.
 BEFORE = "Passage:"
+AROUND = (" Question:", " Answer:")
 TRANSCRIBE = " Transcript:"
 #: between the prompts, and the answers, of one recording in training data
 SEPARATOR = "\t"
@@ -53,7 +54,7 @@ SEPARATOR = "\t"
 
 def ask(question: str) -> str:
     """What stands between the audio and an answer."""
-    return f" Question: {question} Answer:"
+    return f"{AROUND[0]} {question}{AROUND[1]}"
 
 
 @dataclass(frozen=True)

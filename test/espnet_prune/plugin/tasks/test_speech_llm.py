@@ -1,6 +1,7 @@
 """The training of the compact speech LLM, from what was heard to a loaded model."""
 
 import argparse
+import copy
 import json
 import math
 
@@ -15,8 +16,10 @@ from espnet_prune.cli import main
 from espnet_prune.data.data_dir import write_table
 from espnet_prune.plugin.tasks.speech_llm import SpeechLlmLoraTask, TokenIds, origin
 from espnet_prune.plugin.tasks.speech_llm_model import APART, SpeechLoraModel, without_blanks
+from espnet_prune.speech_llm.base import first_layer_of
 from espnet_prune.speech_llm.compact.adapter import AdapterShape, AudioAdapter
-from espnet_prune.speech_llm.compact.model import SEPARATOR, Compact, with_lora
+from espnet_prune.speech_llm.compact.model import SEPARATOR, Compact, ask, with_lora
+from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.speech_llm.models import llama, randomize, tokenizer
 from test.espnet_prune.whispers import save_ear
 
@@ -120,6 +123,47 @@ def test_blanks_are_left_out_in_training_only(monkeypatch):
     assert len(set(shares)) == 9 and all(0 <= share < 0.8 for share in shares)
 
 
+def test_training_reads_what_speechprune_leaves_for_a_question(monkeypatch):
+    """The tokens are those that the exported model, with LoRA merged, would be given."""
+    tokens = tokenizer()
+    torch.manual_seed(0)
+    adapter = AudioAdapter(24, SHAPE)
+    lm = randomize(with_lora(llama(len(tokens)), rank=2, alpha=32))
+    with pytest.raises(ValueError, match="prune is -1"):
+        SpeechLoraModel(adapter, lm, tokens, prune=-1)
+    model = SpeechLoraModel(adapter, lm, tokens, prune=1.0).eval()
+    heard, sizes = torch.randint(-1, 20, (1, 40)), torch.tensor([40])
+    asked = [tokens(t).input_ids for t in (" Transcript:", ask("who wins?"))]
+    said = [tokens(t).input_ids for t in (" the red team", " one")]
+    alone = [list(one(heard, sizes, *texts, 0)) for texts in zip(asked, said, strict=True)]
+    both = [torch.tensor([[*x[0], APART, *x[1]]]) for x in (asked, said)]
+    both = [heard, sizes, *(x for ids in both for x in (ids, torch.tensor([ids.shape[1]])))]
+    whole = [float(model(*texts)[0].detach()) for texts in alone]
+
+    # A recording without a question is read whole
+    assert float(model.train()(*alone[0])[0].detach()) == whole[0]
+    drawn = iter((0.0, 0.0, 0.4, 0.5))  # prunes, the first question, 55% are left, 40% of them go
+    monkeypatch.setattr(
+        "espnet_prune.plugin.tasks.speech_llm_model.random_share", lambda: next(drawn)
+    )
+    loss = float(model(*both)[0].detach())
+    assert not list(drawn)
+
+    merged = copy.deepcopy(lm).merge_and_unload()
+    embed = merged.get_input_embeddings()
+    audio = adapter.embed(heard[0], embed.weight)
+    query = embed(torch.tensor(tokens(" who wins?").input_ids))
+    prune = TokenPruner("speechprune", rate=0.4, window=22)
+    (kept,) = prune(audio[None], query=query[None], first_layer=first_layer_of(merged))
+    assert len(kept) == 13
+    ids = [torch.tensor(ids) for ids in (tokens("Passage:").input_ids, asked[1] + said[1])]
+    row = torch.cat([embed(ids[0]), audio[kept], embed(ids[1])])
+    log_p = merged(inputs_embeds=row[None]).logits[0].log_softmax(-1)
+    number = len(said[1])
+    by_hand = -log_p[-number - 1 : -1].gather(1, ids[1][-number:, None]).mean()
+    assert loss == pytest.approx(float(by_hand), rel=1e-4) and loss != pytest.approx(whole[1])
+
+
 def test_texts_become_ids_as_after_a_blank():
     tokens = tokenizer()
     made = TokenIds(tokens, ends=("answer",))("u", {"answer": "one", "prompt": "Answer:", "x": 1})
@@ -144,7 +188,7 @@ def test_wrong_options_are_named(tmp_path):
     llama(len(tokenizer())).save_pretrained(tmp_path / "none")
     tokenizer().save_pretrained(tmp_path / "none")
     for model_conf, adapter_conf, message in (
-        ({"loud": 1}, {}, "model_conf: unknown key 'loud', choose from drop_blanks, dtype"),
+        ({"loud": 1}, {}, "model_conf: unknown key 'loud', choose from drop_blanks, prune, dtype"),
         ({}, {"width": 1}, "audio_adapter_conf: .*width"),
         ({}, {"spread": 2.0}, "spread is 2.0"),
     ):

@@ -13,7 +13,9 @@ def data(parser: ArgumentParser):
 
     Items are JSONL files in SPIRAL's format. Each speaker of an item gets another voice, and the
     time of every sentence is kept. Voices sound like people, unless --voices names those of Flite
-    (slt awb rms kal) or eSpeak NG (en-us, en+f2). OUTPUT_DIR_windows gets segments of whole
+    (slt awb rms kal) or eSpeak NG (en-us, en+f2). Kokoro's (kokoro-jm_kumo, mixtures such as
+    kokoro-jf_alpha+jm_kumo) sound like people, too, and take as long as they speak.
+    OUTPUT_DIR_windows gets segments of whole
     sentences for a check of the speech by Whisper. With --audio_dir ID.wav or ID.flac of every item
     is taken instead; then times are not known, and a row may lack its key sentence.
     """
@@ -25,7 +27,12 @@ def data(parser: ArgumentParser):
         type=str.split,
         help="voices, with blanks between (default: hibari, joe, and both at other pitches)",
     )
-    add("--work", type=Path, default=Path("downloads"), help="folder in which Flite is unpacked")
+    add(
+        "--work",
+        type=Path,
+        default=Path("downloads"),
+        help="folder in which Flite and Kokoro are unpacked",
+    )
     add("--audio_dir", type=Path, help="recordings of the items, instead of speaking them")
     add("--part_of", type=Path, help="data directory that has all of the items already")
     add("--first", type=int, metavar="N", help="take N items only, spread over the files")

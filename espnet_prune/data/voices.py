@@ -1,9 +1,9 @@
 """Synthetic English speakers, none of which needs root or a compiler.
 
-Two are neural and sound like people: hibari (a woman) and joe (a man, by Piper). They come in
-Python packages. CMU Flite's voices were made from recordings of a person each; they come in
-Debian's packages. eSpeak NG's are rules and formants, in any number of variants ("en-us+f2": a
-dialect, plus a variant); they come in a Python package.
+Neural ones sound like people: hibari (a woman), joe (a man, by Piper), and Kokoro's five styles,
+which can be mixed. They come in Python packages. CMU Flite's voices were made from recordings of a
+person each; they come in Debian's packages. eSpeak NG's are rules and formants, in any number of
+variants ("en-us+f2": a dialect, plus a variant); they come in a Python package.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from espnet_prune.data.audio import SAMPLING_RATE, read_speech, resample
+from espnet_prune.data.kokoro import SAMPLING_RATE as KOKORO_RATE
+from espnet_prune.data.kokoro import STYLES, speak_kokoro
 from espnet_prune.extras import load_extra
 from espnet_prune.hub.debian import PackageNotFound, fetch_packages
 
@@ -45,12 +47,14 @@ _WORDS_A_MINUTE = 165
 class Voices:
     """Speaks English sentences, a text in a voice always the same way.
 
-    A voice is one of `NATURAL_VOICES`, a key of `FLITE`, or an English voice of eSpeak NG ("en-us",
-    "en-gb-scotland+m3"; "en" is British). "VOICE:FACTOR" is that voice with FACTOR times its pitch
-    (and as long a throat as has it), at the same speed.
+    A voice is one of `NATURAL_VOICES`, a style of Kokoro or a mixture ("kokoro-jm_kumo",
+    "kokoro-jf_alpha+jm_kumo"; as slow as speech), a key of `FLITE`, or an English voice of eSpeak
+    NG ("en-us", "en-gb-scotland+m3"; "en" is British). "VOICE:FACTOR" is that voice with FACTOR
+    times its pitch (and as long a throat as has it), at the same speed.
 
     Args:
-        work: where Debian's packages are unpacked; nothing is fetched again that is there.
+        work: where packages of Debian and Kokoro's are unpacked; nothing is fetched again that is
+            there.
     """
 
     def __init__(self, work: str | Path):
@@ -67,6 +71,7 @@ class Voices:
             speed: 1.0 is the voice's own.
         Raises:
             PackageNotFound: Flite cannot be downloaded on this machine.
+            FileNotFoundError: Kokoro cannot.
             ValueError: an unknown voice, or a text without anything to speak.
         """
         if not any(c.isalnum() for c in text):
@@ -79,10 +84,13 @@ class Voices:
         if voice in NATURAL_VOICES:
             speak = speak_hibari if voice == "hibari" else speak_joe
             return trim(speak(text, speed))
+        if voice.startswith("kokoro-"):
+            samples = speak_kokoro(text, voice.removeprefix("kokoro-"), speed, self._work)
+            return trim(_to_16k(samples, KOKORO_RATE))
         if voice in FLITE:
             return trim(self._flite.speak(text, voice, speed))
         if not voice.startswith("en"):
-            known = ", ".join((*NATURAL_VOICES, *FLITE))
+            known = ", ".join((*NATURAL_VOICES, *(f"kokoro-{style}" for style in STYLES), *FLITE))
             known = f"{known} or an English one of eSpeak NG such as en-us or en+f2"
             raise ValueError(f"unknown voice '{voice}', choose from {known}")
         return trim(speak_espeak(text, voice, speed))

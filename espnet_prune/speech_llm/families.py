@@ -17,6 +17,14 @@ MARKS = (
     r"|<\|[^|>]*\|?>|<\w+\|>|\[/?(?:BEGIN_AUDIO|AUDIO|INST)\]"
 )
 
+#: what processors call audio features, and what goes with them
+INPUTS = (
+    "input_features",
+    "feature_attention_mask",
+    "input_features_mask",
+    "audio_feature_lengths",
+)
+
 
 @dataclass(frozen=True)
 class Family:
@@ -30,6 +38,10 @@ class Family:
             embeddings are put in before the decoder. The latter is for decoders that read the ids
             in every layer, so that embeddings are not enough.
         stride: frames of features for each element of their mask.
+        inputs: names of the audio features and of what goes with them.
+        merger: module of the decoder whose output is the prompt with its audio, where that is
+            not merged before the decoder.
+        lora: directory beside the weights, with the LoRA that makes the model understand audio.
     """
 
     model: str
@@ -37,6 +49,9 @@ class Family:
     turn: str
     prompt: str = "embeddings"
     stride: int = 1
+    inputs: tuple[str, ...] = INPUTS
+    merger: str | None = None
+    lora: str | None = None
 
     @property
     def frame_tokens(self) -> int:
@@ -70,6 +85,14 @@ FAMILIES = {
     ),
     "gemma4": Family(
         "Gemma4ForConditionalGeneration", 750, r"<\|turn>user\n(.*?)(?:<turn\|>|$)", prompt="ids"
+    ),
+    "phi4_multimodal": Family(
+        "Phi4MultimodalForCausalLM",
+        375,
+        r"<\|user\|>(.*?)(?:<\|end\|>|$)",
+        inputs=("audio_input_features", "audio_attention_mask", "audio_embed_sizes"),
+        merger="embed_tokens_extend",
+        lora="speech-lora",
     ),
 }
 

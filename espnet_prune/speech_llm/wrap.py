@@ -12,9 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from espnet_prune.speech_llm.audio_llm import AUDIO_INPUTS, AudioLLM
+from espnet_prune.speech_llm.audio_llm import AudioLLM
 from espnet_prune.speech_llm.base import check_tokens
 from espnet_prune.speech_llm.encoders import put_encoder
+from espnet_prune.speech_llm.families import Family
 from espnet_prune.speech_llm.generation import ALLOWED, LENGTHS, OUTPUTS, check_options, settings
 from espnet_prune.speech_llm.prompts import Prompts, left_pad, pad, staying
 from espnet_prune.structured import SpeechEncoder
@@ -117,19 +118,21 @@ class PrunedGenerate:
 
         Raises:
             ValueError: an option that is not known to be right here (see `generation.ALLOWED`);
-                audio without `input_ids`, without `input_features`, or with a number of
+                audio without `input_ids`, without its features, or with a number of
                 placeholders that does not match; a batch of which nobody knows what is padding,
-                or that is padded on the right; no text to compare the audio with.
+                or that is padded on the right; no text to compare the audio with; more new tokens
+                than `SpeechLLM.check_turn` lets through.
         """
         if inputs is not None and options.get("input_ids") is not None:
             raise ValueError("give the prompts as inputs or as input_ids, not as both")
         ids = options.pop("input_ids", inputs)
-        audio = {name: options.pop(name) for name in AUDIO_INPUTS if name in options}
+        known = self.llm.family.inputs
+        audio = {name: options.pop(name) for name in known if name in options}
         audio = {name: value for name, value in audio.items() if value is not None}
-        if "input_features" not in audio:
+        if known[0] not in audio:
             return self._without_audio(ids, generation_config, audio | options)
         if ids is None:
-            raise ValueError("pruning needs input_ids of the processor beside its input_features")
+            raise ValueError(f"pruning needs input_ids of the processor beside its {known[0]}")
         if not any(name in options for name in ("pixel_values", "pixel_values_videos")):
             options.pop("mm_token_type_ids", None)  # read for images only
         mask = options.pop("attention_mask", None)
@@ -141,7 +144,7 @@ class PrunedGenerate:
         check_tokens(embeds[where])
         is_random = STRATEGIES[self.pruner.strategy].random
         numbers = where.sum(1).tolist()
-        keys = audio_keys(audio, numbers, self.llm.family.stride) if is_random else None
+        keys = audio_keys(audio, numbers, self.llm.family) if is_random else None
 
         real = [m.bool() for m in mask]
         is_audio = [a[r] for a, r in zip(where, real, strict=True)]
@@ -164,6 +167,10 @@ class PrunedGenerate:
         for name in LENGTHS:
             if found.get(name) is not None and found.get(f"{name[:3]}_new_tokens") is None:
                 options[name] = max(found[name] - ids.shape[1] + short.shape[1], 0)
+        new = found.get("max_new_tokens")
+        if new is None:  # without any length, `transformers` takes 20
+            new = options["max_length"] - short.shape[1] if "max_length" in options else 20
+        self.llm.check_turn(prompts, new, short.shape[1])
         with self._as_the_model_reads(prompts, short) as read:
             out = self._generate(short, generation_config, **{**options, **read})
         sequences = out if isinstance(out, Tensor) else out.sequences
@@ -208,8 +215,9 @@ class PrunedGenerate:
         """The model's own `generate`, for prompts that have no audio in them."""
         if ids is not None and bool(self.llm.is_audio(ids).any()):
             raise ValueError(
-                "the prompt has audio placeholders, but there are no input_features: a pruned "
-                "prompt leaves no cache to go on from, give the whole prompt with its audio again"
+                f"the prompt has audio placeholders, but there are no {self.llm.family.inputs[0]}: "
+                "a pruned prompt leaves no cache to go on from, give the whole prompt with its "
+                "audio again"
             )
         return self._generate(ids, config, **options)
 
@@ -250,19 +258,19 @@ def checked_mask(ids: Tensor, mask: Tensor | None, pad_id: Any, end_id: Any) -> 
     return mask
 
 
-def audio_keys(audio: Mapping[str, Tensor], numbers: Sequence[int], stride: int = 1) -> list[str]:
+def audio_keys(audio: Mapping[str, Tensor], numbers: Sequence[int], family: Family) -> list[str]:
     """A name for the audio of each prompt: a digest of its clips' features without the padding.
 
     Features and not audio tokens: those are rounded otherwise in another batch. Clips belong to the
     prompts in order, to each as many as have its share of all audio tokens.
 
     Args:
-        audio: `AUDIO_INPUTS`: features of C clips and, where the model has it, their mask.
+        audio: the family's `inputs`: features of C clips and, where the model has it, their mask.
         numbers: audio tokens of each prompt.
-        stride: frames of features for each element of the mask.
+        family: of the model.
     """
-    features = audio["input_features"].float().cpu()
-    names = [name for name in ("feature_attention_mask", "input_features_mask") if name in audio]
+    features, stride = audio[family.inputs[0]].float().cpu(), family.stride
+    names = [name for name in family.inputs if name.endswith("mask") and name in audio]
     frames = [features.shape[1:].numel()] * len(features)
     if names:
         frames = audio[names[0]].sum(1).tolist()

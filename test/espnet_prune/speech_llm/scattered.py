@@ -12,7 +12,7 @@ import transformers
 from torch import Tensor
 
 from espnet_prune.speech_llm.prompts import pad
-from test.espnet_prune.speech_llm.models import randomize, seeded, tokenizer
+from test.espnet_prune.speech_llm.models import phi4_config, randomize, seeded, tokenizer
 
 TOKENIZER = tokenizer()
 AUDIO, PAD = TOKENIZER.convert_tokens_to_ids("<|AUDIO|>"), TOKENIZER.pad_token_id
@@ -53,6 +53,8 @@ class Tiny:
         mask: name of the mask over frames, None without one.
         sees_batch: the encoder gives a clip other numbers in another batch.
         time_first: features are (clips, frames, bins) instead of (clips, bins, frames).
+        features: name of the features.
+        sizes: name of the numbers of audio tokens, if the model is given them.
     """
 
     name: str
@@ -62,6 +64,8 @@ class Tiny:
     mask: str | None = "input_features_mask"
     time_first: bool = False
     sees_batch: bool = False
+    features: str = "input_features"
+    sizes: str | None = None
 
     @seeded()
     def model(self):
@@ -96,7 +100,9 @@ class Tiny:
             mask = torch.zeros(len(clips), longest, dtype=torch.long)
             for n, clip in enumerate(clips):
                 features[n, : len(clip)], mask[n, : len(clip)] = clip, 1
-            batch["input_features"] = features if self.time_first else features.mT.contiguous()
+            batch[self.features] = features if self.time_first else features.mT.contiguous()
+            if self.sizes is not None:
+                batch[self.sizes] = torch.tensor([self.tokens(len(clip)) for clip in clips])
             if self.mask == "tokens":  # of Granite: over audio tokens
                 sizes = [self.tokens(len(clip)) for clip in clips]
                 real = [torch.ones(size, dtype=torch.bool) for size in sizes]
@@ -285,6 +291,15 @@ TINY = [
         },
         lambda frames: _halved(_halved(frames)),
         time_first=True,
+    ),
+    Tiny(
+        "Phi4MultimodalForCausalLM",
+        phi4_config(TOKENIZER, BINS),
+        lambda frames: -(-frames // 8),
+        mask="audio_attention_mask",
+        time_first=True,
+        features="audio_input_features",
+        sizes="audio_embed_sizes",
     ),
 ]
 BY_NAME = {tiny.name: tiny for tiny in TINY}

@@ -3,14 +3,18 @@ import torch
 
 from espnet_prune.speech_llm import SPEECH_LLMS, AudioLLM
 from espnet_prune.tokens import TokenPruner
-from test.espnet_prune.speech_llm.models import RATE, audio_flamingo_3, speech
+from test.espnet_prune.speech_llm.models import ADAPTERS, RATE, audio_flamingo_3, speech
 from test.espnet_prune.speech_llm.scattered import BY_NAME, PROCESSOR
+
+
+@pytest.fixture(params=["audio_flamingo_3", "phi4"])
+def llm(request):
+    return ADAPTERS[request.param]()
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("seconds", [2.0, 0.73])
-def test_one_chunk_gives_the_logits_of_the_model_and_its_processor(seconds):
-    llm = audio_flamingo_3()
+def test_one_chunk_gives_the_logits_of_the_model_and_its_processor(llm, seconds):
     wave = speech(seconds)[0]
     inputs = llm._processed("who wins?", wave.numpy())
     audio = llm.hear(wave, RATE).tokens
@@ -21,8 +25,7 @@ def test_one_chunk_gives_the_logits_of_the_model_and_its_processor(seconds):
 
 
 @torch.no_grad()
-def test_a_long_recording_is_its_chunks_one_after_another():
-    llm = audio_flamingo_3()
+def test_a_long_recording_is_its_chunks_one_after_another(llm):
     wave = speech(5)[0]
     audio = llm.hear(wave, RATE).tokens
     parts = [llm.hear(part, RATE).tokens for part in wave.split(2 * RATE)]

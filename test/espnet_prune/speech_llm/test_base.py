@@ -233,11 +233,10 @@ def test_first_layer_is_that_of_the_language_model(llm):
     layer = llm.first_layer()
     assert layer.query_weight.shape == (24, 24) and layer.key_weight.shape == (12, 24)
     assert (layer.heads, layer.kv_heads, layer.head_size) == (4, 2, 6)
-    weights = dict(llm.lm.named_parameters())
-    first = next(
-        n for n in weights if n.endswith("layers.0.self_attn.k_proj.weight") and "tow" not in n
-    )
-    assert torch.equal(layer.key_weight, weights[first])
+    attention = llm.lm.get_decoder().layers[0].self_attn
+    fused = getattr(attention, "qkv_proj", None)
+    weight = attention.k_proj.weight if fused is None else fused.weight[24:36]
+    assert torch.equal(layer.key_weight, weight)
 
 
 def test_a_choice_of_which_the_model_says_nan_is_an_error():

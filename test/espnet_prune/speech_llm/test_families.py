@@ -89,30 +89,35 @@ def by_hand(tiny, model, item, kept, sequences, positions):
     """Logits of the new tokens when the decoder gets only the rows of the merged prompt that stay.
 
     The prompt and the answer go through the whole model once, with the decoder's input cut."""
-    audio = model.config.audio_token_id
+    family = FAMILIES[model.config.model_type]
     width = item["input_ids"].shape[1]
-    slots = (item["input_ids"][0] == audio).nonzero()[:, 0]
+    slots = (item["input_ids"][0] == AUDIO).nonzero()[:, 0]
     dropped = set(slots.tolist()) - set(slots[kept].tolist())
     places = [p for p in range(sequences.shape[1]) if p not in dropped]
     numbers = torch.tensor(places if positions == "original" else range(len(places)))
 
     def cut(module, args, kwargs):
         kwargs = dict(kwargs)
-        kwargs["inputs_embeds"] = kwargs["inputs_embeds"][:, places]
-        if kwargs.get("per_layer_inputs") is not None:
-            kwargs["per_layer_inputs"] = kwargs["per_layer_inputs"][:, places]
+        for name in ("inputs_embeds", "per_layer_inputs"):
+            if kwargs.get(name) is not None:
+                kwargs[name] = kwargs[name][:, places]
         return args, {
             **kwargs,
             "attention_mask": torch.ones(1, len(places)),
             "position_ids": numbers[None],
         }
 
-    hook = model.get_decoder().register_forward_pre_hook(cut, with_kwargs=True)
+    decoder = model.get_decoder()
+    hooks = [decoder.register_forward_pre_hook(cut, with_kwargs=True)]
+    if family.merger is not None:  # the decoder of this one gets ids
+        merger = getattr(decoder, family.merger)
+        hooks.append(merger.register_forward_hook(lambda module, args, out: out[:, places]))
     mask = torch.ones_like(sequences)
     try:
         out = model(**{**item, "input_ids": sequences, "attention_mask": mask}, use_cache=False)
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
     new = sequences.shape[1] - width
     return out.logits[0, -new - 1 : -1]
 
@@ -176,6 +181,11 @@ def test_what_is_not_known_to_be_right_is_refused_by_name(loaded, name):
         (
             "gemma4",
             "<bos><|turn>user\n<|audio><audio|>Who wins?<turn|>\n<|turn>model\n",
+            "Who wins?",
+        ),
+        (
+            "phi4_multimodal",
+            "<|system|>Be brief.<|end|><|user|>Who wins?<|end|><|assistant|>",
             "Who wins?",
         ),
     ],

@@ -56,7 +56,7 @@ def test_the_text_of_a_chat_is_that_of_the_layout(llm):
     assert llm.tokenizer(text, add_special_tokens=False).input_ids == list(request.ids)
 
 
-@pytest.mark.parametrize("name", ["compact", "diva", "plain", "audio_flamingo_3"])
+@pytest.mark.parametrize("name", ["compact", "diva", "plain", "audio_flamingo_3", "phi4"])
 @pytest.mark.parametrize("pruner", [None, TokenPruner("uniform", rate=0.5)])
 def test_any_other_gets_the_whole_prompt(name, pruner):
     llm = ADAPTERS[name]()

@@ -27,25 +27,7 @@ from espnet_prune.extras import load_extra
 from espnet_prune.files.reading import read_record
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add = parser.add_argument
-    add("--data_dir", type=Path, required=True, help="directory with wav.scp and text")
-    text = "name in the table, exported directory, and compute type such as float32 or int8"
-    add(
-        "--model",
-        nargs=3,
-        action="append",
-        required=True,
-        metavar=("NAME", "DIR", "TYPE"),
-        help=text,
-    )
-    pair = {"nargs": 2, "action": "append", "metavar": ("NAME", "TEXT"), "default": []}
-    add("--hyp", **pair, help="name of a model, and its transcripts by another engine")
-    add("--threads", type=whole(1), default=2, help="CPU threads (default: 2)")
-    add("--seconds", type=above_zero, default=30.0, help="longest utterance (default: 30)")
-    add("--output", type=Path, help="JSON file for all numbers")
-    args = parser.parse_args(arguments)
+def run(args: argparse.Namespace) -> None:
     engine = load_extra("faster_whisper", "ctranslate2")
     names = [name for name, _, _ in args.model]
     for name, _ in args.hyp:
@@ -101,6 +83,27 @@ def main(arguments: list[str] | None = None) -> None:
         write_report(args.output, conditions, models=numbers)
 
 
+def main(cmd: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--data_dir", type=Path, required=True, help="directory with wav.scp and text")
+    text = "name in the table, exported directory, and compute type such as float32 or int8"
+    add(
+        "--model",
+        nargs=3,
+        action="append",
+        required=True,
+        metavar=("NAME", "DIR", "TYPE"),
+        help=text,
+    )
+    pair = {"nargs": 2, "action": "append", "metavar": ("NAME", "TEXT"), "default": []}
+    add("--hyp", **pair, help="name of a model, and its transcripts by another engine")
+    add("--threads", type=whole(1), default=2, help="CPU threads (default: 2)")
+    add("--seconds", type=above_zero, default=30.0, help="longest utterance (default: 30)")
+    add("--output", type=Path, help="JSON file for all numbers")
+    run_or_exit(run, parser.parse_args(cmd))
+
+
 def _transcribe(model, samples: np.ndarray, silent: list[int]) -> str:
     segments, _ = model.transcribe(
         samples,
@@ -118,4 +121,4 @@ def _transcribe(model, samples: np.ndarray, silent: list[int]) -> str:
 
 
 if __name__ == "__main__":
-    run_or_exit(main)
+    main()

@@ -70,6 +70,24 @@ def score(parser: ArgumentParser):
     return calls("evaluate.sir.report.write_report")
 
 
+def compare(parser: ArgumentParser):
+    """Compare speech LLMs that have answered the same questions, condition by condition.
+
+    Differences are from the first, paired by question, with 95% bootstrap intervals and the p of
+    McNemar's exact test. A pruned encoder is compared with the dense one in this way.
+    """
+    parser.add_argument(
+        "--answers",
+        nargs=2,
+        action="append",
+        required=True,
+        metavar=("NAME", "DIR"),
+        help="name in the table, and directory with answers.*.jsonl; twice or more",
+    )
+
+    return calls("evaluate.sir.compare.compare_models")
+
+
 def tsne(parser: ArgumentParser):
     """Draw the tokens of a recording in a plane: kept audio tokens, dropped ones, the question's.
 
@@ -122,4 +140,4 @@ def inference_settings(args: Namespace, *required: str):
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
-VERBS = {"data": data, "score": score, "tsne": tsne}
+VERBS = {"data": data, "score": score, "compare": compare, "tsne": tsne}

@@ -8,11 +8,13 @@ of matrix products, convolutions and attention, counted by torch in an untimed p
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -28,15 +30,21 @@ from espnet_prune.tokens import TokenPruner
 from espnet_prune.tokens.pruner import check_rate
 
 
-def steps(
-    llm: Compact, speech: np.ndarray, question: str, pruner: TokenPruner | None
-) -> Iterator[int]:
-    """Hear, then prune and read; yields the number of audio tokens after each."""
-    tokens = llm.hear(speech, SAMPLING_RATE).tokens
-    yield len(tokens)
+def counted(step: Callable[[], Tensor]) -> tuple[Tensor, float, float]:
+    """What a step gives, its FLOPs, and the seconds that it takes when it is not counted."""
+    counter = FlopCounterMode(display=False)
+    with counter:
+        found = step()
+    start = clock("cpu")[0]
+    step()
+    return found, float(counter.get_total_flops()), float(clock("cpu")[0] - start)
+
+
+def read(llm: Compact, tokens: Tensor, question: str, pruner: TokenPruner | None) -> Tensor:
+    """Prune and read; the indices of the tokens that stay."""
     prompts = llm.prompts([tokens], [question], pruner)
     llm.read(prompts)
-    yield len(prompts.kept[0])
+    return prompts.kept[0]
 
 
 def run(args: argparse.Namespace) -> None:
@@ -58,25 +66,28 @@ def run(args: argparse.Namespace) -> None:
     measured: dict[tuple[str, str], list[list[float]]] = {variant: [] for variant in variants}
     for key in tqdm(chosen, unit="recording"):
         speech, question = load_speech(scp[key], name=key), questions[key].question
-        for name, kept in variants:
-            llm, pruner = llms[name], pruners[kept]
-            counter = FlopCounterMode(display=False)
-            with counter:
-                *_, number = steps(llm, speech, question, pruner)
-            times = [clock("cpu")[0]]
-            times += [clock("cpu")[0] for _ in steps(llm, speech, question, pruner)]
-            row = [number, counter.get_total_flops(), *np.diff(times)]
-            measured[name, kept].append(list(map(float, row)))
+        for name, llm in llms.items():
+            hear = partial(llm.hear, speech, SAMPLING_RATE)
+            tokens, hear_flops, hear_seconds = counted(lambda hear=hear: hear().tokens)
+            for kept, pruner in pruners.items():
+                left, flops, seconds = counted(partial(read, llm, tokens, question, pruner))
+                row = [float(len(left)), hear_flops + flops, hear_seconds, seconds]
+                measured[name, kept].append(row)
     means = {variant: np.mean(rows, 0) for variant, rows in measured.items()}
     first = means[variants[0]]
     rows = [["encoder", "audio tokens", "parameters (M)", "GFLOPs", "FLOPs", "hear s", "read s"]]
     rows[0] += ["both s", "speed"]
-    for (name, kept), (number, flops, hear, read) in means.items():
+    for (name, kept), (number, flops, hears, reads) in means.items():
         whole_model = (llms[name].ear.encoder, llms[name].ear.whisper.model.decoder, llms[name].lm)
         millions = sum(p.numel() for part in whole_model for p in part.parameters()) / 1e6
         rows.append([name, f"{number:.0f} ({kept})", f"{millions:.1f}", f"{flops / 1e9:.0f}"])
-        rows[-1] += [f"{first[1] / flops:.2f}x", f"{hear:.2f}", f"{read:.2f}", f"{hear + read:.2f}"]
-        rows[-1].append(f"{(first[2] + first[3]) / (hear + read):.2f}x")
+        rows[-1] += [
+            f"{first[1] / flops:.2f}x",
+            f"{hears:.2f}",
+            f"{reads:.2f}",
+            f"{hears + reads:.2f}",
+        ]
+        rows[-1].append(f"{(first[2] + first[3]) / (hears + reads):.2f}x")
     conditions = (
         f"means of {len(chosen)} recordings, {torch.get_num_threads()} threads, language model in "
         f"{next(iter(llms.values())).lm.dtype}"

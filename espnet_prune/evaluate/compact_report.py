@@ -17,6 +17,7 @@ from espnet_prune.evaluate.metrics.error_rate import count_errors, error_rate
 from espnet_prune.evaluate.report import metric
 from espnet_prune.files.writing import write_json, write_text
 from espnet_prune.speech_llm import Compact, SpeechLLM
+from espnet_prune.speech_llm.compact.excerpts import UTT2VOICE
 from espnet_prune.speech_llm.compact.model import recipe_model
 
 #: what stands in the place of audio -> its row in the table
@@ -30,7 +31,8 @@ SOURCES = {
 
 def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
     """Estimates with their 95% intervals: `wer`, and accuracy for each of `SOURCES`, of the first
-    `most` excerpts of a directory with wav.scp, text and questions."""
+    `most` excerpts of a directory with wav.scp, text and questions; and, where it has a table
+    `utt2voice`, `wer_by_voice`."""
     scp, texts = read_scp(data_dir / "wav.scp"), read_table(data_dir / "text")
     questions = read_questions(data_dir / "questions")
     names = sorted(questions)[:most]
@@ -45,9 +47,19 @@ def evaluate(llm: SpeechLLM, data_dir: Path, most: int) -> dict[str, dict]:
             prompts = llm.prompts([tokens], [asked.question])
             (scores,) = llm.score_choices(prompts, [asked.choices])
             right[source].append(int(scores.argmax()) == asked.answer)
-    wer = error_rate(count_errors([normalize_text(texts[name]) for name in names], heard))
+    said = [normalize_text(texts[name]) for name in names]
+    wer = error_rate(count_errors(said, heard))
+    voices = read_table(data_dir / UTT2VOICE) if (data_dir / UTT2VOICE).is_file() else {}
+    by_voice: dict[str, list[int]] = {}
+    for n, name in enumerate(names):
+        if name in voices:
+            by_voice.setdefault(voices[name], []).append(n)
+    rates = {
+        voice: metric(error_rate(count_errors([said[n] for n in rows], [heard[n] for n in rows])))
+        for voice, rows in sorted(by_voice.items())
+    }
     accuracies = {source: metric(accuracy([np.array(of)])) for source, of in right.items()}
-    return {"excerpts": len(names), "wer": metric(wer), **accuracies}
+    return {"excerpts": len(names), "wer": metric(wer), "wer_by_voice": rates, **accuracies}
 
 
 def table(found: dict, title: str) -> str:
@@ -55,6 +67,10 @@ def table(found: dict, title: str) -> str:
     rows = {"wer": "word error rate of the ear", **SOURCES}
     cell = "{value:.1%} ({low:.1%} to {high:.1%})"
     lines = [f"| {row} | {cell.format(**found[name])} |" for name, row in rows.items()]
+    lines[1:1] = [
+        f"| of these, {voice} | {cell.format(**rate)} |"
+        for voice, rate in found["wer_by_voice"].items()
+    ]
     excerpts = f"{found['excerpts']} held-out excerpts; 95% bootstrap intervals."
     return "\n".join([f"# {title}", "", excerpts, "", "| | |", "|---|---|", *lines, ""])
 

@@ -15,13 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet_prune.data.data_dir import write_table
 from espnet_prune.data.sir.items import SirItem
 from espnet_prune.data.sir.questions import write_questions
-from espnet_prune.data.sir.speech import write_data_dir
+from espnet_prune.data.sir.speech import cast, write_data_dir
 from espnet_prune.data.voices import EVALUATION_VOICES, NATURAL_VOICES, TRAINING_VOICES, Voices
 from espnet_prune.files.reading import package_table
 from espnet_prune.speech_llm.compact.passages import read_passages
 
+#: table of a data directory: which voice speaks an excerpt
+UTT2VOICE = "utt2voice"
+#: who speaks all of it
+SPEAKER = "speaker"
 #: of the training voices
 SPEEDS = (0.9, 1.0, 1.15)
 #: of the sentences of an excerpt, before a fact comes to them: 10 to 17 s with pauses and a fact
@@ -120,7 +125,7 @@ def excerpt_items(
             fact = invent(draw)
             sentences, place = hide(sentences, fact, draw)
             asked = fact.question, fact.choices, fact.answer
-        spoken = tuple(("speaker", sentence) for sentence in sentences)
+        spoken = tuple((SPEAKER, sentence) for sentence in sentences)
         items.append(SirItem(name, *asked, "excerpt", spoken, (place, place + 1)))
     return items
 
@@ -129,10 +134,12 @@ def speak_excerpts(
     items: Sequence[SirItem], voices: Sequence[str], tools: Path, directory: Path, nj: int
 ) -> float:
     """Speak excerpts into a data directory (`write_data_dir`), whose `questions` has those with a
-    fact only. Voices are named as for `speak_at_speed`. Returns seconds of speech."""
+    fact only, with a table `utt2voice`. Voices are named as for `speak_at_speed`. Returns seconds
+    of speech."""
     speak = functools.partial(speak_at_speed, Voices(tools))
     seconds = write_data_dir(items, speak, voices, directory, nj)
     write_questions(directory / "questions", [item for item in items if item.question])
+    write_table(directory / UTT2VOICE, {item.id: cast(item, voices)[SPEAKER] for item in items})
     return seconds
 
 

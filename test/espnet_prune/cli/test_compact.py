@@ -134,3 +134,9 @@ def test_report_counts_what_is_right(excerpts):
     text = report.table(found, "T")
     assert "| right answers (of four), audio | 50.0% (0.0% to 100.0%) |" in text
     assert report.evaluate(Ear(), excerpts, most=1)["excerpts"] == 1
+
+    write_table(excerpts / "utt2voice", {"u": "joe", "v": "slt"})
+    found = report.evaluate(Ear(), excerpts, most=10)
+    rates = {voice: rate["value"] for voice, rate in found["wer_by_voice"].items()}
+    assert rates == {"joe": 0.0, "slt": pytest.approx(1 / 4)}
+    assert "| of these, slt | 25.0% (25.0% to 25.0%) |" in report.table(found, "T")

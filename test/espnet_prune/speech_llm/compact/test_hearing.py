@@ -31,6 +31,7 @@ def data(tmp_path, monkeypatch):
 
 def test_recordings_of_excerpts_are_heard_and_asked_about(data, tmp_path, capsys, monkeypatch):
     folder, items = data
+    assert read_table(folder / "utt2voice") == dict.fromkeys(items, "kal@1.0")
     whisper, tokens = save_ear(tmp_path / "whisper"), tokenizer()
     llama(len(tokens)).save_pretrained(tmp_path / "lm")
     tokens.save_pretrained(tmp_path / "lm")

@@ -15,9 +15,9 @@ def data(parser: ArgumentParser):
     time of every sentence is kept. Voices sound like people, unless --voices names those of Flite
     (slt awb rms kal) or eSpeak NG (en-us, en+f2). Kokoro's (kokoro-jm_kumo, mixtures such as
     kokoro-jf_alpha+jm_kumo) sound like people, too, and take as long as they speak.
-    OUTPUT_DIR_windows gets segments of whole
-    sentences for a check of the speech by Whisper. With --audio_dir ID.wav or ID.flac of every item
-    is taken instead; then times are not known, and a row may lack its key sentence.
+    OUTPUT_DIR_windows gets segments of whole sentences for a check of the speech by Whisper. With
+    --audio_dir ID.wav or ID.flac of every item is taken instead; then times are not known, and a
+    row may lack its key sentence.
     """
     add = parser.add_argument
     add("--items", type=Path, nargs="+", required=True, metavar="JSONL", help="files of items")

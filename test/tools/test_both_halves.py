@@ -31,3 +31,4 @@ def test_a_table_of_encoders_and_rates(tmp_path, capsys):
     assert "| dense   | 144 (all)" in printed and "means of 2 recordings, 1 threads" in printed
     with pytest.raises(SystemExit):
         main([*options, "--rates", "1.0"])
+    assert "rate is 1.0, but has to be in [0, 1)" in capsys.readouterr().err

@@ -51,3 +51,4 @@ def test_a_table_of_two_types(exported, data_dir, tmp_path, capsys):  # noqa: F8
     assert set(found) == {"exact", "small"} and len(found["small"]["seconds"]) == 5
     with pytest.raises(SystemExit):
         main([*models, "--hyp", "other", "x", *options])
+    assert "error: --hyp other: there is no --model of that name" in capsys.readouterr().err

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, WhisperForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    WhisperForConditionalGeneration,
+)
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging as transformers_logging
 
@@ -78,9 +84,45 @@ def end_of(config: GenerationConfig) -> int:
     return end[0] if isinstance(end, list) else end
 
 
+#: a loop is what repeats itself in so many copies, and for so many tokens, or more
+LOOP_COPIES, LOOP_TOKENS = 3, 12
+#: longest part that is repeated, in tokens
+LOOP_PERIOD = 24
+
+
+def loop_period(row: Sequence[int]) -> int | None:
+    """Tokens of the part that the end of a row of token ids repeats; None: there is no loop."""
+    for period in range(1, LOOP_PERIOD + 1):
+        length = max(LOOP_COPIES * period, LOOP_TOKENS)
+        if len(row) < length:
+            return None
+        end = row[-length:]
+        if end[period:] == end[:-period]:
+            return period
+    return None
+
+
+class EndLoops(LogitsProcessor):
+    """Allows nothing but the end behind a loop.
+
+    What Whisper does not understand it may repeat until its context ends.
+    """
+
+    def __init__(self, end: int):
+        self.end = end
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """(B, vocabulary) scores of what follows the tokens (B, N)."""
+        loops = [b for b, row in enumerate(input_ids.tolist()) if loop_period(row)]
+        scores = scores.clone()
+        scores[loops] = -torch.inf
+        scores[loops, self.end] = 0.0
+        return scores
+
+
 @torch.inference_mode()
 def greedy_decode(
-    model: WhisperForConditionalGeneration, states: Tensor, max_new_tokens: int
+    model: WhisperForConditionalGeneration, states: Tensor, max_new_tokens: int, loops: bool = True
 ) -> list[list[int]]:
     """The most probable token at each step, of an English transcript without timestamps.
 
@@ -88,13 +130,25 @@ def greedy_decode(
         model: whose decoder and generation config are used.
         states: (B, frames, d_model) the encoder's last hidden states.
         max_new_tokens: limit for what never ends by itself.
+        loops: False: a row that repeats itself ends with the first copy, see `EndLoops`.
     Returns: B lists of token ids, without prompt and end token.
     """
     config = model.generation_config
     options: dict[str, Any] = {"do_sample": False, "num_beams": 1, "return_timestamps": False}
     if getattr(config, "is_multilingual", False):
         options |= {"language": "en", "task": "transcribe"}
+    if not loops:
+        options["logits_processor"] = LogitsProcessorList([EndLoops(end_of(config))])
     encoded = BaseModelOutput(states)
     rows = model.generate(encoder_outputs=encoded, max_new_tokens=max_new_tokens, **options)
     rows, end = rows.tolist(), end_of(config)
-    return [row[: row.index(end)] if end in row else row for row in rows]
+    rows = [row[: row.index(end)] if end in row else row for row in rows]
+    return rows if loops else [without_copies(row) for row in rows]
+
+
+def without_copies(row: list[int]) -> list[int]:
+    """A row of token ids that ends with the first copy where it ended in a loop."""
+    period = loop_period(row)
+    while period and row[-period:] == row[-2 * period : -period]:
+        row = row[:-period]
+    return row

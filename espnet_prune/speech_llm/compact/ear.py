@@ -69,7 +69,7 @@ class Ear:
         states = self.encoder(pad_sequence(speech, batch_first=True), lengths, True)
         # Half of the decoder's context, as in the original implementation
         limit = self.whisper.config.max_target_positions // 2
-        found = greedy_decode(self.whisper, states.last_hidden_state, limit)
+        found = greedy_decode(self.whisper, states.last_hidden_state, limit, loops=False)
         return [
             self._words(row, states.last_hidden_state[b : b + 1], len(waves[b]))
             for b, row in enumerate(found)

@@ -9,6 +9,14 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from espnet_prune.speech_llm.compact.ear import Ear, Word, align, pieces
 from espnet_prune.structured import load_encoder, slim
+from espnet_prune.structured.whisper_decoder import (
+    LOOP_COPIES,
+    LOOP_PERIOD,
+    LOOP_TOKENS,
+    greedy_decode,
+    loop_period,
+    without_copies,
+)
 from test.espnet_prune.speech_llm.models import speech
 from test.espnet_prune.tiny import random_masks
 from test.espnet_prune.whispers import make_teacher, save_ear
@@ -109,3 +117,34 @@ def test_a_whisper_that_does_not_say_where_it_looks(tmp_path):
     make_teacher(tmp_path)
     with pytest.raises(ValueError, match=r"generation_config.json: has no alignment_heads"):
         Ear(tmp_path)
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, LOOP_PERIOD), st.integers(0, 999))
+@settings(max_examples=200, deadline=None)
+def test_what_repeats_itself_is_a_loop_and_ends_with_its_first_copy(before, period, seed):
+    part = np.random.default_rng(seed).integers(4, 8, size=period).tolist()
+    # a part may be copies of a smaller one
+    smallest = next(p for p in range(1, period + 1) if part == part[:p] * (period // p))
+    copies = max(LOOP_COPIES, -(-LOOP_TOKENS // smallest))
+    row = before + part[:smallest] * copies
+    assert loop_period(row) == smallest
+    assert without_copies(row) == before + part[:smallest]
+    # a token less, with others before it, is none
+    assert loop_period([8, 9] + row[len(before) + 1 :]) is None
+
+
+def test_a_refrain_is_no_loop():
+    assert without_copies([1, 2, 3, 4, 5, 6, 7] * 2) == [1, 2, 3, 4, 5, 6, 7] * 2
+    assert without_copies([5] * 11) == [5] * 11
+
+
+def test_a_row_that_repeats_itself_ends(whisper):
+    ear = Ear(whisper)
+    with torch.no_grad():
+        # Whatever is heard, the decoder says the same token
+        ear.whisper.proj_out = torch.nn.Linear(16, 260)
+        ear.whisper.proj_out.weight.zero_()
+        ear.whisper.proj_out.bias.copy_(torch.zeros(260).index_fill(0, torch.tensor(7), 9.0))
+    states = torch.randn(2, 50, 16, generator=torch.Generator().manual_seed(0))
+    assert greedy_decode(ear.whisper, states, 20) == [[7] * 20] * 2
+    assert greedy_decode(ear.whisper, states, 20, loops=False) == [[7]] * 2

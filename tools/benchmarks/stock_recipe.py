@@ -202,7 +202,7 @@ def compare(args: argparse.Namespace) -> None:
     stages(12, 13, "conf/dense.yaml", "--asr_exp", "exp/pruned")
     init = ("--pretrained_model", pruned / MODEL)
     lower = (epochs[0], f"{epochs[1]} --optim_conf lr={args.tuning_lr}")
-    tuned = stages(11, 14, "conf/tuned.yaml", *init, *lower)
+    tuned = stages(11, 14, "conf/tuned.yaml", *init, *lower, "--skip_packing", "false")
     scratch = stages(11, 13, "conf/scratch.yaml", *epochs)
 
     size = json.loads((pruned / "summary.json").read_text())

@@ -1,8 +1,9 @@
-"""`espnet-prune encoder prune --asr_train_config`: the encoder of a trained ASR model in one shot.
+"""`espnet-prune encoder prune --asr_train_config`: the encoder of a trained model in one shot.
 
 What is written is an experiment directory as ESPnet's training leaves one: config.yaml has all
 sizes below `encoder: pruned`, so that stock inference, scoring and packing need nothing else, and
-train.yaml has the options to go on training with. Frontend, CTC and decoder stay as they are.
+train.yaml has the options to go on training with. Frontend, CTC and decoder stay as they are. The
+tasks are asr, s2t (OWSM) and st.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from espnet_prune.structured.encoder_directory import SUMMARY, size_line, sizes
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.tensor_files import check_finite, load_tensors
 
-TASK = "asr.ASRTask"
 CONFIG, TRAIN = "config.yaml", "train.yaml"
 #: options of a training that are of one run, beside those that recipes give several times
 OF_A_RUN = (
     *("config", "output_dir", "token_list", "token_type", "bpemodel", "init_param", "resume"),
+    *("src_token_list", "src_token_type", "src_bpemodel"),
     *("ngpu", "multiprocessing_distributed", "log_level", "num_workers"),
 )
 
@@ -62,7 +63,7 @@ def prune_asr(
     base, fs = check_config(config, asr_train_config)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     files = argparse.Namespace(train_config=asr_train_config, model_file=asr_model_file)
-    model, _ = load(TASK, files, device)
+    model, _ = load(task_of(config), files, device)
     state = load_tensors(asr_model_file)
     own = {f"encoder.{name}" for name in model.encoder.state_dict()}
     given = {name for name in state if name.startswith("encoder.")}
@@ -89,6 +90,13 @@ def prune_asr(
     write_json(output_dir / SUMMARY, sized)
     write_text(output_dir / CONFIG, _yaml(new))
     print(f"{output_dir}: encoder: {size_line(sized)}")
+
+
+def task_of(config: dict) -> str:
+    """The task in espnet2.tasks that a config.yaml is of: OWSM's, translation's, or ASR's."""
+    if config.get("preprocessor") == "s2t":
+        return "s2t.S2TTask"
+    return "st.STTask" if "src_token_list" in config else "asr.ASRTask"
 
 
 def check_config(config: dict, where: Path) -> tuple[dict[str, Any], int]:
@@ -135,7 +143,7 @@ def _heard(model: Any, audio: Sequence[Tensor], fs: int, device: str) -> tuple[l
 
 def _training_options(config: dict) -> dict[str, Any]:
     """The options in a config.yaml that are not of one run or ESPnet's defaults."""
-    module, _, name = TASK.partition(".")
+    module, _, name = task_of(config).partition(".")
     task = getattr(importlib.import_module(f"espnet2.tasks.{module}"), name)
     wanted = {}
     for action in task.get_parser()._actions:

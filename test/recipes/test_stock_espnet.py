@@ -97,7 +97,8 @@ def test_asr(tree, plugin):
     exp = tree / ASR / "exp" / f"asr_{plugin}"
     check(exp, plugin)
     shutil.rmtree(model)
-    printed = run(tree, ASR, f"asr.{plugin}", "./run.sh", 12, 14, *options)
+    packing = (*options, "--skip_packing", "false")
+    printed = run(tree, ASR, f"asr.{plugin}", "./run.sh", 12, 14, *packing)
     assert "|decode_asr" in printed and "Generate: " in printed
     (pack,), (decoded,) = exp.glob("*.zip"), exp.glob("*/test/text")
     said = {"maxlenratio": -5.0, "beam_size": 2}

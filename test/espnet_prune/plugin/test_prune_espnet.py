@@ -125,6 +125,54 @@ for n in range(6):
     assert [line.split() for line in found] == [line.split() for line in wanted]
 
 
+def test_owsm_and_speech_translation(corpus, tmp_path):
+    """Models of s2t (with OWSM's tokens) and st are pruned, and used by stock commands."""
+    encoder = {"encoder": "e_branchformer", "encoder_conf": ENCODERS["e_branchformer"], **DECODER}
+    symbols = ["<na>", "<eng>", "<asr>", "<notimestamps>", "<0.00>", "<30.00>"]
+    tokens = ["<blank>", "<unk>", *symbols, "a", "b", "<sop>", "<sos>", "<eos>"]
+    (tmp_path / "tokens.txt").write_text("\n".join(tokens) + "\n")
+    (tmp_path / "symbols.txt").write_text("\n".join(symbols) + "\n")
+    lines = (corpus / "text").read_text().splitlines()
+    marked = [f"{line.split()[0]} <eng><asr><notimestamps>{line.split()[1]}" for line in lines]
+    (tmp_path / "text").write_text("\n".join(marked) + "\n")
+
+    def options(task: str, exp: Path, **conf) -> list[str]:
+        args = asr_arguments(corpus, exp, normalize="utterance_mvn", **conf)
+        if task == "st":
+            for part in ("train", "valid"):
+                name = f"--{part}_data_path_and_name_and_type"
+                args += [name, f"{corpus}/text,src_text,text"]
+            return [*args, "--src_token_list", f"{corpus}/tokens.txt", "--src_token_type", "char"]
+        args = [word.replace(f"{corpus}/text", f"{tmp_path}/text") for word in args]
+        args[args.index("--token_list") + 1] = str(tmp_path / "tokens.txt")
+        for part in ("train", "valid"):
+            for name in ("text_prev", "text_ctc"):
+                args += [f"--{part}_data_path_and_name_and_type", f"{tmp_path}/text,{name},text"]
+        return [*args, "--non_linguistic_symbols", str(tmp_path / "symbols.txt")]
+
+    short = {"fs": 16000, "speech_length": 1.0, "notime_symbol": "<notimestamps>"}
+    short |= {"na_symbol": "<na>", "first_time_symbol": "<0.00>", "last_time_symbol": "<30.00>"}
+    confs = {"s2t": {"preprocessor_conf": short}, "st": {"model_conf": {"asr_weight": 0.0}}}
+    for task, conf in confs.items():
+        dense, pruned = tmp_path / task / "dense", tmp_path / task / "pruned"
+        run_here(f"espnet2.bin.{task}_train", *options(task, dense, **(encoder | conf)))
+        summary = prune(dense, "1epoch.pth", corpus, pruned, "--target", "0.3")
+        assert summary["exact"] == pytest.approx(0.3, abs=0.01)
+        args = options(task, tmp_path / task / "tuned")
+        args[args.index("--config") + 1] = str(pruned / "train.yaml")
+        run_here(f"espnet2.bin.{task}_train", *args, "--init_param", pruned / "1epoch.pth")
+        assert sizes(tmp_path / task / "tuned" / "1epoch.pth") == sizes(pruned / "1epoch.pth")
+        run_here(
+            *(f"espnet2.bin.{task}_inference", "--beam_size", "2", "--maxlenratio", "-4"),
+            *(f"--{task}_train_config", pruned / "config.yaml"),
+            *(f"--{task}_model_file", pruned / "1epoch.pth", "--ngpu", "0"),
+            *("--data_path_and_name_and_type", f"{corpus}/wav.scp,speech,sound"),
+            *("--output_dir", tmp_path / task / "decoded"),
+        )
+        found = (tmp_path / task / "decoded" / "1best_recog" / "token").read_text()
+        assert len(found.splitlines()) == 6
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [

@@ -45,7 +45,11 @@ def prune(parser: ArgumentParser):
     add("--distill_updates", type=whole(0), help=text)
     add("--seed", type=whole(0), default=0, help="seed of gates and order of audio")
     add("--device", help="cpu or cuda (default: cuda where there is a GPU)")
-    add("--asr_train_config", type=Path, help="config.yaml of a model of ESPnet: asr, st or s2t")
+    add(
+        "--asr_train_config",
+        type=Path,
+        help="config.yaml of a model of ESPnet: asr, s2t, ssl or st",
+    )
     add("--asr_model_file", type=Path, help="its weights, a .pth")
 
     def run(args):

@@ -3,7 +3,7 @@
 What is written is an experiment directory as ESPnet's training leaves one: config.yaml has all
 sizes below `encoder: pruned`, so that stock inference, scoring and packing need nothing else, and
 train.yaml has the options to go on training with. Frontend, CTC and decoder stay as they are. The
-tasks are asr, s2t (OWSM) and st.
+tasks are asr, s2t (OWSM), ssl (XEUS) and st.
 """
 
 from __future__ import annotations
@@ -93,9 +93,11 @@ def prune_asr(
 
 
 def task_of(config: dict) -> str:
-    """The task in espnet2.tasks that a config.yaml is of: OWSM's, translation's, or ASR's."""
+    """The task in espnet2.tasks of a config.yaml: OWSM's, that of SSL, translation's, or ASR's."""
     if config.get("preprocessor") == "s2t":
         return "s2t.S2TTask"
+    if isinstance(config.get("loss"), list):
+        return "ssl.SSLTask"
     return "st.STTask" if "src_token_list" in config else "asr.ASRTask"
 
 
@@ -132,10 +134,11 @@ def _heard(model: Any, audio: Sequence[Tensor], fs: int, device: str) -> tuple[l
         features.append(args[0][0].cpu())
         rates.append(int(output[1][0]))
 
+    encode = getattr(model, "inference_encode", model.encode)  # without the masks of pre-training
     handle = model.encoder.register_forward_hook(keep, with_kwargs=True)
     try:
         for samples in audio:
-            model.encode(samples[None].to(device), torch.tensor([len(samples)], device=device))
+            encode(samples[None].to(device), torch.tensor([len(samples)], device=device))
     finally:
         handle.remove()
     return features, sum(rates) * fs / sum(map(len, audio))

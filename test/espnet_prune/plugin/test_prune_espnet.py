@@ -173,6 +173,40 @@ def test_owsm_and_speech_translation(corpus, tmp_path):
         assert len(found.splitlines()) == 6
 
 
+def test_an_ssl_model_is_a_frontend_again(corpus, tmp_path):
+    """A model of ESPnet's SSL task, in XEUS's form, is pruned, and ASR is trained on it."""
+    from espnet2.tasks.ssl import SSLTask
+
+    args = SSLTask.get_parser().parse_args(["--output_dir", str(tmp_path / "dense")])
+    sizes = {"output_size": 16, "attention_heads": 2, "num_blocks": 2, "linear_units": 24}
+    form = {"input_layer": None, "pos_enc_layer_type": "conv", "attention_layer_type": "selfattn"}
+    layers = {"cgmlp_linear_units": 48, "use_ffn": True, "macaron_ffn": True}
+    cnn = {"norm_mode": "layer_norm", "conv_mode": "standard", "bias": True}
+    shapes = [[8, 10, 5], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 3, 2], [8, 2, 2], [8, 2, 2]]
+    vars(args).update(
+        encoder="e_branchformer",
+        encoder_conf={**sizes, **form, **layers},
+        frontend_conf={**cnn, "shapes": shapes},
+        preencoder_conf={"output_size": 16},
+        token_list=["a", "b"],
+        loss=[{"name": "hubert", "conf": {"num_classes": 2, "final_dim": 4}}],
+        util=[{"name": "mask", "conf": {}}],
+    )
+    torch.manual_seed(0)
+    model = SSLTask.build_model(args)
+    (tmp_path / "dense").mkdir()
+    torch.save(model.state_dict(), tmp_path / "dense" / "xeus.pth")
+    (tmp_path / "dense" / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    summary = prune(tmp_path / "dense", "xeus.pth", corpus, tmp_path / "pruned", "--target", "0.3")
+    assert summary["exact"] == pytest.approx(0.3, abs=0.02)
+
+    frontend = {"frontend_conf": {"path_or_url": str(tmp_path / "pruned" / "xeus.pth")}}
+    conf = {"frontend": "espnet_ssl", "frontend_conf": frontend, "normalize": None}
+    small = {"encoder": "transformer", "encoder_conf": {**sizes, "input_layer": "linear"}}
+    run_here("espnet2.bin.asr_train", *asr_arguments(corpus, tmp_path / "asr", **conf, **small))
+    decode(corpus, tmp_path / "asr", "1epoch.pth")
+
+
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from espnet_prune.cli.errors import run_or_exit
 from espnet_prune.cli.options import above_zero, whole
-from espnet_prune.data.audio import load_speech
+from espnet_prune.data.audio import SAMPLING_RATE, load_speech
 from espnet_prune.data.data_dir import read_scp, read_table
 from espnet_prune.data.normalize import normalize_text
 from espnet_prune.evaluate.measuring import write_report
@@ -51,13 +51,13 @@ def run(args: argparse.Namespace) -> None:
     for name, model in models.items():
         _transcribe(model, speech[0][1], silent[name])
     for key, samples in tqdm(speech, unit="utt"):
-        if len(samples) > args.seconds * 16000:
-            raise ValueError(f"{key}: {len(samples) / 16000:.1f} s are more than {args.seconds:g}")
+        if len(samples) > args.seconds * SAMPLING_RATE:
+            raise ValueError(f"{key}: {len(samples) / SAMPLING_RATE:.1f} s are more than {args.seconds:g}")
         for name, model in models.items():
             begin = time.perf_counter()
             found[name][key] = _transcribe(model, samples, silent[name])
             took[name].append(time.perf_counter() - begin)
-    seconds = sum(len(samples) for _, samples in speech) / 16000
+    seconds = sum(len(samples) for _, samples in speech) / SAMPLING_RATE
     first, others = names[0], dict(args.hyp)
     rows = [["model", "MB", "WER % [95%]", "s", f"speed of {first}", "as the other engine"]]
     numbers = {}
@@ -105,8 +105,10 @@ def main(cmd: list[str] | None = None) -> None:
 
 
 def _transcribe(model, samples: np.ndarray, silent: list[int]) -> str:
+    # faster-whisper fills its window with zeros behind the spectrogram; Whisper with silence before it
+    window = np.pad(samples, (0, max(30 * SAMPLING_RATE - len(samples), 0)))
     segments, _ = model.transcribe(
-        samples,
+        window,
         language="en",
         beam_size=1,
         suppress_tokens=silent,

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> None:
         _transcribe(model, speech[0][1], silent[name])
     for key, samples in tqdm(speech, unit="utt"):
         if len(samples) > args.seconds * SAMPLING_RATE:
-            raise ValueError(f"{key}: {len(samples) / SAMPLING_RATE:.1f} s are more than {args.seconds:g}")
+            seconds = len(samples) / SAMPLING_RATE
+            raise ValueError(f"{key}: {seconds:.1f} s are more than {args.seconds:g}")
         for name, model in models.items():
             begin = time.perf_counter()
             found[name][key] = _transcribe(model, samples, silent[name])
@@ -105,7 +106,7 @@ def main(cmd: list[str] | None = None) -> None:
 
 
 def _transcribe(model, samples: np.ndarray, silent: list[int]) -> str:
-    # faster-whisper fills its window with zeros behind the spectrogram; Whisper with silence before it
+    # faster-whisper fills its window behind the spectrogram, Whisper with silence before it
     window = np.pad(samples, (0, max(30 * SAMPLING_RATE - len(samples), 0)))
     segments, _ = model.transcribe(
         window,

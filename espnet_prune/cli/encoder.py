@@ -25,8 +25,9 @@ def prune(parser: ArgumentParser):
     weights, and what they drop is removed. After either, --distill_updates distil the smaller
     encoder from the dense one. Recipes (egs2/*/ssl_prune1) do this for large data.
 
-    With --asr_train_config and --asr_model_file instead of a model, the encoder of a trained ASR
-    model of ESPnet is pruned in one shot: transformer, conformer, branchformer or e_branchformer.
+    With --asr_train_config and --asr_model_file instead of a model, the encoder of a trained model
+    of ESPnet is pruned: transformer, conformer, branchformer or e_branchformer. Gates and
+    distillation hold its output to that of the dense one.
     The output is an experiment directory with config.yaml, weights of the same name, and train.yaml
     to fine-tune with.
     """
@@ -74,19 +75,14 @@ def prune(parser: ArgumentParser):
 
 
 def _check_of_asr(files: list[Path | None], options: dict) -> None:
-    """Take the options out that an ASR model's encoder is not pruned with.
-
+    """
     Raises:
-        ValueError: one of them is set, or a file is not given.
+        ValueError: a file is not given, or an option is set that is not for such encoders.
     """
     if not all(files):
         raise ValueError("--asr_train_config and --asr_model_file belong together: give both")
-    if options.pop("method") != "one_shot" or options.pop("distill_updates"):
-        fault = "--asr_train_config: only one_shot, without distillation"
-        raise ValueError(f"{fault}; fine-tune the model with ESPnet's training")
     if options["layout"] == "stock":
         raise ValueError("--layout stock is for Whisper; give free or equal for an ASR model")
-    options.pop("updates")
 
 
 def slim(parser: ArgumentParser):

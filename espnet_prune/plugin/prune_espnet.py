@@ -1,4 +1,4 @@
-"""`espnet-prune encoder prune --asr_train_config`: the encoder of a trained model in one shot.
+"""`espnet-prune encoder prune --asr_train_config`: the encoder of a trained model.
 
 What is written is an experiment directory as ESPnet's training leaves one: config.yaml has all
 sizes below `encoder: pruned`, so that stock inference, scoring and packing need nothing else, and
@@ -25,9 +25,9 @@ from espnet_prune.files.reading import read_config
 from espnet_prune.files.writing import write_file, write_json, write_text
 from espnet_prune.plugin.espnet_encoder import BASES, EspnetEncoder, Structure
 from espnet_prune.plugin.inference import load
+from espnet_prune.plugin.output_distillation import prune_by_output
 from espnet_prune.structured.encoder import check_keys
 from espnet_prune.structured.encoder_directory import SUMMARY, size_line, sizes
-from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.tensor_files import check_finite, load_tensors
 
 CONFIG, TRAIN = "config.yaml", "train.yaml"
@@ -49,6 +49,9 @@ def prune_asr(
     seed: int = 0,
     device: str | None = None,
     layout: str = "free",
+    method: str = "one_shot",
+    updates: int = 150,
+    distill_updates: int | None = None,
 ) -> None:
     """Write an experiment directory whose encoder is pruned; arguments are the command's options.
 
@@ -73,8 +76,16 @@ def prune_asr(
     encoder = EspnetEncoder(Structure(features[0].shape[1], **base), rate)
     encoder.load(model.encoder)
     try:
-        small, found = prune_one_shot(
-            encoder.to(device), features, target, cost, seed=seed, layout=layout
+        small, found = prune_by_output(
+            encoder.to(device),
+            features,
+            target,
+            cost,
+            method,
+            updates,
+            distill_updates,
+            seed,
+            layout,
         )
     except ValueError as error:
         raise ValueError(f"{asr_model_file}: {error}") from None

@@ -15,6 +15,7 @@ The task `ssl_prune` of ESPnet does the same with ESPnet's trainer, for large da
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import itertools
 import logging
@@ -81,15 +82,13 @@ def prune_encoder(
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
     distill_updates = check_options(encoder, target, cost, updates, distill_updates, method, layout)
-    device = encoder.device
     trainable = {name: p.requires_grad for name, p in encoder.named_parameters()}
     teacher = copy.deepcopy(encoder)
-    batches = _endless(waveforms, seed)
+    batches = endless(waveforms, seed)
     predictor = None
     if head is not None and not head.config.get("use_weighted_layer_sum"):
         predictor = head.predictor()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with seeded(encoder.device, seed):
         if method == "one_shot":
             audio = calibration(waveforms, encoder.sampling_rate)
             probe = None if predictor is None else head_probe(predictor, seed)
@@ -97,20 +96,13 @@ def prune_encoder(
                 encoder, audio, target, cost, seed=seed, probe=probe, layout=layout
             )
         else:
-            model = DistillModel(
-                teacher,
-                copy.deepcopy(encoder),
-                _gates(target, cost, updates, layout),
-                seed=seed,
-                head=predictor,
-            )
-            warmup = _warmup(WARMUP * updates)
-            _train(model.to(device), batches, updates, GATES_LR, warmup, "learn gates")
-            small, summary = slimmed(model)
+            gates = gates_for(target, cost, updates, layout)
+            student = copy.deepcopy(encoder)
+            model = DistillModel(teacher, student, gates, seed=seed, head=predictor)
+            small, summary = learn_gates(model, batches, updates)
         if distill_updates:
-            model = DistillModel(teacher, small, seed=seed, head=predictor).to(device)
-            lr = DISTILL_LR if method == "l0" else FITTED_LR
-            _train(model, batches, distill_updates, lr, _three_stages(distill_updates), "distil")
+            model = DistillModel(teacher, small, seed=seed, head=predictor)
+            distil(model, batches, distill_updates, method)
     check_finite(small.state_dict(), "the pruned encoder")
     for name, parameter in small.named_parameters():  # distillation freezes what it does not use
         parameter.requires_grad_(trainable[name])
@@ -152,7 +144,30 @@ def calibration(waveforms: Sequence[Tensor], fs: int) -> list[Tensor]:
     return list(waveforms[: max(number, 1)])
 
 
-def _gates(target: float, cost: str, updates: int, layout: str) -> PruningConf:
+@contextlib.contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Within, torch's random state starts from `seed`; outside it is left alone."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def learn_gates(model: Any, batches: Iterator[Tensor], updates: int) -> tuple[Any, dict[str, Any]]:
+    """Train a `DistillModel`, or one like it, with gates; returns what `slimmed` does."""
+    warmup = _warmup(WARMUP * updates)
+    _train(model.to(model.encoder.device), batches, updates, GATES_LR, warmup, "learn gates")
+    return slimmed(model)
+
+
+def distil(model: Any, batches: Iterator[Tensor], updates: int, method: str) -> None:
+    """Train a slimmed model, as `learn_gates` does; `method` is how it came to be."""
+    lr = DISTILL_LR if method == "l0" else FITTED_LR
+    model.to(model.encoder.device)
+    _train(model, batches, updates, lr, _three_stages(updates), "distil")
+
+
+def gates_for(target: float, cost: str, updates: int, layout: str) -> PruningConf:
+    """How gates are learned in so many updates."""
     # A gate has the same way to go, from open to closed, in however many updates
     pace = min(1.0, 150 / updates)
     return PruningConf(
@@ -167,11 +182,12 @@ def _gates(target: float, cost: str, updates: int, layout: str) -> PruningConf:
 
 
 def slimmed(
-    model: DistillModel, target: float | None = None, calibrate: bool = True
-) -> tuple[SpeechEncoder, dict[str, Any]]:
+    model: Any, target: float | None = None, calibrate: bool = True
+) -> tuple[Any, dict[str, Any]]:
     """The student of a model with gates without what they drop, and the sparsities of that.
 
     Args:
+        model: a `DistillModel`, or one with its `gated`, `pruning` and `updates`.
         target: the model's own when absent.
         calibrate: move the gates' threshold to where the exact sparsity is nearest to the target.
     """
@@ -199,15 +215,16 @@ def slimmed(
     return slim(gated.encoder, masks), summary
 
 
-def _endless(waveforms: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+def endless(batches: Sequence[Tensor], seed: int) -> Iterator[Tensor]:
+    """All of them in a random order, and again."""
     generator = torch.Generator().manual_seed(seed)
     while True:
-        for number in torch.randperm(len(waveforms), generator=generator).tolist():
-            yield waveforms[number]
+        for number in torch.randperm(len(batches), generator=generator).tolist():
+            yield batches[number]
 
 
 def _train(
-    model: DistillModel,
+    model: Any,
     batches: Iterator[Tensor],
     updates: int,
     lr: float,

@@ -125,6 +125,14 @@ for n in range(6):
     assert [line.split() for line in found] == [line.split() for line in wanted]
 
 
+def test_learned_gates(trained, corpus, tmp_path):
+    options = ("--method", "l0", "--updates", "20", "--distill_updates", "5", "--target", "0.4")
+    summary = prune(trained, "1epoch.pth", corpus, tmp_path / "pruned", *options)
+    assert summary["exact"] == pytest.approx(0.4, abs=0.02)
+    assert summary["distill_updates"] == 5
+    decode(corpus, tmp_path / "pruned", "1epoch.pth")
+
+
 def test_owsm_and_speech_translation(corpus, tmp_path):
     """Models of s2t (with OWSM's tokens) and st are pruned, and used by stock commands."""
     encoder = {"encoder": "e_branchformer", "encoder_conf": ENCODERS["e_branchformer"], **DECODER}
@@ -214,7 +222,7 @@ def test_an_ssl_model_is_a_frontend_again(corpus, tmp_path):
         ({"encoder_conf": {"ctc_trim": True}}, (), "encoder_conf: ctc_trim: true: such encoders"),
         ({"input_size": 80}, (), "input_size: the model reads features instead of audio"),
         ({}, ("--target", "0.99"), "target 0.99 cannot be reached, at most 0."),
-        ({}, ("--method", "l0"), "--asr_train_config: only one_shot, without distillation"),
+        ({}, ("--method", "l0", "--updates", "0"), "0"),
         ({}, ("--layout", "stock"), "--layout stock is for Whisper; give free or equal"),
         ({}, ("--asr_model_file", "no.pth"), "no.pth: no such file; train first"),
     ],

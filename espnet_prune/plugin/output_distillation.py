@@ -13,6 +13,7 @@ from espnet_prune.plugin.espnet_encoder import EspnetEncoder
 from espnet_prune.structured import GatedEncoder
 from espnet_prune.structured.distill import PruningConf
 from espnet_prune.structured.distill.losses import DistillationLoss
+from espnet_prune.structured.distill.model import optimizer_groups
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.prune_and_distil import (
     check_options,
@@ -75,15 +76,8 @@ class OutputDistillation(nn.Module):
         return self
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for an optimiser: the weights, the gates, and the multipliers, which ascend."""
-        groups: list[dict[str, Any]] = [{"params": list(self.encoder.parameters())}]
-        if self.pruning is not None:
-            gates, ascending = self.gated.gates.parameters(), self.lagrangian.parameters()
-            rates = self.pruning.gate_lr, self.pruning.multiplier_lr
-            groups += [{"params": list(gates), "lr": rates[0], "weight_decay": 0.0}]
-            groups += [{"params": list(ascending), "lr": rates[1], "weight_decay": 0.0}]
-            groups[-1]["maximize"] = True
-        return groups
+        """What `optimizer_groups` makes of the weights."""
+        return optimizer_groups(self)
 
     def forward(
         self, features: Tensor, lengths: Tensor

@@ -260,16 +260,8 @@ class DistillModel(nn.Module):
         return self.student
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for an optimiser: the weights, the gates, and the multipliers, which ascend."""
-        weights = [p for p in self.encoder.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": weights}]
-        if self.pruning is not None:
-            gates, ascending = self.gated.gates.parameters(), self.lagrangian.parameters()
-            rates = self.pruning.gate_lr, self.pruning.multiplier_lr
-            groups += [{"params": list(gates), "lr": rates[0], "weight_decay": 0.0}]
-            groups += [{"params": list(ascending), "lr": rates[1], "weight_decay": 0.0}]
-            groups[-1]["maximize"] = True
-        return groups
+        """What `optimizer_groups` makes of the weights that are trained."""
+        return optimizer_groups(self)
 
     def forward(
         self, speech: Tensor, speech_lengths: Tensor, text: Tensor | None = None, **kwargs: Any
@@ -377,6 +369,24 @@ class DistillModel(nn.Module):
             lambda2=self.lagrangian.lambda2.detach().clone(),
         )
         return penalty.to(self.lagrangian.lambda1)
+
+
+def optimizer_groups(model: Any) -> list[dict[str, Any]]:
+    """Groups for an optimiser: the weights, the gates, and the multipliers, which ascend.
+
+    Args:
+        model: with `encoder` and `pruning`, and with `gated` and `lagrangian` where there is any.
+    """
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.encoder.parameters() if p.requires_grad]}
+    ]
+    if model.pruning is not None:
+        gates, ascending = model.gated.gates.parameters(), model.lagrangian.parameters()
+        rates = model.pruning.gate_lr, model.pruning.multiplier_lr
+        groups += [{"params": list(gates), "lr": rates[0], "weight_decay": 0.0}]
+        groups += [{"params": list(ascending), "lr": rates[1], "weight_decay": 0.0}]
+        groups[-1]["maximize"] = True
+    return groups
 
 
 def _check_number(name: str, value: Any, below: float) -> None:

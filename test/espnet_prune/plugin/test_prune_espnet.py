@@ -223,7 +223,7 @@ def test_an_ssl_model_is_a_frontend_again(corpus, tmp_path):
         ({"encoder_conf": {"ctc_trim": True}}, (), "encoder_conf: ctc_trim: true: such encoders"),
         ({"input_size": 80}, (), "input_size: the model reads features instead of audio"),
         ({}, ("--target", "0.99"), "target 0.99 cannot be reached, at most 0."),
-        ({}, ("--method", "l0", "--updates", "0"), "0"),
+        ({}, ("--method", "l0", "--updates", "0"), "--updates: '0' is no whole number from 1 on"),
         ({}, ("--layout", "stock"), "--layout stock is for Whisper; give free or equal"),
         ({}, ("--asr_model_file", "no.pth"), "no.pth: no such file; train first"),
     ],

@@ -44,7 +44,7 @@ def provide_editdistance() -> None:
     It imports the package without requiring it, and there is no wheel for Python 3.13; `rapidfuzz`
     (which `jiwer` brings) computes the same distance of two sequences.
     """
-    if importlib.util.find_spec("editdistance") is None and "editdistance" not in sys.modules:
+    if "editdistance" not in sys.modules and importlib.util.find_spec("editdistance") is None:
         from rapidfuzz.distance import Levenshtein
 
         module = ModuleType("editdistance")

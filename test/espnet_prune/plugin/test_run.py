@@ -192,8 +192,11 @@ def test_edit_distance_where_the_package_is_absent(monkeypatch):
     )
     monkeypatch.delitem(sys.modules, "editdistance", raising=False)
     provide_editdistance()
+    # once more, in the same process: the module that stands in has no spec
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    provide_editdistance()
     import editdistance
 
     assert editdistance.eval("kitten", "sitting") == 3
     assert editdistance.eval(["a", "b"], ["b"]) == 1
-    monkeypatch.delitem(sys.modules, "editdistance")
+    del sys.modules["editdistance"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from espnet_prune.plugin.espnet_encoder import EspnetEncoder
 from espnet_prune.structured import GatedEncoder
 from espnet_prune.structured.distill import PruningConf
-from espnet_prune.structured.distill.losses import DistillationLoss
+from espnet_prune.structured.distill.losses import DEFAULT, DistillationLoss
 from espnet_prune.structured.distill.model import optimizer_groups
 from espnet_prune.structured.one_shot import prune_one_shot
 from espnet_prune.structured.prune_and_distil import (
@@ -24,8 +24,6 @@ from espnet_prune.structured.prune_and_distil import (
     seeded,
 )
 from espnet_prune.structured.sparsity_schedule import Lagrangian, ramped_target
-
-LOSSES = {"l2": 1.0, "cosine": 1.0}
 
 
 class OutputDistillation(nn.Module):
@@ -87,7 +85,7 @@ class OutputDistillation(nn.Module):
             wanted = self._teacher[0](features, lengths)
         frames = torch.arange(wanted.last_hidden_state.shape[1], device=features.device)
         spoken = frames[None] < wanted.lengths[:, None]
-        losses = DistillationLoss({0: wanted.last_hidden_state}, LOSSES, spoken)
+        losses = DistillationLoss({0: wanted.last_hidden_state}, DEFAULT, spoken)
         losses(0, self.student(features, lengths).last_hidden_state)
         loss, stats = losses.total, {"distill": losses.total.detach()}
         if self.pruning is not None:
@@ -117,7 +115,7 @@ def prune_by_output(
         ValueError: a target that cannot be reached, or an option out of its range.
     """
     distill_updates = check_options(encoder, target, cost, updates, distill_updates, method, layout)
-    teacher, batches = copy.deepcopy(encoder), endless(features, seed)
+    batches = endless(features, seed)
     with seeded(encoder.device, seed):
         if method == "one_shot":
             small, summary = prune_one_shot(
@@ -125,8 +123,8 @@ def prune_by_output(
             )
         else:
             gates = gates_for(target, cost, updates, layout)
-            model = OutputDistillation(teacher, copy.deepcopy(encoder), gates, seed)
+            model = OutputDistillation(encoder, copy.deepcopy(encoder), gates, seed)
             small, summary = learn_gates(model, batches, updates)
         if distill_updates:
-            distil(OutputDistillation(teacher, small), batches, distill_updates, method)
+            distil(OutputDistillation(encoder, small), batches, distill_updates, method)
     return small, {**summary, "distill_updates": distill_updates}

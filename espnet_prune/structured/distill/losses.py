@@ -53,6 +53,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "l2": partial(relative, norm=torch.square),
     "cosine": cosine,
 }
+#: weights of the losses unless asked otherwise
+DEFAULT = {"l2": 1.0, "cosine": 1.0}
 
 
 class DistillationLoss:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from espnet_prune.structured import Cost, GatedEncoder, LatencyTable, SpeechEncoder
 from espnet_prune.structured.distill.checkpointing import checkpointed
 from espnet_prune.structured.distill.decoder import Decoder
-from espnet_prune.structured.distill.losses import LOSSES, DistillationLoss
+from espnet_prune.structured.distill.losses import DEFAULT, LOSSES, DistillationLoss
 from espnet_prune.structured.distill.state_cache import TeacherCache
 from espnet_prune.structured.distill.teacher import Teacher
 from espnet_prune.structured.families.family import ModelInput
@@ -184,7 +184,7 @@ class DistillModel(nn.Module):
                 raise ValueError(f"layers: there is no hidden state {number}, only 0 to {last}")
         if len(set(self.layers)) < len(self.layers):
             raise ValueError(f"layers: a hidden state is given twice in {self.layers}")
-        self.losses = dict(losses or {"l2": 1.0, "cosine": 1.0})
+        self.losses = dict(losses or DEFAULT)
         for name in self.losses:
             if name not in LOSSES:
                 raise ValueError(f"losses: unknown loss '{name}', choose from {', '.join(LOSSES)}")

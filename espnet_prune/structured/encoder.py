@@ -173,12 +173,16 @@ class SpeechEncoderOutput(ModelOutput):
         """
         assert self.last_hidden_state is not None and self.lengths is not None
         assert self.hidden_states is not None
-        last = self.last_hidden_state
-        if last.shape[1] != self.hidden_states[-1].shape[1]:  # Qwen2-Audio's and SEW's have others
-            last = self.hidden_states[-1]
+        last = _last_state(self.hidden_states[-1], self.last_hidden_state)
         frames = self.lengths.clamp(max=last.shape[1])
         states = [*self.hidden_states[:-1], last]
         return [state[:, : int(frames.max())] for state in states], frames
+
+
+def _last_state(of_last_layer: Tensor, output: Tensor) -> Tensor:
+    """What counts as the last hidden state: the output, behind the final norm of pre-norm models;
+    the last layer's where the output has other frames (Qwen2-Audio, SEW)."""
+    return output if output.shape[1] == of_last_layer.shape[1] else of_last_layer
 
 
 class SpeechEncoder(PreTrainedModel):
@@ -268,13 +272,26 @@ class SpeechEncoder(PreTrainedModel):
         Args:
             speech, speech_lengths, full_window: as for `prepare`, or only what it has returned.
             watch: called with the number and the value of every hidden state as soon as it is
-                there; the output then has only the last.
+                there, the last as `SpeechEncoderOutput.features` has it; the output then has only
+                the last.
         """
         inputs = speech
         if not isinstance(inputs, ModelInput):
             inputs = self.prepare(inputs, speech_lengths, full_window)
-        states, last = self.family_of.forward(self.backbone, inputs, watch)
-        return SpeechEncoderOutput(last, tuple(states) if watch is None else None, inputs.lengths)
+        if watch is None:
+            states, last = self.family_of.forward(self.backbone, inputs)
+            return SpeechEncoderOutput(last, tuple(states), inputs.lengths)
+        of_last_layer: list[Tensor] = []
+
+        def show(number: int, state: Tensor) -> None:
+            if number < self.num_layers:
+                watch(number, state)
+            else:
+                of_last_layer.append(state)
+
+        _, last = self.family_of.forward(self.backbone, inputs, show)
+        watch(self.num_layers, _last_state(of_last_layer[0], last))
+        return SpeechEncoderOutput(last, None, inputs.lengths)
 
     def prepare(
         self, speech: Tensor, speech_lengths: Tensor | None = None, full_window: bool = True

@@ -127,7 +127,7 @@ class DistillModel(nn.Module):
 
     The teacher goes first, and of its hidden states only the compared ones are kept, until the
     student has come to the same layer. It is not a submodule, see `Teacher`. Of the student, what
-    no loss depends on is frozen, such as the last norm of large layouts.
+    no loss depends on is frozen, such as the last layer where no loss compares its state.
 
     Args:
         teacher: dense encoder.
@@ -397,9 +397,9 @@ def _check_number(name: str, value: Any, below: float) -> None:
 def _freeze_unused(student: SpeechEncoder, compared: Collection[int], output: bool) -> None:
     """Freeze what no loss depends on, as a pass without any randomness finds it.
 
-    That is what follows the last compared state, e.g. the last norm of the large layouts, and what
-    nothing is left to read of, e.g. the norm in front of an attention without heads. Of several
-    processes each would wait for the others' gradients (DDP).
+    That is what follows the last compared state, and what nothing is left to read of, e.g. the norm
+    in front of an attention without heads. Of several processes each would wait for the others'
+    gradients (DDP).
 
     Args:
         compared: numbers of the hidden states that are.

@@ -181,7 +181,7 @@ def test_no_trainable_parameter_is_unused(tmp_path, layout, layers):
 
     frozen = {n for n, p in students[0][0].named_parameters() if not p.requires_grad}
     expected = {"backbone.embed_positions.weight"} if layout == "whisper" else set()
-    if layout.endswith("large") or (layers and layout == "whisper"):
+    if layers and (layout.endswith("large") or layout == "whisper"):
         norm = "layer_norm" if layout == "whisper" else "encoder.layer_norm"
         expected |= {f"backbone.{norm}.weight", f"backbone.{norm}.bias"}
     if layers:  # and the third layer

@@ -46,6 +46,18 @@ def test_a_padded_batch_gives_what_transformers_gives(tiny, encoder):
 
 
 @torch.no_grad()
+def test_what_distillation_watches_is_what_a_probe_sees(encoder):
+    """The last state, too: behind the final norm where there is one."""
+    speech, lengths = batch()
+    shown = {}
+    out = encoder(speech, lengths, watch=lambda number, state: shown.update({number: state}))
+    states, frames = encoder(speech, lengths).features()
+    assert out.hidden_states is None and list(shown) == list(range(len(states)))
+    for number, state in enumerate(states):
+        assert torch.equal(shown[number][:, : int(frames.max())], state)
+
+
+@torch.no_grad()
 def test_slimming_is_exact(encoder, tmp_path):
     """In float64, where rounding does not hide what is not."""
     encoder = copy.deepcopy(encoder).double()

@@ -108,7 +108,8 @@ def slim(parser: ArgumentParser):
 def one_shot(parser: ArgumentParser):
     """Prune an encoder in one shot on a data directory: the first step of a recipe.
 
-    The options after -- are those of the training, as for `encoder random`, without round_to.
+    The options after -- are those of the training, as for `encoder random`, without round_to;
+    pruning_conf.compensate=false leaves the weights of what stays as they are.
     """
     add = parser.add_argument
     add("--teacher", required=True, help="directory or hub name of the dense model")
@@ -436,7 +437,9 @@ def sweep(parser: ArgumentParser):
     Call it in the recipe's directory, after stages 1 to 3 of its run.sh (data and teacher).
       ours     in one shot: dimensions inside heads, heads, feed-forward, CNN
       heads    the same, but attention is pruned by whole heads only
-      l0       gates that are learned while distilling
+      masks    the units of ours go, but the rest does not make up for them
+    masks    the units of ours go, but what stays does not make up for them
+    l0       gates that are learned while distilling
       noste    as l0, but without the straight-through estimator
       random   random structured pruning, then distillation
       scratch  random weights in the sizes of ours, then distillation

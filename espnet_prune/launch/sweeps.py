@@ -28,6 +28,7 @@ from espnet_prune.launch.supervise import ended_together
 METHODS: Mapping[str, Sequence[str]] = {
     "ours": ("--method", "one_shot"),
     "heads": ("--method", "one_shot", "--prune_args", "--pruning_conf protected=[qk,vo]"),
+    "masks": ("--method", "one_shot", "--prune_args", "--pruning_conf compensate=false"),
     "l0": ("--method", "l0"),
     "noste": ("--method", "l0", "--prune_args", "--pruning_conf ste=false"),
     "random": ("--method", "random"),

@@ -108,7 +108,14 @@ def prune_in_one_shot(
     cost, encoder = conf.load_cost(), load_encoder(teacher)
     audio = calibration_audio(encoder, data, seed)
     small, summary = prune_one_shot(
-        encoder, audio, conf.target, cost, conf.protected, seed, layout=conf.layout
+        encoder,
+        audio,
+        conf.target,
+        cost,
+        conf.protected,
+        seed,
+        layout=conf.layout,
+        compensate=conf.compensate,
     )
     write_pruned(small, {**summary, "cost": conf.cost}, output_dir, cost)
 

@@ -42,6 +42,7 @@ class PruningConf:
         gate_lr, multiplier_lr: learning rates of the gates and of the Lagrange multipliers.
         round_to: hard masks keep multiples of so many units, see `GatedEncoder`.
         layout: "free", "equal" or "stock", see `espnet_prune.structured.layout`.
+        compensate: in one shot, see `prune_one_shot`.
         targets: smaller targets on the way; training keeps the weights of the update at which
             the expected sparsity first comes to each.
     """
@@ -57,6 +58,7 @@ class PruningConf:
     multiplier_lr: float = 0.02
     round_to: int = 1
     layout: str = "free"
+    compensate: bool = True
     targets: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -77,8 +79,10 @@ class PruningConf:
         if self.ramp_updates < 0:
             fault = f"is {self.ramp_updates}, but has to be 0 or more"
             raise ValueError(f"pruning_conf.ramp_updates {fault}")
-        if not isinstance(self.ste, bool):
-            raise ValueError(f"pruning_conf.ste is {self.ste!r}, but has to be true or false")
+        for key in ("ste", "compensate"):
+            if not isinstance(getattr(self, key), bool):
+                fault = f"is {getattr(self, key)!r}, but has to be true or false"
+                raise ValueError(f"pruning_conf.{key} {fault}")
         if self.cost not in COSTS:
             raise ValueError(f"pruning_conf.cost is {self.cost!r}, choose from {', '.join(COSTS)}")
         if self.cost == "latency" and not self.latency_table:

@@ -61,6 +61,7 @@ def prune_one_shot(
     seed: int = 0,
     probe: Probe | None = None,
     layout: str = "free",
+    compensate: bool = True,
 ) -> tuple[SpeechEncoder, dict[str, Any]]:
     """A smaller encoder whose last hidden state is close to that of `encoder`, without training.
 
@@ -75,6 +76,8 @@ def prune_one_shot(
         layout: of attention, see `espnet_prune.structured.layout`. In another than "free" an
             attention changes from one of its forms to the next, those that bring the least error
             for what they save.
+        compensate: false leaves the weights of what stays as they are, to see what least squares
+            are worth: the same units go.
     Returns: the pruned encoder in eval mode, and `target`, `cost` and `exact` sparsity.
     Raises:
         ValueError: no waveforms, an unknown layout, a target outside [0, 1), or one that cannot
@@ -96,7 +99,8 @@ def prune_one_shot(
     steps = _steps(plan, found, measured, cost, forms)
     masks, exact = _choose(plan, steps, forms, target, cost)
     small = slim(encoder, masks).eval()
-    _compensate(small, plan, found, masks)
+    if compensate:
+        _compensate(small, plan, found, masks)
     return small, {"target": target, "cost": cost, "exact": exact}
 
 

@@ -105,6 +105,7 @@ def test_masks_are_made_once_for_each_state_of_the_gates(directory, monkeypatch)
         ({"multiplier_lr": 0}, "pruning_conf.multiplier_lr is 0, but has to be above 0"),
         ({"ramp_updates": -1}, "pruning_conf.ramp_updates is -1, but has to be 0 or more"),
         ({"ste": "no"}, "pruning_conf.ste is 'no', but has to be true or false"),
+        ({"compensate": 1}, "pruning_conf.compensate is 1, but has to be true or false"),
     ],
 )
 def test_wrong_types(conf, message):

@@ -54,12 +54,14 @@ def test_target_is_met_and_errors_are_below_those_of_plain_masks(encoder, target
         for name, site in encoder.plan().sites.items()
         if name in kept
     }
-    plain = slim(encoder, masks)
+    masked = slim(turned(encoder, encoder.plan(), speech(), random_probe(0)), masks)
+    plain, again = prune_one_shot(encoder, speech(), target, cost, compensate=False)
+    assert again == summary and plain.kept == kept and same(plain, masked)
     errors = [
         sum(float((states(each, w) - states(encoder, w)).square().sum()) for w in speech())
-        for each in (small, plain)
+        for each in (small, plain, slim(encoder, masks))
     ]
-    assert errors[0] <= errors[1] + 1e-6
+    assert errors[0] <= errors[1] + 1e-6 and errors[0] <= errors[2] + 1e-6
 
 
 def test_same_again_and_pruned_twice(encoder, tmp_path):

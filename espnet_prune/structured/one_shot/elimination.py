@@ -14,6 +14,8 @@ from torch import Tensor
 RIDGE = 1e-4
 #: units that go at a time: at least so many, and at most this share of those that are left
 BLOCK, SHARE = 8, 1 / 16
+#: rows of units that went are dropped when less than this share is left
+PACKED = 0.75
 
 
 def root(gram: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,34 +70,41 @@ def eliminate(
         ridge: added to the diagonal, relative to its mean; 0 for a matrix that has it already.
     Returns: the numbers of the units in the order in which they go, and the error after each.
     """
-    inverse = torch.linalg.inv(regular(gram, units * width, ridge))
-    left = torch.arange(units)
+    inverse, weight = torch.linalg.inv(regular(gram, units * width, ridge)), weight.clone()
+    # Of the units whose rows are still there; those that went have the rows of an identity
+    numbers, stays = torch.arange(units), torch.ones(units, dtype=torch.bool)
     order: list[int] = []
     errors: list[float] = []
     total = 0.0
-    while len(left):
-        columns = torch.arange(len(left) * width).view(-1, width)
+    while len(order) < units:
+        columns = torch.arange(len(numbers) * width).view(-1, width)
         inner = weight[columns]
         blocks = inverse[columns[:, :, None], columns[:, None, :]]
         cost = (torch.linalg.solve(blocks, inner) * inner).sum((1, 2))
+        cost[~stays] = torch.inf
         if groups:
             of = cost.view(groups, -1)
             goes = of.argmin(1) + torch.arange(groups) * of.shape[1]
         else:
-            number = max(1, min(int(len(left) * SHARE), max(BLOCK, units // 128)))
-            goes = cost.argsort()[:number]
+            number = int((units - len(order)) * SHARE)
+            goes = cost.argsort()[: max(1, min(number, max(BLOCK, units // 128)))]
         gone = columns[goes].flatten()
-        stays = torch.ones(len(inverse), dtype=torch.bool).index_fill(0, gone, False)
-        pivot, across = inverse[gone][:, gone], inverse[stays][:, gone]
+        across = inverse[:, gone]
+        pivot = across[gone]
         removed = torch.linalg.solve(pivot, weight[gone])
         step = float((weight[gone] * removed).sum())
-        weight = weight[stays] - across @ removed
-        inverse = inverse[stays][:, stays] - across @ torch.linalg.solve(pivot, across.T)
-        order += left[goes].tolist()
+        weight.addmm_(across, removed, alpha=-1)
+        inverse.addmm_(across, torch.linalg.solve(pivot, across.T), alpha=-1)
+        weight[gone] = inverse[gone] = inverse[:, gone] = 0
+        inverse[gone, gone] = 1
+        order += numbers[goes].tolist()
         errors += [total + step * (i + 1) / len(goes) for i in range(len(goes))]
         total += step
-        rest = torch.ones(len(left), dtype=torch.bool).index_fill(0, goes, False)
-        left = left[rest]
+        stays[goes] = False
+        if stays.sum() < PACKED * len(stays):  # copies of the whole cost more than the updates
+            rest = torch.cat([columns[stays].flatten(), torch.arange(columns.numel(), len(weight))])
+            weight, inverse = weight[rest], inverse[rest][:, rest]
+            numbers, stays = numbers[stays], stays[stays]
     return order, errors
 
 

@@ -222,9 +222,11 @@ def gather(
                 reader.sensitivity = reader.sensitivity + share * sensitivity.cpu()
                 if features:
                     x, step = reader.features(at.input), -(-len(matters) // FRAMES)
-                    x, matters = x[number % step :: step].double(), matters[number % step :: step]
-                    found = share * step * (x * matters[:, None]).T @ x
-                    reader.gram = reader.gram + found.cpu()
+                    x, matters = x[number % step :: step], matters[number % step :: step]
+                    # In the encoder's precision, which is twice as fast; `RIDGE` is far above it
+                    found = (x * matters[:, None].to(x)).T @ x
+                    found = (found + found.T) / 2
+                    reader.gram = reader.gram + share * step * found.cpu().double()
             for site, name in owners.items():
                 at = last[name]
                 error = (at.output.detach() * at.gradient()).double().square()

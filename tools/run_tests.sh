@@ -37,6 +37,7 @@ if "${lint_only}"; then
 fi
 
 # Two workers, each with one thread: most of a test's time is single-threaded, and each worker pays
-# ESPnet's slow import once. A file stays in one worker, so that its fixtures are made once.
+# ESPnet's slow import once. A file stays in one worker, so that its fixtures are made once. Files go
+# in the order of test/conftest.py, not those with the most tests first.
 export OMP_NUM_THREADS=1
-python3 -m pytest -n 2 --dist loadfile "$@"
+python3 -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations 25 "$@"

@@ -224,9 +224,10 @@ def gather(
                     x, step = reader.features(at.input), -(-len(matters) // FRAMES)
                     x, matters = x[number % step :: step], matters[number % step :: step]
                     # In the encoder's precision, which is twice as fast; `RIDGE` is far above it
-                    found = (x * matters[:, None].to(x)).T @ x
-                    found = (found + found.T) / 2
-                    reader.gram = reader.gram + share * step * found.cpu().double()
+                    found = ((x * matters[:, None].to(x)).T @ x).cpu()
+                    if not reader.gram.dim():
+                        reader.gram = torch.zeros(found.shape).double()
+                    reader.gram.add_(found, alpha=share * step)
             for site, name in owners.items():
                 at = last[name]
                 error = (at.output.detach() * at.gradient()).double().square()
@@ -234,6 +235,8 @@ def gather(
                 energies[site] += share * error.flatten(0, 1).sum(0)[list(owner.kept)].cpu()
             for each in () if features else heads.values():
                 _add_heads(each, last)
+    for reader in readers.values() if features else ():
+        reader.gram = (reader.gram + reader.gram.T) / 2  # float32 leaves it a little askew
     return Statistics(readers, heads, energies)
 
 

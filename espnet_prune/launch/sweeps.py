@@ -145,8 +145,6 @@ def prune_sweep(
     updates = updates or (12 if runner.debug else 600)
     for method in set(methods) - METHODS.keys():
         raise ValueError(f"unknown method '{method}', choose from {', '.join(METHODS)}")
-    suffix = "_debug" if runner.debug else ""
-    score = f"whisper/test_en{suffix}/scores.json"
     alone = f"--num_iters_per_epoch {updates // 2} --scheduler_conf max_steps={updates}"
 
     def place(method: str, target: str, seed: int) -> Path:
@@ -175,7 +173,7 @@ def prune_sweep(
 
     def run(exp: Path, tag: str, options: list) -> None:
         made = runner.made_of(".", *options, *sorted(expdir.glob("teacher_*")))
-        if not _is_finished(exp / score, exp / MADE, made):
+        if not (_scores(exp) and _is_made(exp / MADE, made)):
             runner.call(runner.recipe(*options), expdir / f"table_{tag}.log")
             write_text(exp / MADE, made + "\n")
 
@@ -188,12 +186,25 @@ def prune_sweep(
                 exp = place(of, target, seeds[0] if target == "0.5" else 0)
                 plot += ["--run", title, exp / "prune"]
             runner.call(runner.ours("encoder", "compare", *plot))
-    table = ["--score", score, "--output", expdir / output, *(place(*run) for run in runs)]
+    experiments = [place(*run) for run in runs]
+    table: list[object] = ["--output", expdir / output, *experiments]
+    for score in sorted(set.intersection(*map(_scores, experiments))):
+        table += ["--score", score]
     runner.call(runner.ours("encoder", "table", *table))
 
 
+def _scores(experiment: Path) -> set[str]:
+    """Its scores by Whisper's own decoder, one a test set."""
+    found = experiment.glob("whisper/*/scores.json")
+    return {str(path.relative_to(experiment)) for path in found}
+
+
+def _is_made(note: Path, made: str) -> bool:
+    return note.is_file() and read_text(note).strip() == made
+
+
 def _is_finished(result: Path, note: Path, made: str) -> bool:
-    return result.is_file() and note.is_file() and read_text(note).strip() == made
+    return result.is_file() and _is_made(note, made)
 
 
 @ended_together()

@@ -19,8 +19,11 @@ SCRIPT = """#!/bin/sh
 printf '%s\\n' "$*" >> {log}
 while [ $# -gt 1 ]; do
     case "$1" in
-        --prune_tag) mkdir -p exp/ssl_prune_$2/whisper/test_en exp/ssl_prune_$2/pruned
-                     touch exp/ssl_prune_$2/whisper/test_en/scores.json ;;
+        --prune_tag) mkdir -p exp/ssl_prune_$2/pruned
+                     for set in test_en test_joe; do
+                         mkdir -p exp/ssl_prune_$2/whisper/$set
+                         touch exp/ssl_prune_$2/whisper/$set/scores.json
+                     done ;;
         --results_dir) mkdir -p $2/{task}; touch $2/{task}/run.json ;;
         --learning_rates) mkdir -p ../out/dense/superb_{task}_sweep_x ;;
         --output) case $2 in *learning_rates*) echo '{{"chosen": 0.001}}' > $2 ;; esac ;;
@@ -70,8 +73,10 @@ def test_pruning_at_several_sizes(place):
     *plots, table = runs[12:]
     for target, plot in zip(("0.5", "0.7"), plots, strict=True):
         assert f"encoder compare --output exp/ste_{target}.png --run with STE" in plot
-    assert table.startswith("-m espnet_prune encoder table --score whisper/test_en/scores.json")
-    assert table.endswith("ssl_prune_ours_0.7 exp/ssl_prune_l0_0.7 exp/ssl_prune_noste_0.7")
+    assert table.startswith("-m espnet_prune encoder table --output exp/TABLE.md exp/ssl_prune_")
+    experiments = "ssl_prune_ours_0.7 exp/ssl_prune_l0_0.7 exp/ssl_prune_noste_0.7"
+    scores = " ".join(f"--score whisper/{name}/scores.json" for name in ("test_en", "test_joe"))
+    assert table.endswith(f"{experiments} {scores}")
     main(command)  # nothing is run twice
     assert len(calls(folder)) == 3
 

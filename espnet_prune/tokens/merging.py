@@ -54,10 +54,11 @@ def means(tokens: Tensor, groups: Tensor) -> Iterator[Tensor]:
 def neighbour_cosines(tokens: Tensor) -> Tensor:
     """(N - 1,) cosine similarities of tokens (N, D) with the next."""
     size = norms(tokens).clamp_min(1e-12)
-    starts = range(0, len(tokens) - 1, BLOCK)
-    parts = [tokens[s : s + BLOCK + 1].float() for s in starts]
-    dots = [(part[:-1] * part[1:]).sum(-1) for part in parts]
-    return torch.cat(dots or [size[:0]]) / (size[:-1] * size[1:])
+    cosines = torch.empty_like(size[1:])
+    for start in range(0, len(cosines), BLOCK):  # one block in float32 at a time
+        part = tokens[start : start + BLOCK + 1].float()
+        cosines[start : start + BLOCK] = (part[:-1] * part[1:]).sum(-1)
+    return cosines / (size[:-1] * size[1:])
 
 
 def like_neighbours(tokens: Tensor, keep: int) -> Tensor:

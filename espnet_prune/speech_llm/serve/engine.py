@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import json
 import shlex
@@ -10,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from espnet_prune.extras import MissingExtraError
 from espnet_prune.files.writing import write_text
 from espnet_prune.speech_llm.base import SpeechLLM
+from espnet_prune.speech_llm.families import FAMILIES
 from espnet_prune.speech_llm.serve.client import GREEDY, Answer
 from espnet_prune.speech_llm.serve.requests import AUDIO_EMBEDS, PROMPT_EMBEDS, Request, way_of
 from espnet_prune.structured.encoder_directory import written_beside
@@ -29,6 +31,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 MADE_OF = "made_of.txt"
 #: largest difference of logits, as a share of the largest one, that counts as the same model
 TOLERANCE = 1e-3
+#: kind of a decoder that is a part only -> the text model that computes the same: of a prompt
+#: without pictures, the three positions of a token are one
+ALONE = {"qwen2_5_omni_text": "qwen2", "qwen3_omni_moe_text": "qwen3_moe"}
 
 
 @torch.no_grad()
@@ -37,9 +42,16 @@ def write_language_model(llm: SpeechLLM, directory: str | Path, made_of: str = "
     any engine that takes embeddings of prompts; and `made_of`, a text that says of what.
 
     What is written is loaded again and compared. ValueError: `transformers` has no text model of
-    that kind, it computes something else, or there is something at `directory`.
+    that kind, it needs more than embeddings, it computes something else, or there is something at
+    `directory`.
     """
     lm = llm.lm
+    family = FAMILIES.get(lm.config.model_type)
+    if family is not None and family.prompt != "embeddings":
+        raise ValueError(
+            f"{type(lm).__name__} reads the ids of a prompt in every layer: embeddings alone, as "
+            "vLLM takes them, are not enough; use prune_tokens"
+        )
     with written_beside(directory) as folder:
         if type(lm) in MODEL_FOR_CAUSAL_LM_MAPPING.values():
             lm.save_pretrained(folder)
@@ -63,11 +75,18 @@ def write_language_model(llm: SpeechLLM, directory: str | Path, made_of: str = "
 def _text_model(lm: Any) -> Any:
     """The decoder and the output layer of a multimodal model, as a text model of `transformers`."""
     decoder, head = lm.get_decoder(), lm.get_output_embeddings()
-    if type(decoder.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
-        kind = decoder.config.model_type
+    config, kind = copy.deepcopy(decoder.config), decoder.config.model_type
+    if kind in ALONE:
+        entries = {n: v for n, v in config.to_dict().items() if n not in ("model_type", "dtype")}
+        rope = entries.get("rope_parameters") or {}
+        entries["rope_parameters"] = {n: v for n, v in rope.items() if "mrope" not in n}
+        config = AutoConfig.for_model(ALONE[kind], **entries)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ValueError(f"transformers has no text model of kind '{kind}' ({type(lm).__name__})")
+    # The whole model may say that they are one where its decoder's configuration does not
+    config.tie_word_embeddings = head.weight is decoder.get_input_embeddings().weight
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(decoder.config, dtype=lm.dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=lm.dtype)
     state = {f"{model.base_model_prefix}.{n}": v for n, v in decoder.state_dict().items()}
     model.load_state_dict({**state, "lm_head.weight": head.weight}, strict=True, assign=True)
     return model

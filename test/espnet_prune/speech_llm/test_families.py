@@ -53,11 +53,25 @@ def test_every_family_is_tried():
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_keeping_everything_is_the_unwrapped_model(loaded, options, positions):
     tiny, model = loaded
-    inputs = batch(tiny, text_only="num_beams" not in options)
+    inputs = batch(tiny, text_only=True)
     expected = generate(model, inputs, **options)
     for pruner in EVERYTHING:
         with prune_tokens(model, PROCESSOR, pruner, positions=positions):
             assert torch.equal(generate(model, inputs, **options), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_keeping_everything_has_the_logits_of_the_unwrapped_model(loaded, positions):
+    tiny, model = loaded
+    inputs = batch(tiny, text_only=True)
+    options = {"output_logits": True, "return_dict_in_generate": True, "max_new_tokens": 2}
+    expected = model(**inputs).logits[:, -1]
+    unwrapped = generate(model, inputs, **options).logits
+    torch.testing.assert_close(unwrapped[0], expected, atol=1e-5, rtol=1e-5)
+    with prune_tokens(model, PROCESSOR, TokenPruner("none"), positions=positions):
+        wrapped = generate(model, inputs, **options).logits
+    torch.testing.assert_close(wrapped, unwrapped, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()
@@ -133,6 +147,34 @@ def test_several_clips_of_a_prompt_are_one_recording(loaded):
     with prune_tokens(model, PROCESSOR, TokenPruner("uniform", keep=3)) as core:
         generate(model, inputs)
         assert [k.tolist()[-1] for k in core.generate.kept] == [n - 1 for n in numbers]
+
+
+def test_beams_of_several_clips(loaded):
+    """`transformers` repeats features clip by clip for the beams, and so mixes the clips of a
+    prompt up. Here each beam hears its own prompt: what the merged prompt gives by itself."""
+    tiny, model = loaded
+    if FAMILIES[model.config.model_type].prompt != "embeddings":
+        pytest.skip("its prompts are no embeddings")
+    inputs, merged = tiny.inputs([(tiny.frames, QUESTIONS[0])]), []
+
+    def take(module, args, kwargs):
+        merged.append(kwargs["inputs_embeds"])
+
+    family = FAMILIES[model.config.model_type]
+    with torch.no_grad():
+        if family.merger is not None:  # inside the decoder of this one
+            merger = getattr(model.get_decoder(), family.merger)
+            hook = merger.register_forward_hook(lambda module, args, out: merged.append(out))
+        else:
+            hook = model.get_decoder().register_forward_pre_hook(take, with_kwargs=True)
+        model(**inputs)
+        hook.remove()
+    options = {"num_beams": 3, "do_sample": False, "max_new_tokens": 5, "suppress_tokens": [AUDIO]}
+    mask = torch.ones(merged[0].shape[:2]).long()
+    wanted = model.generate(inputs_embeds=merged[0], attention_mask=mask, **options)
+    with prune_tokens(model, PROCESSOR, TokenPruner("none")):
+        found = generate(model, inputs, num_beams=3)
+    assert torch.equal(found[:, inputs["input_ids"].shape[1] :], wanted)
 
 
 def test_random_tokens_belong_to_the_recording(loaded):

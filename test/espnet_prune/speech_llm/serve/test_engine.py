@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from espnet_prune.speech_llm.serve import engine
 from espnet_prune.speech_llm.serve.engine import Engine, server_command, write_language_model
 from espnet_prune.speech_llm.serve.requests import AUDIO_EMBEDS, PROMPT_EMBEDS
 from test.espnet_prune.speech_llm.models import ADAPTERS, qwen2_audio
+from test.espnet_prune.speech_llm.scattered import TINY, TOKENIZER
 
 
 @torch.no_grad()
@@ -24,6 +26,22 @@ def test_the_language_model_alone_computes_the_same(name, tmp_path):
     assert not any("audio" in key for key in alone.state_dict())
     words = PreTrainedTokenizerFast.from_pretrained(tmp_path / "served")
     assert words("who wins?").input_ids == llm.tokenizer("who wins?").input_ids
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tiny", TINY, ids=[tiny.name for tiny in TINY])
+def test_the_language_model_of_every_family(tiny, tmp_path):
+    """It computes the same alone, or is refused by name."""
+    llm = SimpleNamespace(lm=tiny.model(), tokenizer=TOKENIZER)
+    if tiny.name == "Gemma4ForConditionalGeneration":
+        with pytest.raises(ValueError, match="reads the ids of a prompt in every layer"):
+            write_language_model(llm, tmp_path / "served")
+        return
+    write_language_model(llm, tmp_path / "served")
+    alone = AutoModelForCausalLM.from_pretrained(tmp_path / "served").eval()
+    prompt = torch.randn(1, 9, 24, generator=torch.Generator().manual_seed(3))
+    wanted, found = (lm(inputs_embeds=prompt).logits for lm in (llm.lm, alone))
+    assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_a_language_model_that_differs_is_refused_and_not_left_behind(tmp_path, monkeypatch):

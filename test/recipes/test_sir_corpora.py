@@ -71,6 +71,7 @@ esac
         (["--ngpu", "1"], 1),
         (["--ngpu", "1", "--inference_nj", "2"], 2),
         (["--inference_config", "gpu.yaml"], 1),
+        (["--inference_args", "--speech_llm_conf device=cuda"], 1),
     ],
 )
 def test_one_model_on_a_gpu(options, jobs, tmp_path):

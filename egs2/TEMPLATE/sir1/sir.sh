@@ -77,14 +77,14 @@ inference_options=(--config "${inference_config}" --speech_llm "${speech_llm}")
 inference_options+=(--strategies "${strategies}" --rates "${rates}" --seed "${seed}")
 conf_words=() inference_words=() data_words=() asked=()
 words conf_words "${speech_llm_conf}"
+words inference_words "${inference_args}"
 if [ "${ngpu}" -gt 0 ]; then conf_words=(device=cuda "${conf_words[@]}"); fi
 # A GPU need not have room for two models of 16 GB.
-if [[ " ${conf_words[*]}" = *" device=cuda"* ]] ||
+if [[ " ${conf_words[*]} ${inference_words[*]}" = *" device=cuda"* ]] ||
     grep -Eq "^[^#]*\bdevice: *[\"']?cuda" "${inference_config}"; then
     unless_given inference_nj 1
 fi
 for word in "${conf_words[@]}"; do inference_options+=(--speech_llm_conf "${word}"); done
-words inference_words "${inference_args}"
 
 if wanted 3 || wanted 4 || wanted 5; then hold "${exp}"; fi
 if wanted 1 || wanted 2; then

@@ -67,6 +67,21 @@ def test_marginal_relevance_by_hand(seed, keep):
     assert marginally_relevant(tokens, importance, keep).tolist() == chosen
 
 
+@pytest.mark.parametrize(
+    ("strategy", "choose"), [("cdpruner", most_diverse), ("idpruner", marginally_relevant)]
+)
+@given(SEEDS, st.integers(1, 9))
+@settings(max_examples=25, deadline=None)
+def test_relevance_is_the_likeness_to_the_question_from_0_to_1(strategy, choose, seed, keep):
+    tokens, _ = drawn(seed)
+    query = torch.randn(3, 12)
+    words = torch.nn.functional.normalize(query.double(), dim=-1)
+    likeness = (torch.nn.functional.normalize(tokens.double(), dim=-1) @ words.T).mean(1)
+    relevance = (likeness - likeness.min()) / (likeness.max() - likeness.min())
+    (kept,) = TokenPruner(strategy, keep=keep)(tokens[None], query=query[None])
+    assert kept.tolist() == sorted(choose(tokens, relevance.float(), keep).tolist())
+
+
 @given(SEEDS, st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
 def test_the_nearest_chosen_token_is_farthest(seed, keep):

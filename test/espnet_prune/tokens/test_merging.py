@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from espnet_prune.tokens import STRATEGIES, FirstLayer, Outcome, TokenPruner
+from espnet_prune.tokens.greedy import most_diverse
 from espnet_prune.tokens.merging import (
     like_in_windows,
     like_neighbours,
@@ -14,6 +15,7 @@ from espnet_prune.tokens.merging import (
     neighbour_cosines,
     numbered,
 )
+from espnet_prune.tokens.scores import attention_received
 
 MERGING = [name for name, strategy in STRATEGIES.items() if strategy.merges]
 SEEDS = st.integers(0, 10_000)
@@ -40,6 +42,29 @@ def test_weights_are_conserved(strategy, seed, n, keep):
     assert (weights > 0).long().argmax(1).tolist() == outcome.kept.tolist()
     if keep >= n:
         assert torch.equal(outcome.apply(audio[0]), audio[0])
+
+
+@given(SEEDS, st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_of_runs_the_most_diverse_by_the_attention_of_their_tokens_stay(seed, keep):
+    """SA-MAP's second step, with the attention that the first layer gives each token."""
+    torch.manual_seed(seed)
+    audio = torch.randn(6, 8).repeat_interleave(torch.tensor([3, 1, 4, 2, 1, 5]), 0)
+    audio = (audio + 0.01 * torch.randn(audio.shape))[None]
+    first = FirstLayer(torch.randn(8, 8), torch.randn(4, 8), 4)
+    groups = like_runs(audio[0], keep)
+    number = int(groups.max()) + 1
+    (outcome,) = TokenPruner("merge_runs", keep=keep).outcomes(audio, first_layer=first)
+    if number <= keep:
+        assert torch.equal(outcome.groups, groups)
+        return
+    attention = attention_received(audio, torch.tensor([16]), first)[0].double()
+    received = torch.stack([attention[groups == run].logsumexp(0) for run in range(number)])
+    runs = torch.stack([audio[0, groups == run].mean(0) for run in range(number)])
+    relevance = (received - received.min()) / (received.max() - received.min())
+    stays = set(most_diverse(runs, relevance.float(), keep).tolist())
+    wanted = [run if run in stays else -1 for run in groups.tolist()]
+    assert torch.equal(outcome.groups, numbered(torch.tensor(wanted)))
 
 
 def test_what_does_not_merge_has_weights_too():

@@ -71,16 +71,17 @@ def same(first, second):
 def test_a_batch_is_its_singles(strategy, case, rate):
     given_, seed = case
     prune = TokenPruner(strategy, rate=rate, window=40, frame_tokens=7, seed=seed)
-    together = prune(**given_)
+    together, merged = prune(**given_), prune.outcomes(**given_)
     assert same(together, prune(**given_))
     for b, (n, words) in enumerate(zip(given_["lengths"], given_["query_lengths"], strict=True)):
-        alone = prune(
+        (alone,) = prune.outcomes(
             given_["audio"][b : b + 1, :n],
             query=given_["query"][b : b + 1, :words],
             first_layer=given_["first_layer"],
             keys=given_["keys"][b : b + 1],
         )
-        assert same(alone, together[b : b + 1])
+        assert same([alone.kept], together[b : b + 1])
+        assert torch.equal(alone.weights(n), merged[b].weights(n))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -95,7 +96,10 @@ def test_the_order_of_the_text_s_tokens_changes_nothing(strategy, case, rate):
     assert same(prune(**given_), prune(**{**given_, "query": query}))
 
 
-@pytest.mark.parametrize("strategy", ["speechprune", "first_phase", "second_phase"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["speechprune", "speechprune_gains", "speechprune_true", "first_phase", "second_phase"],
+)
 @given(case=recordings(), rate=st.floats(0, 0.95))
 @settings(max_examples=40, deadline=None)
 def test_of_equal_tokens_the_earlier_ones_stay(strategy, case, rate):

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SUPERB = ROOT / "egs2/mini_superb/superb1/RESULTS.md"
+WHISPER = ROOT / "egs2/voice_prompts/ssl_prune1/RESULTS.md"
 SPIRAL = ROOT / "egs2/spiral/sir1/RESULTS.md"
 OUTPUT = ROOT / "docs/images/results.png"
+#: of an error rate, in percent
+TICKS = (5, 10, 20, 50, 100, 300)
 Row = dict[str, str]
 
 
@@ -54,14 +56,15 @@ def value(cell: str) -> tuple[float, float, float]:
 
 
 def encoders(column: str) -> dict[str, list[tuple[float, float, float, float]]]:
-    """Curve -> points (M parameters, value, low, high) of a task of mini-SUPERB."""
-    table = read_table(SUPERB, "encoder")
-    curves = {"pruned": ("dense", "ours_0.3", "ours_0.5", "ours_0.7")}
-    curves["distilled from scratch"] = ("scratch_0.5", "scratch_0.7")
-    return {
-        curve: [(float(table[n]["parameters (M)"]), *value(table[n][column])) for n in names]
-        for curve, names in curves.items()
-    }
+    """Curve -> points (M parameters, WER, low, high) of pruned encoders on a test set."""
+    table = read_table(WHISPER, "WER %")
+    curves = {}
+    for title, label in (("ours", "ours"), ("heads", "whole heads"), ("random", "random units")):
+        names = ["dense", *(name for name in table if name.startswith(f"{title}, "))]
+        curves[label] = [
+            (float(table[n]["parameters (M)"]), *value(table[n][column])) for n in names
+        ]
+    return curves
 
 
 def tokens() -> dict[str, list[tuple[float, float, float, float]]]:
@@ -91,11 +94,14 @@ def draw(output: Path) -> None:
     plt.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.2), layout="constrained")
     for axis, column, name in (
-        (axes[0], "KS accuracy %", "spoken digits: accuracy (%)"),
-        (axes[1], "ASR wer %", "voice prompts: CTC WER (%)"),
+        (axes[0], "test_en", "the voice of the prompts: WER (%)"),
+        (axes[1], "test_joe", "a voice that no training has heard: WER (%)"),
     ):
         for curve, points in encoders(column).items():
             _curve(axis, curve, points)
+        axis.set_yscale("log")
+        axis.set_yticks(TICKS, [str(tick) for tick in TICKS])
+        axis.minorticks_off()
         axis.set_xlabel("encoder parameters (M)")
         axis.set_title(name, fontsize=9)
         axis.legend(frameon=False)

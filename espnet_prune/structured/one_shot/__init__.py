@@ -70,7 +70,7 @@ def prune_one_shot(
         waveforms: (T,) at 16 kHz each, minutes of speech as the encoder will hear it.
         target: share of the cost to remove, in [0, 1).
         cost: see `Plan.cost`.
-        protected: kinds or names of sites that stay whole.
+        protected: kinds or names of sites that stay whole. With "qk" and "vo" heads go as a whole.
         seed: of the random directions of the sensitivity.
         probe: what errors matter for; by default for the last state, all dimensions alike.
         layout: of attention, see `espnet_prune.structured.layout`. In another than "free" an
@@ -85,16 +85,20 @@ def prune_one_shot(
     """
     if not waveforms:
         raise ValueError("there are no waveforms to prune on")
+    protected = tuple(protected)
     plan = plan_for(encoder, layout, protected)
     plan.check_target(target, cost)
     probe = probe or random_probe(seed)
-    encoder = turned(encoder, plan, waveforms, probe)
-    found = gather(encoder, plan, waveforms, probe)
+    # What a whole head is worth is read off its values, even where these are protected
+    heard = plan_for(encoder, layout, [p for p in protected if p != "vo" or "head" in protected])
+    encoder = turned(encoder, heard, waveforms, probe)
+    found = gather(encoder, heard, waveforms, probe)
     measured = query_key_errors(encoder, found, waveforms[:MEASURED])
     forms = {
-        name: options(plan, heads, measured[name], layout, cost)
+        # Whole heads go, one after another, where nothing of them may
+        name: options(plan, heads, measured[name], "equal" if layout == "free" else layout, cost)
         for name, heads in found.heads.items()
-        if layout != "free"
+        if layout != "free" or _goes_by_heads(plan, heads)
     }
     steps = _steps(plan, found, measured, cost, forms)
     masks, exact = _choose(plan, steps, forms, target, cost)
@@ -102,6 +106,14 @@ def prune_one_shot(
     if compensate:
         _compensate(small, plan, found, masks)
     return small, {"target": target, "cost": cost, "exact": exact}
+
+
+def _goes_by_heads(plan: Plan, heads: Heads) -> bool:
+    """Whether heads of an attention may go, but none of their dimensions. (Of heads of different
+    sizes, which an encoder has that was pruned before, none goes.)"""
+    free = {role for role in ("head", "qk", "vo") if f"{heads.name}.{role}" in plan.prunable()}
+    sizes = {*zip(heads.module.qk_sizes, heads.module.vo_sizes, strict=True)}
+    return free == {"head"} and len(sizes) == 1
 
 
 def turned(
@@ -172,7 +184,7 @@ def _steps(
 
     formed = {f"{name}.{role}" for name in forms for role in ("qk", "vo")}
     for site, reader in found.readers.items():
-        if site in formed:
+        if site in formed or site not in price:
             continue
         order, errors = eliminate(reader.gram, reader.weigh(), plan.size(site), reader.width)
         stays = plan.sites[site].at_least

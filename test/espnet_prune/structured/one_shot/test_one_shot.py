@@ -78,6 +78,23 @@ def test_same_again_and_pruned_twice(encoder, tmp_path):
     assert summary["exact"] == pytest.approx(0.2, abs=0.03)
 
 
+def test_heads_go_whole_where_their_dimensions_are_protected(encoder):
+    protected = sorted(encoder.plan().kinds - {"head", "mha"})
+    small, _ = prune_one_shot(encoder, speech(), 0.05, protected=protected)
+    sites = encoder.plan().sites
+    gone = 0
+    for name, site in sites.items():
+        if site.kind == "head":
+            kept = small.kept.get(name, range(site.size))
+            gone += site.size - len(kept)
+            for role in ("qk", "vo"):
+                dims = name.removesuffix("head") + role
+                size = sites[dims].size // site.size
+                whole = [h * size + i for h in kept for i in range(size)]
+                assert list(small.kept.get(dims, range(sites[dims].size))) == whole
+    assert gone
+
+
 def test_protected_sites_stay_whole(encoder):
     small, _ = prune_one_shot(encoder, speech(), 0.2, protected=["qk", "vo", "head", "mha"])
     assert small.kept and all(name.endswith(("ffn_dim", "cnn", "pos_conv")) for name in small.kept)

@@ -116,6 +116,21 @@ def test_of_equal_tokens_the_earlier_ones_stay(strategy, case, rate):
             assert all(row == sorted(row, reverse=True) for row in seen.values())
 
 
+@pytest.mark.parametrize("strategy", ["segments_attention", "segments_energy"])
+@given(case=recordings(), rate=st.floats(0, 0.95))
+@settings(max_examples=40, deadline=None)
+def test_of_equal_tokens_of_a_segment_the_earlier_ones_stay(strategy, case, rate):
+    given_, _ = case
+    prune = TokenPruner(strategy, rate=rate, window=40, frame_tokens=7)
+    for audio, n, kept in zip(given_["audio"], given_["lengths"], prune(**given_), strict=True):
+        stays, number = set(kept.tolist()), min(len(kept), -(-n // 7))
+        for s in range(number):
+            seen = {}
+            for i in range(s * n // number, (s + 1) * n // number):
+                seen.setdefault(tuple(audio[i].tolist()), []).append(i in stays)
+            assert all(row == sorted(row, reverse=True) for row in seen.values())
+
+
 def test_rates_are_of_the_window_as_in_the_paper():
     kept = [TokenPruner(rate=r).kept_tokens(2250) for r in (0.0, 0.2, 0.4, 0.6, 0.8)]
     assert kept == [750, 600, 450, 300, 150]

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+import transformers
+from packaging.version import Version
 
 from espnet_prune.speech_llm.families import FAMILIES
 from espnet_prune.speech_llm.serve.requests import TAKE_AUDIO
@@ -23,8 +25,9 @@ def test_the_table_has_every_family():
 
 @pytest.mark.parametrize(("name", "row"), ROWS, ids=[name for name, _ in ROWS])
 def test_a_row_is_what_the_code_does(name, row):
-    _, rate, adapter, served, encoder = (cell.strip() for cell in row.split("|"))
+    _, kind, rate, adapter, served, encoder = (cell.strip() for cell in row.split("|"))
     family = FAMILIES[name]
+    assert kind == f"`{family.model}`"
     assert float(rate) == pytest.approx(family.window / 30)
     ids_only = family.prompt != "embeddings"
     assert adapter.startswith("no") == ids_only == served.startswith("nothing")
@@ -32,3 +35,11 @@ def test_a_row_is_what_the_code_does(name, row):
     assert BY_NAME[family.model].sees_batch == (name == "qwen3_omni_moe_thinker")
     modules = BY_NAME[family.model].model().modules()
     assert (encoder == "yes") == any(type(module) in KINDS for module in modules)
+
+
+@pytest.mark.skipif(Version(transformers.__version__) < Version("5.23"), reason="has fewer models")
+def test_models_that_are_not_taken_exist():
+    said = PAGE.read_text(encoding="utf-8").partition("## What is not taken")[2]
+    names = re.findall(r"`(\w+(?:ForConditionalGeneration|_V3))`", said)
+    assert len(names) == 12 and all(hasattr(transformers, name) for name in names)
+    assert not set(names) & {family.model for family in FAMILIES.values()}

@@ -9,6 +9,7 @@ from espnet_prune.structured import load_encoder
 from espnet_prune.structured.baselines import prune_at_random
 from espnet_prune.tokens import TokenPruner
 from test.espnet_prune.speech_llm.models import RATE, qwen2_audio, speech
+from test.espnet_prune.speech_llm.scattered import AUDIO, BY_NAME, PROCESSOR
 from test.espnet_prune.tiny import saved
 
 PRUNER = TokenPruner("speechprune", keep=9)
@@ -66,6 +67,40 @@ def test_one_call_prunes_both_halves_until_it_is_unwrapped(folders):
         torch.testing.assert_close(model.generate(**inputs, **options), expected)
         torch.testing.assert_close(model.generate.kept, kept)
     assert model.model.audio_tower is before and "generate" not in vars(model)
+
+
+@torch.no_grad()
+def test_both_halves_of_voxtral(tmp_path):
+    """Four hidden states of the pruned encoder, projected, are an audio token."""
+    tiny = BY_NAME["VoxtralForConditionalGeneration"]
+    model, inputs = tiny.model(), tiny.inputs([([96], "who wins?")])
+    model.save_pretrained(tmp_path / "model")
+    small, _ = prune_at_random(load_encoder(tmp_path / "model"), 0.4)
+    small.save_pretrained(tmp_path / "pruned")
+    before, ids = model.model.audio_tower, inputs["input_ids"]
+    dense = model.generate(**inputs, max_new_tokens=5, do_sample=False)
+    heard = []
+
+    def take(module, args, kwargs):
+        heard.append(kwargs["inputs_embeds"][0])
+
+    with prune_tokens(model, PROCESSOR, PRUNER, encoder=tmp_path / "pruned") as core:
+        put = model.model.audio_tower
+        assert sum(p.numel() for p in put.parameters()) == small.num_parameters()
+        hook = model.get_decoder().register_forward_pre_hook(take, with_kwargs=True)
+        pruned = core.generate(**inputs, max_new_tokens=5, do_sample=False)
+        hook.remove()
+        (kept,) = core.generate.kept
+    assert model.model.audio_tower is before and "generate" not in vars(model)
+    hidden = small.backbone(inputs["input_features"]).last_hidden_state
+    tokens = model.model.multi_modal_projector(hidden.unflatten(1, (-1, 4)).flatten(2))[0]
+    start = int((ids[0] == AUDIO).nonzero()[0])
+    assert len(kept) == 9 and pruned.shape == dense.shape
+    # the decoder gets the whole prompt, where it is stopped, and then the pruned one
+    assert [len(row) for row in heard[:2]] == [ids.shape[1], ids.shape[1] - 12 + 9]
+    for row, wanted in zip(heard, (tokens, tokens[kept]), strict=False):
+        found = row[start : start + len(wanted)]
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-4)
 
 
 def test_it_is_of_the_model_s_type_and_comes_back(folders):

@@ -59,9 +59,9 @@ def encoders(column: str) -> dict[str, list[tuple[float, float, float, float]]]:
     """Curve -> points (M parameters, WER, low, high) of pruned encoders on a test set."""
     table = read_table(WHISPER, "WER %")
     curves = {}
-    for title, label in (("ours", "ours"), ("heads", "whole heads"), ("random", "random units")):
-        names = ["dense", *(name for name in table if name.startswith(f"{title}, "))]
-        curves[label] = [
+    for curve in ("one shot and distillation", "one shot alone", "random and distillation"):
+        names = ["dense", *(name for name in table if name.startswith(f"{curve}, "))]
+        curves[curve] = [
             (float(table[n]["parameters (M)"]), *value(table[n][column])) for n in names
         ]
     return curves
@@ -102,9 +102,10 @@ def draw(output: Path) -> None:
         axis.set_yscale("log")
         axis.set_yticks(TICKS, [str(tick) for tick in TICKS])
         axis.minorticks_off()
+        axis.set_ylim(3, 2000)
         axis.set_xlabel("encoder parameters (M)")
         axis.set_title(name, fontsize=9)
-        axis.legend(frameon=False)
+        axis.legend(frameon=False, fontsize=7, loc="upper right")
     for strategy, points in tokens().items():
         _curve(axes[2], "random tokens" if strategy == "rap" else strategy, points)
     for (name, height), style in zip(bounds().items(), ("--", ":"), strict=True):

@@ -29,9 +29,9 @@ def test_a_table_is_found_by_its_first_column(tmp_path):
 def test_the_curves_have_all_their_points():
     points = figure.encoders("test_joe")
     assert {curve: len(p) for curve, p in points.items()} == {
-        "ours": 4,
-        "whole heads": 4,
-        "random units": 4,
+        "one shot and distillation": 4,
+        "one shot alone": 3,
+        "random and distillation": 4,
     }
     assert {len(p) for p in figure.tokens().values()} == {2}
     assert set(figure.bounds()) == {"whole recording", "first 30 s"}

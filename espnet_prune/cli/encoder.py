@@ -437,9 +437,8 @@ def sweep(parser: ArgumentParser):
     Call it in the recipe's directory, after stages 1 to 3 of its run.sh (data and teacher).
       ours     in one shot: dimensions inside heads, heads, feed-forward, CNN
       heads    the same, but attention is pruned by whole heads only
-      masks    the units of ours go, but the rest does not make up for them
-    masks    the units of ours go, but what stays does not make up for them
-    l0       gates that are learned while distilling
+      masks    the units of ours go, but what stays does not make up for them
+      l0       gates that are learned while distilling
       noste    as l0, but without the straight-through estimator
       random   random structured pruning, then distillation
       scratch  random weights in the sizes of ours, then distillation

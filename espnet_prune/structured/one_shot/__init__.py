@@ -111,9 +111,9 @@ def prune_one_shot(
 def _goes_by_heads(plan: Plan, heads: Heads) -> bool:
     """Whether heads of an attention may go, but none of their dimensions. (Of heads of different
     sizes, which an encoder has that was pruned before, none goes.)"""
-    free = {role for role in ("head", "qk", "vo") if f"{heads.name}.{role}" in plan.prunable()}
+    free = {f"{heads.name}.{role}" for role in ("head", "qk", "vo")} & {*plan.prunable()}
     sizes = {*zip(heads.module.qk_sizes, heads.module.vo_sizes, strict=True)}
-    return free == {"head"} and len(sizes) == 1
+    return free == {f"{heads.name}.head"} and len(sizes) == 1
 
 
 def turned(

@@ -91,8 +91,7 @@ def prune_one_shot(
     probe = probe or random_probe(seed)
     # What a whole head is worth is read off its values, even where these are protected
     heard = plan_for(encoder, layout, [p for p in protected if p != "vo" or "head" in protected])
-    encoder = turned(encoder, heard, waveforms, probe)
-    found = gather(encoder, heard, waveforms, probe)
+    encoder, found = turned(encoder, heard, waveforms, probe)
     measured = query_key_errors(encoder, found, waveforms[:MEASURED])
     forms = {
         # Whole heads go, one after another, where nothing of them may
@@ -118,18 +117,21 @@ def _goes_by_heads(plan: Plan, heads: Heads) -> bool:
 
 def turned(
     encoder: SpeechEncoder, plan: Plan, waveforms: Sequence[Tensor], probe: Probe
-) -> SpeechEncoder:
-    """A copy in eval mode whose heads are in their principal axes; it computes the same."""
+) -> tuple[SpeechEncoder, Statistics]:
+    """A copy in eval mode whose heads are in their principal axes, which computes the same, and
+    its statistics."""
     encoder = copy.deepcopy(encoder).eval()
-    for heads in gather(encoder, plan, waveforms, probe, features=False).heads.values():
+    found = gather(encoder, plan, waveforms, probe)
+    for heads in found.heads.values():
         _turn(heads)
-    return encoder
+    return encoder, found
 
 
 @torch.no_grad()
 def _turn(heads: Heads) -> None:
-    """Bring the projections of an attention into their principal axes, head by head."""
-    module = heads.module
+    """Bring the projections of an attention into their principal axes, head by head, and the Gram
+    matrix of its attended values with them: x' = A x where value' = A value."""
+    module, gram = heads.module, heads.reader.gram
     query, key, value, out = (getattr(module, name) for name in module.projections)
     rows = [torch.arange(sum(module.qk_sizes)).split(module.qk_sizes)]
     rows += [torch.arange(sum(module.vo_sizes)).split(module.vo_sizes)]
@@ -147,9 +149,12 @@ def _turn(heads: Heads) -> None:
             forth, back = linear_axes(weigh * columns, heads.value[head])
             _multiply(value.parameters(), vo, forth)
             columns = columns @ back
-            even = _norms(columns.T) / _norms(value.weight[vo])
-            _multiply(value.parameters(), vo, even.sqrt().diag())
-            out.weight[:, vo] = (columns / even.sqrt()).to(out.weight)
+            even = (_norms(columns.T) / _norms(value.weight[vo])).sqrt()
+            _multiply(value.parameters(), vo, even.diag())
+            out.weight[:, vo] = (columns / even).to(out.weight)
+            axes = even[:, None] * forth
+            gram[vo] = axes @ gram[vo]
+            gram[:, vo] = gram[:, vo] @ axes.T
 
 
 def _norms(rows: Tensor) -> Tensor:

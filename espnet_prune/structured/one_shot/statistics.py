@@ -20,6 +20,8 @@ from espnet_prune.structured.plan import Plan
 
 #: most frames of one waveform that go into a Gram matrix
 FRAMES = 2048
+#: rows of a Gram matrix are computed in so many blocks, up to the diagonal
+BLOCKS = 4
 #: kept shares of a head's query-key dimensions at which the error of its output is measured
 SHARES = (0.0, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
 
@@ -46,14 +48,32 @@ class Reader:
     gram: Tensor = field(default_factory=lambda: torch.zeros(()))
     sensitivity: Tensor = field(default_factory=lambda: torch.zeros(()))
 
-    def features(self, x: Tensor) -> Tensor:
-        """(frames, C) of an input of the layer."""
+    def features(self, x: Tensor, some: slice) -> Tensor:
+        """(frames, C) of an input of the layer, at some of its output's frames."""
         if isinstance(self.module, nn.Conv1d):
             sizes = (self.module.padding, self.module.kernel_size, self.module.stride)
             pad, kernel, stride = (int(size[0]) for size in sizes)
-            x = F.pad(x, (pad, pad)).unfold(2, kernel, stride).transpose(1, 2).flatten(2)
-        x = x.flatten(0, 1)
+            x = F.pad(x, (pad, pad)).unfold(2, kernel, stride).transpose(1, 2)
+        x = x.flatten(0, 1)[some].flatten(1)
         return x if self.module.bias is None else F.pad(x, (0, 1), value=1.0)
+
+    def add(self, x: Tensor, matters: Tensor, share: float) -> None:
+        """Add `share` times the products of features x (frames, C), weighted by `matters`
+        (frames,), to the lower triangle of `gram`, in float32 at least: that is twice as fast as
+        float64, and `RIDGE` is far above what is lost."""
+        x = x.to(torch.promote_types(x.dtype, torch.float32)) * matters.sqrt().to(x)[:, None]
+        if not self.gram.dim():
+            self.gram = x.new_zeros(x.shape[1], x.shape[1])
+        for rows in torch.arange(x.shape[1]).tensor_split(BLOCKS):
+            if len(rows):
+                start, end = int(rows[0]), int(rows[-1]) + 1
+                lower = self.gram[start:end, :end]
+                lower.addmm_(x[:, start:end].T, x[:, :end], alpha=share)
+
+    def done(self) -> None:
+        """Make `gram` whole, in float64."""
+        lower = self.gram.tril().cpu().double()
+        self.gram = lower + lower.tril(-1).T
 
     def frames(self, y: Tensor) -> Tensor:
         """(frames, D) of an output of the layer."""
@@ -165,11 +185,7 @@ def head_probe(head: Predictor, seed: int) -> Probe:
 
 
 def gather(
-    encoder: SpeechEncoder,
-    plan: Plan,
-    waveforms: Sequence[Tensor],
-    probe: Probe,
-    features: bool = True,
+    encoder: SpeechEncoder, plan: Plan, waveforms: Sequence[Tensor], probe: Probe
 ) -> Statistics:
     """Forward and backward passes over calibration audio.
 
@@ -178,7 +194,6 @@ def gather(
         plan: of the encoder.
         waveforms: (T,) at 16 kHz each.
         probe: what errors matter for, see `Probe`.
-        features: Gram matrices are those of the features that readers read; else those of heads.
     Raises:
         ValueError: a state is NaN or infinite.
     """
@@ -202,7 +217,7 @@ def gather(
     energies = {site: torch.zeros(plan.size(site)).double() for site in owners}
     watched: dict[str, nn.Module] = {r.name: r.module for r in readers.values()}
     watched |= {name: backbone.get_submodule(name) for name in owners.values()}
-    for each in () if features else heads.values():
+    for each in heads.values():
         for part in (*each.module.projections, *each.module.positions):
             watched[f"{each.name}.{part}"] = each.module.get_submodule(part)
     share = 1.0 / len(waveforms)
@@ -220,24 +235,18 @@ def gather(
                 matters, sensitivity = gradient.mean(1), gradient.mean(0)
                 matters = matters / sensitivity.mean().clamp(min=1e-30)
                 reader.sensitivity = reader.sensitivity + share * sensitivity.cpu()
-                if features:
-                    x, step = reader.features(at.input), -(-len(matters) // FRAMES)
-                    x, matters = x[number % step :: step], matters[number % step :: step]
-                    # Twice as fast as float64; `RIDGE` is far above what is lost
-                    x = x.to(torch.promote_types(x.dtype, torch.float32))
-                    found = ((x * matters[:, None].to(x)).T @ x).cpu()
-                    if not reader.gram.dim():
-                        reader.gram = torch.zeros(found.shape).double()
-                    reader.gram.add_(found, alpha=share * step)
+                step = -(-len(matters) // FRAMES)
+                some = slice(number % step, None, step)
+                reader.add(reader.features(at.input, some), matters[some], share * step)
             for site, name in owners.items():
                 at = last[name]
                 error = (at.output.detach() * at.gradient()).double().square()
                 owner: Any = watched[name]  # in whose output a zero stands for what is gone
                 energies[site] += share * error.flatten(0, 1).sum(0)[list(owner.kept)].cpu()
-            for each in () if features else heads.values():
+            for each in heads.values():
                 _add_heads(each, last)
-    for reader in readers.values() if features else ():
-        reader.gram = (reader.gram + reader.gram.T) / 2  # float32 leaves it a little askew
+    for reader in readers.values():
+        reader.done()
     return Statistics(readers, heads, energies)
 
 

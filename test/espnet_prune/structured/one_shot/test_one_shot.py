@@ -30,7 +30,7 @@ def same(a, b) -> bool:
 
 
 def test_turned_heads_compute_the_same(encoder):
-    new = turned(encoder, encoder.plan(), speech(2), random_probe(0))
+    new, found = turned(encoder, encoder.plan(), speech(2), random_probe(0))
     for waveform in speech():
         torch.testing.assert_close(
             states(new, waveform), states(encoder, waveform), atol=2e-4, rtol=2e-3
@@ -38,6 +38,13 @@ def test_turned_heads_compute_the_same(encoder):
     assert any(
         not torch.equal(a, b) for a, b in zip(new.parameters(), encoder.parameters(), strict=True)
     )
+    # what was found is of the new encoder, although only the old one was listened to
+    again = gather(new, encoder.plan(), speech(2), random_probe(0))
+    for site, reader in again.readers.items():
+        gram, scale = found.readers[site].gram, float(reader.gram.abs().max())
+        torch.testing.assert_close(gram, reader.gram, atol=1e-4 * scale, rtol=1e-3)
+        weights = found.readers[site].weight(), reader.weight()
+        torch.testing.assert_close(*weights, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("cost", ["parameters", "macs"])
@@ -54,7 +61,7 @@ def test_target_is_met_and_errors_are_below_those_of_plain_masks(encoder, target
         for name, site in encoder.plan().sites.items()
         if name in kept
     }
-    masked = slim(turned(encoder, encoder.plan(), speech(), random_probe(0)), masks)
+    masked = slim(turned(encoder, encoder.plan(), speech(), random_probe(0))[0], masks)
     plain, again = prune_one_shot(encoder, speech(), target, cost, compensate=False)
     assert again == summary and plain.kept == kept and same(plain, masked)
     errors = [

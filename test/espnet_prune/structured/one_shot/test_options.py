@@ -7,7 +7,7 @@ from espnet_prune.structured import load_encoder
 from espnet_prune.structured.one_shot import turned
 from espnet_prune.structured.one_shot.elimination import refit, regular
 from espnet_prune.structured.one_shot.options import Option, _hull, options
-from espnet_prune.structured.one_shot.statistics import gather, query_key_errors, random_probe
+from espnet_prune.structured.one_shot.statistics import query_key_errors, random_probe
 from test.espnet_prune.structured.one_shot.test_one_shot import speech
 from test.espnet_prune.tiny import saved
 
@@ -17,8 +17,7 @@ def known(tmp_path_factory):
     """A tiny Whisper with turned heads, its plan, statistics and query-key errors."""
     encoder = load_encoder(saved("whisper", tmp_path_factory.mktemp("dense")))
     plan, probe = encoder.plan(), random_probe(0)
-    encoder = turned(encoder, plan, speech(), probe)
-    found = gather(encoder, plan, speech(), probe)
+    encoder, found = turned(encoder, plan, speech(), probe)
     return encoder, plan, found, query_key_errors(encoder, found, speech(2))
 
 

@@ -245,6 +245,18 @@ class Plan:
             raise ValueError(f"unknown cost '{kind}', choose from parameters, macs")
         return getattr(self, kind)(units)
 
+    def prices(self, kind: Cost) -> dict[str, float]:
+        """site -> what a unit of it costs, the mean of all, while everything else is there. A unit
+        has the price of its children in it."""
+        whole = {name: torch.ones(self.size(name)).double() for name in self.prunable()}
+        for units in whole.values():
+            units.requires_grad_()
+        self.cost(kind, whole).backward()
+        return {
+            name: 0.0 if units.grad is None else float(units.grad.mean())
+            for name, units in whole.items()
+        }
+
     @cached_property
     def fingerprint(self) -> str:
         """Of the base architecture, whatever is left of it: equal for models that take as long.

@@ -175,11 +175,7 @@ def _steps(
     forms: dict[str, list[Option]],
 ) -> list[tuple[str, int]]:
     """(site, unit that goes) or (attention, number of its form): least error for the cost first."""
-    whole = {
-        name: torch.ones(plan.size(name)).double().requires_grad_() for name in plan.prunable()
-    }
-    plan.cost(cost, whole).backward()
-    price = {name: 0.0 if u.grad is None else float(u.grad.mean()) for name, u in whole.items()}
+    price = plan.prices(cost)
     steps: list[tuple[float, str, int]] = []
 
     def add(site: str, order: Sequence[int], errors: Sequence[float]) -> None:

@@ -58,15 +58,21 @@ def linear_axes(weight: Tensor, gram: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def eliminate(
-    gram: Tensor, weight: Tensor, units: int, width: int = 1, groups: int = 0, ridge: float = RIDGE
+    gram: Tensor,
+    weight: Tensor,
+    units: int,
+    width: int = 1,
+    groups: int = 0,
+    each: int = 1,
+    ridge: float = RIDGE,
 ) -> tuple[list[int], list[float]]:
     """Backward elimination: which unit goes next, when the others make up for those that went.
 
     Args:
         gram: (C, C) of the features: `width` consecutive ones a unit, then those that always stay.
         weight: (C, D), its columns weighted by what an error of each output costs.
-        groups: where it is given, the units are so many groups of equal size, and one of each goes
-            at a time.
+        groups, each: where they are given, the units are so many groups of equal size, and of every
+            group `each` go at a time.
         ridge: added to the diagonal, relative to its mean; 0 for a matrix that has it already.
     Returns: the numbers of the units in the order in which they go, and the error after each.
     """
@@ -83,8 +89,9 @@ def eliminate(
         cost = (torch.linalg.solve(blocks, inner) * inner).sum((1, 2))
         cost[~stays] = torch.inf
         if groups:
-            of = cost.view(groups, -1)
-            goes = of.argmin(1) + torch.arange(groups) * of.shape[1]
+            of, left = cost.view(groups, -1), (units - len(order)) // groups
+            least = of.argsort(1)[:, : min(each, left)]
+            goes = (least + torch.arange(groups)[:, None] * of.shape[1]).T.flatten()
         else:
             number = int((units - len(order)) * SHARE)
             goes = cost.argsort()[: max(1, min(number, max(BLOCK, units // 128)))]

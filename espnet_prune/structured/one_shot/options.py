@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
@@ -51,15 +51,31 @@ def options(
     number, qk_size, vo_size = len(module.heads), module.qk_sizes[0], module.vo_sizes[0]
     mha, head, qk, vo = (f"{heads.name}.{role}" for role in ("mha", "head", "qk", "vo"))
     whole = {n: torch.ones(plan.size(n)) for n in plan.prunable() if n in (mha, head, qk, vo)}
-    dense = float(plan.cost(cost))
+    dense, price = float(plan.cost(cost)), plan.prices(cost)
     curves = [curve(each) for each in measured]
 
+    def counted(option: Option) -> Option:
+        return replace(option, saved=dense - float(plan.cost(cost, option.masks)))
+
     def option(masks: dict[str, Tensor], error: float) -> Option:
-        masks = {name: mask for name, mask in masks.items() if name in whole}
-        return Option(dense - float(plan.cost(cost, masks)), error, {**whole, **masks})
+        masks = {**whole, **{name: mask for name, mask in masks.items() if name in whole}}
+        if callable(cost):
+            return counted(Option(0.0, error, masks))
+        # There are thousands of forms, and parameters and MACs are sums over units: of a head that
+        # goes its own price, which has that of its dimensions in it
+        gone = {name: float((1 - mask).sum()) for name, mask in masks.items()}
+        if gone.get(mha):
+            return Option(price[mha], error, masks)
+        heads_gone = gone.get(head, 0.0)
+        saved = heads_gone * price.get(head, 0.0)
+        for name, size in ((qk, qk_size), (vo, vo_size)):
+            if name in masks:
+                saved += (gone[name] - heads_gone * size) * price[name]
+        return Option(saved, error, masks)
 
     found = []
-    for left, values in _heads_and_values(heads, layout == "equal" and head in whole):
+    goes = layout == "equal" and head in whole, vo in whole
+    for left, values in _heads_and_values(heads, *goes):
         if not len(left):
             if mha in whole:
                 found.append(option({n: torch.zeros(plan.size(n)) for n in whole}, values[0][0]))
@@ -75,16 +91,16 @@ def options(
             error += sum(float(curves[h][size]) for h in left.tolist())
             of_heads = {head: alive, qk: alive[:, None].mul(first).flatten(), vo: mask}
             found.append(option(of_heads, error))
-    return _hull(found)
+    return [counted(each) for each in _hull(found)]
 
 
 def _heads_and_values(
-    heads: Heads, heads_go: bool
+    heads: Heads, heads_go: bool, values_go: bool
 ) -> list[tuple[Tensor, dict[int, tuple[float, Tensor]]]]:
     """(heads that are left, dimensions of values that each keeps -> error and mask of the values).
 
-    Heads go one after another, with all their dimensions; then one dimension of each that is left
-    at a time.
+    Heads go one after another, with all their dimensions; then dimensions of each that is left, as
+    many at a time as there are between two of the `SIZES`.
     """
     reader, number = heads.reader, len(heads.module.heads)
     size, total = heads.module.vo_sizes[0], sum(heads.module.vo_sizes)
@@ -98,10 +114,11 @@ def _heads_and_values(
         columns = torch.cat([rows, torch.arange(total, len(gram))])
         mask = torch.zeros(total).index_fill(0, rows, 1.0)
         values = {size if len(left) else 0: (error, mask)}
-        if len(left):
+        if len(left) and values_go:
             fitted = refit(gram, weight, left, number, size, ridge=0)
             part = gram[columns][:, columns]
-            ranks, more = eliminate(part, fitted, len(rows), groups=len(left), ridge=0)
+            each = max(1, size // SIZES)
+            ranks, more = eliminate(part, fitted, len(rows), 1, len(left), each, ridge=0)
             for n in range(1, size):
                 out = rows[torch.tensor(ranks[: n * len(left)])]
                 lost = error + more[n * len(left) - 1]

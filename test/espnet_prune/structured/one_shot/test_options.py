@@ -52,6 +52,19 @@ def test_each_form_saves_and_errs_as_it_says(known, layout, cost):
             assert form.error == pytest.approx(lost, rel=1e-3, abs=1e-6 * chain[-1].error)
 
 
+@pytest.mark.parametrize("layout", ["equal", "stock"])
+@pytest.mark.parametrize("cost", ["parameters", "macs"])
+def test_prices_find_the_forms_that_counting_finds(known, layout, cost):
+    _, plan, found, measured = known
+    for name, heads in found.heads.items():
+        chain = options(plan, heads, measured[name], layout, cost)
+        slow = options(plan, heads, measured[name], layout, lambda p, units: p.cost(cost, units))
+        assert len(chain) == len(slow)
+        for a, b in zip(chain, slow, strict=True):
+            assert (a.saved, a.error) == (b.saved, b.error)
+            assert all(torch.equal(mask, b.masks[site]) for site, mask in a.masks.items())
+
+
 def test_slopes_rise(known):
     _, plan, found, measured = known
     for name, heads in found.heads.items():

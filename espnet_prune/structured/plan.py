@@ -248,9 +248,10 @@ class Plan:
     def prices(self, kind: Cost) -> dict[str, float]:
         """site -> what a unit of it costs, the mean of all, while everything else is there. A unit
         has the price of its children in it."""
-        whole = {name: torch.ones(self.size(name)).double() for name in self.prunable()}
-        for units in whole.values():
-            units.requires_grad_()
+        whole = {
+            name: torch.ones(self.size(name), dtype=torch.double, requires_grad=True)
+            for name in self.prunable()
+        }
         self.cost(kind, whole).backward()
         return {
             name: 0.0 if units.grad is None else float(units.grad.mean())

@@ -74,8 +74,8 @@ def options(
         return Option(saved, error, masks)
 
     found = []
-    goes = layout == "equal" and head in whole, vo in whole
-    for left, values in _heads_and_values(heads, *goes):
+    heads_go = layout == "equal" and head in whole
+    for left, values in _heads_and_values(heads, heads_go, vo in whole):
         if not len(left):
             if mha in whole:
                 found.append(option({n: torch.zeros(plan.size(n)) for n in whole}, values[0][0]))
@@ -117,8 +117,8 @@ def _heads_and_values(
         if len(left) and values_go:
             fitted = refit(gram, weight, left, number, size, ridge=0)
             part = gram[columns][:, columns]
-            each = max(1, size // SIZES)
-            ranks, more = eliminate(part, fitted, len(rows), 1, len(left), each, ridge=0)
+            step = {"groups": len(left), "each": max(1, size // SIZES)}
+            ranks, more = eliminate(part, fitted, len(rows), **step, ridge=0)
             for n in range(1, size):
                 out = rows[torch.tensor(ranks[: n * len(left)])]
                 lost = error + more[n * len(left) - 1]

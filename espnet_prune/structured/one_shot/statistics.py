@@ -64,11 +64,11 @@ class Reader:
         x = x.to(torch.promote_types(x.dtype, torch.float32)) * matters.sqrt().to(x)[:, None]
         if not self.gram.dim():
             self.gram = x.new_zeros(x.shape[1], x.shape[1])
-        for rows in torch.arange(x.shape[1]).tensor_split(BLOCKS):
-            if len(rows):
-                start, end = int(rows[0]), int(rows[-1]) + 1
-                lower = self.gram[start:end, :end]
-                lower.addmm_(x[:, start:end].T, x[:, :end], alpha=share)
+        size = max(1, -(-x.shape[1] // BLOCKS))
+        for start in range(0, x.shape[1], size):
+            end = start + size  # slices end with the matrix
+            lower = self.gram[start:end, :end]
+            lower.addmm_(x[:, start:end].T, x[:, :end], alpha=share)
 
     def done(self) -> None:
         """Make `gram` whole, in float64."""

@@ -93,7 +93,7 @@ def test_one_shot(layout):
         pairs = zip(*outputs, strict=True)
         return sum(float((a[0] - b[0]).square().mean()) for a, b in pairs)
 
-    assert error(turned(encoder, encoder.plan(), features, random_probe(0))) < 1e-8
+    assert error(turned(encoder, encoder.plan(), features, random_probe(0))[0]) < 1e-8
     small, summary = prune_one_shot(encoder, features, 0.25)
     assert summary["exact"] == pytest.approx(0.25, abs=0.01)
     # What the rest makes up for is worth something: the same units without it
